@@ -1,0 +1,239 @@
+"""What the driver and the workers say to each other: tasks, their keys, outcomes.
+
+Standard library only: both sides import it, and the driver must start in a second.
+
+A **task key** is a hash of everything that determines the task's result: its own settings,
+its parent's key, the data set's fingerprint, and a version of the stage's semantics that is
+raised by hand. Where or when a task ran, and what its code looked like, are not in it.
+Equal work therefore has one key and runs once, whichever grid asks for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+from workers.keys import Scalar, digest, from_dict, hashable
+
+#: Raise a stage's number when the *meaning* of its results changes; old results then stay in
+#: the store under their old keys and are not mixed with the new ones.
+STAGE_VERSIONS: Mapping[str, int] = {"train": 1, "prune": 1, "attack": 1}
+
+
+class TaskKind(StrEnum):
+    TRAIN = "train"
+    PRUNE = "prune"
+    ATTACK = "attack"
+
+
+class FailureKind(StrEnum):
+    """Why an attempt did not end in a result; each has its own policy in the scheduler."""
+
+    LOST = "lost"  #: the node or worker went away (preempted, killed from outside): costs nothing
+    CRASHED = "crashed"  #: the worker process died while it ran this task
+    HOST_MEMORY = "host-memory"
+    DEVICE_MEMORY = "device-memory"
+    STORAGE = "storage"  #: the store or disk refused; usually passes
+    TIMEOUT = "timeout"  #: over its limit, or no heartbeat
+    DATA = "data"  #: the data set can't be had: no other task on it can succeed either
+    BUG = "bug"  #: an exception in the task's own code
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images. The fingerprint is the catalog's: it names the bytes, not the place."""
+
+    dataset: str
+    fingerprint: str
+    validation_frac: (
+        float  #: last part of the (shuffled once, where the source is sorted) train split
+    )
+    train_images: int | None  #: use only the first n training images; None: all
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining:
+    """PGD inside training: loss = (1 - mix) * clean + mix * adversarial."""
+
+    mix: float  #: weight of the adversarial loss, in (0, 1]
+    eps: float  #: L-infinity radius, pixels in [0, 1]
+    steps: int
+    rel_stepsize: float  #: step / eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """One stage of training, the same for the dense network and for every fine-tuning.
+
+    Adam, sparse categorical cross-entropy on logits, a fresh optimizer per stage.
+    """
+
+    batch_size: int
+    learning_rate: float
+    max_epochs: int
+    early_stopping_patience: (
+        int | None
+    )  #: epochs without a better validation loss; None: never stop
+    lr_factor: float | None  #: ReduceLROnPlateau on validation loss; None: constant rate
+    lr_patience: int | None
+    lr_min: float | None
+    augmentation: str  #: "none", "flip_crop_6" (CIFAR-10), "flip_crop_60" (Imagenette)
+    restore_best: bool  #: False keeps the final weights, as the paper's authors did
+    adversarial: AdversarialTraining | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningSettings:
+    method: str  #: catalog name, such as "magnitude-global-unstructured"
+    rate: float  #: nominal compression rate reached by this step, > 1
+    parent_rate: float  #: nominal rate of the parent (1 for the dense model)
+    weights: Literal["retain", "rewind", "reinitialize"]  #: what fine-tuning starts from
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    attack: str  #: catalog name, such as "pgd_linf", or "foolbox:<ClassName>" for a stock attack
+    engine: Literal["strict", "foolbox", "foolbox-stock"]
+    outputs: Literal["logits", "softmax"]  #: what the attack differentiates through
+    options: tuple[tuple[str, Scalar], ...]  #: the attack's own settings, sorted by name
+    eps: tuple[float, ...]  #: ascending, in the norm's units; () for a minimum-norm attack
+    batch_size: int  #: images per model call; part of the result in the "foolbox" engines
+    skip_at_or_below_accuracy: float | None  #: clean accuracy at which it scores 0 unrun
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask:
+    """Train a dense network from scratch."""
+
+    architecture: str
+    data: DataSettings
+    training: TrainingSettings
+    seed: int
+    salt: str  #: "" for a dense network shared by all methods, else the method it belongs to
+
+    kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
+
+    @property
+    def key(self) -> str:
+        return task_key(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneTask:
+    """Prune the parent's weights and fine-tune what is left."""
+
+    architecture: str
+    data: DataSettings
+    training: TrainingSettings
+    pruning: PruningSettings
+    seed: int
+    salt: str  #: the dense ancestor's; rewinding needs its initial weights
+    parent_key: str  #: a train or prune task
+
+    kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
+
+    @property
+    def key(self) -> str:
+        return task_key(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackTask:
+    """Attack one model on images start..stop (exclusive) of the split's first `images`."""
+
+    architecture: str
+    data: DataSettings
+    attack: AttackSettings
+    split: Literal["test", "validation"]
+    start: int
+    stop: int
+    seed: int
+    parent_key: str  #: a train or prune task
+
+    kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
+
+    @property
+    def key(self) -> str:
+        return task_key(self)
+
+
+Task: TypeAlias = TrainTask | PruneTask | AttackTask
+_TASK_CLASSES: Mapping[str, type[TrainTask] | type[PruneTask] | type[AttackTask]] = {
+    "train": TrainTask,
+    "prune": PruneTask,
+    "attack": AttackTask,
+}
+
+
+def task_key(task: Task) -> str:
+    """`<kind>-<20 hex digits>`: a file name, and readable in a listing."""
+    identity = {
+        "version": STAGE_VERSIONS[task.kind],
+        "kind": task.kind.value,
+        "task": hashable(task),
+    }
+    return f"{task.kind.value}-{digest(identity)}"
+
+
+def task_to_dict(task: Task) -> dict[str, Any]:
+    return {"kind": task.kind.value, **dataclasses.asdict(task)}
+
+
+def task_from_dict(raw: Mapping[str, Any]) -> Task:
+    """The inverse of `task_to_dict`. Raises ValueError on an unknown kind or field."""
+    fields = dict(raw)
+    kind = fields.pop("kind", None)
+    if kind not in _TASK_CLASSES:
+        raise ValueError(f"task kind: expected one of {sorted(_TASK_CLASSES)}, got {kind!r}")
+    return typing.cast(Task, from_dict(_TASK_CLASSES[kind], fields))
+
+
+# --------------------------------------------------------------------------- outcomes
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What a worker process needs to know of this machine and run; never part of a key."""
+
+    store: str  #: folder, s3:// or gs:// address
+    data_dir: str | None  #: prepared data sets of this node; None: ~/.cache/prunegrid
+    threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
+    gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
+    git_revision: str  #: of the driver's checkout, "" where there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One run of a task, as handed to an engine."""
+
+    task: Task
+    number: int  #: 1 for the first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Success:
+    key: str
+    duration_s: float
+    host: str
+    device: str
+    #: A few numbers for the progress display, such as ("accuracy", 0.97).
+    summary: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A failed attempt, as data: exceptions may not unpickle on the other side."""
+
+    key: str
+    kind: FailureKind
+    message: str  #: one line, the cause first
+    traceback: str
+    host: str
+    duration_s: float
+
+
+Outcome: TypeAlias = Success | Failure

@@ -1,0 +1,43 @@
+"""Where things are in a store. Paths are relative to its root. Standard library only."""
+
+from __future__ import annotations
+
+GRID = "grid.yaml"
+MODELS = "models"
+CHECKPOINTS = "checkpoints"
+MODEL_ROWS = "results/models"
+CELL_ROWS = "results/cells"
+IMAGE_ROWS = "results/images"
+JOURNAL = "journal"
+FAILURES = "failures"
+
+
+def model_file(task_key: str, name: str) -> str:
+    """`name`: weights.npz, masks.npz, history.json, or result.json, which is written last:
+    where it is, the model is whole."""
+    return f"{MODELS}/{task_key}/{name}"
+
+
+def model_record(task_key: str) -> str:
+    return model_file(task_key, "result.json")
+
+
+def checkpoint_file(task_key: str, name: str) -> str:
+    return f"{CHECKPOINTS}/{task_key}/{name}"
+
+
+def image_rows(task_key: str) -> str:
+    """One attack task's rows; the file's being there is what "done" means."""
+    return f"{IMAGE_ROWS}/{task_key}.parquet"
+
+
+def model_row(model_id: str) -> str:
+    return f"{MODEL_ROWS}/{model_id}.parquet"
+
+
+def cell_row(cell_id: str) -> str:
+    return f"{CELL_ROWS}/{cell_id}.parquet"
+
+
+def failure_file(task_key: str, attempt: int) -> str:
+    return f"{FAILURES}/{task_key}/{attempt:03d}.json"

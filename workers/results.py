@@ -1,0 +1,113 @@
+"""What a finished train or prune task leaves: `models/<key>/result.json`, and who made it.
+
+Standard library only. The driver turns these into the rows of `results/models/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from workers.contract import Task, task_from_dict, task_to_dict
+from workers.keys import from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a result comes from; on every row of the store."""
+
+    task_key: str
+    seed: int
+    git_revision: str
+    versions: tuple[tuple[str, str], ...]  #: library -> version, sorted by name
+    device: str  #: "cpu" or the GPU's name
+    threads: int  #: TensorFlow's intra-op threads
+    host: str
+    started_at: str  #: ISO 8601, UTC
+    duration_s: float
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCount:
+    """A prunable layer's kernel."""
+
+    name: str
+    shape: tuple[int, ...]
+    total: int
+    left: int  #: weights whose mask is 1
+    flops_total: int  #: multiply-adds of one forward pass of one image
+    flops_left: int  #: those that touch a weight whose mask is 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelResult:
+    """One trained model, counted and scored."""
+
+    accuracy: float  #: on the test split
+    loss: float
+    validation_accuracy: float
+    validation_loss: float
+    train_loss: float
+    epochs: int
+    stopped_early: bool
+    diverged: bool  #: the loss became NaN or infinite: an outcome, not a crash
+    nominal_rate: float
+    layers: tuple[LayerCount, ...]
+    weights_sha256: str  #: of weights.npz's arrays, in name order
+    latency_ms: float | None = None  #: of one forward pass, where the grid asks for it
+    shrunk_latency_ms: float | None = None
+
+    @property
+    def params_total(self) -> int:
+        return sum(layer.total for layer in self.layers)
+
+    @property
+    def params_left(self) -> int:
+        return sum(layer.left for layer in self.layers)
+
+    @property
+    def effective_rate(self) -> float:
+        """Prunable weights before / after; infinite where none is left."""
+        return self.params_total / self.params_left if self.params_left else float("inf")
+
+    @property
+    def speedup(self) -> float:
+        """Theoretical: FLOPs dense / FLOPs that touch a non-zero weight."""
+        left = sum(layer.flops_left for layer in self.layers)
+        return sum(layer.flops_total for layer in self.layers) / left if left else float("inf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The whole file: the task it answers, its result, its provenance."""
+
+    task: Task
+    result: ModelResult
+    provenance: Provenance
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "task": task_to_dict(self.task),
+                "result": dataclasses.asdict(self.result),
+                "provenance": dataclasses.asdict(self.provenance),
+            },
+            indent=1,
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ModelRecord:
+        """Raises ValueError (json.JSONDecodeError is one) where the text is no whole record."""
+        raw: dict[str, Any] = json.loads(text)
+        missing = {"task", "result", "provenance"} - set(raw)
+        if missing:
+            raise ValueError(f"model record: missing {sorted(missing)}")
+        return cls(
+            task=task_from_dict(raw["task"]),
+            result=from_dict(ModelResult, raw["result"]),
+            provenance=from_dict(Provenance, raw["provenance"]),
+        )
