@@ -22,7 +22,7 @@ from workers.results import Provenance
 #: Raise it with every change of a schema; readers refuse a newer one than they know.
 SCHEMA_VERSION = 1
 
-_PROVENANCE = [
+PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
     ("git_revision", pa.string()),
     ("versions", pa.string()),  # JSON object
@@ -55,7 +55,7 @@ IMAGE_SCHEMA = pa.schema(
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
         ("zero_gradient", pa.bool_()),  # the loss gradient at the clean image is all zero
         ("broken_first_step", pa.bool_()),  # PGD alone: its first step already broke it; else null
-        *_PROVENANCE,
+        *PROVENANCE_FIELDS,
     ]
 )
 
@@ -63,7 +63,7 @@ IMAGE_SCHEMA = pa.schema(
 def provenance_columns(provenance: Provenance, rows: int) -> dict[str, list[Any]]:
     values: dict[str, Any] = dataclasses.asdict(provenance)
     values["versions"] = json.dumps(dict(provenance.versions), sort_keys=True)
-    return {name: [values[name]] * rows for name, _ in _PROVENANCE}
+    return {name: [values[name]] * rows for name, _ in PROVENANCE_FIELDS}
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
