@@ -8,6 +8,7 @@ To add one, write its file and its entry here; the contract tests pick it up by 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -155,6 +156,9 @@ DATASETS: Mapping[str, DatasetEntry] = {
     )
 }
 
+#: Name to padding in pixels, None for no augmentation; with padding, a random flip as well.
+AUGMENTATIONS: Mapping[str, int | None] = {"none": None, "flip_crop_6": 6, "flip_crop_60": 60}
+
 # --------------------------------------------------------------------------- pruning methods
 
 Structure = Literal["unstructured", "kernel", "filter"]
@@ -295,3 +299,30 @@ ATTACKS: Mapping[str, AttackEntry] = {
         ),
     )
 }
+
+
+_STOCK = re.compile(r"^foolbox:([A-Za-z][A-Za-z0-9]*)$")
+
+
+def attack_entry(name: str) -> AttackEntry | None:
+    """The entry of a catalog attack or of `foolbox:<Class>`, a stock attack by its class name
+    (its norm is read from the name; the worker checks that the class exists). None: no such.
+    """
+    if name in ATTACKS:
+        return ATTACKS[name]
+    match = _STOCK.match(name)
+    if match is None:
+        return None
+    upper = match[1].upper()
+    norm: Norm = "linf" if "LINF" in upper else "l0" if upper.startswith("L0") else "l2"
+    return AttackEntry(
+        name=name,
+        target="",
+        stock=match[1],
+        norm=norm,
+        finds="fixed-eps",
+        gradients=True,
+        engines=("foolbox-stock",),
+        options=(),
+        title=match[1],
+    )

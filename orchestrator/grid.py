@@ -1,0 +1,90 @@
+"""A grid: what to train, prune and attack, after every default and override is settled.
+
+Pure. `grid_file.py` makes one from YAML; `dag.py` expands it into tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from workers.contract import AttackSettings, DataSettings, TrainingSettings
+
+Split = Literal["test", "validation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningPlan:
+    schedule: Literal["iterative", "one-shot"]  #: one-shot prunes each rate from the dense model
+    weights: Literal["retain", "rewind", "reinitialize"]  #: what fine-tuning starts from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A named way to train and prune, for one architecture."""
+
+    name: str
+    training: TrainingSettings  #: of the dense network
+    fine_tuning: TrainingSettings  #: after every prune step
+    pruning: PruningPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedAttack:
+    """An attack as one protocol runs it on one architecture."""
+
+    label: str  #: the grid's name for it
+    protocol: str
+    settings: AttackSettings  #: its eps are empty for a minimum-norm attack
+    eps: tuple[float, ...]  #: the cells' eps, ascending
+    split: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitecturePlan:
+    name: str
+    data: DataSettings
+    attack_images: int
+    images_per_shard: int
+    variants: tuple[Variant, ...]
+    attacks: tuple[PlannedAttack, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a task takes of a machine; never part of a task's identity."""
+
+    cpus_per_task: int
+    gpus_per_task: float
+    threads: int
+    gpu_memory_mib: int | None
+    price_per_hour: float | None  #: of one task slot, in the grid's currency of choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    name: str
+    source: str  #: the file it was read from
+    text: str  #: the file's text, as the store keeps it
+    architectures: tuple[ArchitecturePlan, ...]
+    methods: tuple[str, ...]
+    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    seeds: tuple[int, ...]
+    dense_model: Literal["per_method", "shared"]
+    resources: Resources
+
+
+#: The axes that `--select` knows.
+AXES = (
+    "architecture",
+    "variant",
+    "method",
+    "rate",
+    "seed",
+    "protocol",
+    "attack",
+    "eps",
+)
+
+Selection = Mapping[str, tuple[str, ...]]
