@@ -93,7 +93,7 @@ def parse_grid(text: str, *, source: str) -> Grid:
         methods=methods,
         rates=tuple(sorted(rates)),
         seeds=seeds,
-        dense_model=cast(Literal["per_method", "shared"], dense or "per_method"),
+        dense_model=cast(Literal["per_method", "shared"], dense),
         resources=_read_resources(fields.get("resources")),
     )
 

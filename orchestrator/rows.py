@@ -50,24 +50,18 @@ class CellPlace:
 
 
 def model_id(place: ModelPlace, task_key: str) -> str:
-    return f"model-{digest(['model', *_values(place), task_key])}"
+    """`model-<place>-<work>`: one row per place; another work at the same place supersedes it."""
+    return f"model-{digest(place, length=12)}-{digest(task_key, length=8)}"
 
 
 def cell_id(place: CellPlace, task_keys: Sequence[str]) -> str:
-    """The cell's name: its place and the attack tasks (shards) that it rests on."""
-    parts = [*_values(place.model), place.protocol, place.attack, place.eps, *sorted(task_keys)]
-    return f"cell-{digest(['cell', *parts])}"
+    """`cell-<place>-<work>`, the work being the attack tasks (shards) that it rests on."""
+    return f"cell-{digest(place, length=12)}-{digest(sorted(task_keys), length=8)}"
 
 
-def _values(place: ModelPlace) -> list[object]:
-    return [
-        place.architecture,
-        place.dataset,
-        place.variant,
-        place.method,
-        place.rate,
-        place.seed,
-    ]
+def place_of(row_id: str) -> str:
+    """The part of a row's name that two rows of one place share."""
+    return row_id.rpartition("-")[0]
 
 
 _PLACE = [

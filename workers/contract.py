@@ -189,7 +189,7 @@ def task_from_dict(raw: Mapping[str, Any]) -> Task:
     kind = fields.pop("kind", None)
     if kind not in _TASK_CLASSES:
         raise ValueError(f"task kind: expected one of {sorted(_TASK_CLASSES)}, got {kind!r}")
-    return typing.cast(Task, from_dict(_TASK_CLASSES[kind], fields))
+    return from_dict(_TASK_CLASSES[kind], fields)
 
 
 # --------------------------------------------------------------------------- outcomes

@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -32,18 +33,23 @@ def canonical_json(value: object) -> str:
 def hashable(value: object) -> object:
     """`value` as JSON-ready data, without fields that hold their frozen `hash_default`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        out = {}
-        for f in dataclasses.fields(value):
-            item = getattr(value, f.name)
-            if "hash_default" in f.metadata and item == f.metadata["hash_default"]:
-                continue
-            out[f.name] = hashable(item)
-        return out
+        return _hashable_fields(value)
     if isinstance(value, tuple | list):
         return [hashable(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)  # rate 2 and rate 2.0 are the same work
     return value
+
+
+@functools.lru_cache(maxsize=4096)  # a grid's 16 000 tasks share a few dozen settings
+def _hashable_fields(value: Any) -> dict[str, object]:
+    out = {}
+    for f in dataclasses.fields(value):
+        item = getattr(value, f.name)
+        if "hash_default" in f.metadata and item == f.metadata["hash_default"]:
+            continue
+        out[f.name] = hashable(item)
+    return out
 
 
 def digest(value: object, *, length: int = 20) -> str:
