@@ -178,27 +178,22 @@ class MethodEntry:
         return f"{self.criterion}-{self.scope}-{self.structure}"
 
 
-def _methods() -> dict[str, MethodEntry]:
-    entries = []
-    for structure in ("unstructured", "kernel", "filter"):
-        for criterion, scope, in_paper in (
-            ("magnitude", "local", True),
-            ("magnitude", "global", True),
-            ("random", "local", True),
-            ("random", "matched", False),
-        ):
-            entries.append(
-                MethodEntry(
-                    criterion=criterion,  # type: ignore[arg-type]
-                    scope=scope,  # type: ignore[arg-type]
-                    structure=structure,  # type: ignore[arg-type]
-                    in_paper=in_paper,
-                )
-            )
-    return {entry.name: entry for entry in entries}
+_SELECTIONS: tuple[tuple[Criterion, Scope, bool], ...] = (
+    ("magnitude", "local", True),
+    ("magnitude", "global", True),
+    ("random", "local", True),
+    ("random", "matched", False),
+)
+_STRUCTURES: tuple[Structure, ...] = ("unstructured", "kernel", "filter")
 
-
-METHODS: Mapping[str, MethodEntry] = _methods()
+METHODS: Mapping[str, MethodEntry] = {
+    entry.name: entry
+    for structure in _STRUCTURES
+    for criterion, scope, in_paper in _SELECTIONS
+    for entry in (
+        MethodEntry(criterion=criterion, scope=scope, structure=structure, in_paper=in_paper),
+    )
+}
 
 # --------------------------------------------------------------------------- attacks
 

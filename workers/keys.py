@@ -33,7 +33,7 @@ def canonical_json(value: object) -> str:
 def hashable(value: object) -> object:
     """`value` as JSON-ready data, without fields that hold their frozen `hash_default`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _hashable_fields(value)
+        return _hashable_fields(value)  # type: ignore[arg-type]
     if isinstance(value, tuple | list):
         return [hashable(item) for item in value]
     if isinstance(value, float) and value.is_integer():

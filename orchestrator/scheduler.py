@@ -1,0 +1,226 @@
+"""Which task next: a pure state machine. `handle(event)` returns commands; others perform them.
+
+Every task is in one state: waiting (for its parent), ready, delayed (before a retry), running,
+done, failed (given up) or blocked (an ancestor was given up). Ready tasks run by the longest
+remaining path first, so that chains move and attack shards fill the gaps; a rank, where given,
+comes before that.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.events import (
+    BlockCommand,
+    Command,
+    EndCommand,
+    Event,
+    FailedEvent,
+    GiveUpCommand,
+    RetryCommand,
+    RunCommand,
+    SlotsEvent,
+    StopEvent,
+    SucceededEvent,
+    TickEvent,
+)
+from workers.contract import FailureKind
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    READY = "ready"
+    DELAYED = "delayed"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+ENDED = (State.DONE, State.FAILED, State.BLOCKED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What one kind of failure costs."""
+
+    attempts: int  #: failures of this kind after which the task is given up
+    delay_s: float = 0.0  #: before the first retry; doubles with each further failure of the kind
+    max_delay_s: float = 300.0
+
+
+POLICIES: Mapping[FailureKind, Policy] = {
+    FailureKind.LOST: Policy(attempts=50),
+    FailureKind.CRASHED: Policy(attempts=3),
+    FailureKind.HOST_MEMORY: Policy(attempts=3, delay_s=10),
+    FailureKind.DEVICE_MEMORY: Policy(attempts=3),
+    FailureKind.STORAGE: Policy(attempts=6, delay_s=2),
+    FailureKind.TIMEOUT: Policy(attempts=2),
+    FailureKind.DATA: Policy(attempts=1),
+    FailureKind.BUG: Policy(attempts=2),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A task as the scheduler sees it."""
+
+    key: str
+    parent: str | None  #: None where there is none, or its result is there already
+    cost_s: float  #: expected duration; only its size against others matters
+    rank: int = 0  #: lower runs first, whatever the path
+
+
+class Scheduler:
+    """Not thread-safe; the driver's loop owns it."""
+
+    def __init__(
+        self, jobs: Sequence[Job], *, policies: Mapping[FailureKind, Policy] = POLICIES
+    ) -> None:
+        self._jobs = {job.key: job for job in jobs}
+        if len(self._jobs) != len(jobs):
+            raise ValueError("two jobs with one key")
+        self._policies = policies
+        self._children: dict[str, list[str]] = {}
+        for job in jobs:
+            if job.parent is not None:
+                if job.parent not in self._jobs:
+                    raise ValueError(f"{job.key}: its parent {job.parent} is no job")
+                self._children.setdefault(job.parent, []).append(job.key)
+        self._path = self._remaining_paths()
+        self._order = {key: number for number, key in enumerate(self._jobs)}
+        self._attempts: dict[str, int] = {}
+        self._failures: dict[tuple[str, FailureKind], int] = {}
+        self._ready: list[tuple[int, float, int, str]] = []
+        self._delayed: list[tuple[float, str]] = []
+        self._running: set[str] = set()
+        self._slots = 0
+        self._stopping = False
+        self._ended = False
+        self._open = len(self._jobs)
+        self.states: dict[str, State] = dict.fromkeys(self._jobs, State.WAITING)
+        for job in jobs:
+            if job.parent is None:
+                self._make_ready(job.key)
+
+    def _remaining_paths(self) -> dict[str, float]:
+        """Seconds from a task's start to the end of its longest chain of descendants."""
+        path: dict[str, float] = {}
+        order: list[str] = [job.key for job in self._jobs.values() if job.parent is None]
+        for key in order:
+            order.extend(self._children.get(key, ()))
+        if len(order) != len(self._jobs):
+            raise ValueError("the jobs' parents form a cycle")
+        for key in reversed(order):
+            below = max((path[child] for child in self._children.get(key, ())), default=0.0)
+            path[key] = self._jobs[key].cost_s + below
+        return path
+
+    # ------------------------------------------------------------------ views
+
+    @property
+    def running(self) -> Collection[str]:
+        return self._running
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the first delayed task may run; None where none waits out a delay."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def attempt(self, key: str) -> int:
+        """The number of its last attempt, 0 before the first."""
+        return self._attempts.get(key, 0)
+
+    # ------------------------------------------------------------------ events
+
+    def handle(self, event: Event) -> list[Command]:
+        """The commands that follow from one event, in order."""
+        commands: list[Command] = []
+        match event:
+            case SlotsEvent():
+                self._slots = event.slots
+            case StopEvent():
+                self._stopping = True
+            case SucceededEvent():
+                self._succeed(event.key)
+            case FailedEvent():
+                commands += self._fail(event)
+            case TickEvent():
+                pass
+        self._wake(event.at_s)
+        commands += self._fill()
+        if not self._ended and self._is_over():
+            self._ended = True
+            commands.append(EndCommand())
+        return commands
+
+    def _succeed(self, key: str) -> None:
+        """A result is a result, whichever attempt left it; one that comes twice changes nothing."""
+        if self.states[key] in ENDED:
+            return
+        self._running.discard(key)
+        self._end(key, State.DONE)
+        for child in self._children.get(key, ()):
+            if self.states[child] is State.WAITING:
+                self._make_ready(child)
+
+    def _fail(self, event: FailedEvent) -> list[Command]:
+        key = event.key
+        if self.states[key] is not State.RUNNING or event.attempt != self._attempts[key]:
+            return []  # an old attempt's end: its successor runs, or the task is over
+        self._running.discard(key)
+        policy = self._policies[event.kind]
+        count = self._failures[key, event.kind] = self._failures.get((key, event.kind), 0) + 1
+        if count >= policy.attempts:
+            self._end(key, State.FAILED)
+            return [
+                GiveUpCommand(key=key, kind=event.kind, message=event.message),
+                *self._block_below(key),
+            ]
+        delay_s = min(policy.delay_s * 2 ** (count - 1), policy.max_delay_s)
+        self.states[key] = State.DELAYED
+        heapq.heappush(self._delayed, (event.at_s + delay_s, key))
+        return [RetryCommand(key=key, kind=event.kind, not_before_s=event.at_s + delay_s)]
+
+    def _block_below(self, key: str) -> list[Command]:
+        commands: list[Command] = []
+        stack = list(self._children.get(key, ()))
+        while stack:
+            child = stack.pop()
+            self._end(child, State.BLOCKED)
+            commands.append(BlockCommand(key=child, ancestor=key))
+            stack.extend(self._children.get(child, ()))
+        return commands
+
+    def _end(self, key: str, state: State) -> None:
+        self.states[key] = state
+        self._open -= 1
+
+    def _make_ready(self, key: str) -> None:
+        self.states[key] = State.READY
+        job = self._jobs[key]
+        heapq.heappush(self._ready, (job.rank, -self._path[key], self._order[key], key))
+
+    def _wake(self, now_s: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now_s:
+            _, key = heapq.heappop(self._delayed)
+            if self.states[key] is State.DELAYED:
+                self._make_ready(key)
+
+    def _fill(self) -> list[Command]:
+        commands: list[Command] = []
+        while not self._stopping and self._ready and len(self._running) < self._slots:
+            *_, key = heapq.heappop(self._ready)
+            if self.states[key] is not State.READY:
+                continue  # it succeeded meanwhile, by an attempt that was given up for lost
+            self.states[key] = State.RUNNING
+            self._running.add(key)
+            self._attempts[key] = self._attempts.get(key, 0) + 1
+            commands.append(RunCommand(key=key, attempt=self._attempts[key]))
+        return commands
+
+    def _is_over(self) -> bool:
+        return not self._running and (self._open == 0 or self._stopping)
