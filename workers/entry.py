@@ -1,0 +1,148 @@
+"""Where an engine enters a worker: one attempt in, one outcome out, never an exception.
+
+TensorFlow is imported with the first task, not with this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TypeAlias
+
+from workers import catalog
+from workers.context import Interrupted, TaskContext
+from workers.contract import (
+    Attempt,
+    DataSettings,
+    Failure,
+    FailureKind,
+    Outcome,
+    Success,
+    TaskKind,
+    WorkerSettings,
+)
+from workers.files import StorageError, open_files
+
+Beat: TypeAlias = Callable[[float, str], None]
+Runner: TypeAlias = Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome]
+
+#: The runner that real grids use, as a catalog target; tests name their own.
+REAL_RUNNER = "workers.entry:run_attempt"
+
+
+def run_attempt(
+    attempt: Attempt, settings: WorkerSettings, beat: Beat, stop_requested: Callable[[], bool]
+) -> Outcome:
+    """Run one task to its result in the store."""
+    started_s = time.monotonic()
+    task = attempt.task
+    try:
+        from workers import stages
+        from workers.device import configure
+
+        device = configure(settings.threads, settings.gpu_memory_mib)
+        context = TaskContext(
+            files=open_files(settings.store),
+            settings=settings,
+            attempt=attempt.number,
+            beat=beat,
+            stop_requested=stop_requested,
+        )
+        summary: tuple[tuple[str, float], ...]
+        if task.kind is TaskKind.ATTACK:
+            summary = stages.attack(task, context)
+        else:
+            stage = stages.train if task.kind is TaskKind.TRAIN else stages.prune
+            record = stage(task, context)
+            summary = (("accuracy", record.result.accuracy),)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        return Failure(
+            key=task.key,
+            kind=classify(error),
+            message=describe(error),
+            traceback=traceback.format_exc(),
+            host=socket.gethostname(),
+            duration_s=time.monotonic() - started_s,
+        )
+    return Success(
+        key=task.key,
+        duration_s=time.monotonic() - started_s,
+        host=socket.gethostname(),
+        device=device,
+        summary=summary,
+    )
+
+
+def classify(error: BaseException) -> FailureKind:
+    """By the exception's type; TensorFlow's are known by name, so that it need not be imported."""
+    names = {base.__name__ for base in type(error).__mro__}
+    if isinstance(error, Interrupted):
+        return FailureKind.LOST
+    if "DataUnavailable" in names:
+        return FailureKind.DATA
+    if "ResourceExhaustedError" in names:
+        return FailureKind.DEVICE_MEMORY
+    if isinstance(error, MemoryError):
+        return FailureKind.HOST_MEMORY
+    if isinstance(error, StorageError):
+        return FailureKind.STORAGE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return FailureKind.STORAGE
+    return FailureKind.BUG
+
+
+def describe(error: BaseException) -> str:
+    """One line, the exception's own first one."""
+    lines = str(error).strip().splitlines()
+    name = type(error).__name__
+    return f"{name}: {lines[0]}" if lines else name
+
+
+def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
+    """Fetch and check a data set on this node. Returns the reason where it can't be had."""
+    try:
+        from workers.data.base import load
+
+        load(data, settings.data_dir)
+    except Exception as error:
+        return describe(error).removeprefix("DataUnavailable: ")
+    return None
+
+
+class Worker:
+    """One slot of an engine: runs one attempt at a time, answers questions from other threads."""
+
+    def __init__(self, settings: WorkerSettings, runner: str = REAL_RUNNER) -> None:
+        self._settings = settings
+        self._run: Runner = catalog.load(runner)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._progress = ("", 0.0, "", 0.0)
+
+    def run(self, attempt: Attempt) -> Outcome:
+        key = attempt.task.key
+
+        def beat(fraction: float, note: str) -> None:
+            with self._lock:
+                self._progress = (key, fraction, note, time.time())
+
+        beat(0.0, "starting")
+        return self._run(attempt, self._settings, beat, self._stop.is_set)
+
+    def prepare(self, data: DataSettings) -> str | None:
+        return prepare(data, self._settings)
+
+    def progress(self) -> tuple[str, float, str, float]:
+        """Task key, fraction done, note, and when it was said (seconds since the epoch)."""
+        with self._lock:
+            return self._progress
+
+    def request_stop(self) -> None:
+        """The running task is to save its state and end."""
+        self._stop.set()
