@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import UsageError, expected, nearest
@@ -42,6 +42,12 @@ class Plan:
 
     def parent(self, key: str) -> str | None:
         return parent_of(self.tasks[key])
+
+    def leaves(self) -> Iterator[str]:
+        """Every task that a model or cell rests on directly, some more than once."""
+        yield from (model.task_key for model in self.models)
+        for cell in self.cells:
+            yield from cell.task_keys
 
     def count(self, kind: TaskKind) -> int:
         return sum(task.kind is kind for task in self.tasks.values())

@@ -69,6 +69,7 @@ class RayEngine:
         self._resources = resources
         self._runner = runner
         self._queue: deque[Attempt] = deque()
+        self._dropped: list[Attempt] = []  #: queued when the stop came; they end as LOST
         self._slots: list[_Slot] = []
         self._next_number = 0
         self._resized_s = self._asked_s = -1e9
@@ -162,6 +163,9 @@ class RayEngine:
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         self._resize()
         self._dispatch()
+        if self._dropped:
+            dropped, self._dropped = self._dropped, []
+            return [_never_started(attempt) for attempt in dropped]
         busy = {slot.call: slot for slot in self._slots if slot.call is not None}
         if not busy:
             time.sleep(min(timeout_s, 0.05))
@@ -228,6 +232,7 @@ class RayEngine:
             slot.question = slot.actor.progress.remote() if slot.attempt else None
 
     def request_stop(self) -> None:
+        self._dropped += self._queue
         self._queue.clear()
         for slot in self._slots:
             slot.actor.request_stop.remote()
@@ -272,6 +277,18 @@ def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None)
                 ray.shutdown()
             if last:
                 raise EngineError(f"can't start Ray on this machine: {error}") from error
+
+
+def _never_started(attempt: Attempt) -> Ended:
+    failure = Failure(
+        key=attempt.task.key,
+        kind=FailureKind.LOST,
+        message="stopped before it started",
+        traceback="",
+        host="",
+        duration_s=0.0,
+    )
+    return Ended(outcome=failure, attempt=attempt.number, worker="none")
 
 
 def _classify(ray: Any, error: Exception) -> FailureKind:
