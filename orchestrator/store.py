@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from workers.results import ModelRecord
 from workers.tables import ImageRows, read_images
 
 MARKER = "store.json"
+SELECTION = "selection.json"
 FORMAT = 1
 _PARQUET_MAGIC = b"PAR1"
 
@@ -110,6 +111,19 @@ class Store:
             self.write(f"history/grid-{stamp}.yaml", old.encode())
         self.write(layout.GRID, text.encode())
 
+    def set_selection(self, selection: Mapping[str, tuple[str, ...]]) -> None:
+        """Remember which part of the grid was last asked for; `status` counts that."""
+        text = json.dumps({axis: list(values) for axis, values in selection.items()})
+        if self.read_text(SELECTION) != text:
+            self.write(SELECTION, text.encode())
+
+    def selection(self) -> dict[str, tuple[str, ...]]:
+        try:
+            raw = json.loads(self.read_text(SELECTION) or "{}")
+            return {str(axis): tuple(map(str, values)) for axis, values in raw.items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise StoreError(f"{self.address}/{SELECTION} is torn: {error}") from error
+
     # ------------------------------------------------------------------ tasks
 
     def finished(self) -> set[str]:
@@ -129,6 +143,10 @@ class Store:
         out = {path.split("/")[1]: path for path in models}
         out |= {Path(path).stem: path for path in images if path.endswith(".parquet")}
         return out
+
+    def whole(self) -> set[str]:
+        """As `finished`, without files that are torn."""
+        return {key for key, path in self._result_files().items() if self._is_whole(path)}
 
     def set_torn_aside(self) -> list[str]:
         """Move result files that are not whole to `torn/`, so that their tasks run again.

@@ -1,0 +1,149 @@
+"""The command line. Each command is a thin layer over a module of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from orchestrator.errors import PrunegridError
+
+app = typer.Typer(
+    name="prunegrid",
+    help="What does compressing this network do to its robustness? Train, prune and attack whole "
+    "grids of networks over Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file, such as grid.yaml.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://bucket/path."),
+]
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="AXIS=V[,V]",
+        help="Only these coordinates: architecture, variant, method, rate, seed, protocol, "
+        "attack, eps; for example architecture=cnn5,seed=0,1.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@app.command()
+def plan(
+    grid: GridFile,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="S", help="Count what is done there already.")
+    ] = None,
+    select: SelectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a grid would take: models, cells, tasks, and what of it is done."""
+    from orchestrator import views
+
+    views.plan(grid, store=store, select=select or [], as_json=as_json, console=Console())
+
+
+@app.command()
+def run(
+    grid: GridFile,
+    store: StoreOption,
+    select: SelectOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Join this Ray cluster ('auto' or host:port); else start Ray here."),
+    ] = None,
+    engine: Annotated[
+        Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
+    ] = "ray",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Prepared data sets of each node [default: ~/.cache/prunegrid]."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report here [default: next to a local store].")
+    ] = None,
+) -> None:
+    """Run what is not done yet; running again resumes."""
+    from orchestrator.main import RunOptions, run_grid
+
+    options = RunOptions(
+        grid=grid,
+        store=store,
+        select=tuple(select or ()),
+        address=address,
+        engine=engine,
+        data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
+        report=report,
+    )
+    raise typer.Exit(run_grid(options, Console()))
+
+
+@app.command()
+def status(store: StoreOption, as_json: JsonOption = False) -> None:
+    """How far a store's grid is, what fails, and how long it will take."""
+    from orchestrator import views
+
+    views.status(store, as_json=as_json, console=Console())
+
+
+@app.command()
+def explain(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CELL|TASK",
+            help="A task or cell name, its first letters, or coordinates as --select takes them.",
+        ),
+    ],
+    store: StoreOption,
+) -> None:
+    """Why a task or cell is done, waiting, failed, or would run again; its traceback."""
+    from orchestrator.explain import explain as explain_it
+
+    explain_it(store, what, Console())
+
+
+@app.command()
+def verify(store: StoreOption, as_json: JsonOption = False) -> None:
+    """Check every claim of a store again; exit 1 on any doubt."""
+    from orchestrator.verify import show_findings
+
+    raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run a command; what a user can mend is one line on standard error, not a traceback."""
+    try:
+        command()
+    except PrunegridError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `prunegrid`; exits with 0, 1, 2 or 130."""
+    sys.exit(guarded(lambda: app(args=arguments, prog_name="prunegrid")))
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""`prunegrid run`, whole; as a script it is what `ray submit cluster/gpu.yaml` runs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+if __name__ == "__main__":  # as a script, the folder above is where the packages are
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.dag import Plan, expand, parse_selection
+from orchestrator.driver import Driver, RunResult, unfinished
+from orchestrator.engine import Engine, InlineEngine
+from orchestrator.estimates import duration_text
+from orchestrator.grid import Grid
+from orchestrator.grid_file import read_grid
+from orchestrator.lease import Lease
+from orchestrator.progress import Display
+from orchestrator.store import Store
+from workers.contract import TaskKind, WorkerSettings
+from workers.entry import REAL_RUNNER
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    grid: Path
+    store: str
+    select: tuple[str, ...] = ()
+    address: str | None = None
+    engine: Literal["ray", "inline"] = "ray"
+    data_dir: str | None = None
+    report: Path | None = None
+    runner: str = REAL_RUNNER  #: tests name their own
+
+
+def run_grid(options: RunOptions, console: Console) -> int:
+    """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
+    interrupted. Raises PrunegridError before anything starts where the input is no good."""
+    grid = read_grid(options.grid)
+    selection = parse_selection(options.select)
+    plan = expand(grid, selection)
+    store = Store.open_or_create(options.store)
+    lease = Lease.take(store)
+    try:
+        store.set_grid(grid.text)
+        store.set_selection(selection)
+        result = _run(plan, store, options, console, lease)
+    finally:
+        lease.release()
+    _summarise(plan, result, store, options, console)
+    if result.interrupted:
+        return INTERRUPTED
+    return 1 if result.missing else 0
+
+
+def _run(
+    plan: Plan, store: Store, options: RunOptions, console: Console, lease: Lease
+) -> RunResult:
+    stop = _StopSignal()
+    count = Counter(task.kind for task in plan.tasks.values())
+    console.print(
+        f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
+        + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
+        + f" tasks into {store.address}",
+        highlight=False,
+    )
+    with Display(console, title=plan.grid.name) as display:
+        engine = _engine(plan, store, options, console)
+        driver = Driver(plan, store, engine, display, lease=lease, stop_requested=stop.is_requested)
+        try:
+            with stop:
+                return driver.run()
+        finally:
+            engine.close()
+
+
+def _engine(plan: Plan, store: Store, options: RunOptions, console: Console) -> Engine:
+    resources = plan.grid.resources
+    settings = WorkerSettings(
+        store=store.address,
+        data_dir=options.data_dir,
+        threads=resources.threads,
+        gpu_memory_mib=resources.gpu_memory_mib,
+        git_revision=git_revision(),
+    )
+    if not unfinished(plan, store.whole()):
+        return _NoEngine(settings)
+    if options.engine == "inline":
+        engine: Engine = InlineEngine(settings, runner=options.runner)
+    else:
+        from orchestrator.engine_ray import RayEngine
+
+        with console.status("starting Ray"):
+            engine = RayEngine(settings, resources, address=options.address, runner=options.runner)
+    console.print(f"running on {engine.description}", highlight=False)
+    return engine
+
+
+class _NoEngine(InlineEngine):
+    """Nothing is left to run: no need to start Ray for that."""
+
+    description = "nothing: all is done"
+
+
+class _StopSignal:
+    """SIGINT or SIGTERM once: stop in order; twice: at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._old: dict[int, object] = {}
+
+    def is_requested(self) -> bool:
+        return self._count > 0
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old[number] = signal.signal(number, self._receive)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise SystemExit(INTERRUPTED)
+
+
+def git_revision() -> str:
+    """Of the checkout that this program runs from, "-dirty" if it is; "" outside of one."""
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _summarise(
+    plan: Plan, result: RunResult, store: Store, options: RunOptions, console: Console
+) -> None:
+    took = duration_text(result.elapsed_s)
+    if result.ran == 0 and not result.missing:
+        console.print(f"all done: {result.reused} tasks had their results already", highlight=False)
+    else:
+        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}", highlight=False)
+    if result.interrupted:
+        console.print("interrupted; the same command resumes", highlight=False)
+    if result.missing:
+        console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
+    if result.given_up:
+        table = Table("task", "why", "message", box=None)
+        for item in result.given_up[:20]:
+            table.add_row(item.key, item.kind, item.message)
+        console.print(table)
+        console.print(
+            f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def load_plan(store: Store) -> Plan:
+    """The plan that the store's grid and last selection ask for."""
+    from orchestrator.errors import StoreError
+    from orchestrator.grid_file import parse_grid
+
+    text = store.read_text("grid.yaml")
+    if text is None:
+        raise StoreError(f"{store.address}: no grid was run here yet")
+    grid: Grid = parse_grid(text, source=f"{store.address}/grid.yaml")
+    return expand(grid, store.selection())
+
+
+if __name__ == "__main__":
+    from orchestrator.cli import main
+
+    main(["run", *sys.argv[1:]])
