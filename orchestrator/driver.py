@@ -181,15 +181,13 @@ class Driver:
     # ------------------------------------------------------------------ the loop
 
     def _step(self, began_s: float) -> None:
-        if self._stop_requested() and not self._stopping:
-            self._stopping = True
-            self._observer.say("stopping: what runs saves its state; once more to stop at once")
-            self._engine.request_stop()
-            self._feed(StopEvent(at_s=self._clock()))
+        self._check_stop()
         if self._engine.slots != self._slots:
             self._slots = self._engine.slots
             self._feed(SlotsEvent(slots=self._slots, at_s=self._clock()))
-        for ended in [] if self._over else self._engine.poll(POLL_S):
+        ends = [] if self._over else self._engine.poll(POLL_S)
+        self._check_stop()  # what ended because of a stop must not look like a failure
+        for ended in ends:
             self._take(ended)
         if not self._over:
             self._feed(TickEvent(at_s=self._clock()))
@@ -198,6 +196,13 @@ class Driver:
         if self._over or self._clock() - self._shown_s >= SHOW_S:
             self._shown_s = self._clock()
             self._observer.show(self._view(began_s))
+
+    def _check_stop(self) -> None:
+        if self._stop_requested() and not self._stopping:
+            self._stopping = True
+            self._observer.say("stopping: what runs saves its state; once more to stop at once")
+            self._engine.request_stop()
+            self._feed(StopEvent(at_s=self._clock()))
 
     def _take(self, ended: Ended) -> None:
         outcome, now_s = ended.outcome, self._clock()

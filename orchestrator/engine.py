@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,8 +79,15 @@ class InlineEngine:
     slots = 1
     description = "this process (inline)"
 
-    def __init__(self, settings: WorkerSettings, *, runner: str = REAL_RUNNER) -> None:
-        self._worker = Worker(settings, runner)
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        runner: str = REAL_RUNNER,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`stop_requested` is asked while a task runs, since the driver can't step meanwhile."""
+        self._worker = Worker(settings, runner, stop_requested)
         self._queue: deque[Attempt] = deque()
         self._name = f"{this_host()}/inline"
 

@@ -82,9 +82,9 @@ def parse_grid(text: str, *, source: str) -> Grid:
         _read_architecture(name, node, fields=fields, variants=variants, protocols=protocols)
         for name, node in _named(require(fields, "architectures", root), "architectures")
     )
-    dense = (
-        fields["dense_model"].choice(("per_method", "shared")) if "dense_model" in fields else ""
-    )
+    dense = "per_method"
+    if "dense_model" in fields:
+        dense = fields["dense_model"].choice(("per_method", "shared"))
     return Grid(
         name=fields["name"].text() if "name" in fields else Path(source).stem,
         source=source,

@@ -76,7 +76,7 @@ def _run(
         highlight=False,
     )
     with Display(console, title=plan.grid.name) as display:
-        engine = _engine(plan, store, options, console)
+        engine = _engine(plan, store, options, console, stop)
         driver = Driver(plan, store, engine, display, lease=lease, stop_requested=stop.is_requested)
         try:
             with stop:
@@ -85,7 +85,9 @@ def _run(
             engine.close()
 
 
-def _engine(plan: Plan, store: Store, options: RunOptions, console: Console) -> Engine:
+def _engine(
+    plan: Plan, store: Store, options: RunOptions, console: Console, stop: _StopSignal
+) -> Engine:
     resources = plan.grid.resources
     settings = WorkerSettings(
         store=store.address,
@@ -97,7 +99,9 @@ def _engine(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
     if not unfinished(plan, store.whole()):
         return _NoEngine(settings)
     if options.engine == "inline":
-        engine: Engine = InlineEngine(settings, runner=options.runner)
+        engine: Engine = InlineEngine(
+            settings, runner=options.runner, stop_requested=stop.is_requested
+        )
     else:
         from orchestrator.engine_ray import RayEngine
 

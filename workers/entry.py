@@ -29,9 +29,10 @@ from workers.files import StorageError, open_files
 
 Beat: TypeAlias = Callable[[float, str], None]
 Runner: TypeAlias = Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome]
+Preparer: TypeAlias = Callable[[DataSettings, WorkerSettings], str | None]
 
-#: The runner that real grids use, as a catalog target; tests name their own.
-REAL_RUNNER = "workers.entry:run_attempt"
+#: The module whose `run_attempt` and `prepare` a worker calls; tests name their own.
+REAL_RUNNER = "workers.entry"
 
 
 def run_attempt(
@@ -118,10 +119,17 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
 class Worker:
     """One slot of an engine: runs one attempt at a time, answers questions from other threads."""
 
-    def __init__(self, settings: WorkerSettings, runner: str = REAL_RUNNER) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        runner: str = REAL_RUNNER,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._settings = settings
-        self._run: Runner = catalog.load(runner)
+        self._run: Runner = catalog.load(f"{runner}:run_attempt")
+        self._prepare: Preparer = catalog.load(f"{runner}:prepare")
         self._stop = threading.Event()
+        self._stop_outside = stop_requested
         self._lock = threading.Lock()
         self._progress = ("", 0.0, "", 0.0)
 
@@ -133,10 +141,13 @@ class Worker:
                 self._progress = (key, fraction, note, time.time())
 
         beat(0.0, "starting")
-        return self._run(attempt, self._settings, beat, self._stop.is_set)
+        return self._run(attempt, self._settings, beat, self._stop_requested)
+
+    def _stop_requested(self) -> bool:
+        return self._stop.is_set() or self._stop_outside()
 
     def prepare(self, data: DataSettings) -> str | None:
-        return prepare(data, self._settings)
+        return self._prepare(data, self._settings)
 
     def progress(self) -> tuple[str, float, str, float]:
         """Task key, fraction done, note, and when it was said (seconds since the epoch)."""

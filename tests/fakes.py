@@ -1,0 +1,170 @@
+"""A runner that does in milliseconds what the real one does in minutes: real task keys, real
+store files, results that depend on the task's key alone. Seeds tell it to misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+import uuid
+from datetime import UTC, datetime
+
+from workers import layout
+from workers.contract import (
+    AttackTask,
+    Attempt,
+    Failure,
+    FailureKind,
+    Outcome,
+    PruneTask,
+    Success,
+    Task,
+    WorkerSettings,
+)
+from workers.files import open_files
+from workers.results import LayerCount, ModelRecord, ModelResult, Provenance
+from workers.tables import images_to_parquet
+
+#: Seeds from here on misbehave; see `_misbehave`.
+BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
+
+
+def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
+    task = attempt.task
+    files = open_files(settings.store)
+    files.write(f"log/{task.key}-{attempt.number}-{uuid.uuid4().hex}", b"")
+    if failure := _misbehave(attempt, stop_requested):
+        return failure
+    beat(0.5, "half way")
+    if isinstance(task, AttackTask):
+        files.write(layout.image_rows(task.key), fake_images(task, attempt.number))
+    else:
+        record = fake_model(task, attempt.number)
+        files.write(layout.model_file(task.key, "weights.npz"), b"fake")
+        files.write(layout.model_record(task.key), record.to_json().encode())
+    return Success(key=task.key, duration_s=0.01, host="fake", device="cpu", summary=(("x", 1.0),))
+
+
+def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
+    return "planted: no such data" if os.environ.get("FAKE_NO_DATA") else None
+
+
+def _misbehave(attempt: Attempt, stop_requested) -> Failure | None:
+    seed = attempt.task.seed
+    if seed == BUG:
+        return failed(attempt, FailureKind.BUG, "ValueError: planted")
+    if seed == DATA:
+        return failed(attempt, FailureKind.DATA, "no such data")
+    if seed == DIES or (seed == DIES_ONCE and attempt.number == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if seed == SLOW:
+        for _ in range(600):
+            if stop_requested():
+                return failed(attempt, FailureKind.LOST, "interrupted")
+            time.sleep(0.05)
+    return None
+
+
+def failed(attempt: Attempt, kind: FailureKind, message: str) -> Failure:
+    return Failure(
+        key=attempt.task.key,
+        kind=kind,
+        message=message,
+        traceback=f"Traceback (planted)\n{message}",
+        host="fake",
+        duration_s=0.01,
+    )
+
+
+def provenance(task: Task, attempt: int) -> Provenance:
+    return Provenance(
+        task_key=task.key,
+        seed=task.seed,
+        git_revision="0" * 12,
+        versions=(("prunegrid", "0"),),
+        device="cpu",
+        threads=1,
+        host="fake",
+        started_at=datetime.now(UTC).isoformat(),
+        duration_s=0.01,
+        attempt=attempt,
+    )
+
+
+def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
+    rate = task.pruning.rate if isinstance(task, PruneTask) else 1.0
+    draw = random.Random(task.key)
+    layer = LayerCount(
+        name="conv",
+        shape=(5, 5, 1, 8),
+        total=200,
+        left=round(200 / rate),
+        flops_total=2000,
+        flops_left=round(2000 / rate),
+    )
+    result = ModelResult(
+        accuracy=0.9 + draw.random() / 10,
+        loss=draw.random(),
+        validation_accuracy=0.9,
+        validation_loss=0.1,
+        train_loss=0.05,
+        epochs=3,
+        stopped_early=False,
+        diverged=False,
+        nominal_rate=rate,
+        layers=(layer,),
+        weights_sha256="0" * 64,
+    )
+    return ModelRecord(task=task, result=result, provenance=provenance(task, attempt))
+
+
+def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
+    columns: dict[str, list] = {name: [] for name in _VARYING}
+    for image in range(task.start, task.stop):
+        draw = random.Random(f"{task.parent_key}-{task.attack}-{image}")
+        misclassified = draw.random() < 0.05
+        reach = 0.0 if misclassified else draw.expovariate(1.0)
+        for eps in task.attack.eps or (None,):
+            broken = reach < eps if eps is not None else True
+            columns["image"].append(image)
+            columns["eps"].append(eps)
+            columns["label"].append(image % 10)
+            columns["clean_prediction"].append((image + misclassified) % 10)
+            columns["adversarial_prediction"].append((image + 1) % 10 if broken else None)
+            columns["distance"].append(reach if broken else float("inf"))
+            columns["distance_loose"].append(None)
+            columns["broken"].append(broken)
+            columns["verified"].append(True)
+            columns["skipped"].append(False)
+            columns["queries"].append(0 if misclassified else 40)
+            columns["zero_gradient"].append(False)
+            columns["broken_first_step"].append(None)
+            if "compute_batch" in columns:
+                columns["compute_batch"].append(task.attack.batch_size)
+    return images_to_parquet(columns, task=task, provenance=provenance(task, attempt))
+
+
+def _varying() -> list[str]:
+    from workers.tables import IMAGE_SCHEMA, PROVENANCE_FIELDS
+
+    constant = {"task_key", "model_key", "attack", "engine", "outputs", "split"}
+    constant |= {name for name, _ in PROVENANCE_FIELDS}
+    return [name for name in IMAGE_SCHEMA.names if name not in constant]
+
+
+_VARYING = _varying()
+
+
+def attempts_of(store_folder) -> dict[str, int]:
+    """Task key -> how often the fake ran it."""
+    out: dict[str, int] = {}
+    for path in (store_folder / "log").glob("*"):
+        key = path.name.rsplit("-", 2)[0]
+        out[key] = out.get(key, 0) + 1
+    return out
+
+
+def dump(value: object) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)
