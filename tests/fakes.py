@@ -15,6 +15,7 @@ from workers import layout
 from workers.contract import (
     AttackTask,
     Attempt,
+    DataSettings,
     Failure,
     FailureKind,
     Outcome,

@@ -32,7 +32,8 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCount:
-    """A prunable layer's kernel."""
+    """A conv or dense kernel. Residual projections are never pruned (the authors' counts leave
+    them out), but cost their multiply-adds all the same."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,6 +41,7 @@ class LayerCount:
     left: int  #: weights whose mask is 1
     flops_total: int  #: multiply-adds of one forward pass of one image
     flops_left: int  #: those that touch a weight whose mask is 1
+    prunable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +64,11 @@ class ModelResult:
 
     @property
     def params_total(self) -> int:
-        return sum(layer.total for layer in self.layers)
+        return sum(layer.total for layer in self.layers if layer.prunable)
 
     @property
     def params_left(self) -> int:
-        return sum(layer.left for layer in self.layers)
+        return sum(layer.left for layer in self.layers if layer.prunable)
 
     @property
     def effective_rate(self) -> float:

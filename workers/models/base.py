@@ -1,0 +1,161 @@
+"""What an architecture is: a Keras 3 functional model that ends in logits.
+
+To add one: a file here with a function `build(inputs, classes, layers)` that applies layers made
+by `Layers` to a Keras input and returns the logits tensor, and an entry in workers/catalog.py.
+`Layers` gives every layer a stable name and a kernel that depends on the seed and that name
+alone, so that neither build order nor other models in the process change an initial weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from workers.catalog import ARCHITECTURES, load
+from workers.keys import derive_seed
+
+
+class Layers:
+    """Makes named, seeded layers. Kernels are Glorot uniform, biases zero."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def _glorot(self, name: str) -> keras.initializers.Initializer:
+        seed = derive_seed(self._seed, "init", name) % 2**31
+        return keras.initializers.GlorotUniform(seed=seed)
+
+    def conv(
+        self,
+        x: Any,
+        name: str,
+        filters: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: Literal["same", "valid"] = "same",
+        bias: bool = False,
+        relu: bool = False,
+    ) -> Any:
+        layer = keras.layers.Conv2D(
+            filters,
+            size,
+            strides=stride,
+            padding=padding,
+            use_bias=bias,
+            activation="relu" if relu else None,
+            kernel_initializer=self._glorot(name),
+            name=name,
+        )
+        return layer(x)
+
+    def dense(self, x: Any, name: str, units: int, *, relu: bool = False) -> Any:
+        layer = keras.layers.Dense(
+            units,
+            activation="relu" if relu else None,
+            kernel_initializer=self._glorot(name),
+            name=name,
+        )
+        return layer(x)
+
+    def norm(self, x: Any, name: str) -> Any:
+        return keras.layers.BatchNormalization(name=name)(x)
+
+    def relu(self, x: Any, name: str) -> Any:
+        return keras.layers.ReLU(name=name)(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelLayer:
+    """A layer with a conv or dense kernel."""
+
+    name: str
+    path: str  #: of the kernel variable
+    kind: Literal["conv", "dense"]
+    shape: tuple[int, ...]  #: conv: height, width, in, out; dense: in, out
+    positions: int  #: output positions that the kernel is applied at; 1 for dense
+    prunable: bool  #: False for residual projections, which the authors do not prune
+
+
+PROJECTION = "_project"  #: ends the name of a residual block's projection
+
+
+def build(
+    architecture: str, input_shape: tuple[int, int, int], classes: int, *, seed: int
+) -> keras.Model:
+    """A fresh network: images [n, h, w, c] in [0, 1] to logits [n, classes].
+
+    Raises ValueError where the images are too small for the architecture.
+    """
+    entry = ARCHITECTURES[architecture]
+    inputs = keras.Input(input_shape, name="image")
+    try:
+        logits = load(entry.target)(inputs, classes, Layers(seed))
+    except ValueError as error:
+        h, w, c = entry.input_shape
+        raise ValueError(
+            f"{architecture} can't take images of {input_shape}; it was made for {h}x{w}x{c}"
+        ) from error
+    return keras.Model(inputs, logits, name=architecture)
+
+
+def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
+    """The layers that pruning works on, in the network's order; no biases, no batch norm."""
+    return tuple(layer for layer in kernels(model) if layer.prunable)
+
+
+def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
+    """Every conv and dense layer, in the network's order."""
+    out = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            _, height, width, _ = layer.output.shape
+            kind: Literal["conv", "dense"] = "conv"
+            positions = int(height * width)
+        elif isinstance(layer, keras.layers.Dense):
+            kind, positions = "dense", 1
+        else:
+            continue
+        out.append(
+            KernelLayer(
+                name=layer.name,
+                path=f"{layer.name}/kernel",
+                kind=kind,
+                shape=tuple(int(n) for n in layer.kernel.shape),
+                positions=positions,
+                prunable=not layer.name.endswith(PROJECTION),
+            )
+        )
+    return tuple(out)
+
+
+def variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """`layer/variable` to every variable that a trained model keeps (batch norm's moving
+    statistics too); the names do not depend on what else was built in this process."""
+    out = {}
+    for layer in model.layers:
+        for variable in layer.variables:
+            if "seed_generator" not in variable.path:
+                out[f"{layer.name}/{variable.name}"] = variable
+    return out
+
+
+def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in variables(model).items()}
+
+
+def set_weights(model: keras.Model, weights: dict[str, np.ndarray]) -> None:
+    """Raises ValueError where names or shapes differ."""
+    own = variables(model)
+    if set(own) != set(weights):
+        raise ValueError(f"weights: expected {sorted(own)}, got {sorted(weights)}")
+    for name, variable in own.items():
+        if tuple(variable.shape) != weights[name].shape:
+            raise ValueError(
+                f"weights of {name}: expected shape {tuple(variable.shape)}, "
+                f"got {weights[name].shape}"
+            )
+        variable.assign(weights[name])

@@ -1,0 +1,36 @@
+"""What a unit of pruning is. Pure numpy.
+
+unstructured: one weight. kernel: the (h, w) slice of one (in, out) pair. filter: one output
+channel's (h, w, in). Structured methods prune convolutions alone (the paper, section 3.3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workers.catalog import Structure
+
+#: The axes of a convolution's kernel [h, w, in, out] that one unit spans.
+_SPANS: dict[str, tuple[int, ...]] = {"unstructured": (), "kernel": (0, 1), "filter": (0, 1, 2)}
+
+
+def prunes(structure: Structure, kind: str) -> bool:
+    """Whether a layer of this kind ("conv" or "dense") has units of this structure."""
+    return structure == "unstructured" or kind == "conv"
+
+
+def units(array: np.ndarray, structure: Structure) -> np.ndarray:
+    """`array` as [units, weights per unit]: what each unit is made of."""
+    span = _SPANS[structure]
+    kept = [axis for axis in range(array.ndim) if axis not in span]
+    moved = np.transpose(array, (*kept, *span))
+    count = int(np.prod([array.shape[axis] for axis in kept], dtype=np.int64))
+    return moved.reshape(count, -1)
+
+
+def spread(alive: np.ndarray, shape: tuple[int, ...], structure: Structure) -> np.ndarray:
+    """A mask of `shape` from one bool per unit, in the order of `units`."""
+    span = _SPANS[structure]
+    kept = [axis for axis in range(len(shape)) if axis not in span]
+    small = alive.reshape([shape[axis] for axis in kept])
+    return np.broadcast_to(np.expand_dims(small, span), shape).copy()
