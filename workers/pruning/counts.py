@@ -26,8 +26,11 @@ class Countable(Protocol):
 def layer_counts(
     layers: Sequence[Countable], masks: Mapping[str, np.ndarray]
 ) -> tuple[LayerCount, ...]:
-    """One count per layer; only prunable ones need a mask. A weight costs one multiply-add per output position
-    (Blalock et al. 2020: theoretical speed-up = dense / those that touch a non-zero weight)."""
+    """One count per layer; only prunable ones need a mask.
+
+    A weight costs one multiply-add per output position
+    (Blalock et al. 2020: theoretical speed-up = dense / those that touch a non-zero weight).
+    """
     out = []
     for layer in layers:
         total = int(np.prod(layer.shape, dtype=np.int64))

@@ -74,12 +74,14 @@ def _best(scores: np.ndarray, alive: np.ndarray, count: int) -> np.ndarray:
     """The `count` best of those alive, as bools; ties go to the first."""
     keep = np.zeros(len(scores), dtype=bool)
     if count:
-        ranked = np.where(alive, scores, -np.inf)
-        threshold = np.partition(ranked, len(ranked) - count)[len(ranked) - count]
-        keep = ranked > threshold
-        ties = np.flatnonzero(ranked == threshold)
-        keep[ties[: count - int(keep.sum())]] = True
-    return keep & alive
+        living = np.flatnonzero(alive)
+        mine = scores[living]
+        threshold = np.partition(mine, len(mine) - count)[len(mine) - count]
+        chosen = mine > threshold
+        ties = np.flatnonzero(mine == threshold)
+        chosen[ties[: count - int(chosen.sum())]] = True
+        keep[living[chosen]] = True
+    return keep
 
 
 def _global_counts(

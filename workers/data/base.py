@@ -1,0 +1,155 @@
+"""Data sets: prepared once per node as memory-mapped arrays, the same for every process.
+
+To add one: a file here with a function `read(folder) -> RawDataset` that fetches and decodes it,
+and an entry in workers/catalog.py. A reader raises DataUnavailable where it can't be had.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workers import catalog
+from workers.catalog import DATASETS, DatasetEntry
+from workers.contract import DataSettings
+
+
+class DataUnavailable(Exception):  # noqa: N818 - the contract's name for it
+    """The data set can't be had here: why, and what to install or fetch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawDataset:
+    """As a reader returns it: uint8 images [n, h, w, c], integer labels [n]."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    images: np.ndarray  #: uint8 [n, h, w, c], memory-mapped
+    labels: np.ndarray  #: int32 [n]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def floats(self, start: int, stop: int) -> np.ndarray:
+        """Images start..stop (exclusive) as float32 in [0, 1]."""
+        return self.images[start:stop].astype(np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    name: str
+    classes: int
+    train: Split
+    validation: Split
+    test: Split
+
+    def split(self, name: str) -> Split:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def default_data_dir() -> Path:
+    named = os.environ.get("PRUNEGRID_DATA_DIR")
+    return Path(named) if named else Path.home() / ".cache" / "prunegrid"
+
+
+@functools.lru_cache(maxsize=4)
+def load(data: DataSettings, data_dir: str | None) -> Dataset:
+    """The splits of a data set, prepared first where this node has it not yet.
+
+    Raises DataUnavailable, and ValueError for a name that the catalog has not.
+    """
+    entry = DATASETS.get(data.dataset)
+    if entry is None:
+        raise ValueError(f"data set: expected one of {', '.join(DATASETS)}, got {data.dataset!r}")
+    folder = prepare(entry, Path(data_dir) if data_dir else default_data_dir())
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    images, labels = arrays["train_images"], arrays["train_labels"]
+    if data.train_images is not None:
+        images, labels = images[: data.train_images], labels[: data.train_images]
+    tail = round(len(labels) * data.validation_frac)
+    cut = len(labels) - tail
+    return Dataset(
+        name=entry.name,
+        classes=entry.classes,
+        train=Split(images=images[:cut], labels=np.asarray(labels[:cut])),
+        validation=Split(images=images[cut:], labels=np.asarray(labels[cut:])),
+        test=Split(images=arrays["test_images"], labels=np.asarray(arrays["test_labels"])),
+    )
+
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
+    """The folder with the prepared arrays; made by the first process that asks, while others
+    on this node wait. Raises DataUnavailable."""
+    name = "".join(c if c.isalnum() or c in ".-" else "_" for c in entry.fingerprint)
+    folder = data_dir / name
+    if (folder / "ready.json").exists():
+        return folder
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(data_dir / f".{name}.lock"):
+            if not (folder / "ready.json").exists():
+                _write(entry, data_dir, folder)
+    except OSError as error:
+        raise DataUnavailable(f"can't write to the data folder {data_dir}: {error}") from error
+    return folder
+
+
+def _write(entry: DatasetEntry, data_dir: Path, folder: Path) -> None:
+    raw = catalog.load(entry.target)(data_dir)
+    check(raw, entry)
+    aside = data_dir / f".{folder.name}.{uuid.uuid4().hex}.tmp"
+    aside.mkdir()
+    try:
+        for name in _ARRAYS:
+            dtype = np.uint8 if name.endswith("images") else np.int32
+            np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(raw, name), dtype=dtype))
+        (aside / "ready.json").write_text(json.dumps({"fingerprint": entry.fingerprint}))
+        if folder.exists():  # left half-made by a copy from elsewhere: ours is whole
+            folder.rename(data_dir / f".{folder.name}.{uuid.uuid4().hex}.incomplete")
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check(raw: RawDataset, entry: DatasetEntry) -> None:
+    """Raises DataUnavailable where the arrays are not what the catalog says."""
+    for part, count in (("train", entry.train_images), ("test", entry.test_images)):
+        images, labels = getattr(raw, f"{part}_images"), getattr(raw, f"{part}_labels")
+        expected = (count, *entry.shape)
+        if images.shape != expected or images.dtype != np.uint8:
+            raise DataUnavailable(
+                f"{entry.name}: expected uint8 {part} images of {expected}, "
+                f"got {images.dtype} {images.shape}"
+            )
+        if labels.shape != (count,) or labels.min() < 0 or labels.max() >= entry.classes:
+            raise DataUnavailable(
+                f"{entry.name}: expected {count} {part} labels in 0..{entry.classes - 1}, "
+                f"got {labels.shape} in {labels.min()}..{labels.max()}"
+            )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """An advisory lock that ends with its process."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
