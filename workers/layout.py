@@ -41,3 +41,8 @@ def cell_row(cell_id: str) -> str:
 
 def failure_file(task_key: str, attempt: int) -> str:
     return f"{FAILURES}/{task_key}/{attempt:03d}.json"
+
+
+def adversarials(task_key: str) -> str:
+    """A few of an attack's adversarial images, to look at."""
+    return f"adversarials/{task_key}.npz"

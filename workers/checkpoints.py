@@ -1,0 +1,64 @@
+"""A task's state between attempts: arrays and a little JSON in one file, whole or not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workers import layout
+from workers.files import Files
+
+_STATE = "__state__"
+
+
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An uncompressed .npz; names may hold slashes."""
+    sink = io.BytesIO()
+    np.savez(sink, **{name: np.asarray(array) for name, array in arrays.items()})
+    return sink.getvalue()
+
+
+def unpack(content: bytes) -> dict[str, np.ndarray]:
+    """Raises ValueError where the content is no whole .npz; nothing in it is executed."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, OSError, EOFError, KeyError) as error:
+        raise ValueError(f"not a whole .npz: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    arrays: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+
+class Checkpoint:
+    """One task's checkpoint; the last save wins."""
+
+    def __init__(self, files: Files, task_key: str) -> None:
+        self._files = files
+        self._path = layout.checkpoint_file(task_key, "state.npz")
+
+    def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Raises StorageError."""
+        text = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+        self._files.write(self._path, pack({**arrays, _STATE: text}))
+
+    def load(self) -> Saved | None:
+        """None where there is none, or it is torn: the task then starts over."""
+        try:
+            arrays = unpack(self._files.read(self._path))
+            state = json.loads(arrays.pop(_STATE).tobytes())
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+        return Saved(arrays=arrays, state=state)
+
+    def remove(self) -> None:
+        self._files.remove(self._path)

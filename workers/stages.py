@@ -1,0 +1,244 @@
+"""The three stages: train, prune (with fine-tuning), attack. Each writes its result last."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import keras
+import numpy as np
+
+from workers import layout
+from workers.artifacts import StoredModel, load_model, save_model, weights_sha256
+from workers.catalog import DATASETS, METHODS
+from workers.checkpoints import Checkpoint
+from workers.context import TaskContext
+from workers.contract import AttackTask, PruneTask, Task, TrainTask
+from workers.data.base import Dataset, load
+from workers.device import configure
+from workers.keys import derive_seed
+from workers.models.base import build, get_weights, kernels, prunable, set_weights
+from workers.pruning.counts import layer_counts
+from workers.pruning.step import Masks, prune_step
+from workers.results import ModelRecord, ModelResult, Provenance
+from workers.tables import images_to_parquet
+from workers.training.fit import FitResult, fit
+from workers.training.steps import Evaluator
+
+#: Start images that attacks may choose from: the split's first ones, whatever the shard.
+POOL_IMAGES = 256
+_WARM_MODELS = 3
+_LIBRARIES = ("foolbox", "keras", "numpy", "prunegrid", "tensorflow")
+
+
+def train(task: TrainTask, context: TaskContext) -> ModelRecord:
+    """Train a dense network; its files are in the store when this returns."""
+    clock = _Clock()
+    dataset = load(task.data, context.settings.data_dir)
+    model = initial_model(task)
+    result = _fit(model, {}, dataset, task, context, stage="dense")
+    masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in prunable(model)}
+    return _finish(model, masks, result, dataset, task, context, clock, nominal_rate=1.0)
+
+
+def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
+    """Prune the parent to the task's rate, fine-tune, and leave the files in the store.
+
+    Raises PruneCountError where the surviving units are not exactly as many as they must be.
+    """
+    clock = _Clock()
+    dataset = load(task.data, context.settings.data_dir)
+    parent = _warm_model(task.parent_key, context)
+    layers = prunable(parent.model)
+    weights = get_weights(parent.model)
+    masks = prune_step(
+        {layer.name: np.nan_to_num(weights[layer.path]) for layer in layers},
+        parent.masks,
+        {layer.name: layer.kind for layer in layers},
+        method=METHODS[task.pruning.method],
+        rate=task.pruning.rate,
+        parent_rate=task.pruning.parent_rate,
+        seed=task.seed,
+    )
+    model = initial_model(task)
+    if task.pruning.weights == "retain":
+        set_weights(model, weights)
+    by_path = {layer.path: masks[layer.name] for layer in layers}
+    apply_masks(model, by_path)
+    if parent.record.result.diverged:  # NaN can't be trained away: the outcome stands
+        result = FitResult(history=(), epochs=0, stopped_early=False, diverged=True)
+    else:
+        stage = f"rate {task.pruning.rate:g}"
+        result = _fit(model, by_path, dataset, task, context, stage=stage)
+    return _finish(
+        model, masks, result, dataset, task, context, clock, nominal_rate=task.pruning.rate
+    )
+
+
+def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], ...]:
+    """Attack one shard; its image rows are in the store when this returns.
+
+    Returns a few numbers for a display. Raises AttackLied where an attack's claim is false.
+    """
+    from workers.attacks.run import attack_shard
+
+    clock = _Clock()
+    split = load(task.data, context.settings.data_dir).split(task.split)
+    stored = _warm_model(task.parent_key, context)
+    columns, samples = attack_shard(
+        stored.model,
+        task=task,
+        images=split.floats(task.start, task.stop),
+        labels=split.labels[task.start : task.stop],
+        pool_images=split.floats(0, POOL_IMAGES),
+        pool_labels=split.labels[:POOL_IMAGES],
+        model_accuracy=stored.record.result.accuracy,
+        diverged=stored.record.result.diverged,
+        beat=context.beat,
+        stop_requested=context.stop_requested,
+    )
+    if samples:
+        from workers.checkpoints import pack
+
+        arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
+        context.files.write(layout.adversarials(task.key), pack(arrays))
+    content = images_to_parquet(columns, task=task, provenance=_provenance(task, context, clock))
+    context.files.write(layout.image_rows(task.key), content)
+    broken = np.asarray(columns["broken"], dtype=float)
+    return (("broken", float(broken.mean())),)
+
+
+# --------------------------------------------------------------------------- parts
+
+
+def initial_model(task: TrainTask | PruneTask) -> keras.Model:
+    """The network before any training: the dense ancestor's initial weights, or fresh ones
+    where the task re-initialises."""
+    entry = DATASETS[task.data.dataset]
+    seed = derive_seed(task.seed, "init", task.salt)
+    if isinstance(task, PruneTask) and task.pruning.weights == "reinitialize":
+        seed = derive_seed(task.seed, "init", task.salt, task.pruning.rate)
+    return build(task.architecture, entry.shape, entry.classes, seed=seed)
+
+
+def apply_masks(model: keras.Model, masks: dict[str, np.ndarray]) -> None:
+    """Set pruned weights to exactly 0."""
+    weights = get_weights(model)
+    for path, mask in masks.items():
+        weights[path] = np.where(mask, weights[path], np.float32(0))
+    set_weights(model, weights)
+
+
+def _fit(
+    model: keras.Model,
+    masks: dict[str, np.ndarray],
+    dataset: Dataset,
+    task: TrainTask | PruneTask,
+    context: TaskContext,
+    *,
+    stage: str,
+) -> FitResult:
+    return fit(
+        model,
+        masks=masks,
+        dataset=dataset,
+        settings=task.training,
+        seed=derive_seed(task.seed, task.salt),
+        stage=stage,
+        checkpoint=Checkpoint(context.files, task.key),
+        beat=context.beat,
+        stop_requested=context.stop_requested,
+    )
+
+
+def _finish(
+    model: keras.Model,
+    masks: Masks,
+    fitted: FitResult,
+    dataset: Dataset,
+    task: TrainTask | PruneTask,
+    context: TaskContext,
+    clock: _Clock,
+    *,
+    nominal_rate: float,
+) -> ModelRecord:
+    evaluate = Evaluator(model)
+    loss, accuracy = evaluate(dataset.test)
+    validation_loss, validation_accuracy = evaluate(dataset.validation)
+    weights = get_weights(model)
+    result = ModelResult(
+        accuracy=accuracy,
+        loss=loss,
+        validation_accuracy=validation_accuracy,
+        validation_loss=validation_loss,
+        train_loss=fitted.history[-1]["train_loss"] if fitted.history else float("nan"),
+        epochs=fitted.epochs,
+        stopped_early=fitted.stopped_early,
+        diverged=fitted.diverged,
+        nominal_rate=nominal_rate,
+        layers=layer_counts(kernels(model), masks),
+        weights_sha256=weights_sha256(weights),
+    )
+    record = ModelRecord(task=task, result=result, provenance=_provenance(task, context, clock))
+    save_model(context.files, record, weights, masks, fitted.history)
+    Checkpoint(context.files, task.key).remove()
+    stored = StoredModel(model=model, masks=masks, record=record)
+    _remember(context.settings.store, task.key, stored)
+    return record
+
+
+_models: OrderedDict[tuple[str, str], StoredModel] = OrderedDict()
+
+
+def _remember(store: str, key: str, stored: StoredModel) -> None:
+    _models[store, key] = stored
+    _models.move_to_end((store, key))
+    while len(_models) > _WARM_MODELS:
+        _models.popitem(last=False)
+
+
+def _warm_model(key: str, context: TaskContext) -> StoredModel:
+    """The chain's next step and all shards of a model come here: the last few stay built."""
+    stored = _models.get((context.settings.store, key)) or load_model(context.files, key)
+    _remember(context.settings.store, key, stored)
+    return stored
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._started_s = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    out = []
+    for name in _LIBRARIES:
+        try:
+            out.append((name, version(name)))
+        except PackageNotFoundError:
+            out.append((name, ""))
+    return tuple(out)
+
+
+def _provenance(task: Task, context: TaskContext, clock: _Clock) -> Provenance:
+    settings = context.settings
+    return Provenance(
+        task_key=task.key,
+        seed=task.seed,
+        git_revision=settings.git_revision,
+        versions=_versions(),
+        device=configure(settings.threads, settings.gpu_memory_mib),
+        threads=settings.threads,
+        host=socket.gethostname(),
+        started_at=clock.started_at,
+        duration_s=round(clock.elapsed_s(), 3),
+        attempt=context.attempt,
+    )
