@@ -17,9 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# A local Ray is this run's alone: its own token, in memory, never in the user's home.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-
 from orchestrator.engine import Doing, Ended
 from orchestrator.errors import PrunegridError
 from orchestrator.grid import Resources
@@ -62,6 +59,8 @@ class RayEngine:
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
         `local_cpus` and `local_gpus` say what a local Ray believes to have (tests)."""
+        if address is None:
+            _keep_to_ourselves()
         import ray
 
         self._ray = ray
@@ -247,6 +246,17 @@ class RayEngine:
             self._ray.shutdown()
 
 
+def _keep_to_ourselves() -> None:
+    """Before ray is imported: a Ray of our own listens on loopback alone (Ray's own switch for
+    machines that join no cluster), and takes a token that only this run knows, never one from
+    or into the user's home."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # CPU tasks see no GPU
+
+
 def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None) -> None:
     """Join a cluster, or start a Ray of our own on loopback; its fixed start-up limit of 30 s
     can be missed on a busy machine: try twice."""
@@ -257,9 +267,6 @@ def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None)
         except Exception as error:
             raise EngineError(f"can't join the Ray cluster at {address!r}: {error}") from error
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for last in (False, True):
         try:
             ray.init(
