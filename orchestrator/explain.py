@@ -9,12 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.dag import Plan, PlannedCell, parent_of, parse_selection
+from orchestrator.dag import Plan, PlannedCell, parent_of
 from orchestrator.errors import UsageError
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
 from orchestrator.main import load_plan
 from orchestrator.rows import cell_id
+from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from workers.contract import AttackTask, PruneTask, Task
 

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli import print_json
-from orchestrator.dag import Plan, expand, parse_selection
-from orchestrator.driver import unfinished
+from orchestrator.dag import Plan, expand
 from orchestrator.estimates import Durations, duration_text, estimate
 from orchestrator.grid_file import read_grid
 from orchestrator.journal import read_journal
@@ -34,7 +33,7 @@ def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
         "cells": len(plan.cells),
         "tasks": {kind.value: plan.count(kind) for kind in TaskKind},
         "done": finished,
-        "remaining": len(unfinished(plan, done)),
+        "remaining": len(plan.unfinished(done)),
     }
 
 
@@ -42,7 +41,7 @@ def plan(
     path: Path, *, store: str | None, select: Sequence[str], as_json: bool, console: Console
 ) -> None:
     grid = read_grid(path)
-    expanded = expand(grid, parse_selection(select))
+    expanded = expand(grid(select))
     done = Store.open(store).finished() if store is not None else set()
     numbers = counts(expanded, done)
     if as_json:
@@ -83,7 +82,7 @@ def status_json(store: Store) -> dict[str, Any]:
             durations.add(task, float(entry.get("seconds", 0.0)))
     holder = read_holder(store)
     live = holder is not None and is_alive(holder)
-    left = unfinished(expanded, finished)
+    left = expanded.unfinished(finished)
     eta = estimate(left, durations, slots=max(slots, 1), elapsed=[])
     return {
         "grid": expanded.grid.name,

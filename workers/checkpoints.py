@@ -20,7 +20,8 @@ _STATE = "__state__"
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """An uncompressed .npz; names may hold slashes."""
     sink = io.BytesIO()
-    np.savez(sink, **{name: np.asarray(array) for name, array in arrays.items()})
+    named: Any = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez(sink, **named)
     return sink.getvalue()
 
 
