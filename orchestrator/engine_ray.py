@@ -17,9 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# A local Ray is this run's alone: its own token, in memory, never in the user's home.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-
 from orchestrator.engine import Doing, Ended
 from orchestrator.errors import PrunegridError
 from orchestrator.grid import Resources
@@ -62,6 +59,8 @@ class RayEngine:
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
         `local_cpus` and `local_gpus` say what a local Ray believes to have (tests)."""
+        if address is None:
+            keep_to_ourselves()
         import ray
 
         self._ray = ray
@@ -74,8 +73,10 @@ class RayEngine:
         self._next_number = 0
         self._resized_s = self._asked_s = -1e9
         self._mine = not ray.is_initialized()
-        if self._mine:
-            _start(ray, address, cpus=local_cpus, gpus=local_gpus)
+        if self._mine and address is None:
+            start_local(cpus=local_cpus, gpus=local_gpus)
+        elif self._mine:
+            _join(ray, address)
         self._use_gpus = resources.gpus_per_task > 0 and self._cluster("GPU") > 0
         self._resize()
         if not self._slots:
@@ -247,19 +248,33 @@ class RayEngine:
             self._ray.shutdown()
 
 
-def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None) -> None:
-    """Join a cluster, or start a Ray of our own on loopback; its fixed start-up limit of 30 s
-    can be missed on a busy machine: try twice."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            raise EngineError(f"can't join the Ray cluster at {address!r}: {error}") from error
-        return
+def keep_to_ourselves() -> None:
+    """Before ray is imported: a Ray of our own listens on loopback alone (Ray's own switch for
+    machines that join no cluster), and takes a token that only this run knows, never one from
+    or into the user's home."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # CPU tasks see no GPU
+
+
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _join(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(address=address, **_QUIET)
+    except Exception as error:
+        raise EngineError(f"can't join the Ray cluster at {address!r}: {error}") from error
+
+
+def start_local(*, cpus: int | None, gpus: int | None) -> Any:
+    """A Ray of our own on loopback; returns the module. Its fixed start-up limit of 30 s can be
+    missed on a busy machine: it tries twice. Raises EngineError."""
+    keep_to_ourselves()
+    import ray
+
     for last in (False, True):
         try:
             ray.init(
@@ -268,15 +283,15 @@ def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None)
                 num_cpus=cpus,
                 num_gpus=gpus,
                 object_store_memory=100 * 2**20,
-                _node_ip_address="127.0.0.1",
-                **quiet,
+                **_QUIET,
             )
-            return
+            return ray
         except Exception as error:
             with contextlib.suppress(Exception):
                 ray.shutdown()
             if last:
                 raise EngineError(f"can't start Ray on this machine: {error}") from error
+    raise AssertionError("unreachable")
 
 
 def _never_started(attempt: Attempt) -> Ended:

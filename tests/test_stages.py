@@ -22,17 +22,10 @@ ONE_EPOCH = training(max_epochs=1)
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory, data_dir):
+def store(tmp_path_factory, data_dir, tensorflow):
     """A store with one trained dense model."""
-    from workers.device import configure
     from workers.stages import train
 
-    configure(1, None)
     folder = tmp_path_factory.mktemp("store")
     train(DENSE, context(folder, data_dir))
     return folder
@@ -219,7 +212,6 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(store, data_dir, tmp
 
 
 def test_attack_writes_a_row_per_image(store, data_dir):
-    pytest.importorskip("workers.attacks.run")
     from workers.stages import attack
     from workers.tables import read_images
 

@@ -1,0 +1,160 @@
+"""Brendel & Bethge's attack in the L0 norm: follow the decision boundary to the nearest point.
+
+Brendel et al. 2019, "Accurate, reliable and fast robustness evaluation", sections 2 and 3.
+Foolbox 3.3.4: L0BrendelBethgeAttack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from workers.attacks.base import Batch, Found, Job, row_norms
+from workers.attacks.boundary_step import l0_steps
+from workers.attacks.draws import seeded_foolbox
+from workers.attacks.network import Network, at, best_other, micro_batches
+from workers.attacks.starts import dataset_starts, nearest_starts
+from workers.keys import Scalar
+
+
+class BrendelBethgeL0:
+    def __init__(self, options: Mapping[str, Scalar]) -> None:
+        self.searches = int(options["binary_search_steps"] or 0)
+        self.steps = int(options["steps"] or 0)
+        self.lr = float(options["lr"] or 0.0)
+        self.lr_decay = float(options["lr_decay"] or 0.0)
+        self.lr_num_decay = int(options["lr_num_decay"] or 1)
+        self.momentum = float(options["momentum"] or 0.0)
+        self.overshoot = float(options["overshoot"] or 0.0)
+        self.interval = max(1, int(self.steps / self.lr_num_decay))
+
+    # ------------------------------------------------------------------ as Foolbox does it
+
+    def foolbox(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
+        """The trust region grows with the batch: its radius is scaled by the batch's elements.
+
+        Foolbox gives up a batch in which one image has no start; here that image alone is lost.
+        """
+        with seeded_foolbox(job.seed, job.stream):
+            starts, started = dataset_starts(network, batch, job)
+        keep = np.flatnonzero(started)
+        n = len(batch)
+        images = batch.images.copy()
+        passes = 1
+        if len(keep):
+            part = batch.take(keep)
+            images[keep], passes = self._follow(
+                network, part, starts[keep], job, size=len(keep), region=float(part.images.size)
+            )
+        distance = np.full(n, np.inf)
+        distance[keep] = row_norms(images[keep] - batch.images[keep], "l0")
+        queries = np.full(n, passes, np.int64)
+        return (Found(images=images, claimed=started, distance=distance, queries=queries),)
+
+    # ------------------------------------------------------------------ per image
+
+    def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
+        """The radius is that of a batch of one micro-batch, whatever the batch."""
+        starts, started = nearest_starts(network, batch, job)
+        keep = np.flatnonzero(started)
+        images = batch.images.copy()
+        passes = 1
+        if len(keep):
+            part = batch.take(keep)
+            region = float(part.images[0].size * job.micro_batch)
+            images[keep], passes = self._follow(
+                network, part, starts[keep], job, size=job.micro_batch, region=region
+            )
+        distance = np.full(len(batch), np.inf)
+        distance[keep] = row_norms(images[keep] - batch.images[keep], "l0")
+        queries = np.full(len(batch), passes, np.int64)
+        return (Found(images=images, claimed=started, distance=distance, queries=queries),)
+
+    # ------------------------------------------------------------------ the algorithm
+
+    def _follow(
+        self,
+        network: Network,
+        batch: Batch,
+        starts: np.ndarray,
+        job: Job,
+        *,
+        size: int,
+        region: float,
+    ) -> tuple[np.ndarray, int]:
+        """Best adversarials [n, h, w, c] and the passes made of each image."""
+        n = len(batch)
+        x0, labels = batch.images, batch.labels.astype(np.int32)
+        x = np.empty_like(x0)
+        bisect, look = _bisector(network, self.searches), _looker(network)
+        for rows, padded in micro_batches(np.arange(n), size):
+            out = bisect(x0[padded], starts[padded], labels[padded])
+            x[rows] = out.numpy()[: len(rows)]
+        best = starts.copy()
+        best_norm = row_norms(x0 - best, "l0_loose")
+        flat0 = x0.reshape(n, -1)
+        boundary = np.zeros_like(flat0)
+        margin = np.empty(n, np.float32)
+        gradient = np.empty_like(x0)
+        lr = self.lr
+        for step in range(1, self.steps + 1):
+            for rows, padded in micro_batches(np.arange(n), size):
+                margins, gradients = look(x[padded], labels[padded])
+                margin[rows] = margins.numpy()[: len(rows)]
+                gradient[rows] = gradients.numpy()[: len(rows)]
+            norm = row_norms(x0 - x, "l0_loose")
+            closer = (norm < best_norm) & (margin < 0)
+            best[closer], best_norm[closer] = x[closer], norm[closer]
+            now = gradient.reshape(n, -1)
+            if step == 1:
+                boundary = now
+            else:
+                boundary = (1 - self.momentum) * now + self.momentum * boundary
+            if (step + 1) % self.interval == 0:
+                lr *= self.lr_decay
+            target = np.where(-margin < 0, -self.overshoot * margin, -(2 - self.overshoot) * margin)
+            deltas = l0_steps(flat0, x.reshape(n, -1), boundary, target, lr * region)
+            x = (x.reshape(n, -1) + deltas.astype(np.float32)).reshape(x0.shape)
+            job.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
+        return best, self.searches + self.steps + 3
+
+
+def _bisector(network: Network, searches: int) -> Callable[..., Any]:
+    """Down to the boundary: pixels that differ by less than a threshold come from the start."""
+
+    def bisect(x0, x1, labels):  # type: ignore[no-untyped-def]
+        lower = tf.zeros_like(labels, tf.float32)
+        upper = tf.ones_like(lower)
+
+        def between(share):  # type: ignore[no-untyped-def]
+            return tf.where(tf.abs(x1 - x0) < share[:, None, None, None], x1, x0)
+
+        for _ in tf.range(searches):
+            middle = (lower + upper) / 2
+            scores = network.scores(between(middle))
+            adversarial = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
+            lower = tf.where(adversarial, lower, middle)
+            upper = tf.where(adversarial, middle, upper)
+        return between(upper)
+
+    image = network.image_spec()
+    signature = [image, image, tf.TensorSpec((None,), tf.int32)]
+    return network.compiled(("bb-bisect", searches), bisect, signature)
+
+
+def _looker(network: Network) -> Callable[..., Any]:
+    """How far inside the clean class (float32 [n]), and its gradient."""
+
+    def look(x, labels):  # type: ignore[no-untyped-def]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            scores = network.scores(x)
+            margin = at(scores, labels) - at(scores, best_other(scores, labels))
+            total = tf.reduce_sum(margin)
+        return margin, tape.gradient(total, x)
+
+    signature = [network.image_spec(), tf.TensorSpec((None,), tf.int32)]
+    return network.compiled(("bb-look",), look, signature)

@@ -1,0 +1,76 @@
+"""The second look at every image that an attack returns. What it confirms counts, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.attacks.base import AttackLied, Batch, Found, row_norms
+from workers.attacks.network import Network, micro_batches
+
+#: Beyond float32 rounding of a sum of 150 000 squares, and of x0 + clip(x - x0).
+BOX_TOLERANCE = 1e-6
+NORM_TOLERANCE = 1e-4
+#: Scores this near (of the larger) are a tie that rounding decides, not a lie.
+TIE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    broken: np.ndarray  #: bool [n]: a class other than the label, in the box, within eps
+    prediction: np.ndarray  #: int64 [n], of the returned image
+    distance: np.ndarray  #: float64 [n]: measured here; inf where not broken
+    distance_loose: np.ndarray | None  #: L0 alone: elements with |delta| > 1e-4
+
+
+def judge(
+    network: Network, batch: Batch, found: Found, *, norm: str, eps: float | None, size: int
+) -> Verdict:
+    """Raises AttackLied where a claim is false. `size`: the batch shape the attack worked in."""
+    n = len(batch)
+    logits = np.empty((n, 0), np.float32)
+    for rows, padded in micro_batches(np.arange(n), size):
+        part = network.logits(found.images[padded])[: len(rows)]
+        if not logits.shape[1]:
+            logits = np.empty((n, part.shape[1]), np.float32)
+        logits[rows] = part
+    prediction = logits.argmax(axis=1)
+    changed = (prediction != batch.labels) & np.isfinite(logits).all(axis=1)
+    own = logits[np.arange(n), batch.labels]
+    others = logits.copy()
+    others[np.arange(n), batch.labels] = -np.inf
+    best = others.max(axis=1)
+    tied = np.abs(own - best) <= TIE * np.maximum(1.0, np.maximum(np.abs(own), np.abs(best)))
+
+    flat = found.images.reshape(n, -1)
+    inside = (flat.min(axis=1) >= -BOX_TOLERANCE) & (flat.max(axis=1) <= 1 + BOX_TOLERANCE)
+    measured = row_norms(found.images - batch.images, norm)
+    limit = np.inf if eps is None else eps * (1 + NORM_TOLERANCE) + BOX_TOLERANCE
+    within = measured <= limit
+    near = np.abs(measured - found.distance) <= NORM_TOLERANCE * np.maximum(1.0, measured)
+
+    claims = found.claimed
+    for what, wrong in (
+        ("its class is still the label's", claims & ~changed & ~tied),
+        ("it has pixels outside [0, 1]", claims & ~inside),
+        ("its norm is not as claimed", claims & inside & ~near),
+        ("it is further than eps", claims & ~within),
+    ):
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise AttackLied(
+                f"image {int(batch.indices[i])}: claimed an adversarial at {norm} "
+                f"{found.distance[i]:.6g}"
+                + ("" if eps is None else f" for eps {eps:.6g}")
+                + f", but {what} (measured {measured[i]:.6g}, class {int(prediction[i])}, "
+                f"label {int(batch.labels[i])}); {int(wrong.sum())} of {n} images like this"
+            )
+    broken = claims & changed & inside & within
+    loose = row_norms(found.images - batch.images, "l0_loose") if norm == "l0" else None
+    return Verdict(
+        broken=broken,
+        prediction=prediction,
+        distance=np.where(broken, measured, np.inf),
+        distance_loose=None if loose is None else np.where(broken, loose, np.inf),
+    )

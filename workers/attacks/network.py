@@ -1,0 +1,102 @@
+"""A Keras model as attacks see it: scores, compiled functions kept warm, micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+_KEPT = "_prunegrid_compiled"
+
+
+class Network:
+    """`outputs`: what attacks differentiate through. "softmax" passes probabilities as if they
+    were logits, as an attack does on a network that ends in a softmax.
+
+    Compiled functions are kept on the model object and read its variables when they run: a
+    model that gets new weights is not traced again.
+    """
+
+    def __init__(self, model: Any, outputs: Literal["logits", "softmax"] = "logits") -> None:
+        self.model = model
+        self.outputs = outputs
+        self.shape: tuple[int, ...] = tuple(model.input_shape[1:])
+        if not hasattr(model, _KEPT):
+            object.__setattr__(model, _KEPT, {})
+        self._compiled: dict[Any, Callable[..., Any]] = getattr(model, _KEPT)
+
+    def scores(self, images: tf.Tensor) -> tf.Tensor:
+        """[n, h, w, c] to [n, classes]; traceable."""
+        logits = self.model(images, training=False)
+        return tf.nn.softmax(logits) if self.outputs == "softmax" else logits
+
+    def image_spec(self) -> tf.TensorSpec:
+        return tf.TensorSpec((None, *self.shape), tf.float32)
+
+    def compiled(
+        self,
+        key: tuple[Any, ...],
+        function: Callable[..., Any],
+        signature: Sequence[tf.TensorSpec],
+    ) -> Callable[..., Any]:
+        """`function` as a graph; made once for each key and model object."""
+        full = (self.outputs, *key)
+        if full not in self._compiled:
+            self._compiled[full] = tf.function(
+                function, input_signature=list(signature), reduce_retracing=True
+            )
+        return self._compiled[full]
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """float32 [n, classes], before any softmax, in the batch shape given."""
+
+        def forward(x: tf.Tensor) -> tf.Tensor:
+            return self.model(x, training=False)
+
+        run = self.compiled(("logits",), forward, [self.image_spec()])
+        return run(tf.constant(images)).numpy()
+
+    def examine(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits [n, classes], and whether the gradient of the cross-entropy at each image is
+        all zero (bool [n]): the mark of masked gradients."""
+
+        def look(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                logits = self.model(x, training=False)
+                scores = tf.nn.softmax(logits) if self.outputs == "softmax" else logits
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, scores)
+            gradient = tf.reshape(tape.gradient(loss, x), (tf.shape(x)[0], -1))
+            return logits, tf.reduce_all(gradient == 0.0, axis=1)
+
+        spec = [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
+        logits, zero = self.compiled(("examine",), look, spec)(
+            tf.constant(images), tf.constant(labels.astype(np.int32))
+        )
+        return logits.numpy(), zero.numpy()
+
+
+def best_other(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Index of the highest score that is not the label's; int64 [n]."""
+    excluded = tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(np.inf))
+    return tf.argmax(scores - excluded, axis=-1)
+
+
+def at(scores: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """scores[i, columns[i]] for each row i."""
+    rows = tf.range(tf.shape(scores, out_type=tf.int64)[0], dtype=tf.int64)
+    return tf.gather_nd(scores, tf.stack([rows, tf.cast(columns, tf.int64)], axis=1))
+
+
+def micro_batches(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split row numbers into pieces of exactly `size`: (rows, rows padded by repetition).
+
+    A kernel may round differently at another batch shape; in one shape an image's result does
+    not depend on its place or on its neighbours.
+    """
+    for start in range(0, len(rows), size):
+        piece = rows[start : start + size]
+        padded = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece))])
+        yield piece, padded

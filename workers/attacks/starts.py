@@ -1,0 +1,76 @@
+"""Where a boundary attack starts: an image of the data set that the network sees otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workers.attacks.base import Batch, Job
+from workers.attacks.draws import generator
+from workers.attacks.network import Network, micro_batches
+
+
+def predictions(network: Network, images: np.ndarray, size: int) -> np.ndarray:
+    """int64 [n], in padded micro-batches."""
+    out = np.empty(len(images), np.int64)
+    for rows, padded in micro_batches(np.arange(len(images)), size):
+        out[rows] = network.logits(images[padded])[: len(rows)].argmax(axis=1)
+    return out
+
+
+def dataset_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """As Foolbox's DatasetAttack: image i of a batch of n tries the pool's first n images but
+    the i-th, in shuffled order, until one has another class than its label.
+
+    Draws from NumPy's global generator. Returns starts [n, h, w, c], and whether one was found.
+    A misclassified image starts at itself. Raises ValueError where the pool is too small.
+    """
+    pool = job.pool
+    n = len(batch)
+    if pool is None or len(pool) < n:
+        size = 0 if pool is None else len(pool)
+        raise ValueError(
+            f"start images: Foolbox draws from as many as the batch has, expected {n} or more, "
+            f"got {size}; take a batch_size of at most {size}"
+        )
+    classes = predictions(network, pool.images[:n], n)
+    found = predictions(network, batch.images, n) != batch.labels
+    starts = batch.images.copy()
+    for i in range(n):
+        order = [j for j in range(n) if j != i]
+        np.random.shuffle(order)
+        if found[i]:
+            continue
+        for j in order:
+            if classes[j] != batch.labels[i]:
+                starts[i] = pool.images[j]
+                found[i] = True
+                break
+    return starts, found
+
+
+def nearest_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """Per image, whatever its batch: the nearest pool image (L2) of another predicted class, and
+    of uniform noise, drawn for this image alone, where the pool has none.
+
+    Returns starts [n, h, w, c], and whether one was found.
+    """
+    n = len(batch)
+    starts = batch.images.copy()
+    found = np.zeros(n, bool)
+    size = job.micro_batch
+    if job.pool is not None and len(job.pool):
+        classes = predictions(network, job.pool.images, size)
+        flat = job.pool.images.reshape(len(job.pool), -1)
+        for i in range(n):
+            others = np.flatnonzero(classes != batch.labels[i])
+            if len(others):
+                gaps = flat[others] - batch.images[i].reshape(1, -1)
+                best = others[np.square(gaps).sum(axis=1).argmin()]
+                starts[i], found[i] = job.pool.images[best], True
+    for i in np.flatnonzero(~found):
+        rng = generator(job.seed, int(batch.indices[i]), "noise-start")
+        noise = rng.random((size, *batch.images.shape[1:]), np.float32)
+        hits = np.flatnonzero(predictions(network, noise, size) != batch.labels[i])
+        if len(hits):
+            starts[i], found[i] = noise[hits[0]], True
+    return starts, found
