@@ -4,13 +4,18 @@ task alone."""
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.science import Patience, context, data, prune_task, train_task, training
 from workers import layout
-from workers.catalog import METHODS
+from workers.catalog import ARCHITECTURES, METHODS
 from workers.context import Interrupted
 from workers.contract import AttackSettings, AttackTask
 from workers.files import StorageError
@@ -132,6 +137,51 @@ def test_an_interrupted_task_resumes_to_the_result_of_an_unbroken_one(
     assert not list(stopped.files.list(layout.CHECKPOINTS))
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests import science
+from tests.test_stages import DENSE
+from workers.device import configure
+from workers.files import LocalFiles
+from workers.training import fit
+
+configure(1, None)
+import tensorflow as tf
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+fit.CHUNK_S = 0.0
+fit.fit.__kwdefaults__["save_every_s"] = 0.0
+write, saves = LocalFiles.write, []
+def count_and_die(self, path, content):
+    write(self, path, content)
+    saves.append(path)
+    if len(saves) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+LocalFiles.write = count_and_die
+from workers.stages import train
+train(DENSE, science.context(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def test_a_killed_process_is_resumed_by_another_to_the_same_bits(store, data_dir, tmp_path):
+    """SIGKILL right after the ninth checkpoint, in the second epoch of three."""
+    from workers.artifacts import load_record
+    from workers.checkpoints import Checkpoint
+    from workers.stages import train
+
+    # Ray sets this variable too; the worker's own thread count has to win.
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(data_dir)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
+    where = context(tmp_path, data_dir)
+    saved = Checkpoint(where.files, DENSE.key).load()
+    assert saved is not None
+    assert (saved.state["epoch"], saved.state["step"]) == (1, 3)
+    record = train(DENSE, where)
+    assert record.result == load_record(context(store, data_dir).files, DENSE.key).result
+
+
 def test_a_torn_checkpoint_means_starting_over(store, data_dir, tmp_path):
     from workers.artifacts import load_record
     from workers.stages import train
@@ -140,6 +190,23 @@ def test_a_torn_checkpoint_means_starting_over(store, data_dir, tmp_path):
     where.files.write(layout.checkpoint_file(DENSE.key, "state.npz"), b"PK\x03\x04 torn")
     record = train(DENSE, where)
     assert record.result == load_record(context(store, data_dir).files, DENSE.key).result
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "cnn5"])
+def test_every_architecture_trains_and_is_pruned_to_64(architecture, data_dir, tmp_path):
+    from workers.artifacts import load_model
+    from workers.stages import prune, train
+
+    where = context(tmp_path, data_dir)
+    few = data("synthetic32", 40)
+    task = train_task(architecture=architecture, data=few, training=ONE_EPOCH)
+    train(task, where)
+    child = prune_task(task, method="magnitude-global-filter", rate=64.0)
+    record = prune(child, where)
+    stored = load_model(where.files, child.key)
+    assert stored.model.count_params() > record.result.params_total
+    assert record.result.params_left == sum(int(m.sum()) for m in stored.masks.values())
+    assert record.result.params_left < record.result.params_total / 2
 
 
 def test_results_do_not_depend_on_what_the_worker_did_before(store, data_dir):
@@ -212,7 +279,7 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(store, data_dir, tmp
 
 
 def test_attack_writes_a_row_per_image(store, data_dir):
-    from workers.stages import attack
+    from workers.stages import attack, train
     from workers.tables import read_images
 
     task = AttackTask(
@@ -247,3 +314,9 @@ def test_attack_writes_a_row_per_image(store, data_dir):
     assert sorted(set(table["image"])) == list(range(10, 30))
     broken = table.groupby("eps")["broken"].mean()
     assert broken[0.3] > broken[0.02]
+    # Again, after the network held another model's weights.
+    train(train_task(seed=1, training=ONE_EPOCH), where)
+    attack(task, where)
+    again = read_images(where.files.read(layout.image_rows(task.key))).table.to_pandas()
+    found = ["image", "eps", "clean_prediction", "adversarial_prediction", "distance", "broken"]
+    pd.testing.assert_frame_equal(again[found], table[found])

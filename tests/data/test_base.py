@@ -110,13 +110,19 @@ def test_a_failed_reader_leaves_nothing_behind(tmp_path):
 
 def test_a_data_folder_that_can_not_be_written_is_said_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataUnavailable, match=f"can't write to the data folder {tmp_path}/file"):
+    with pytest.raises(DataUnavailable, match=f"can't prepare synthetic28 in {tmp_path}/file"):
         prepare(SMALL, tmp_path / "file")
 
 
 def test_an_unknown_name_is_refused(data_dir):
     task = dataclasses.replace(settings(SMALL.name), dataset="minst")
-    with pytest.raises(ValueError, match="expected one of mnist.*got 'minst'"):
+    with pytest.raises(ValueError, match=r"expected one of mnist.*got 'minst'"):
+        load(task, str(data_dir))
+
+
+def test_a_task_about_other_bytes_is_refused(data_dir):
+    task = dataclasses.replace(settings(SMALL.name), fingerprint="synthetic:28x28x1/0")
+    with pytest.raises(DataUnavailable, match=f"about {task.fingerprint}.*{SMALL.fingerprint}"):
         load(task, str(data_dir))
 
 

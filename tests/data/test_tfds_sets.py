@@ -106,7 +106,7 @@ def test_a_failed_download_says_why(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds_sets, "_online", lambda: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
-    with pytest.raises(DataUnavailable, match="mnist:3.0.1 can't be downloaded: the mirror"):
+    with pytest.raises(DataUnavailable, match=r"mnist:3\.0\.1 can't be downloaded: the mirror"):
         prepare(DATASETS["mnist"], tmp_path)
 
 

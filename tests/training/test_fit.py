@@ -143,7 +143,8 @@ def test_an_interrupted_training_ends_in_the_same_bits(settings, monkeypatch):
     assert resumed == whole
 
 
-def test_a_checkpoint_inside_an_epoch_is_as_good_as_one_at_its_end(monkeypatch):
+@pytest.mark.parametrize("resident_bytes", [0, 10**9])
+def test_a_checkpoint_inside_an_epoch_is_as_good_as_one_at_its_end(resident_bytes, monkeypatch):
     from workers.training import fit as module
 
     monkeypatch.setattr(module, "CHUNK_S", 0.0)
@@ -153,7 +154,7 @@ def test_a_checkpoint_inside_an_epoch_is_as_good_as_one_at_its_end(monkeypatch):
         run(FULL, checkpoint, stop=Patience(4))
     assert checkpoint.saved is not None
     assert (checkpoint.saved.state["epoch"], checkpoint.saved.state["step"]) == (1, 2)
-    result, again = run(FULL, checkpoint)
+    result, again = run(FULL, checkpoint, resident_bytes=resident_bytes)
     assert_same(weights, again)
     assert result == whole
 
