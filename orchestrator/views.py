@@ -20,6 +20,7 @@ from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
 from orchestrator.main import load_plan
 from orchestrator.rows import cell_id
+from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from workers import layout
 from workers.contract import TaskKind
@@ -41,7 +42,7 @@ def plan(
     path: Path, *, store: str | None, select: Sequence[str], as_json: bool, console: Console
 ) -> None:
     grid = read_grid(path)
-    expanded = expand(grid(select))
+    expanded = expand(grid, parse_selection(select))
     done = Store.open(store).finished() if store is not None else set()
     numbers = counts(expanded, done)
     if as_json:

@@ -39,6 +39,13 @@ def tensorflow() -> str:
     return configure(1, None)
 
 
+@pytest.fixture(autouse=True)
+def _configured(request: pytest.FixtureRequest) -> None:
+    """Whatever test uses TensorFlow first, it is set up as in a worker."""
+    if request.node.get_closest_marker("tf"):
+        request.getfixturevalue("tensorflow")
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A Ray of our own with two CPUs, shared by the tests that join it."""

@@ -19,9 +19,25 @@ from workers.contract import AttackTask
 from workers.files import Files
 from workers.models.base import build, set_weights
 from workers.results import ModelRecord
-from workers.weights import MASKS, WEIGHTS, pack_masks, read_masks, read_weights
+from workers.weights import (
+    MASKS,
+    WEIGHTS,
+    pack_masks,
+    read_masks,
+    read_weights,
+    weights_sha256,
+)
 
 HISTORY = "history.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """A model's numbers, without a network to hold them."""
+
+    weights: dict[str, np.ndarray]  #: as named in `workers.models.base.variables`
+    masks: dict[str, np.ndarray]  #: prunable layer -> bool array of its kernel's shape
+    record: ModelRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +67,28 @@ def load_record(files: Files, key: str) -> ModelRecord:
     return ModelRecord.from_json(files.read(layout.model_record(key)))
 
 
-def load_model(files: Files, key: str) -> StoredModel:
-    """Rebuild a stored model. Raises FileNotFoundError, ValueError, StorageError."""
+def load_weights(files: Files, key: str) -> StoredWeights:
+    """Raises FileNotFoundError, StorageError, and ValueError where a file is torn or the weights
+    are not those that the record names."""
     record = load_record(files, key)
-    task = record.task
+    weights = read_weights(files, key)
+    found = weights_sha256(weights)
+    if found != record.result.weights_sha256:
+        raise ValueError(
+            f"{key}: expected weights of SHA-256 {record.result.weights_sha256[:12]}..., "
+            f"got {found[:12]}..."
+        )
+    masks = read_masks(files, key)
+    return StoredWeights(weights=weights, masks=masks, record=record)
+
+
+def load_model(files: Files, key: str) -> StoredModel:
+    """Rebuild a stored model. Raises as `load_weights` does."""
+    stored = load_weights(files, key)
+    task = stored.record.task
     if isinstance(task, AttackTask):
         raise ValueError(f"{key}: expected a train or prune task, got an attack")
     entry = DATASETS[task.data.dataset]
     model = build(task.architecture, entry.shape, entry.classes, seed=0)
-    set_weights(model, read_weights(files, key))
-    masks = read_masks(files, key)
-    return StoredModel(model=model, masks=masks, record=record)
+    set_weights(model, stored.weights)
+    return StoredModel(model=model, masks=stored.masks, record=stored.record)

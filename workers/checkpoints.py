@@ -20,8 +20,8 @@ _STATE = "__state__"
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """An uncompressed .npz; names may hold slashes."""
     sink = io.BytesIO()
-    named: Any = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez(sink, **named)
+    plain: Any = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez(sink, allow_pickle=False, **plain)
     return sink.getvalue()
 
 
