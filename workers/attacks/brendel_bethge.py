@@ -110,7 +110,7 @@ class BrendelBethgeL0:
             best[closer], best_norm[closer] = x[closer], norm[closer]
             now = gradient.reshape(n, -1)
             if step == 1:
-                boundary = now
+                boundary = now.copy()
             else:
                 boundary = (1 - self.momentum) * now + self.momentum * boundary
             if (step + 1) % self.interval == 0:
