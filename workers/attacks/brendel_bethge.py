@@ -116,7 +116,8 @@ class BrendelBethgeL0:
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
             target = np.where(-margin < 0, -self.overshoot * margin, -(2 - self.overshoot) * margin)
-            deltas = l0_steps(flat0, x.reshape(n, -1), boundary, target, lr * region)
+            radius = np.full(n, lr * region)
+            deltas = l0_steps(flat0, x.reshape(n, -1), boundary, target, radius)
             x = (x.reshape(n, -1) + deltas.astype(np.float32)).reshape(x0.shape)
             job.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
         return best, self.searches + self.steps + 3
