@@ -169,12 +169,14 @@ def test_saves_within_an_epoch_as_often_as_asked(monkeypatch):
     assert (often.saves, seldom.saves) == (5, 1)  # the last epoch's end needs none
 
 
-def test_chunks_change_nothing(monkeypatch):
+@pytest.mark.parametrize("settings", [FULL, training(adversarial=ADVERSARIAL)])
+def test_chunks_change_nothing(settings, monkeypatch):
     from workers.training import fit as module
 
-    whole, weights = run(FULL)
+    monkeypatch.setattr(module, "CHUNK_S", 1e9)  # 1, 2, then all steps of an epoch at once
+    whole, weights = run(settings)
     monkeypatch.setattr(module, "CHUNK_S", 0.0)
-    stepped, again = run(FULL)
+    stepped, again = run(settings)
     assert_same(weights, again)
     assert stepped == whole
 
@@ -308,6 +310,28 @@ def test_equals_keras_own_steps():
         reference.train_on_batch(batch, train.labels[picked])
     for name, array in get_weights(reference).items():
         np.testing.assert_allclose(weights[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def test_the_train_loss_is_the_mean_over_images():
+    """Without progress (a rate of almost 0) it is what evaluation finds, last batch included."""
+    from workers.models.base import build
+    from workers.training.fit import fit
+    from workers.training.steps import evaluator_for
+
+    model, dataset = build("cnn5", (28, 28, 1), 10, seed=0), images(1, 140)
+    assert len(dataset.train) % 64
+    result = fit(
+        model,
+        masks={},
+        dataset=dataset,
+        settings=training(learning_rate=1e-30, max_epochs=1),
+        seed=0,
+        stage="dense",
+        checkpoint=Memory(),
+        beat=lambda fraction, note: None,
+        stop_requested=lambda: False,
+    )
+    assert result.train_loss == pytest.approx(evaluator_for(model)(dataset.train)[0], rel=1e-5)
 
 
 def test_learns():
