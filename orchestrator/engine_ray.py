@@ -20,7 +20,8 @@ from typing import Any
 from orchestrator.engine import Doing, Ended
 from orchestrator.errors import PrunegridError
 from orchestrator.grid import Resources
-from workers.contract import Attempt, DataSettings, Failure, FailureKind, WorkerSettings
+from orchestrator.ray_failures import classify, first_line, never_started
+from workers.contract import Attempt, DataSettings, Failure, WorkerSettings
 from workers.entry import REAL_RUNNER, Worker
 
 _RESIZE_EVERY_S = 5.0
@@ -141,7 +142,7 @@ class RayEngine:
         try:
             reason: str | None = self._ray.get(self._slots[0].actor.prepare.remote(data))
         except self._ray.exceptions.RayError as error:
-            return f"the worker that prepares it failed: {_first_line(error)}"
+            return f"the worker that prepares it failed: {first_line(error)}"
         return reason
 
     def submit(self, attempt: Attempt) -> None:
@@ -166,7 +167,7 @@ class RayEngine:
         self._dispatch()
         if self._dropped:
             dropped, self._dropped = self._dropped, []
-            return [_never_started(attempt) for attempt in dropped]
+            return [never_started(attempt) for attempt in dropped]
         busy = {slot.call: slot for slot in self._slots if slot.call is not None}
         if not busy:
             time.sleep(min(timeout_s, 0.05))
@@ -187,8 +188,8 @@ class RayEngine:
         except Exception as error:  # whatever Ray or unpickling raises: the slot is of no more use
             outcome = Failure(
                 key=attempt.task.key,
-                kind=_classify(self._ray, error),
-                message=_first_line(error),
+                kind=classify(self._ray, error),
+                message=first_line(error),
                 traceback=str(error),
                 host=slot.host,
                 duration_s=time.monotonic() - slot.started_s,
@@ -292,31 +293,3 @@ def start_local(*, cpus: int | None, gpus: int | None) -> Any:
             if last:
                 raise EngineError(f"can't start Ray on this machine: {error}") from error
     raise AssertionError("unreachable")
-
-
-def _never_started(attempt: Attempt) -> Ended:
-    failure = Failure(
-        key=attempt.task.key,
-        kind=FailureKind.LOST,
-        message="stopped before it started",
-        traceback="",
-        host="",
-        duration_s=0.0,
-    )
-    return Ended(outcome=failure, attempt=attempt.number, worker="none")
-
-
-def _classify(ray: Any, error: Exception) -> FailureKind:
-    errors = ray.exceptions
-    if isinstance(error, errors.OutOfMemoryError):
-        return FailureKind.HOST_MEMORY
-    if isinstance(error, errors.ActorDiedError):
-        node_gone = getattr(error, "preempted", False) or "node has died" in str(error)
-        return FailureKind.LOST if node_gone else FailureKind.CRASHED
-    lost = (errors.ActorUnavailableError, errors.NodeDiedError, errors.TaskCancelledError)
-    return FailureKind.LOST if isinstance(error, lost) else FailureKind.CRASHED
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from workers.artifacts import pack_masks, unpack_masks, weights_sha256
+from workers.weights import pack_masks, unpack_masks, weights_sha256
 
 pytestmark = pytest.mark.tf
 

@@ -44,7 +44,8 @@ def forget() -> None:
 
 
 def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
-    from workers.artifacts import load_record, load_weights, weights_sha256
+    from workers.artifacts import load_record, load_weights
+    from workers.weights import weights_sha256
 
     files = context(store, data_dir).files
     record, stored = load_record(files, DENSE.key), load_weights(files, DENSE.key)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from workers import layout, warm
-from workers.artifacts import StoredWeights, save_model, weights_sha256
+from workers.artifacts import StoredWeights, save_model
 from workers.catalog import DATASETS, METHODS
 from workers.checkpoints import Checkpoint, pack
 from workers.context import TaskContext
@@ -28,6 +28,7 @@ from workers.results import ModelRecord, ModelResult, Provenance
 from workers.tables import images_to_parquet
 from workers.training.fit import FitResult, fit
 from workers.training.steps import evaluator_for
+from workers.weights import weights_sha256
 
 #: Start images that attacks may choose from: the split's first ones, whatever the shard.
 POOL_IMAGES = 256
