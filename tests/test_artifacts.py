@@ -40,11 +40,14 @@ def test_torn_masks_are_refused():
 
 
 def test_the_hash_is_of_names_shapes_and_bytes_and_frozen():
-    weights = {"b": np.arange(6, dtype=np.float32), "a": np.ones((2, 2), dtype=np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "b": np.arange(6, dtype=np.float32),
+        "a": np.ones((2, 2), dtype=np.float32),
+    }
     known = weights_sha256(weights)
     assert known[:16] == "1c967e2529058590"
     assert weights_sha256(dict(reversed(weights.items()))) == known
-    others = (
+    others: tuple[dict[str, np.ndarray], ...] = (
         {**weights, "b": weights["b"].reshape(2, 3)},
         {**weights, "b": weights["b"] + 1},
         {**weights, "b": weights["b"].astype(np.float64)},

@@ -44,6 +44,7 @@ def keras_says(losses, *, patience, factor, lr_patience, lr_min):
 
 
 @pytest.mark.tf
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
 @example([1 - 2e-5 * epoch for epoch in range(9)], 5, 3)  # better, but by less than counts
 @given(LOSSES, st.integers(1, 5), st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
