@@ -188,6 +188,17 @@ def test_streaming_changes_nothing():
     assert streamed == whole
 
 
+@pytest.mark.parametrize("resident_bytes", [0, 10**9])
+def test_compiles_once_whatever_the_chunks_epochs_and_masks(resident_bytes):
+    from workers.training.steps import stepper_for
+
+    for pruned in (False, True):
+        run(training(max_epochs=3), pruned=pruned, resident_bytes=resident_bytes)
+    compiled = stepper_for(network(), training())._compiled.values()
+    assert compiled
+    assert all(function.experimental_get_tracing_count() == 1 for function in compiled)
+
+
 def test_a_used_network_trains_like_a_new_one():
     """Nothing of an earlier stage leaks: optimizer, masks, batch norm."""
     import keras
@@ -284,9 +295,10 @@ def test_a_checkpoint_of_another_form_is_ignored():
 def test_an_empty_split_is_refused(name):
     whole = images(3)
     empty = Split(images=whole.train.images[:0], labels=whole.train.labels[:0])
+    changed = {"train": whole.train, "validation": whole.validation, name: empty}
+    dataset = Dataset(name="tiny", classes=10, test=whole.test, **changed)
     with pytest.raises(ValueError, match=f"the {name} split has no images"):
-        changed = {"train": whole.train, "validation": whole.validation, name: empty}
-        run(training(), dataset=Dataset(name="tiny", classes=10, test=whole.test, **changed))
+        run(training(), dataset=dataset)
 
 
 def test_equals_keras_own_steps():
