@@ -16,8 +16,17 @@ from workers.attacks.base import Batch, Found, Job, row_norms
 from workers.attacks.boundary_step import l0_steps
 from workers.attacks.draws import seeded_foolbox
 from workers.attacks.network import Network, at, best_other, micro_batches
-from workers.attacks.starts import dataset_starts, nearest_starts
+from workers.attacks.starts import dataset_starts, nearest_starts, predictions
 from workers.keys import Scalar
+
+#: Start images have 256 grey levels, so that thresholds closer than this change nothing.
+BISECTIONS = 9
+#: `strict` lets an image go after so many steps without a smaller norm.
+PATIENCE = 25
+#: `strict` starts from so many images, each of another class where there are such.
+STARTS = 2
+#: Elements that are tried at their old value.
+MOST_RESTORED = 64
 
 
 class BrendelBethgeL0:
@@ -57,21 +66,78 @@ class BrendelBethgeL0:
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """The radius is that of a batch of one micro-batch, whatever the batch."""
-        starts, started = nearest_starts(network, batch, job)
-        keep = np.flatnonzero(started)
+        """An image's radius is that of one micro-batch, and it leaves when it has settled.
+
+        In the end every changed element is tried at its old value, so that none is left that
+        the class does not need.
+        """
+        every = nearest_starts(network, batch, job, count=STARTS)
         images = batch.images.copy()
-        passes = 1
-        if len(keep):
-            part = batch.take(keep)
-            region = float(part.images[0].size * job.micro_batch)
-            images[keep], passes = self._follow(
-                network, part, starts[keep], job, size=job.micro_batch, region=region
-            )
         distance = np.full(len(batch), np.inf)
-        distance[keep] = row_norms(images[keep] - batch.images[keep], "l0")
-        queries = np.full(len(batch), passes, np.int64)
-        return (Found(images=images, claimed=started, distance=distance, queries=queries),)
+        queries = np.ones(len(batch), np.int64)
+        for number, (starts, started) in enumerate(every):
+            keep = np.flatnonzero(started)
+            if not len(keep):
+                continue
+            job.ticker.share(number / len(every), (number + 1) / len(every))
+            part = batch.take(keep)
+            followed, passes = self._follow_each(network, part, starts[keep], job)
+            reduced, more = restore_elements(network, part, followed, job)
+            queries[keep] += passes + more
+            norms = row_norms(reduced - part.images, "l0")
+            closer = norms < distance[keep]
+            images[keep[closer]], distance[keep[closer]] = reduced[closer], norms[closer]
+        claimed = np.isfinite(distance)
+        return (Found(images=images, claimed=claimed, distance=distance, queries=queries),)
+
+    def _follow_each(
+        self, network: Network, batch: Batch, starts: np.ndarray, job: Job
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best adversarials [n, h, w, c] and the passes made of each image, [n]."""
+        n, size = len(batch), job.micro_batch
+        x0, labels = batch.images, batch.labels.astype(np.int32)
+        flat0 = x0.reshape(n, -1).astype(np.float64)
+        searches = min(self.searches, BISECTIONS)
+        bisect, look = _bisector(network, searches), _looker(network)
+        x = np.empty_like(x0)
+        for rows, padded in micro_batches(np.arange(n), size):
+            out = bisect(x0[padded], starts[padded], labels[padded])
+            x[rows] = out.numpy()[: len(rows)]
+        passes = np.full(n, searches, np.int64)
+        best = starts.copy()
+        best_norm = row_norms(x0 - best, "l0_loose")
+        since = np.zeros(n, np.int64)
+        boundary = np.zeros_like(x0.reshape(n, -1))
+        active = np.arange(n)
+        lr = self.lr
+        for step in range(1, self.steps + 1):
+            if (step + 1) % self.interval == 0:
+                lr *= self.lr_decay
+            for rows, padded in micro_batches(active, size):
+                margins, gradients = look(x[padded], labels[padded])
+                margin = margins.numpy()[: len(rows)]
+                gradient = gradients.numpy()[: len(rows)].reshape(len(rows), -1)
+                norm = row_norms(x0[rows] - x[rows], "l0_loose")
+                closer = (norm < best_norm[rows]) & (margin < 0)
+                hit = rows[closer]
+                best[hit], best_norm[hit] = x[hit], norm[closer]
+                since[rows] = np.where(closer, 0, since[rows] + 1)
+                if step > 1:
+                    gradient = (1 - self.momentum) * gradient + self.momentum * boundary[rows]
+                boundary[rows] = gradient
+                target = np.where(
+                    margin > 0, -self.overshoot * margin, -(2 - self.overshoot) * margin
+                )
+                here = x[rows].reshape(len(rows), -1)
+                radius = np.full(len(rows), lr * x0[0].size * size)
+                delta = l0_steps(flat0[rows], here, gradient, target, radius)
+                x[rows] = (here + delta.astype(np.float32)).reshape(-1, *x0.shape[1:])
+            passes[active] += 1
+            active = active[since[active] < PATIENCE]
+            if not len(active):
+                break
+            job.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
+        return best, passes
 
     # ------------------------------------------------------------------ the algorithm
 
@@ -110,13 +176,14 @@ class BrendelBethgeL0:
             best[closer], best_norm[closer] = x[closer], norm[closer]
             now = gradient.reshape(n, -1)
             if step == 1:
-                boundary = now
+                boundary = now.copy()
             else:
                 boundary = (1 - self.momentum) * now + self.momentum * boundary
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
             target = np.where(-margin < 0, -self.overshoot * margin, -(2 - self.overshoot) * margin)
-            deltas = l0_steps(flat0, x.reshape(n, -1), boundary, target, lr * region)
+            radius = np.full(n, lr * region)
+            deltas = l0_steps(flat0, x.reshape(n, -1), boundary, target, radius)
             x = (x.reshape(n, -1) + deltas.astype(np.float32)).reshape(x0.shape)
             job.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
         return best, self.searches + self.steps + 3
@@ -158,3 +225,41 @@ def _looker(network: Network) -> Callable[..., Any]:
 
     signature = [network.image_spec(), tf.TensorSpec((None,), tf.int32)]
     return network.compiled(("bb-look",), look, signature)
+
+
+def restore_elements(
+    network: Network, batch: Batch, found: np.ndarray, job: Job
+) -> tuple[np.ndarray, np.ndarray]:
+    """Push the changed elements to the ends of the box that help, then put them back one by
+    one, those that bring least first, wherever the class stays changed.
+
+    Returns images [n, h, w, c] and the passes made of each, [n].
+    """
+    n, size, shape = len(batch), job.micro_batch, batch.images.shape
+    labels = batch.labels.astype(np.int32)
+    look = _looker(network)
+    clean = batch.images.reshape(n, -1)
+    best = found.reshape(n, -1).copy()
+    gradient = np.empty_like(best)
+    for rows, padded in micro_batches(np.arange(n), size):
+        _, slopes = look(best[padded].reshape(-1, *shape[1:]), labels[padded])
+        gradient[rows] = slopes.numpy()[: len(rows)].reshape(len(rows), -1)
+    ends = np.where(gradient > 0, np.float32(0), np.where(gradient < 0, np.float32(1), best))
+    pushed = np.where(best != clean, ends, best)
+    fine = predictions(network, pushed.reshape(shape), size) != batch.labels
+    best[fine] = pushed[fine]
+    passes = np.full(n, 2, np.int64)
+    changed = best != clean
+    gain = np.where(changed, np.abs(gradient * (best - clean)), np.inf)
+    order = np.argsort(gain, axis=1, kind="stable")
+    counts = np.minimum(changed.sum(axis=1), MOST_RESTORED)
+    for k in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero(counts > k)
+        tried = best[rows]
+        at = order[rows, k]
+        tried[np.arange(len(rows)), at] = clean[rows, at]
+        good = predictions(network, tried.reshape(-1, *shape[1:]), size) != batch.labels[rows]
+        best[rows[good]] = tried[good]
+        passes[rows] += 1
+        job.ticker.tick(1.0, "B&B: putting elements back")
+    return best.reshape(shape), passes

@@ -48,29 +48,32 @@ def dataset_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray
     return starts, found
 
 
-def nearest_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Per image, whatever its batch: the nearest pool image (L2) of another predicted class, and
-    of uniform noise, drawn for this image alone, where the pool has none.
+def nearest_starts(
+    network: Network, batch: Batch, job: Job, *, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` starts for each image, whatever its batch: the nearest pool images (L2) of other
+    predicted classes, one a class while there are such; uniform noise, drawn for this image
+    alone, where the pool has none.
 
-    Returns starts [n, h, w, c], and whether one was found.
+    Each is (starts [n, h, w, c], whether one was found [n]).
     """
-    n = len(batch)
-    starts = batch.images.copy()
-    found = np.zeros(n, bool)
-    size = job.micro_batch
+    n, size = len(batch), job.micro_batch
+    out = [(batch.images.copy(), np.zeros(n, bool)) for _ in range(count)]
     if job.pool is not None and len(job.pool):
         classes = predictions(network, job.pool.images, size)
         flat = job.pool.images.reshape(len(job.pool), -1)
         for i in range(n):
             others = np.flatnonzero(classes != batch.labels[i])
-            if len(others):
-                gaps = flat[others] - batch.images[i].reshape(1, -1)
-                best = others[np.square(gaps).sum(axis=1).argmin()]
-                starts[i], found[i] = job.pool.images[best], True
+            gaps = flat[others] - batch.images[i].reshape(1, -1)
+            nearest = others[np.argsort(np.square(gaps).sum(axis=1), kind="stable")]
+            _, firsts = np.unique(classes[nearest], return_index=True)
+            for (starts, found), place in zip(out, np.sort(firsts), strict=False):
+                starts[i], found[i] = job.pool.images[nearest[place]], True
+    starts, found = out[0]
     for i in np.flatnonzero(~found):
         rng = generator(job.seed, int(batch.indices[i]), "noise-start")
         noise = rng.random((size, *batch.images.shape[1:]), np.float32)
         hits = np.flatnonzero(predictions(network, noise, size) != batch.labels[i])
         if len(hits):
             starts[i], found[i] = noise[hits[0]], True
-    return starts, found
+    return out
