@@ -17,7 +17,7 @@ from tests.science import Patience, context, data, prune_task, train_task, train
 from workers import layout
 from workers.catalog import ARCHITECTURES, METHODS
 from workers.context import Interrupted
-from workers.contract import AttackSettings, AttackTask
+from workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
 from workers.files import StorageError
 
 pytestmark = pytest.mark.tf
@@ -71,9 +71,9 @@ def test_every_method_prunes_to_64_and_keeps_its_zeros(method, store, data_dir):
     from workers.artifacts import load_weights
     from workers.stages import prune
 
-    parent = DENSE
+    parent: TrainTask | PruneTask = DENSE
     where = context(store, data_dir)
-    masks = {}
+    masks: dict[str, np.ndarray] = {}
     for rate in (4.0, 64.0):
         task = prune_task(parent, method=method, rate=rate, training=ONE_EPOCH)
         record = prune(task, where)
@@ -85,7 +85,7 @@ def test_every_method_prunes_to_64_and_keeps_its_zeros(method, store, data_dir):
             assert not np.any(kernel[~mask])
             assert layer.left == np.count_nonzero(mask)
             assert not np.any(mask & ~masks.get(layer.name, mask))
-            left += np.count_nonzero(kernel)
+            left += int(np.count_nonzero(kernel))
         assert record.result.params_left == sum(int(m.sum()) for m in stored.masks.values())
         assert record.result.nominal_rate == rate
         # What a reader counts in the weights: trained weights are not 0 by chance.
@@ -264,7 +264,7 @@ def test_a_model_counts_only_once_everything_of_it_is_written(store, data_dir, t
     for nth in (1, 2, 3, 4):
         files = context(tmp_path / str(nth), data_dir).files
         with pytest.raises(StorageError, match="no space left"):
-            save_model(Refusing(files, nth), record, stored.weights, stored.masks, [])  # type: ignore[arg-type]
+            save_model(Refusing(files, nth), record, stored.weights, stored.masks, [])
         assert not files.exists(layout.model_record(DENSE.key))
 
 

@@ -169,12 +169,14 @@ def test_saves_within_an_epoch_as_often_as_asked(monkeypatch):
     assert (often.saves, seldom.saves) == (5, 1)  # the last epoch's end needs none
 
 
-def test_chunks_change_nothing(monkeypatch):
+@pytest.mark.parametrize("settings", [FULL, training(adversarial=ADVERSARIAL)])
+def test_chunks_change_nothing(settings, monkeypatch):
     from workers.training import fit as module
 
-    whole, weights = run(FULL)
+    monkeypatch.setattr(module, "CHUNK_S", 1e9)  # 1, 2, then all steps of an epoch at once
+    whole, weights = run(settings)
     monkeypatch.setattr(module, "CHUNK_S", 0.0)
-    stepped, again = run(FULL)
+    stepped, again = run(settings)
     assert_same(weights, again)
     assert stepped == whole
 
@@ -184,6 +186,17 @@ def test_streaming_changes_nothing():
     streamed, again = run(FULL, resident_bytes=0)
     assert_same(weights, again)
     assert streamed == whole
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 10**9])
+def test_compiles_once_whatever_the_chunks_epochs_and_masks(resident_bytes):
+    from workers.training.steps import stepper_for
+
+    for pruned in (False, True):
+        run(training(max_epochs=3), pruned=pruned, resident_bytes=resident_bytes)
+    compiled = stepper_for(network(), training())._compiled.values()
+    assert compiled
+    assert all(function.experimental_get_tracing_count() == 1 for function in compiled)
 
 
 def test_a_used_network_trains_like_a_new_one():
@@ -282,8 +295,10 @@ def test_a_checkpoint_of_another_form_is_ignored():
 def test_an_empty_split_is_refused(name):
     whole = images(3)
     empty = Split(images=whole.train.images[:0], labels=whole.train.labels[:0])
+    changed = {"train": whole.train, "validation": whole.validation, name: empty}
+    dataset = Dataset(name="tiny", classes=10, test=whole.test, **changed)
     with pytest.raises(ValueError, match=f"the {name} split has no images"):
-        run(training(), dataset=dataclasses.replace(whole, **{name: empty}))
+        run(training(), dataset=dataset)
 
 
 def test_equals_keras_own_steps():
@@ -308,6 +323,28 @@ def test_equals_keras_own_steps():
         reference.train_on_batch(batch, train.labels[picked])
     for name, array in get_weights(reference).items():
         np.testing.assert_allclose(weights[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def test_the_train_loss_is_the_mean_over_images():
+    """Without progress (a rate of almost 0) it is what evaluation finds, last batch included."""
+    from workers.models.base import build
+    from workers.training.fit import fit
+    from workers.training.steps import evaluator_for
+
+    model, dataset = build("cnn5", (28, 28, 1), 10, seed=0), images(1, 140)
+    assert len(dataset.train) % 64
+    result = fit(
+        model,
+        masks={},
+        dataset=dataset,
+        settings=training(learning_rate=1e-30, max_epochs=1),
+        seed=0,
+        stage="dense",
+        checkpoint=Memory(),
+        beat=lambda fraction, note: None,
+        stop_requested=lambda: False,
+    )
+    assert result.train_loss == pytest.approx(evaluator_for(model)(dataset.train)[0], rel=1e-5)
 
 
 def test_learns():

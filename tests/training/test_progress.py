@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.science import training
@@ -44,6 +44,8 @@ def keras_says(losses, *, patience, factor, lr_patience, lr_min):
 
 
 @pytest.mark.tf
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
+@example([1 - 2e-5 * epoch for epoch in range(9)], 5, 3)  # better, but by less than counts
 @given(LOSSES, st.integers(1, 5), st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
 def test_as_keras(losses, patience, lr_patience):

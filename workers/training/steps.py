@@ -72,7 +72,7 @@ class Stepper:
             kernel = name.endswith("/kernel")
             mask = tf.Variable(tf.ones(variable.shape, tf.bool), trainable=False)
             self._masks[name] = mask if kernel else None
-        self._compiled: dict[type, Callable[..., Any]] = {}
+        self._compiled: dict[type, Any] = {}  # tf.function by kind of source
 
     def reset(self, masks: Mapping[str, np.ndarray]) -> None:
         """A fresh optimizer; `masks` by kernel, as named in `workers.models.base.variables`.

@@ -10,8 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from workers.weights import pack_masks, unpack_masks, weights_sha256
 
-pytestmark = pytest.mark.tf
-
 MASKS = st.dictionaries(
     st.sampled_from(["conv1", "block1_conv2", "logits"]),
     hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=4, max_side=5)),
@@ -40,14 +38,17 @@ def test_torn_masks_are_refused():
 
 
 def test_the_hash_is_of_names_shapes_and_bytes_and_frozen():
-    weights = {"b": np.arange(6, dtype=np.float32), "a": np.ones((2, 2), dtype=np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "b": np.arange(6, dtype=np.float32),
+        "a": np.ones((2, 2), dtype=np.float32),
+    }
     known = weights_sha256(weights)
     assert known[:16] == "1c967e2529058590"
     assert weights_sha256(dict(reversed(weights.items()))) == known
-    others = (
+    changed: tuple[dict[str, np.ndarray], ...] = (
         {**weights, "b": weights["b"].reshape(2, 3)},
         {**weights, "b": weights["b"] + 1},
         {**weights, "b": weights["b"].astype(np.float64)},
         {"b": weights["b"], "c": weights["a"]},
     )
-    assert len({weights_sha256(other) for other in others} | {known}) == 5
+    assert len({weights_sha256(other) for other in changed} | {known}) == 5
