@@ -123,6 +123,23 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
 
 
+@app.command()
+def report(
+    store: StoreOption,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write index.html into.")],
+) -> None:
+    """Tables and figures of a store, as one page that needs no network."""
+    from orchestrator.report import write_report
+    from orchestrator.report.terminal import summary_table
+    from orchestrator.store import Store
+
+    opened = Store.open(store)
+    path, rows = write_report(opened, out, title=out.name or "prunegrid")
+    console = Console()
+    console.print(summary_table(rows))
+    console.print(f"figures: {path}", highlight=False, soft_wrap=True)
+
+
 def guarded(command: Callable[[], Any]) -> int:
     """Run a command; what a user can mend is one line on standard error, not a traceback."""
     try:

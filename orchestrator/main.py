@@ -60,6 +60,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
         result = _run(plan, store, options, console, lease)
     finally:
         lease.release()
+    _report(plan, store, options, console)
     _summarise(plan, result, store, options, console)
     if result.interrupted:
         return INTERRUPTED
@@ -181,6 +182,22 @@ def _summarise(
             highlight=False,
             markup=False,
         )
+
+
+def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
+    """The table of accuracies, and the path of the page with the figures."""
+    from orchestrator.report import write_report
+    from orchestrator.report.terminal import summary_table
+    from workers.files import LocalFiles
+
+    out = options.report
+    if out is None:
+        local = isinstance(store.files, LocalFiles)
+        out = Path(store.address) / "report" if local else Path("prunegrid-report")
+    path, rows = write_report(store, out, title=plan.grid.name)
+    if rows:
+        console.print(summary_table(rows))
+        console.print(f"figures: {path}", highlight=False, soft_wrap=True)
 
 
 def load_plan(store: Store) -> Plan:
