@@ -244,8 +244,6 @@ def _files(address: str) -> Files:
 def _strangers(files: Files) -> list[str]:
     """Up to three names in a place that should be empty."""
     if isinstance(files, LocalFiles):
-        if files.root.is_file():
-            raise StoreError(f"{files.address}: expected a folder, got a file")
         try:
             names = sorted(entry.name for entry in os.scandir(files.root))
         except FileNotFoundError:

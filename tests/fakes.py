@@ -3,7 +3,6 @@ store files, results that depend on the task's key alone. Seeds tell it to misbe
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -11,7 +10,10 @@ import time
 import uuid
 from datetime import UTC, datetime
 
+import numpy as np
+
 from workers import layout
+from workers.checkpoints import pack
 from workers.contract import (
     AttackTask,
     Attempt,
@@ -27,6 +29,7 @@ from workers.contract import (
 from workers.files import open_files
 from workers.results import LayerCount, ModelRecord, ModelResult, Provenance
 from workers.tables import images_to_parquet
+from workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
 BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
@@ -43,7 +46,9 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
         files.write(layout.image_rows(task.key), fake_images(task, attempt.number))
     else:
         record = fake_model(task, attempt.number)
-        files.write(layout.model_file(task.key, "weights.npz"), b"fake")
+        weights, masks = fake_weights(task)
+        files.write(layout.model_file(task.key, "weights.npz"), pack(weights))
+        files.write(layout.model_file(task.key, "masks.npz"), pack_masks(masks))
         files.write(layout.model_record(task.key), record.to_json().encode())
     return Success(key=task.key, duration_s=0.01, host="fake", device="cpu", summary=(("x", 1.0),))
 
@@ -94,6 +99,14 @@ def provenance(task: Task, attempt: int) -> Provenance:
     )
 
 
+def fake_weights(task: Task) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A kernel of 200 weights of which the first 200 / rate are left."""
+    rate = task.pruning.rate if isinstance(task, PruneTask) else 1.0
+    mask = np.arange(200) < round(200 / rate)
+    kernel = np.where(mask, np.float32(0.5), np.float32(0)).reshape(5, 5, 1, 8)
+    return {"conv/kernel": kernel}, {"conv": mask.reshape(5, 5, 1, 8)}
+
+
 def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
     rate = task.pruning.rate if isinstance(task, PruneTask) else 1.0
     draw = random.Random(task.key)
@@ -116,7 +129,7 @@ def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
         diverged=False,
         nominal_rate=rate,
         layers=(layer,),
-        weights_sha256="0" * 64,
+        weights_sha256=weights_sha256(fake_weights(task)[0]),
     )
     return ModelRecord(task=task, result=result, provenance=provenance(task, attempt))
 
@@ -165,7 +178,3 @@ def attempts_of(store_folder) -> dict[str, int]:
         key = path.name.rsplit("-", 2)[0]
         out[key] = out.get(key, 0) + 1
     return out
-
-
-def dump(value: object) -> str:
-    return json.dumps(value, indent=1, sort_keys=True)
