@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.errors import UsageError, expected, nearest
-from orchestrator.grid import AXES, ArchitecturePlan, Grid, PlannedAttack, Selection, Variant
+from orchestrator.errors import UsageError
+from orchestrator.grid import ArchitecturePlan, Grid, PlannedAttack, Selection, Variant
 from orchestrator.rows import CellPlace, ModelPlace
+from orchestrator.selection import Wanted
 from workers.contract import (
     AttackTask,
     PruneTask,
@@ -49,6 +50,17 @@ class Plan:
         for cell in self.cells:
             yield from cell.task_keys
 
+    def unfinished(self, done: Collection[str]) -> dict[str, Task]:
+        """The tasks that must run, parents first: those without a result that a model or cell
+        needs. The ancestors of a task that is done are needed no more."""
+        todo: set[str] = set()
+        for leaf in self.leaves():
+            key: str | None = leaf
+            while key is not None and key not in done and key not in todo:
+                todo.add(key)
+                key = self.parent(key)
+        return {key: task for key, task in self.tasks.items() if key in todo}
+
     def count(self, kind: TaskKind) -> int:
         return sum(task.kind is kind for task in self.tasks.values())
 
@@ -59,7 +71,7 @@ def parent_of(task: Task) -> str | None:
 
 def expand(grid: Grid, select: Selection | None = None) -> Plan:
     """Raises UsageError where the selection names what the grid has not."""
-    wanted = _Wanted(grid, select or {})
+    wanted = Wanted(grid, select or {})
     builder = _Builder(grid, wanted)
     for architecture in grid.architectures:
         for variant in architecture.variants:
@@ -72,7 +84,7 @@ def expand(grid: Grid, select: Selection | None = None) -> Plan:
 
 
 class _Builder:
-    def __init__(self, grid: Grid, wanted: _Wanted) -> None:
+    def __init__(self, grid: Grid, wanted: Wanted) -> None:
         self._grid = grid
         self._wanted = wanted
         self._all: dict[str, Task] = {}
@@ -199,89 +211,3 @@ class _Builder:
             cells=tuple(self._cells),
             tasks=self._needed,
         )
-
-
-# --------------------------------------------------------------------------- selection
-
-
-def parse_selection(texts: Iterable[str]) -> Selection:
-    """`architecture=resnet18,seed=0,1` to axis -> values. Raises UsageError."""
-    out: dict[str, list[str]] = {}
-    axis = ""
-    for text in texts:
-        for part in text.split(","):
-            name, equals, value = part.strip().partition("=")
-            if equals:
-                axis = name.strip()
-                if axis not in AXES:
-                    raise UsageError(f"--select: {expected(AXES, axis)}")
-            else:
-                value = name
-            if not axis or not value.strip():
-                raise UsageError(f"--select: expected axis=value[,value...], got {text!r}")
-            out.setdefault(axis, []).append(value.strip())
-    return {name: tuple(values) for name, values in out.items()}
-
-
-class _Wanted:
-    """A checked selection: which coordinates it lets through."""
-
-    def __init__(self, grid: Grid, select: Selection) -> None:
-        attacks = [attack for a in grid.architectures for attack in a.attacks]
-        eps = {value for attack in attacks for value in attack.eps}
-        valid: dict[str, list[str]] = {
-            "architecture": [a.name for a in grid.architectures],
-            "variant": list(dict.fromkeys(v.name for a in grid.architectures for v in a.variants)),
-            "method": list(grid.methods),
-            "protocol": list(dict.fromkeys(attack.protocol for attack in attacks)),
-            "attack": list(dict.fromkeys(attack.label for attack in attacks)),
-        }
-        self._names: dict[str, frozenset[str]] = {}
-        for axis, choices in valid.items():
-            for value in select.get(axis, ()):
-                if value not in choices:
-                    raise UsageError(f"--select {axis}={value}: {expected(choices, value)}")
-            self._names[axis] = frozenset(select.get(axis, choices))
-        self._rates = _numbers("rate", select, grid.rates)
-        self._seeds = _numbers("seed", select, grid.seeds)
-        self._eps = _numbers("eps", select, sorted(eps))
-
-    def chain(self, architecture: str, variant: str, method: str, seed: int) -> bool:
-        names = self._names
-        return (
-            architecture in names["architecture"]
-            and variant in names["variant"]
-            and method in names["method"]
-            and seed in self._seeds
-        )
-
-    def rate(self, rate: float) -> bool:
-        return rate in self._rates
-
-    def attack(self, protocol: str, label: str) -> bool:
-        return protocol in self._names["protocol"] and label in self._names["attack"]
-
-    def eps(self, eps: float) -> bool:
-        return eps in self._eps
-
-
-def _numbers(axis: str, select: Selection, choices: Iterable[float]) -> frozenset[float]:
-    values = list(choices)
-    if axis not in select:
-        return frozenset(values)
-    out = set()
-    for text in select[axis]:
-        top, _, bottom = text.partition("/")
-        try:
-            number = float(top) / float(bottom) if bottom else float(text)
-        except (ValueError, ZeroDivisionError):
-            raise UsageError(f"--select {axis}={text}: expected a number") from None
-        near = [value for value in values if abs(value - number) <= 1e-9 * max(1.0, abs(number))]
-        if not near:
-            names = [f"{value:g}" for value in values]
-            listed = ", ".join(names)
-            raise UsageError(
-                f"--select {axis}={text}: expected one of {listed}{nearest(text, names)}"
-            )
-        out.update(near)
-    return frozenset(out)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from orchestrator.dag import Plan, PlannedCell, parent_of
-from orchestrator.engine import Doing, Ended, Engine
+from orchestrator.dag import Plan, parent_of
+from orchestrator.engine import Ended, Engine
 from orchestrator.errors import PrunegridError
-from orchestrator.estimates import Durations, Eta, estimate
+from orchestrator.estimates import Durations, estimate
 from orchestrator.events import (
     BlockCommand,
     Command,
@@ -29,54 +28,13 @@ from orchestrator.events import (
 from orchestrator.journal import Journal, read_journal
 from orchestrator.lease import Lease
 from orchestrator.recorder import Recorder
+from orchestrator.run_state import GivenUp, Observer, RunResult, View
 from orchestrator.scheduler import Job, Scheduler, State
 from orchestrator.store import Store
 from workers.contract import Attempt, Failure, Success, Task, TaskKind
 
 POLL_S = 0.25
 SHOW_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenUp:
-    """A task that gets no result this time, and why."""
-
-    key: str
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """The run at one moment, for a display."""
-
-    counts: dict[str, Counter[str]]  #: task kind -> scheduler state -> tasks
-    cells_total: int
-    cells_missing: int
-    slots: int
-    doing: tuple[Doing, ...]
-    failures: int  #: attempts that failed, retried ones included
-    given_up: tuple[GivenUp, ...]
-    elapsed_s: float
-    eta: Eta
-    stopping: bool
-
-
-class Observer(Protocol):
-    def show(self, view: View) -> None: ...
-
-    def say(self, line: str) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    missing: tuple[PlannedCell, ...]  #: cells without a result
-    given_up: tuple[GivenUp, ...]
-    blocked: dict[str, str]  #: task -> the ancestor that was given up
-    interrupted: bool
-    ran: int  #: tasks finished by this run
-    reused: int  #: tasks whose result was there already
-    elapsed_s: float
 
 
 class DataError(PrunegridError):
@@ -127,7 +85,7 @@ class Driver:
         """Until every task has ended, or the run was stopped. Raises DataError, StoreError."""
         began_s = self._clock()
         done = self._take_stock()
-        todo = unfinished(self._plan, done)
+        todo = self._plan.unfinished(done)
         self._scheduler = Scheduler([self._job(task, todo) for task in todo.values()])
         self._journal.write(
             "run", grid=self._plan.grid.name, tasks=len(self._plan.tasks), todo=len(todo)
@@ -287,15 +245,3 @@ class Driver:
             eta=estimate(left, self._durations, slots=max(self._slots, 1), elapsed=elapsed),
             stopping=self._stopping,
         )
-
-
-def unfinished(plan: Plan, done: Collection[str]) -> dict[str, Task]:
-    """The tasks that must run, parents first: those without a result that a model or cell
-    needs. The ancestors of a task that is done are needed no more."""
-    todo: set[str] = set()
-    for leaf in plan.leaves():
-        key: str | None = leaf
-        while key is not None and key not in done and key not in todo:
-            todo.add(key)
-            key = plan.parent(key)
-    return {key: task for key, task in plan.tasks.items() if key in todo}

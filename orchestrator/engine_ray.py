@@ -17,13 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# A local Ray is this run's alone: its own token, in memory, never in the user's home.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-
 from orchestrator.engine import Doing, Ended
 from orchestrator.errors import PrunegridError
 from orchestrator.grid import Resources
-from workers.contract import Attempt, DataSettings, Failure, FailureKind, WorkerSettings
+from orchestrator.ray_failures import classify, first_line, never_started
+from workers.contract import Attempt, DataSettings, Failure, WorkerSettings
 from workers.entry import REAL_RUNNER, Worker
 
 _RESIZE_EVERY_S = 5.0
@@ -62,6 +60,8 @@ class RayEngine:
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
         `local_cpus` and `local_gpus` say what a local Ray believes to have (tests)."""
+        if address is None:
+            keep_to_ourselves()
         import ray
 
         self._ray = ray
@@ -74,8 +74,10 @@ class RayEngine:
         self._next_number = 0
         self._resized_s = self._asked_s = -1e9
         self._mine = not ray.is_initialized()
-        if self._mine:
-            _start(ray, address, cpus=local_cpus, gpus=local_gpus)
+        if self._mine and address is None:
+            start_local(cpus=local_cpus, gpus=local_gpus)
+        elif self._mine:
+            _join(ray, address)
         self._use_gpus = resources.gpus_per_task > 0 and self._cluster("GPU") > 0
         self._resize()
         if not self._slots:
@@ -140,7 +142,7 @@ class RayEngine:
         try:
             reason: str | None = self._ray.get(self._slots[0].actor.prepare.remote(data))
         except self._ray.exceptions.RayError as error:
-            return f"the worker that prepares it failed: {_first_line(error)}"
+            return f"the worker that prepares it failed: {first_line(error)}"
         return reason
 
     def submit(self, attempt: Attempt) -> None:
@@ -165,7 +167,7 @@ class RayEngine:
         self._dispatch()
         if self._dropped:
             dropped, self._dropped = self._dropped, []
-            return [_never_started(attempt) for attempt in dropped]
+            return [never_started(attempt) for attempt in dropped]
         busy = {slot.call: slot for slot in self._slots if slot.call is not None}
         if not busy:
             time.sleep(min(timeout_s, 0.05))
@@ -186,8 +188,8 @@ class RayEngine:
         except Exception as error:  # whatever Ray or unpickling raises: the slot is of no more use
             outcome = Failure(
                 key=attempt.task.key,
-                kind=_classify(self._ray, error),
-                message=_first_line(error),
+                kind=classify(self._ray, error),
+                message=first_line(error),
                 traceback=str(error),
                 host=slot.host,
                 duration_s=time.monotonic() - slot.started_s,
@@ -247,19 +249,33 @@ class RayEngine:
             self._ray.shutdown()
 
 
-def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None) -> None:
-    """Join a cluster, or start a Ray of our own on loopback; its fixed start-up limit of 30 s
-    can be missed on a busy machine: try twice."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            raise EngineError(f"can't join the Ray cluster at {address!r}: {error}") from error
-        return
+def keep_to_ourselves() -> None:
+    """Before ray is imported: a Ray of our own listens on loopback alone (Ray's own switch for
+    machines that join no cluster), and takes a token that only this run knows, never one from
+    or into the user's home."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # CPU tasks see no GPU
+
+
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _join(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(address=address, **_QUIET)
+    except Exception as error:
+        raise EngineError(f"can't join the Ray cluster at {address!r}: {error}") from error
+
+
+def start_local(*, cpus: int | None, gpus: int | None) -> Any:
+    """A Ray of our own on loopback; returns the module. Its fixed start-up limit of 30 s can be
+    missed on a busy machine: it tries twice. Raises EngineError."""
+    keep_to_ourselves()
+    import ray
+
     for last in (False, True):
         try:
             ray.init(
@@ -268,40 +284,12 @@ def _start(ray: Any, address: str | None, *, cpus: int | None, gpus: int | None)
                 num_cpus=cpus,
                 num_gpus=gpus,
                 object_store_memory=100 * 2**20,
-                _node_ip_address="127.0.0.1",
-                **quiet,
+                **_QUIET,
             )
-            return
+            return ray
         except Exception as error:
             with contextlib.suppress(Exception):
                 ray.shutdown()
             if last:
                 raise EngineError(f"can't start Ray on this machine: {error}") from error
-
-
-def _never_started(attempt: Attempt) -> Ended:
-    failure = Failure(
-        key=attempt.task.key,
-        kind=FailureKind.LOST,
-        message="stopped before it started",
-        traceback="",
-        host="",
-        duration_s=0.0,
-    )
-    return Ended(outcome=failure, attempt=attempt.number, worker="none")
-
-
-def _classify(ray: Any, error: Exception) -> FailureKind:
-    errors = ray.exceptions
-    if isinstance(error, errors.OutOfMemoryError):
-        return FailureKind.HOST_MEMORY
-    if isinstance(error, errors.ActorDiedError):
-        node_gone = getattr(error, "preempted", False) or "node has died" in str(error)
-        return FailureKind.LOST if node_gone else FailureKind.CRASHED
-    lost = (errors.ActorUnavailableError, errors.NodeDiedError, errors.TaskCancelledError)
-    return FailureKind.LOST if isinstance(error, lost) else FailureKind.CRASHED
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+    raise AssertionError("unreachable")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.dag import parent_of
-from workers.contract import AttackTask, PruneTask, Task, TrainTask
+from workers.contract import PruneTask, Task, TrainTask
 
 #: Guesses in seconds before anything is measured; only their proportions matter much.
 _GUESS_S = {"train": 60.0, "prune": 40.0, "attack": 30.0}
@@ -98,14 +98,10 @@ def estimate(
     )
 
 
-def is_shard(task: Task) -> bool:
-    return isinstance(task, AttackTask)
-
-
 def duration_text(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.4 h`, `2.1 d`."""
+    """`45 s`, `2.5 min`, `34 min`, `3.4 h`, `2.1 d`."""
     for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:
-            digits = 1 if size == 3600 else 0
+            digits = 0 if size == 1 or seconds / size >= 10 else 1
             return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds / 86_400:.1f} d"

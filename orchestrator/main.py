@@ -17,14 +17,16 @@ if __name__ == "__main__":  # as a script, the folder above is where the package
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.dag import Plan, expand, parse_selection
-from orchestrator.driver import Driver, RunResult, unfinished
+from orchestrator.dag import Plan, expand
+from orchestrator.driver import Driver
 from orchestrator.engine import Engine, InlineEngine
 from orchestrator.estimates import duration_text
 from orchestrator.grid import Grid
 from orchestrator.grid_file import read_grid
 from orchestrator.lease import Lease
 from orchestrator.progress import Display
+from orchestrator.run_state import RunResult
+from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from workers.contract import TaskKind, WorkerSettings
 from workers.entry import REAL_RUNNER
@@ -96,7 +98,7 @@ def _engine(
         gpu_memory_mib=resources.gpu_memory_mib,
         git_revision=git_revision(),
     )
-    if not unfinished(plan, store.whole()):
+    if not plan.unfinished(store.whole()):
         return _NoEngine(settings)
     if options.engine == "inline":
         engine: Engine = InlineEngine(

@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.driver import View
 from orchestrator.estimates import Eta, duration_text
+from orchestrator.run_state import View
 
 PLAIN_EVERY_S = 10.0
 _STATES = (("done", "green"), ("running", "cyan"), ("waiting", "dim"), ("failed", "red"))
@@ -43,7 +43,7 @@ class Display:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(Text(line), highlight=False)
+        self._console.print(Text(line), highlight=False, soft_wrap=True)
 
     def show(self, view: View) -> None:
         if self._live is not None:

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli import print_json
-from orchestrator.dag import Plan, expand, parse_selection
-from orchestrator.driver import unfinished
+from orchestrator.dag import Plan, expand
 from orchestrator.estimates import Durations, duration_text, estimate
 from orchestrator.grid_file import read_grid
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
 from orchestrator.main import load_plan
 from orchestrator.rows import cell_id
+from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from workers import layout
 from workers.contract import TaskKind
@@ -34,7 +34,7 @@ def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
         "cells": len(plan.cells),
         "tasks": {kind.value: plan.count(kind) for kind in TaskKind},
         "done": finished,
-        "remaining": len(unfinished(plan, done)),
+        "remaining": len(plan.unfinished(done)),
     }
 
 
@@ -83,7 +83,7 @@ def status_json(store: Store) -> dict[str, Any]:
             durations.add(task, float(entry.get("seconds", 0.0)))
     holder = read_holder(store)
     live = holder is not None and is_alive(holder)
-    left = unfinished(expanded, finished)
+    left = expanded.unfinished(finished)
     eta = estimate(left, durations, slots=max(slots, 1), elapsed=[])
     return {
         "grid": expanded.grid.name,

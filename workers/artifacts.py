@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,30 @@ import numpy as np
 
 from workers import layout
 from workers.catalog import DATASETS
-from workers.checkpoints import pack, unpack
+from workers.checkpoints import pack
 from workers.contract import AttackTask
 from workers.files import Files
 from workers.models.base import build, set_weights
 from workers.results import ModelRecord
+from workers.weights import (
+    MASKS,
+    WEIGHTS,
+    pack_masks,
+    read_masks,
+    read_weights,
+    weights_sha256,
+)
 
-WEIGHTS, MASKS, HISTORY = "weights.npz", "masks.npz", "history.json"
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """A model's numbers, without a network to hold them."""
+
+    weights: dict[str, np.ndarray]  #: as named in `workers.models.base.variables`
+    masks: dict[str, np.ndarray]  #: prunable layer -> bool array of its kernel's shape
+    record: ModelRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +45,6 @@ class StoredModel:
     model: keras.Model
     masks: dict[str, np.ndarray]  #: prunable layer -> bool array of its kernel's shape
     record: ModelRecord
-
-
-def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:
-    """Of names, shapes and bytes, in name order."""
-    total = hashlib.sha256()
-    for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
-        total.update(f"{name}{array.dtype}{array.shape}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
 
 
 def save_model(
@@ -56,41 +62,33 @@ def save_model(
     files.write(layout.model_record(key), record.to_json().encode())
 
 
-def pack_masks(masks: Mapping[str, np.ndarray]) -> bytes:
-    """One bit per weight; the shapes beside them."""
-    arrays: dict[str, np.ndarray] = {}
-    for name, mask in masks.items():
-        arrays[f"bits:{name}"] = np.packbits(mask.reshape(-1))
-        arrays[f"shape:{name}"] = np.array(mask.shape, dtype=np.int64)
-    return pack(arrays)
-
-
-def unpack_masks(content: bytes) -> dict[str, np.ndarray]:
-    """Raises ValueError where the content is torn."""
-    arrays = unpack(content)
-    out = {}
-    for name, bits in arrays.items():
-        kind, _, layer = name.partition(":")
-        if kind == "bits":
-            shape = tuple(int(n) for n in arrays[f"shape:{layer}"])
-            count = int(np.prod(shape, dtype=np.int64))
-            out[layer] = np.unpackbits(bits, count=count).astype(bool).reshape(shape)
-    return out
-
-
 def load_record(files: Files, key: str) -> ModelRecord:
     """Raises FileNotFoundError, ValueError, StorageError."""
     return ModelRecord.from_json(files.read(layout.model_record(key)))
 
 
-def load_model(files: Files, key: str) -> StoredModel:
-    """Rebuild a stored model. Raises FileNotFoundError, ValueError, StorageError."""
+def load_weights(files: Files, key: str) -> StoredWeights:
+    """Raises FileNotFoundError, StorageError, and ValueError where a file is torn or the weights
+    are not those that the record names."""
     record = load_record(files, key)
-    task = record.task
+    weights = read_weights(files, key)
+    found = weights_sha256(weights)
+    if found != record.result.weights_sha256:
+        raise ValueError(
+            f"{key}: expected weights of SHA-256 {record.result.weights_sha256[:12]}..., "
+            f"got {found[:12]}..."
+        )
+    masks = read_masks(files, key)
+    return StoredWeights(weights=weights, masks=masks, record=record)
+
+
+def load_model(files: Files, key: str) -> StoredModel:
+    """Rebuild a stored model. Raises as `load_weights` does."""
+    stored = load_weights(files, key)
+    task = stored.record.task
     if isinstance(task, AttackTask):
         raise ValueError(f"{key}: expected a train or prune task, got an attack")
     entry = DATASETS[task.data.dataset]
     model = build(task.architecture, entry.shape, entry.classes, seed=0)
-    set_weights(model, unpack(files.read(layout.model_file(key, WEIGHTS))))
-    masks = unpack_masks(files.read(layout.model_file(key, MASKS)))
-    return StoredModel(model=model, masks=masks, record=record)
+    set_weights(model, stored.weights)
+    return StoredModel(model=model, masks=stored.masks, record=stored.record)

@@ -20,7 +20,8 @@ _STATE = "__state__"
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """An uncompressed .npz; names may hold slashes."""
     sink = io.BytesIO()
-    np.savez(sink, **{name: np.asarray(array) for name, array in arrays.items()})
+    plain: Any = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez(sink, allow_pickle=False, **plain)
     return sink.getvalue()
 
 

@@ -16,13 +16,14 @@ from typing import TypeAlias
 from workers import catalog
 from workers.context import Interrupted, TaskContext
 from workers.contract import (
+    AttackTask,
     Attempt,
     DataSettings,
     Failure,
     FailureKind,
     Outcome,
+    PruneTask,
     Success,
-    TaskKind,
     WorkerSettings,
 )
 from workers.files import StorageError, open_files
@@ -53,12 +54,13 @@ def run_attempt(
             beat=beat,
             stop_requested=stop_requested,
         )
-        summary: tuple[tuple[str, float], ...]
-        if task.kind is TaskKind.ATTACK:
+        if isinstance(task, AttackTask):
             summary = stages.attack(task, context)
         else:
-            stage = stages.train if task.kind is TaskKind.TRAIN else stages.prune
-            record = stage(task, context)
+            if isinstance(task, PruneTask):
+                record = stages.prune(task, context)
+            else:
+                record = stages.train(task, context)
             summary = (("accuracy", record.result.accuracy),)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):

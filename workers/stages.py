@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import socket
 import time
-from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import keras
 import numpy as np
 
-from workers import layout
-from workers.artifacts import StoredModel, load_model, save_model, weights_sha256
+from workers import layout, warm
+from workers.artifacts import StoredWeights, save_model
 from workers.catalog import DATASETS, METHODS
-from workers.checkpoints import Checkpoint
+from workers.checkpoints import Checkpoint, pack
 from workers.context import TaskContext
 from workers.contract import AttackTask, PruneTask, Task, TrainTask
 from workers.data.base import Dataset, load
@@ -27,11 +27,11 @@ from workers.pruning.step import Masks, prune_step
 from workers.results import ModelRecord, ModelResult, Provenance
 from workers.tables import images_to_parquet
 from workers.training.fit import FitResult, fit
-from workers.training.steps import Evaluator
+from workers.training.steps import evaluator_for
+from workers.weights import weights_sha256
 
 #: Start images that attacks may choose from: the split's first ones, whatever the shard.
 POOL_IMAGES = 256
-_WARM_MODELS = 3
 _LIBRARIES = ("foolbox", "keras", "numpy", "prunegrid", "tensorflow")
 
 
@@ -39,10 +39,11 @@ def train(task: TrainTask, context: TaskContext) -> ModelRecord:
     """Train a dense network; its files are in the store when this returns."""
     clock = _Clock()
     dataset = load(task.data, context.settings.data_dir)
-    model = initial_model(task)
-    result = _fit(model, {}, dataset, task, context, stage="dense")
+    model = warm.network(task)
+    set_weights(model, initial_weights(task))
+    fitted = _fit(model, {}, dataset, task, context, stage="dense")
     masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in prunable(model)}
-    return _finish(model, masks, result, dataset, task, context, clock, nominal_rate=1.0)
+    return _finish(model, masks, fitted, dataset, task, context, clock, nominal_rate=1.0)
 
 
 def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
@@ -52,11 +53,11 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
     """
     clock = _Clock()
     dataset = load(task.data, context.settings.data_dir)
-    parent = _warm_model(task.parent_key, context)
-    layers = prunable(parent.model)
-    weights = get_weights(parent.model)
+    parent = warm.stored(context, task.parent_key)
+    model = warm.network(task)
+    layers = prunable(model)
     masks = prune_step(
-        {layer.name: np.nan_to_num(weights[layer.path]) for layer in layers},
+        {layer.name: np.nan_to_num(parent.weights[layer.path]) for layer in layers},
         parent.masks,
         {layer.name: layer.kind for layer in layers},
         method=METHODS[task.pruning.method],
@@ -64,18 +65,17 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
         parent_rate=task.pruning.parent_rate,
         seed=task.seed,
     )
-    model = initial_model(task)
-    if task.pruning.weights == "retain":
-        set_weights(model, weights)
     by_path = {layer.path: masks[layer.name] for layer in layers}
-    apply_masks(model, by_path)
+    retained = task.pruning.weights == "retain"
+    start = parent.weights if retained else initial_weights(task)
+    set_weights(model, masked(start, by_path))
     if parent.record.result.diverged:  # NaN can't be trained away: the outcome stands
-        result = FitResult(history=(), epochs=0, stopped_early=False, diverged=True)
+        fitted = FitResult(history=(), epochs=0, kept_epoch=0, stopped_early=False, diverged=True)
     else:
         stage = f"rate {task.pruning.rate:g}"
-        result = _fit(model, by_path, dataset, task, context, stage=stage)
+        fitted = _fit(model, by_path, dataset, task, context, stage=stage)
     return _finish(
-        model, masks, result, dataset, task, context, clock, nominal_rate=task.pruning.rate
+        model, masks, fitted, dataset, task, context, clock, nominal_rate=task.pruning.rate
     )
 
 
@@ -88,9 +88,11 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)
-    stored = _warm_model(task.parent_key, context)
+    stored = warm.stored(context, task.parent_key)
+    model = warm.network(task)
+    set_weights(model, stored.weights)
     columns, samples = attack_shard(
-        stored.model,
+        model,
         task=task,
         images=split.floats(task.start, task.stop),
         labels=split.labels[task.start : task.stop],
@@ -102,8 +104,6 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         stop_requested=context.stop_requested,
     )
     if samples:
-        from workers.checkpoints import pack
-
         arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
         context.files.write(layout.adversarials(task.key), pack(arrays))
     content = images_to_parquet(columns, task=task, provenance=_provenance(task, context, clock))
@@ -115,22 +115,22 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 # --------------------------------------------------------------------------- parts
 
 
-def initial_model(task: TrainTask | PruneTask) -> keras.Model:
+def initial_weights(task: TrainTask | PruneTask) -> dict[str, np.ndarray]:
     """The network before any training: the dense ancestor's initial weights, or fresh ones
     where the task re-initialises."""
     entry = DATASETS[task.data.dataset]
     seed = derive_seed(task.seed, "init", task.salt)
     if isinstance(task, PruneTask) and task.pruning.weights == "reinitialize":
         seed = derive_seed(task.seed, "init", task.salt, task.pruning.rate)
-    return build(task.architecture, entry.shape, entry.classes, seed=seed)
+    return get_weights(build(task.architecture, entry.shape, entry.classes, seed=seed))
 
 
-def apply_masks(model: keras.Model, masks: dict[str, np.ndarray]) -> None:
-    """Set pruned weights to exactly 0."""
-    weights = get_weights(model)
-    for path, mask in masks.items():
-        weights[path] = np.where(mask, weights[path], np.float32(0))
-    set_weights(model, weights)
+def masked(
+    weights: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """`weights` with those pruned exactly 0."""
+    pruned = {path: np.where(mask, weights[path], np.float32(0)) for path, mask in masks.items()}
+    return {**weights, **pruned}
 
 
 def _fit(
@@ -166,16 +166,19 @@ def _finish(
     *,
     nominal_rate: float,
 ) -> ModelRecord:
-    evaluate = Evaluator(model)
-    loss, accuracy = evaluate(dataset.test)
-    validation_loss, validation_accuracy = evaluate(dataset.validation)
+    def tick() -> None:
+        context.beat(1.0, "scoring")
+
+    evaluate = evaluator_for(model)
+    loss, accuracy = evaluate(dataset.test, tick)
+    validation_loss, validation_accuracy = evaluate(dataset.validation, tick)
     weights = get_weights(model)
     result = ModelResult(
         accuracy=accuracy,
         loss=loss,
         validation_accuracy=validation_accuracy,
         validation_loss=validation_loss,
-        train_loss=fitted.history[-1]["train_loss"] if fitted.history else float("nan"),
+        train_loss=fitted.train_loss,
         epochs=fitted.epochs,
         stopped_early=fitted.stopped_early,
         diverged=fitted.diverged,
@@ -186,26 +189,8 @@ def _finish(
     record = ModelRecord(task=task, result=result, provenance=_provenance(task, context, clock))
     save_model(context.files, record, weights, masks, fitted.history)
     Checkpoint(context.files, task.key).remove()
-    stored = StoredModel(model=model, masks=masks, record=record)
-    _remember(context.settings.store, task.key, stored)
+    warm.remember(context, StoredWeights(weights=weights, masks=masks, record=record))
     return record
-
-
-_models: OrderedDict[tuple[str, str], StoredModel] = OrderedDict()
-
-
-def _remember(store: str, key: str, stored: StoredModel) -> None:
-    _models[store, key] = stored
-    _models.move_to_end((store, key))
-    while len(_models) > _WARM_MODELS:
-        _models.popitem(last=False)
-
-
-def _warm_model(key: str, context: TaskContext) -> StoredModel:
-    """The chain's next step and all shards of a model come here: the last few stay built."""
-    stored = _models.get((context.settings.store, key)) or load_model(context.files, key)
-    _remember(context.settings.store, key, stored)
-    return stored
 
 
 class _Clock:

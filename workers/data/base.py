@@ -77,6 +77,11 @@ def load(data: DataSettings, data_dir: str | None) -> Dataset:
     entry = DATASETS.get(data.dataset)
     if entry is None:
         raise ValueError(f"data set: expected one of {', '.join(DATASETS)}, got {data.dataset!r}")
+    if data.fingerprint != entry.fingerprint:
+        raise DataUnavailable(
+            f"{entry.name}: the task is about {data.fingerprint}, this worker has "
+            f"{entry.fingerprint}; run driver and workers from the same version"
+        )
     folder = prepare(entry, Path(data_dir) if data_dir else default_data_dir())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
     images, labels = arrays["train_images"], arrays["train_labels"]
@@ -109,7 +114,7 @@ def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
             if not (folder / "ready.json").exists():
                 _write(entry, data_dir, folder)
     except OSError as error:
-        raise DataUnavailable(f"can't write to the data folder {data_dir}: {error}") from error
+        raise DataUnavailable(f"can't prepare {entry.name} in {data_dir}: {error}") from error
     return folder
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 
@@ -59,8 +61,10 @@ def _fetch(builder: Any, name: str) -> None:
 
 
 def _online() -> bool:
+    proxy = urlsplit(getproxies().get("https", ""))
+    target = (proxy.hostname, proxy.port or 80) if proxy.hostname else _PROBE
     try:
-        socket.create_connection(_PROBE, timeout=_PROBE_TIMEOUT_S).close()
+        socket.create_connection(target, timeout=_PROBE_TIMEOUT_S).close()
     except OSError:
         return False
     return True

@@ -47,7 +47,7 @@ def prune_step(
         raise ValueError(f"rate: expected more than the parent's {parent_rate:g}, got {rate:g}")
     structure = method.structure
     layers = [name for name in weights if prunes(structure, kinds[name])]
-    alive = {name: units(masks[name], structure).any(axis=1) for name in layers}
+    alive: Masks = {name: np.asarray(units(masks[name], structure).any(axis=1)) for name in layers}
     parts = {name: units(weights[name] * masks[name], structure) for name in layers}
     if method.scope == "local":
         counts = {

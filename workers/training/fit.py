@@ -10,77 +10,116 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from workers.checkpoints import Checkpoint
+from workers.checkpoints import Saved
 from workers.context import Interrupted
 from workers.contract import TrainingSettings
 from workers.data.base import Dataset
 from workers.keys import derive_seed
 from workers.models.base import get_weights, set_weights
+from workers.training.augmentations import draw_moves
+from workers.training.batches import RESIDENT_BYTES, source
 from workers.training.progress import TrainingState
-from workers.training.steps import Evaluator, Stepper, draw_moves
+from workers.training.steps import evaluator_for, stepper_for
 
 #: Python is entered, progress told and a stop noticed about this often.
 CHUNK_S = 1.0
 
 
+class StateKeeper(Protocol):
+    """What of `workers.checkpoints.Checkpoint` is needed here."""
+
+    def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None: ...
+
+    def load(self) -> Saved | None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    history: tuple[dict[str, float], ...]  #: per epoch: losses, validation accuracy, rate
-    epochs: int
+    history: tuple[dict[str, float], ...]  #: per finished epoch: losses, accuracy, rate
+    epochs: int  #: finished
+    kept_epoch: int  #: whose weights the model has now, from 1; 0: of no finished epoch
     stopped_early: bool
     diverged: bool
+
+    @property
+    def train_loss(self) -> float:
+        """Of the kept epoch; NaN where there is none."""
+        return self.history[self.kept_epoch - 1]["train_loss"] if self.kept_epoch else math.nan
 
 
 def fit(
     model: keras.Model,
     *,
-    masks: dict[str, np.ndarray],
+    masks: Mapping[str, np.ndarray],
     dataset: Dataset,
     settings: TrainingSettings,
     seed: int,
     stage: str,
-    checkpoint: Checkpoint,
+    checkpoint: StateKeeper,
     beat: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
     save_every_s: float = 180.0,
+    resident_bytes: int = RESIDENT_BYTES,
 ) -> FitResult:
     """Train `model` in place. `masks`: kernel variable -> bool array; pruned weights must be 0
     and stay exactly 0. `stage` separates the random draws of a chain's stages.
 
-    Raises Interrupted after saving a checkpoint, StorageError.
+    Raises Interrupted after saving a checkpoint, StorageError, and ValueError where a split is
+    empty or a pruned weight is not 0 to begin with.
     """
-    training = _Training(model, masks, dataset, settings, seed, stage, checkpoint)
+    for name in ("train", "validation"):
+        if not len(dataset.split(name)):
+            raise ValueError(f"{dataset.name}: the {name} split has no images")
+    check_pruned(model, masks)
+    training = _Training(model, masks, dataset, settings, seed, stage, checkpoint, resident_bytes)
     training.restore()
+    state = training.state
     saved_s = time.monotonic()
-    while not training.state.is_over(settings):
-        training.chunk()
-        state = training.state
-        beat(training.fraction(), f"{stage}: epoch {state.epoch + 1}/{settings.max_epochs}")
+    while not state.is_over(settings):
+
+        def tell() -> None:
+            beat(training.fraction(), f"{stage}: epoch {state.epoch + 1}/{settings.max_epochs}")
+
+        training.chunk(tell)
+        tell()
+        if state.is_over(settings):
+            break
         stop = stop_requested()
         if state.step == 0 or stop or time.monotonic() - saved_s >= save_every_s:
             training.save()
             saved_s = time.monotonic()
-        if stop and not training.state.is_over(settings):
+        if stop:
             raise Interrupted(f"{stage}: stopped in epoch {state.epoch + 1}, checkpoint saved")
     return training.finish()
+
+
+def check_pruned(model: keras.Model, masks: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where a pruned weight is not exactly 0."""
+    weights = get_weights(model)
+    for name, mask in masks.items():
+        if wrong := int(np.count_nonzero(weights[name][~mask])):
+            raise ValueError(f"{name}: expected pruned weights to be 0, got {wrong} that are not")
 
 
 class _Training:
     def __init__(
         self,
         model: keras.Model,
-        masks: dict[str, np.ndarray],
+        masks: Mapping[str, np.ndarray],
         dataset: Dataset,
         settings: TrainingSettings,
         seed: int,
         stage: str,
-        checkpoint: Checkpoint,
+        checkpoint: StateKeeper,
+        resident_bytes: int,
     ) -> None:
         self._model = model
         self._masks = masks
@@ -89,8 +128,9 @@ class _Training:
         self._seed = seed
         self._stage = stage
         self._checkpoint = checkpoint
-        self._stepper = Stepper(model, masks, dataset.train, settings)
-        self._evaluate = Evaluator(model)
+        self._source = source(dataset.train, resident_bytes=resident_bytes)
+        self._stepper = stepper_for(model, settings)
+        self._stepper.reset(masks)
         self._steps = math.ceil(len(dataset.train) / settings.batch_size)
         self._chunk_steps = 1
         self._best: dict[str, np.ndarray] = {}
@@ -99,20 +139,6 @@ class _Training:
 
     # ------------------------------------------------------------------ checkpoint
 
-    def restore(self) -> None:
-        saved = self._checkpoint.load()
-        if saved is None:
-            return
-        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, array in saved.arrays.items():
-            group, _, rest = name.partition(":")
-            groups[group][rest] = array
-        set_weights(self._model, groups["model"])
-        for number, variable in enumerate(self._stepper.optimizer.variables):
-            variable.assign(groups["optimizer"][str(number)])
-        self._best = groups["best"]
-        self.state = TrainingState(**saved.state)
-
     def save(self) -> None:
         arrays = {f"model:{name}": array for name, array in get_weights(self._model).items()}
         arrays |= {f"best:{name}": array for name, array in self._best.items()}
@@ -120,74 +146,110 @@ class _Training:
             arrays[f"optimizer:{number}"] = np.asarray(variable)
         self._checkpoint.save(arrays, dataclasses.asdict(self.state))
 
+    def restore(self) -> None:
+        """From the checkpoint, where there is one of this program's form; else from the start."""
+        saved = self._checkpoint.load()
+        if saved is None:
+            return
+        own = get_weights(self._model)
+        slots = {str(n): v for n, v in enumerate(self._stepper.optimizer.variables)}
+        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, array in saved.arrays.items():
+            group, _, rest = name.partition(":")
+            groups.setdefault(group, {})[rest] = array
+        fields = {field.name for field in dataclasses.fields(TrainingState)}
+        if (
+            set(saved.state) != fields
+            or not _alike(groups["model"], own)
+            or not _alike(groups["optimizer"], slots)
+            or (groups["best"] and not _alike(groups["best"], own))
+        ):
+            return
+        set_weights(self._model, groups["model"])
+        for number, variable in slots.items():
+            variable.assign(groups["optimizer"][number])
+        self._best = groups["best"]
+        self.state = TrainingState(**saved.state)
+
     # ------------------------------------------------------------------ steps
 
-    def chunk(self) -> None:
+    def chunk(self, tick: Callable[[], None]) -> None:
         """Some steps of the epoch under way, at most to its end."""
-        state, size = self.state, self._settings.batch_size
+        state, size, count = self.state, self._settings.batch_size, len(self._dataset.train)
         self._draw()
         end = min(state.step + self._chunk_steps, self._steps)
-        self._stepper.optimizer.learning_rate.assign(state.learning_rate)
         started_s = time.monotonic()
-        loss = self._stepper.run(
-            self._order[state.step * size : end * size], self._moves, draw=(self._start, state.step)
+        losses = self._stepper.run(
+            self._source, self._cursor, self._epoch, state.step, end, state.learning_rate
         )
-        if time.monotonic() - started_s < CHUNK_S / 2:
+        spent_s = time.monotonic() - started_s
+        if spent_s < CHUNK_S / 2:
             self._chunk_steps *= 2
+        elif spent_s > CHUNK_S * 2:
+            self._chunk_steps = max(1, self._chunk_steps // 2)
+        for step, loss in enumerate(losses.tolist(), start=state.step):
+            state.loss_sum += loss * min(size, count - step * size)
         state.step = end
-        state.loss_sum += loss
-        if not math.isfinite(loss):
+        if not math.isfinite(state.loss_sum):
             state.diverged = True
         elif end == self._steps:
-            self._end_epoch()
+            self._end_epoch(tick)
 
     def _draw(self) -> None:
-        if self._drawn_for == self.state.epoch:
-            return
+        """The epoch's order, moves and seed, where they are not drawn yet."""
         epoch, count = self.state.epoch, len(self._dataset.train)
-        seed = derive_seed(self._seed, self._stage, "order", epoch)
-        self._order = np.random.default_rng(seed).permutation(count)
-        seed = derive_seed(self._seed, self._stage, "augment", epoch)
-        self._moves = draw_moves(count, self._settings.augmentation, seed)
-        self._start = derive_seed(self._seed, self._stage, "start", epoch) % 2**31
+        if self._drawn_for == epoch:
+            return
+        order_seed = derive_seed(self._seed, self._stage, "order", epoch)
+        order = np.random.default_rng(order_seed).permutation(count).astype(np.int32)
+        moves_seed = derive_seed(self._seed, self._stage, "augment", epoch)
+        moves = draw_moves(count, self._settings.augmentation, moves_seed)
+        start_seed = derive_seed(self._seed, self._stage, "start", epoch) % 2**31
+        self._epoch = (
+            tf.constant(order),
+            tf.constant(self._dataset.train.labels[order]),
+            tf.constant(moves[order]),
+            tf.constant(start_seed, tf.int32),
+        )
+        size = self._settings.batch_size
+        self._cursor = self._source.epoch(order[self.state.step * size :], size)
         self._drawn_for = epoch
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, tick: Callable[[], None]) -> None:
         state = self.state
-        train_loss = state.loss_sum / len(self._dataset.train)
-        rate = state.learning_rate
-        loss, accuracy = self._evaluate(self._dataset.validation)
-        if self._settings.restore_best and loss < state.best:
-            self._best = get_weights(self._model)
+        loss, accuracy = evaluator_for(self._model)(self._dataset.validation, tick)
         state.history.append(
             {
-                "train_loss": train_loss,
+                "train_loss": state.loss_sum / len(self._dataset.train),
                 "validation_loss": loss,
                 "validation_accuracy": accuracy,
-                "learning_rate": rate,
+                "learning_rate": state.learning_rate,
             }
         )
         state.end_epoch(loss, self._settings)
+        if self._settings.restore_best and state.best_epoch == state.epoch:
+            self._best = get_weights(self._model)
 
     def fraction(self) -> float:
         return (self.state.epoch + self.state.step / self._steps) / self._settings.max_epochs
 
-    def _masked(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {n: np.where(mask, weights[n], np.float32(0)) for n, mask in self._masks.items()}
-
     def finish(self) -> FitResult:
-        if self._settings.restore_best and self._best:
-            set_weights(self._model, self._best)
-        weights = get_weights(self._model)
-        if self.state.diverged:  # NaN reaches pruned weights too
-            set_weights(self._model, weights | self._masked(weights))
-        for name, mask in ({} if self.state.diverged else self._masks).items():
-            if np.any(weights[name][~mask]):
-                raise AssertionError(f"{name}: a pruned weight is not 0 after training")
         state = self.state
+        kept = 0 if state.diverged else state.epoch
+        if self._best:
+            set_weights(self._model, self._best)
+            kept = state.best_epoch
+        check_pruned(self._model, self._masks)
         return FitResult(
             history=tuple(state.history),
             epochs=state.epoch,
+            kept_epoch=kept,
             stopped_early=state.stopped_early,
             diverged=state.diverged,
         )
+
+
+def _alike(arrays: Mapping[str, np.ndarray], own: Mapping[str, Any]) -> bool:
+    """Whether names and shapes are the same."""
+    shapes = {name: tuple(array.shape) for name, array in own.items()}
+    return {name: array.shape for name, array in arrays.items()} == shapes

@@ -1,4 +1,4 @@
-"""The compiled inner loops: many training steps, or a whole evaluation, per call.
+"""The compiled inner loops: many training steps per call, and evaluation.
 
 Small networks are bound by the dispatch of operations from Python; here Python is entered once
 per chunk of steps. The arithmetic does not depend on how steps are chunked.
@@ -6,16 +6,19 @@ per chunk of steps. The arithmetic does not depend on how steps are chunked.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from workers.catalog import AUGMENTATIONS
-from workers.contract import TrainingSettings
+from workers.contract import AdversarialTraining, TrainingSettings
 from workers.data.base import Split
 from workers.models.base import variables
+from workers.training.augmentations import augment
+from workers.training.batches import Source
 
 EVALUATION_BATCH = 250
 
@@ -30,128 +33,139 @@ def cross_entropy(labels: Any, logits: Any) -> Any:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
-def augment(images: Any, moves: Any, padding: int) -> Any:
-    """Flip, zero-pad by `padding`, crop back. `moves` int32 [n, 3]: flip, row, column."""
-    height, width = images.shape[1], images.shape[2]
-    flip = tf.cast(moves[:, 0], tf.bool)[:, None, None, None]
-    images = tf.where(flip, images[:, :, ::-1, :], images)
-    pad = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-    images = tf.pad(images, pad)
-    rows = moves[:, 1:2] + tf.range(height)[None, :]
-    columns = moves[:, 2:3] + tf.range(width)[None, :]
-    images = tf.gather(images, rows, axis=1, batch_dims=1)
-    return tf.gather(images, columns, axis=2, batch_dims=1)
-
-
-def draw_moves(count: int, augmentation: str, seed: int) -> np.ndarray:
-    """One epoch's flips and shifts, int32 [count, 3], by image and not by batch."""
-    padding = AUGMENTATIONS[augmentation]
-    if padding is None:
-        return np.zeros((count, 3), dtype=np.int32)
-    rng = np.random.default_rng(seed)
-    flips = rng.integers(0, 2, count)
-    shifts = rng.integers(0, 2 * padding + 1, (count, 2))
-    return np.column_stack([flips, shifts]).astype(np.int32)
+def attack_batch(model: keras.Model, x: Any, y: Any, seed: Any, how: AdversarialTraining) -> Any:
+    """PGD Linf from a random start (Madry et al. 2018), in inference mode. `seed`: int32 [2]."""
+    eps = how.eps
+    start = tf.random.stateless_uniform(tf.shape(x), seed, -eps, eps)
+    adversarial = tf.clip_by_value(x + start, 0.0, 1.0)
+    for _ in range(how.steps):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(adversarial)
+            loss = cross_entropy(y, model(adversarial, training=False))
+        step = how.rel_stepsize * eps * tf.sign(tape.gradient(loss, adversarial))
+        adversarial = tf.clip_by_value(adversarial + step, x - eps, x + eps)
+        adversarial = tf.clip_by_value(adversarial, 0.0, 1.0)
+    return tf.stop_gradient(adversarial)
 
 
 class Stepper:
-    """Training steps of one model with fresh Adam state."""
+    """Training steps of one model; `reset` makes it as new for another stage of training."""
 
     def __init__(
         self,
         model: keras.Model,
-        masks: dict[str, np.ndarray],
-        split: Split,
-        settings: TrainingSettings,
+        batch_size: int,
+        augmentation: str,
+        adversarial: AdversarialTraining | None,
     ) -> None:
-        """`masks`: by kernel, as named in `workers.models.base.variables`."""
         self._model = model
-        self._settings = settings
-        self._images = split.images
-        self._labels = split.labels
-        self.optimizer = keras.optimizers.Adam(learning_rate=settings.learning_rate)
+        self._batch_size = batch_size
+        self._augmentation = augmentation
+        self._adversarial = adversarial
+        self.optimizer = keras.optimizers.Adam()
         self.optimizer.build(model.trainable_variables)
-        by_id = {id(variable): name for name, variable in variables(model).items()}
-        self._masks = [
-            tf.constant(masks[name], tf.float32) if name in masks else None
-            for name in (by_id[id(v)] for v in model.trainable_variables)
-        ]
-        shape = split.images.shape[1:]
-        self._run = tf.function(
-            self._steps,
-            input_signature=[
-                tf.TensorSpec((None, *shape), tf.uint8),
-                tf.TensorSpec((None,), tf.int32),
-                tf.TensorSpec((None, 3), tf.int32),
-                tf.TensorSpec((2,), tf.int32),
-            ],
+        names = {id(variable): name for name, variable in variables(model).items()}
+        #: None for biases and batch norm, which no method prunes.
+        self._masks: dict[str, tf.Variable | None] = {}
+        for variable in model.trainable_variables:
+            name = names[id(variable)]
+            kernel = name.endswith("/kernel")
+            mask = tf.Variable(tf.ones(variable.shape, tf.bool), trainable=False)
+            self._masks[name] = mask if kernel else None
+        self._compiled: dict[type, Callable[..., Any]] = {}
+
+    def reset(self, masks: Mapping[str, np.ndarray]) -> None:
+        """A fresh optimizer; `masks` by kernel, as named in `workers.models.base.variables`.
+
+        Raises ValueError for a mask without a kernel, or of another shape.
+        """
+        for variable in self.optimizer.variables:
+            variable.assign(np.zeros(variable.shape))
+        if unknown := sorted(name for name in masks if self._masks.get(name) is None):
+            raise ValueError(f"masks: expected names of kernels, got {unknown}")
+        for name, variable in self._masks.items():
+            if variable is not None:
+                everything = np.ones(tuple(variable.shape), dtype=bool)
+                variable.assign(masks.get(name, everything))
+
+    def run(
+        self,
+        source: Source,
+        cursor: Any,
+        epoch: tuple[Any, Any, Any, Any],
+        first: int,
+        last: int,
+        learning_rate: float,
+    ) -> np.ndarray:
+        """Steps first..last (exclusive) of an epoch; returns the mean loss of each.
+
+        `epoch`: the images' order [n], labels [n] and moves [n, 3] in that order, and a seed.
+        Stops after a step whose loss is not finite, so that the weights then do not depend on
+        how the steps are chunked.
+        """
+        self.optimizer.learning_rate.assign(learning_rate)
+        kind = type(source)
+        if kind not in self._compiled:
+            self._compiled[kind] = tf.function(functools.partial(self._steps, source.batch))
+        order, labels, moves, seed = epoch
+        losses = self._compiled[kind](
+            cursor, order, labels, moves, seed, tf.constant(first), tf.constant(last)
         )
+        return np.asarray(losses)
 
-    def run(self, order: np.ndarray, moves: np.ndarray, *, draw: tuple[int, int]) -> float:
-        """Train on images `order` (a whole number of batches but for the epoch's last), one
-        batch after another. `draw` seeds the adversarial starts. Returns the summed loss."""
-        chosen = np.asarray(order)
-        images = tf.constant(self._images[np.sort(chosen)][_ranks(chosen)])
-        labels = tf.constant(self._labels[chosen])
-        seed = tf.constant(draw, tf.int32)
-        return float(self._run(images, labels, tf.constant(moves[chosen]), seed))
-
-    def _steps(self, images: Any, labels: Any, moves: Any, seed: Any) -> Any:
-        size = self._settings.batch_size
-        count = tf.shape(labels)[0]
-        total = tf.constant(0.0)
-        shape = self._images.shape[1:]
-        for start in tf.range(0, count, size):
-            x = tf.ensure_shape(images[start : start + size], (None, *shape))
-            y = labels[start : start + size]
-            x = to_unit(x)
-            padding = AUGMENTATIONS[self._settings.augmentation]
-            if padding is not None:
-                x = augment(x, moves[start : start + size], padding)
-            step_seed = tf.stack([seed[0], seed[1] + start // size])
-            total += self._one(x, y, step_seed)
-        return total
+    def _steps(
+        self,
+        batch: Callable[[Any, Any], Any],
+        cursor: Any,
+        order: Any,
+        labels: Any,
+        moves: Any,
+        seed: Any,
+        first: Any,
+        last: Any,
+    ) -> Any:
+        losses = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=())
+        shape = (None, *self._model.input_shape[1:])
+        for step in tf.range(first, last):
+            start = step * self._batch_size
+            stop = start + self._batch_size
+            x = tf.ensure_shape(batch(cursor, order[start:stop]), shape)
+            x = to_unit(augment(x, moves[start:stop], self._augmentation))
+            loss = self._one(x, labels[start:stop], tf.stack([seed, step]))
+            losses = losses.write(step - first, loss)
+            if not tf.math.is_finite(loss):
+                break
+        return losses.stack()
 
     def _one(self, x: Any, y: Any, seed: Any) -> Any:
-        adversarial = self._settings.adversarial
-        attacked = x if adversarial is None else self._attack(x, y, seed)
+        how = self._adversarial
+        attacked = x if how is None else attack_batch(self._model, x, y, seed, how)
         with tf.GradientTape() as tape:
-            clean = cross_entropy(y, self._model(x, training=True))
-            loss = tf.reduce_mean(clean)
-            if adversarial is not None:
+            loss = tf.reduce_mean(cross_entropy(y, self._model(x, training=True)))
+            if how is not None:
                 hard = cross_entropy(y, self._model(attacked, training=True))
-                loss = (1 - adversarial.mix) * loss + adversarial.mix * tf.reduce_mean(hard)
+                loss = (1 - how.mix) * loss + how.mix * tf.reduce_mean(hard)
         gradients = tape.gradient(loss, self._model.trainable_variables)
+        # Adam's moments of a pruned weight stay 0, so its update is exactly 0. No product: a
+        # NaN times 0 would be NaN, and a diverged network's pruned weights are 0 as well.
         masked = [
-            gradient if mask is None else gradient * mask
-            for gradient, mask in zip(gradients, self._masks, strict=True)
+            gradient if mask is None else tf.where(mask, gradient, 0.0)
+            for gradient, mask in zip(gradients, self._masks.values(), strict=True)
         ]
-        # Adam's moments of a pruned weight stay 0, so its update is exactly 0.
         self.optimizer.apply(masked, self._model.trainable_variables)
-        return loss * tf.cast(tf.shape(y)[0], tf.float32)
-
-    def _attack(self, x: Any, y: Any, seed: Any) -> Any:
-        """PGD Linf from a random start (Madry et al. 2018), in inference mode."""
-        how = self._settings.adversarial
-        assert how is not None
-        eps = how.eps
-        start = tf.random.stateless_uniform(tf.shape(x), seed, -eps, eps)
-        adversarial = tf.clip_by_value(x + start, 0.0, 1.0)
-        for _ in range(how.steps):
-            with tf.GradientTape() as tape:
-                tape.watch(adversarial)
-                loss = cross_entropy(y, self._model(adversarial, training=False))
-            step = how.rel_stepsize * eps * tf.sign(tape.gradient(loss, adversarial))
-            adversarial = tf.clip_by_value(adversarial + step, x - eps, x + eps)
-            adversarial = tf.clip_by_value(adversarial, 0.0, 1.0)
-        return tf.stop_gradient(adversarial)
+        return loss
 
 
-def _ranks(order: np.ndarray) -> np.ndarray:
-    """Where each of `order` stands in its sorted self: a memory map is read front to back."""
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[np.argsort(order, kind="stable")] = np.arange(len(order))
-    return ranks
+@functools.lru_cache(maxsize=4)
+def _stepper(
+    model: keras.Model, batch_size: int, augmentation: str, how: AdversarialTraining | None
+) -> Stepper:
+    return Stepper(model, batch_size, augmentation, how)
+
+
+def stepper_for(model: keras.Model, settings: TrainingSettings) -> Stepper:
+    """Compiled once per model object and kind of step: a chain's next stage finds it warm."""
+    return _stepper(model, settings.batch_size, settings.augmentation, settings.adversarial)
 
 
 class Evaluator:
@@ -159,13 +173,9 @@ class Evaluator:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._run = tf.function(
-            self._batch,
-            input_signature=[
-                tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8),
-                tf.TensorSpec((None,), tf.int32),
-            ],
-        )
+        images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+        labels = tf.TensorSpec((None,), tf.int32)
+        self._run = tf.function(self._batch, input_signature=(images, labels))
 
     def _batch(self, images: Any, labels: Any) -> tuple[Any, Any]:
         logits = self._model(to_unit(images), training=False)
@@ -173,12 +183,21 @@ class Evaluator:
         loss = tf.reduce_sum(cross_entropy(labels, logits))
         return loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
-    def __call__(self, split: Split) -> tuple[float, float]:
-        """(mean loss, accuracy)."""
+    def __call__(
+        self, split: Split, tick: Callable[[], None] = lambda: None
+    ) -> tuple[float, float]:
+        """(mean loss, accuracy). `tick` is called after each batch."""
         loss = right = 0.0
         for start in range(0, len(split), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
             batch = self._run(tf.constant(split.images[part]), tf.constant(split.labels[part]))
             loss += float(batch[0])
             right += float(batch[1])
+            tick()
         return loss / len(split), right / len(split)
+
+
+@functools.lru_cache(maxsize=4)
+def evaluator_for(model: keras.Model) -> Evaluator:
+    """Compiled once per model object."""
+    return Evaluator(model)

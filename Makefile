@@ -1,0 +1,61 @@
+# Everything a clone needs: `make demo`, `make test`. Needs Python 3.11 to 3.13 and make.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+DEMO_STORE ?= demo-store
+READY := $(VENV)/.ready
+
+unexport PYTHONDONTWRITEBYTECODE # each worker would compile TensorFlow anew
+export UV_NO_PROGRESS = 1
+
+.PHONY: help setup demo test lint types unit lock bench clean
+
+help:
+	@echo "make demo    install into $(VENV) and run a small grid over Ray on this machine"
+	@echo "make test    install, then lint, types and every test"
+	@echo "make lint    ruff and mypy alone"
+	@echo "make bench   our attacks against stock Foolbox, side by side"
+	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH," \
+		"got none; name one by make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON) (about 4 GB, a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+		-r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/prunegrid run grids/demo.yaml --store $(DEMO_STORE)
+
+test: $(READY) lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy orchestrator workers
+
+unit: $(READY)
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench.attacks
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \
+		--generate-hashes --no-header --no-emit-package prunegrid pyproject.toml \
+		-o requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,56 @@
+"""Shared fixtures. TensorFlow and Ray start once per session, and only where a test needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Workers of a local Ray, and child processes, find the packages of this checkout.
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile TensorFlow anew
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material beside the checkout."""
+    folder = Path(os.environ.get("PRUNEGRID_SHARED", ROOT.parent / "shared"))
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"needs the reference material in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data sets, made once per session."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> str:
+    """TensorFlow, configured as workers do it; the device's name."""
+    from workers.device import configure
+
+    return configure(1, None)
+
+
+@pytest.fixture(autouse=True)
+def _configured(request: pytest.FixtureRequest) -> None:
+    """Whatever test uses TensorFlow first, it is set up as in a worker."""
+    if request.node.get_closest_marker("tf"):
+        request.getfixturevalue("tensorflow")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray of our own with two CPUs, shared by the tests that join it."""
+    from orchestrator.engine_ray import start_local
+
+    ray = start_local(cpus=2, gpus=0)
+    yield
+    ray.shutdown()

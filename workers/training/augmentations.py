@@ -1,0 +1,38 @@
+"""Random flips and crops, drawn for a whole epoch by image: no result depends on where a batch
+or an interruption falls. The names are in `workers.catalog.AUGMENTATIONS`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from workers.catalog import AUGMENTATIONS
+
+
+def draw_moves(count: int, augmentation: str, seed: int) -> np.ndarray:
+    """One epoch's flips and shifts, int32 [count, 3] (flip 0 or 1, row, column), by image."""
+    padding = AUGMENTATIONS[augmentation]
+    if padding is None:
+        return np.zeros((count, 3), dtype=np.int32)
+    rng = np.random.default_rng(seed)
+    flips = rng.integers(0, 2, count)
+    shifts = rng.integers(0, 2 * padding + 1, (count, 2))
+    return np.column_stack([flips, shifts]).astype(np.int32)
+
+
+def augment(images: Any, moves: Any, augmentation: str) -> Any:
+    """Flip left to right, pad with zeros, crop back to the old size. Images [n, h, w, c] of any
+    type, `moves` as drawn by `draw_moves` (row and column of the crop in the padded image)."""
+    padding = AUGMENTATIONS[augmentation]
+    if padding is None:
+        return images
+    height, width = images.shape[1], images.shape[2]
+    flip = tf.cast(moves[:, 0], tf.bool)[:, None, None, None]
+    images = tf.where(flip, images[:, :, ::-1, :], images)
+    images = tf.pad(images, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+    rows = moves[:, 1:2] + tf.range(height)[None, :]
+    columns = moves[:, 2:3] + tf.range(width)[None, :]
+    images = tf.gather(images, rows, axis=1, batch_dims=1)
+    return tf.gather(images, columns, axis=2, batch_dims=1)

@@ -1,0 +1,74 @@
+"""A training split's batches, on the device: kept there whole where it fits, else read ahead.
+
+Both give the same batches, so that a data set's size changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from workers.data.base import Split
+
+#: A larger split is streamed from its memory map. CIFAR-10 has 150 MB, Imagenette 1.4 GB.
+RESIDENT_BYTES = 512 * 2**20
+_READ_AHEAD = 4
+
+
+class Source(Protocol):
+    """Where a compiled training loop finds images."""
+
+    def epoch(self, order: np.ndarray, batch_size: int) -> Any:
+        """What `batch` takes as `cursor`, for batches of `order`, from its beginning."""
+
+    def batch(self, cursor: Any, picked: Any) -> Any:
+        """uint8 images of the next batch, whose indices are `picked`. Called in a tf.function,
+        for each batch of the epoch once and in order."""
+
+
+class Resident:
+    """All images on the device, as uint8."""
+
+    def __init__(self, split: Split) -> None:
+        self._images = tf.constant(np.asarray(split.images))
+
+    def epoch(self, order: np.ndarray, batch_size: int) -> Any:
+        return self._images
+
+    def batch(self, cursor: Any, picked: Any) -> Any:
+        return tf.gather(cursor, picked)
+
+
+class Streamed:
+    """A few batches ahead, read by another thread while the device computes."""
+
+    def __init__(self, split: Split) -> None:
+        self._images = split.images
+
+    def epoch(self, order: np.ndarray, batch_size: int) -> Any:
+        shape = (None, *self._images.shape[1:])
+
+        def read() -> Iterator[np.ndarray]:
+            for start in range(0, len(order), batch_size):
+                yield gather(self._images, order[start : start + batch_size])
+
+        data = tf.data.Dataset.from_generator(read, output_signature=tf.TensorSpec(shape, tf.uint8))
+        return iter(data.prefetch(_READ_AHEAD))
+
+    def batch(self, cursor: Any, picked: Any) -> Any:
+        return next(cursor)
+
+
+def source(split: Split, *, resident_bytes: int = RESIDENT_BYTES) -> Source:
+    return Resident(split) if split.images.nbytes <= resident_bytes else Streamed(split)
+
+
+def gather(images: np.ndarray, picked: np.ndarray) -> np.ndarray:
+    """images[picked], with a memory map read front to back."""
+    order = np.argsort(picked, kind="stable")
+    out = np.empty((len(picked), *images.shape[1:]), dtype=images.dtype)
+    out[order] = images[picked[order]]
+    return out
