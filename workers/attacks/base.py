@@ -9,7 +9,7 @@ An attack is a class with one method per engine it supports:
 It returns one `Found` per eps of `job.eps` (ascending), or one alone where it minimises a norm.
 `strict` decides everything per image, so that an image's result does not depend on its batch
 mates: it draws from `draws.py`, keyed by the image, and computes in micro-batches of one padded
-shape (`micro.py`). `foolbox` repeats Foolbox 3.3.4 bit by bit on the batch as it is.
+shape (`lanes.py`). `foolbox` repeats Foolbox 3.3.4 bit by bit on the batch as it is.
 
 No attack judges itself: `judge.py` looks at every returned image again. An attack says what it
 believes to have found (`claimed`, `distance`); where the second look shows something else
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -33,6 +33,7 @@ from workers.context import Interrupted
 from workers.keys import Scalar
 
 if TYPE_CHECKING:
+    from workers.attacks.lanes import Lanes
     from workers.attacks.network import Network
 
 
@@ -76,10 +77,16 @@ class Ticker:
         self._beat = beat
         self._stop_requested = stop_requested
         self._last = -np.inf
-        self._share = (0.0, 1.0)
+        self._share = self._whole = (0.0, 1.0)
 
     def share(self, start: float, stop: float) -> None:
-        self._share = (start, stop)
+        self._share = self._whole = (start, stop)
+
+    def share_of(self, part: int, parts: int) -> None:
+        """The next ticks speak of part `part` of `parts` equal ones of the whole share."""
+        start, stop = self._whole
+        width = (stop - start) / parts
+        self._share = (start + part * width, start + (part + 1) * width)
 
     def tick(self, done: float, note: str) -> None:
         """`done`: of the present share, in [0, 1]. Raises Interrupted where asked to stop."""
@@ -99,12 +106,11 @@ class Job:
 
     eps: tuple[float, ...]  #: ascending; () for a minimum-norm attack
     seed: int  #: of the task
-    micro_batch: int  #: images per model call
+    lanes: Lanes  #: micro-batches of one padded shape; `strict` alone computes in them
     pool: Batch | None  #: dataset images to start from, the same for every shard
     ticker: Ticker
     #: Foolbox's generators are global and sequential: the stream of this slice of the shard.
     stream: int = 0
-    first: np.ndarray | None = field(default=None)  #: clean predictions int64 [n], if known
 
 
 class Attack(Protocol):

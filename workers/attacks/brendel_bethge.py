@@ -13,10 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
+from workers.attacks.boundary_restore import look_at, restore_elements
 from workers.attacks.boundary_step import l0_steps
 from workers.attacks.draws import seeded_foolbox
-from workers.attacks.network import Network, at, best_other, micro_batches
-from workers.attacks.starts import dataset_starts, nearest_starts, predictions
+from workers.attacks.network import Network
+from workers.attacks.starts import dataset_starts, nearest_starts
 from workers.keys import Scalar
 
 #: Start images have 256 grey levels, so that thresholds closer than this change nothing.
@@ -25,8 +26,6 @@ BISECTIONS = 9
 PATIENCE = 25
 #: `strict` starts from so many images, each of another class where there are such.
 STARTS = 2
-#: Elements that are tried at their old value.
-MOST_RESTORED = 64
 
 
 class BrendelBethgeL0:
@@ -43,7 +42,7 @@ class BrendelBethgeL0:
     # ------------------------------------------------------------------ as Foolbox does it
 
     def foolbox(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """The trust region grows with the batch: its radius is scaled by the batch's elements.
+        """All images go through the steps together.
 
         Foolbox gives up a batch in which one image has no start; here that image alone is lost.
         """
@@ -55,13 +54,41 @@ class BrendelBethgeL0:
         passes = 1
         if len(keep):
             part = batch.take(keep)
-            images[keep], passes = self._follow(
-                network, part, starts[keep], job, size=len(keep), region=float(part.images.size)
-            )
+            images[keep], passes = self._follow(network, part, starts[keep], job)
         distance = np.full(n, np.inf)
         distance[keep] = row_norms(images[keep] - batch.images[keep], "l0")
         queries = np.full(n, passes, np.int64)
         return (Found(images=images, claimed=started, distance=distance, queries=queries),)
+
+    def _follow(
+        self, network: Network, batch: Batch, starts: np.ndarray, job: Job
+    ) -> tuple[np.ndarray, int]:
+        """Best adversarials [n, h, w, c] and the passes made of each image."""
+        n = len(batch)
+        x0, labels = batch.images, batch.labels.astype(np.int32)
+        flat0 = x0.reshape(n, -1).astype(np.float64)
+        look = network.margin_and_gradient()
+        x = _bisector(network, self.searches)(x0, starts, labels).numpy()
+        best = starts.copy()
+        best_norm = row_norms(x0 - best, "l0_loose")
+        boundary = np.zeros_like(x0.reshape(n, -1))
+        lr = self.lr
+        for step in range(1, self.steps + 1):
+            margin, slopes = (t.numpy() for t in look(x, labels))
+            norm = row_norms(x0 - x, "l0_loose")
+            closer = (norm < best_norm) & (margin < 0)
+            best[closer], best_norm[closer] = x[closer], norm[closer]
+            now = slopes.reshape(n, -1)
+            boundary = now if step == 1 else (1 - self.momentum) * now + self.momentum * boundary
+            if (step + 1) % self.interval == 0:
+                lr *= self.lr_decay
+            here = x.reshape(n, -1)
+            # The trust region grows with the batch: its radius is scaled by all its elements.
+            radius = np.full(n, lr * float(x0.size))
+            deltas = l0_steps(flat0, here, boundary, self._target(margin), radius)
+            x = (here + deltas.astype(np.float32)).reshape(x0.shape)
+            job.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
+        return best, self.searches + self.steps + 3
 
     # ------------------------------------------------------------------ per image
 
@@ -79,7 +106,7 @@ class BrendelBethgeL0:
             keep = np.flatnonzero(started)
             if not len(keep):
                 continue
-            job.ticker.share(number / len(every), (number + 1) / len(every))
+            job.ticker.share_of(number, len(every))
             part = batch.take(keep)
             followed, passes = self._follow_each(network, part, starts[keep], job)
             reduced, more = restore_elements(network, part, followed, job)
@@ -94,15 +121,16 @@ class BrendelBethgeL0:
         self, network: Network, batch: Batch, starts: np.ndarray, job: Job
     ) -> tuple[np.ndarray, np.ndarray]:
         """Best adversarials [n, h, w, c] and the passes made of each image, [n]."""
-        n, size = len(batch), job.micro_batch
+        n, lanes = len(batch), job.lanes
         x0, labels = batch.images, batch.labels.astype(np.int32)
         flat0 = x0.reshape(n, -1).astype(np.float64)
         searches = min(self.searches, BISECTIONS)
-        bisect, look = _bisector(network, searches), _looker(network)
+        bisect, look = _bisector(network, searches), network.margin_and_gradient()
         x = np.empty_like(x0)
-        for rows, padded in micro_batches(np.arange(n), size):
-            out = bisect(x0[padded], starts[padded], labels[padded])
-            x[rows] = out.numpy()[: len(rows)]
+        for rows, padded in lanes.pieces(np.arange(n)):
+            with lanes.attempt():
+                out = bisect(x0[padded], starts[padded], labels[padded])
+                x[rows] = out.numpy()[: len(rows)]
         passes = np.full(n, searches, np.int64)
         best = starts.copy()
         best_norm = row_norms(x0 - best, "l0_loose")
@@ -113,25 +141,20 @@ class BrendelBethgeL0:
         for step in range(1, self.steps + 1):
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
-            for rows, padded in micro_batches(active, size):
-                margins, gradients = look(x[padded], labels[padded])
-                margin = margins.numpy()[: len(rows)]
-                gradient = gradients.numpy()[: len(rows)].reshape(len(rows), -1)
-                norm = row_norms(x0[rows] - x[rows], "l0_loose")
-                closer = (norm < best_norm[rows]) & (margin < 0)
-                hit = rows[closer]
-                best[hit], best_norm[hit] = x[hit], norm[closer]
-                since[rows] = np.where(closer, 0, since[rows] + 1)
-                if step > 1:
-                    gradient = (1 - self.momentum) * gradient + self.momentum * boundary[rows]
-                boundary[rows] = gradient
-                target = np.where(
-                    margin > 0, -self.overshoot * margin, -(2 - self.overshoot) * margin
-                )
-                here = x[rows].reshape(len(rows), -1)
-                radius = np.full(len(rows), lr * x0[0].size * size)
-                delta = l0_steps(flat0[rows], here, gradient, target, radius)
-                x[rows] = (here + delta.astype(np.float32)).reshape(-1, *x0.shape[1:])
+            margin, slopes = look_at(look, x, labels, active, job)
+            gradient = slopes.reshape(len(active), -1)
+            norm = row_norms(x0[active] - x[active], "l0_loose")
+            closer = (norm < best_norm[active]) & (margin < 0)
+            hit = active[closer]
+            best[hit], best_norm[hit] = x[hit], norm[closer]
+            since[active] = np.where(closer, 0, since[active] + 1)
+            if step > 1:
+                gradient = (1 - self.momentum) * gradient + self.momentum * boundary[active]
+            boundary[active] = gradient
+            here = x[active].reshape(len(active), -1)
+            radius = np.full(len(active), lr * x0[0].size * lanes.nominal)
+            delta = l0_steps(flat0[active], here, gradient, self._target(margin), radius)
+            x[active] = (here + delta.astype(np.float32)).reshape(-1, *x0.shape[1:])
             passes[active] += 1
             active = active[since[active] < PATIENCE]
             if not len(active):
@@ -139,54 +162,11 @@ class BrendelBethgeL0:
             job.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
         return best, passes
 
-    # ------------------------------------------------------------------ the algorithm
+    # ------------------------------------------------------------------ for both
 
-    def _follow(
-        self,
-        network: Network,
-        batch: Batch,
-        starts: np.ndarray,
-        job: Job,
-        *,
-        size: int,
-        region: float,
-    ) -> tuple[np.ndarray, int]:
-        """Best adversarials [n, h, w, c] and the passes made of each image."""
-        n = len(batch)
-        x0, labels = batch.images, batch.labels.astype(np.int32)
-        x = np.empty_like(x0)
-        bisect, look = _bisector(network, self.searches), _looker(network)
-        for rows, padded in micro_batches(np.arange(n), size):
-            out = bisect(x0[padded], starts[padded], labels[padded])
-            x[rows] = out.numpy()[: len(rows)]
-        best = starts.copy()
-        best_norm = row_norms(x0 - best, "l0_loose")
-        flat0 = x0.reshape(n, -1)
-        boundary = np.zeros_like(flat0)
-        margin = np.empty(n, np.float32)
-        gradient = np.empty_like(x0)
-        lr = self.lr
-        for step in range(1, self.steps + 1):
-            for rows, padded in micro_batches(np.arange(n), size):
-                margins, gradients = look(x[padded], labels[padded])
-                margin[rows] = margins.numpy()[: len(rows)]
-                gradient[rows] = gradients.numpy()[: len(rows)]
-            norm = row_norms(x0 - x, "l0_loose")
-            closer = (norm < best_norm) & (margin < 0)
-            best[closer], best_norm[closer] = x[closer], norm[closer]
-            now = gradient.reshape(n, -1)
-            if step == 1:
-                boundary = now.copy()
-            else:
-                boundary = (1 - self.momentum) * now + self.momentum * boundary
-            if (step + 1) % self.interval == 0:
-                lr *= self.lr_decay
-            target = np.where(-margin < 0, -self.overshoot * margin, -(2 - self.overshoot) * margin)
-            radius = np.full(n, lr * region)
-            deltas = l0_steps(flat0, x.reshape(n, -1), boundary, target, radius)
-            x = (x.reshape(n, -1) + deltas.astype(np.float32)).reshape(x0.shape)
-            job.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
-        return best, self.searches + self.steps + 3
+    def _target(self, margin: np.ndarray) -> np.ndarray:
+        """The change of the margin that a step is to make: slightly over the boundary."""
+        return np.where(margin > 0, -self.overshoot * margin, -(2 - self.overshoot) * margin)
 
 
 def _bisector(network: Network, searches: int) -> Callable[..., Any]:
@@ -210,56 +190,3 @@ def _bisector(network: Network, searches: int) -> Callable[..., Any]:
     image = network.image_spec()
     signature = [image, image, tf.TensorSpec((None,), tf.int32)]
     return network.compiled(("bb-bisect", searches), bisect, signature)
-
-
-def _looker(network: Network) -> Callable[..., Any]:
-    """How far inside the clean class (float32 [n]), and its gradient."""
-
-    def look(x, labels):  # type: ignore[no-untyped-def]
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            scores = network.scores(x)
-            margin = at(scores, labels) - at(scores, best_other(scores, labels))
-            total = tf.reduce_sum(margin)
-        return margin, tape.gradient(total, x)
-
-    signature = [network.image_spec(), tf.TensorSpec((None,), tf.int32)]
-    return network.compiled(("bb-look",), look, signature)
-
-
-def restore_elements(
-    network: Network, batch: Batch, found: np.ndarray, job: Job
-) -> tuple[np.ndarray, np.ndarray]:
-    """Push the changed elements to the ends of the box that help, then put them back one by
-    one, those that bring least first, wherever the class stays changed.
-
-    Returns images [n, h, w, c] and the passes made of each, [n].
-    """
-    n, size, shape = len(batch), job.micro_batch, batch.images.shape
-    labels = batch.labels.astype(np.int32)
-    look = _looker(network)
-    clean = batch.images.reshape(n, -1)
-    best = found.reshape(n, -1).copy()
-    gradient = np.empty_like(best)
-    for rows, padded in micro_batches(np.arange(n), size):
-        _, slopes = look(best[padded].reshape(-1, *shape[1:]), labels[padded])
-        gradient[rows] = slopes.numpy()[: len(rows)].reshape(len(rows), -1)
-    ends = np.where(gradient > 0, np.float32(0), np.where(gradient < 0, np.float32(1), best))
-    pushed = np.where(best != clean, ends, best)
-    fine = predictions(network, pushed.reshape(shape), size) != batch.labels
-    best[fine] = pushed[fine]
-    passes = np.full(n, 2, np.int64)
-    changed = best != clean
-    gain = np.where(changed, np.abs(gradient * (best - clean)), np.inf)
-    order = np.argsort(gain, axis=1, kind="stable")
-    counts = np.minimum(changed.sum(axis=1), MOST_RESTORED)
-    for k in range(int(counts.max(initial=0))):
-        rows = np.flatnonzero(counts > k)
-        tried = best[rows]
-        at = order[rows, k]
-        tried[np.arange(len(rows)), at] = clean[rows, at]
-        good = predictions(network, tried.reshape(-1, *shape[1:]), size) != batch.labels[rows]
-        best[rows[good]] = tried[good]
-        passes[rows] += 1
-        job.ticker.tick(1.0, "B&B: putting elements back")
-    return best.reshape(shape), passes

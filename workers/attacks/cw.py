@@ -7,20 +7,21 @@ with a search over the constant c. Foolbox 3.3.4: L2CarliniWagnerAttack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.network import Network, at, best_other, micro_batches
+from workers.attacks.cw_graph import CWGraph
+from workers.attacks.network import Network
 from workers.attacks.pace import Pace
 from workers.keys import Scalar
 
-BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 #: Above ten searches Foolbox spends the last one at the upper bound, this at most.
 LAST_CONST = 1e10
+#: Halvings of the way back to the clean image.
+DRAWS_BACK = 8
 
 
 class CarliniWagnerL2:
@@ -34,29 +35,24 @@ class CarliniWagnerL2:
         #: Progress is checked after this many steps.
         self.interval = int(np.ceil(self.steps / 10))
 
-    def _corrections(self) -> np.ndarray:
-        """Adam's bias corrections after step t + 1: float64 powers, then float32 [steps, 2]."""
-        pairs = [(1 - BETA_1**t, 1 - BETA_2**t) for t in range(1, self.steps + 1)]
-        return np.array(pairs, np.float64).astype(np.float32)
-
-    def _next_const(
-        self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: int
-    ) -> np.ndarray:
-        """float64 [n]: ten times as much until something is found, then halve the interval."""
-        if search == self.searches - 1 and self.searches >= 10:
-            return np.minimum(upper, LAST_CONST)
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isinf(upper), const * 10, (lower + upper) / 2)
+    def _graph(self, network: Network) -> CWGraph:
+        return CWGraph(
+            network,
+            steps=self.steps,
+            stepsize=self.stepsize,
+            confidence=self.confidence,
+            interval=self.interval if self.abort_early else None,
+        )
 
     # ------------------------------------------------------------------ as Foolbox does it
 
     def foolbox(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
         """The batch goes through the steps together, and stops on its summed loss."""
         n = len(batch)
-        start = _to_attack_space(network)(batch.images)
-        x_attack, reconstructed = start
-        advance = _batch_stepper(network, self)
-        corrections = tf.constant(self._corrections())
+        graph = self._graph(network)
+        x_attack, reconstructed = graph.enter(batch.images)
+        advance = graph.batch_stepper()
+        corrections = tf.constant(graph.corrections())
         labels = tf.constant(batch.labels.astype(np.int32))
         x = tf.constant(batch.images)
         const = self.initial_const * np.ones(n)
@@ -103,186 +99,91 @@ class CarliniWagnerL2:
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """Each image has its own constant, step count and end."""
-        n = len(batch)
-        size = job.micro_batch
-        advance = _image_stepper(network, self)
-        corrections = tf.constant(self._corrections())
-        x_attack = np.empty_like(batch.images)
-        reconstructed = np.empty_like(batch.images)
-        enter = _to_attack_space(network)
-        for rows, padded in micro_batches(np.arange(n), size):
-            a, r = enter(batch.images[padded])
-            x_attack[rows] = a.numpy()[: len(rows)]
-            reconstructed[rows] = r.numpy()[: len(rows)]
+        """Each image has its own constant, step count and end, and leaves when it is through.
+
+        In the end the best adversarial is drawn back towards the clean image while it stays one.
+        """
+        n, lanes = len(batch), job.lanes
+        graph = self._graph(network)
+        advance = graph.image_stepper()
+        corrections = tf.constant(graph.corrections())
+        x_attack, reconstructed = (np.empty_like(batch.images) for _ in range(2))
+        for rows, padded in lanes.pieces(np.arange(n)):
+            with lanes.attempt():
+                a, r = (t.numpy()[: len(rows)] for t in graph.enter(batch.images[padded]))
+                x_attack[rows], reconstructed[rows] = a, r
         labels = batch.labels.astype(np.int32)
         const = np.full(n, self.initial_const)
         lower, upper = np.zeros(n), np.full(n, np.inf)
         search, step = np.zeros(n, np.int32), np.zeros(n, np.int32)
         delta, m, v, best = (np.zeros_like(batch.images) for _ in range(4))
         best_norm = np.full(n, np.inf, np.float32)
+        previous, lowest = np.full(n, np.inf), np.full(n, np.inf)
         hit = np.zeros(n, bool)
-        previous = np.full(n, np.inf)
         queries = np.zeros(n, np.int64)
-        pace = Pace(most=max(1, self.interval))
+        pace = Pace(most=self.interval)
         while len(active := np.flatnonzero(search < self.searches)):
+            over = np.zeros(n, bool)
             with pace:
-                count = pace.count
-                for rows, padded in micro_batches(active, size):
-                    k = len(rows)
-                    out = advance(
-                        batch.images[padded], x_attack[padded], reconstructed[padded],
-                        labels[padded], const[padded].astype(np.float32), corrections,
-                        delta[padded], m[padded], v[padded], hit[padded], best[padded],
-                        best_norm[padded], previous[padded], step[padded], np.int32(count),
-                    )  # fmt: skip
-                    values = [t.numpy()[:k] for t in out]
-                    delta[rows], m[rows], v[rows], hit[rows], best[rows] = values[:5]
-                    best_norm[rows], previous[rows] = values[5:7]
-                    queries[rows] += values[8] - step[rows]
-                    step[rows] = values[8]
-                    over = rows[values[7] | (values[8] >= self.steps)]
-                    upper[over] = np.where(hit[over], const[over], upper[over])
-                    lower[over] = np.where(hit[over], lower[over], const[over])
-                    search[over] += 1
-                    next_const = np.where(
-                        np.isinf(upper[over]), const[over] * 10, (lower[over] + upper[over]) / 2
-                    )
-                    if self.searches >= 10:
-                        last = search[over] == self.searches - 1
-                        next_const = np.where(last, np.minimum(upper[over], LAST_CONST), next_const)
-                    const[over] = next_const
-                    for state in (delta, m, v):
-                        state[over] = 0.0
-                    hit[over], previous[over], step[over] = False, np.inf, 0
-                    pace.did(count)
-            done = (search + step / self.steps) / self.searches
-            job.ticker.tick(float(done.mean()), f"C&W, {len(active)} images at work")
+                for rows, padded in lanes.pieces(active):
+                    with lanes.attempt():
+                        out = advance(
+                            batch.images[padded], x_attack[padded], reconstructed[padded],
+                            labels[padded], const[padded].astype(np.float32), corrections,
+                            delta[padded], m[padded], v[padded], hit[padded], best[padded],
+                            best_norm[padded], previous[padded], lowest[padded], step[padded],
+                            np.int32(pace.count),
+                        )  # fmt: skip
+                        values = [t.numpy()[: len(rows)] for t in out]
+                        queries[rows] += values[-1] - step[rows]
+                        for state, value in zip(
+                            (delta, m, v, hit, best, best_norm, previous, lowest, over, step),
+                            values,
+                            strict=True,
+                        ):
+                            state[rows] = value
+                    done = (search + step / self.steps).mean() / self.searches
+                    job.ticker.tick(float(done), f"C&W, {len(active)} images at work")
+                pace.did(pace.count)
+            upper = np.where(over & hit, const, upper)
+            lower = np.where(over & ~hit, const, lower)
+            search[over] += 1
+            const = np.where(over, self._next_const(const, lower, upper, search), const)
+            for state in (delta, m, v):
+                state[over] = 0.0
+            hit[over], step[over] = False, 0
+            previous[over] = lowest[over] = np.inf
         claimed = np.isfinite(best_norm)
-        return (
-            Found(
-                images=best,
-                claimed=claimed,
-                distance=best_norm.astype(np.float64),
-                queries=queries,
-            ),
-        )
+        best = np.where(claimed[:, None, None, None], best, batch.images)
+        best, more = draw_back(network, batch, best, claimed, job)
+        distance = np.where(claimed, row_norms(best - batch.images, "l2"), np.inf)
+        return (Found(images=best, claimed=claimed, distance=distance, queries=queries + more),)
+
+    def _next_const(
+        self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: np.ndarray
+    ) -> np.ndarray:
+        """float64 [n]: ten times as much until something is found, then halve the interval;
+        the last of ten searches or more repeats the smallest that worked."""
+        following = np.where(np.isinf(upper), const * 10, (lower + upper) / 2)
+        if self.searches < 10:
+            return following
+        return np.where(search == self.searches - 1, np.minimum(upper, LAST_CONST), following)
 
 
-Step = Callable[..., Any]
-
-
-def _to_attack_space(network: Network) -> Callable[..., Any]:
-    def enter(x):  # type: ignore[no-untyped-def]
-        y = tf.atanh((x - 0.5) / 0.5 * 0.999999)
-        return y, tf.tanh(y) * 0.5 + 0.5
-
-    return network.compiled(("cw-enter",), enter, [network.image_spec()])
-
-
-def _one_step(network, attack, x, x_attack, reconstructed, labels, consts, delta, m, v, pair):  # type: ignore[no-untyped-def]
-    """One Adam step. Returns the new (delta, m, v), and of the point before it: loss per image,
-    image, class changed, L2 norm."""
-    with tf.GradientTape() as tape:
-        tape.watch(delta)
-        image = tf.tanh(x_attack + delta) * 0.5 + 0.5
-        scores = network.scores(image)
-        margin = at(scores, labels) - at(scores, best_other(scores, labels))
-        margin = tf.maximum(margin + attack.confidence, 0.0) * consts
-        squared = tf.reduce_sum(
-            tf.square(tf.reshape(image - reconstructed, (tf.shape(image)[0], -1))), axis=-1
-        )
-        loss = tf.reduce_sum(margin) + tf.reduce_sum(squared)
-    gradient = tape.gradient(loss, delta)
-    m = BETA_1 * m + (1 - BETA_1) * gradient
-    v = BETA_2 * v + (1 - BETA_2) * tf.pow(gradient, 2.0)
-    first, second = pair
-    delta = delta - attack.stepsize * (m / first) / (tf.sqrt(v / second) + ADAM_EPSILON)
-    if attack.confidence != 0:
-        scores += tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(attack.confidence))
-    changed = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
-    flat = tf.reshape(image - x, (tf.shape(image)[0], -1))
-    norm = tf.sqrt(tf.reduce_sum(tf.square(flat), axis=-1))
-    return (delta, m, v), (loss, margin + squared, image, changed, norm)
-
-
-def _record(best, best_norm, image, norm, take):  # type: ignore[no-untyped-def]
-    take = take & (norm < best_norm)
-    best = tf.where(take[:, None, None, None], image, best)
-    return best, tf.where(take, norm, best_norm)
-
-
-def _key(attack: CarliniWagnerL2) -> tuple[Any, ...]:
-    return (attack.steps, attack.stepsize, attack.confidence, attack.abort_early)
-
-
-def _signature(network: Network, *, per_image: bool) -> list[tf.TensorSpec]:
-    image, row = network.image_spec(), tf.TensorSpec((None,), tf.float32)
-    whole = tf.TensorSpec((None,) if per_image else (), tf.int32)
-    return [
-        image, image, image, tf.TensorSpec((None,), tf.int32), row,
-        tf.TensorSpec((None, 2), tf.float32), image, image, image,
-        tf.TensorSpec((None,), tf.bool), image, row,
-        tf.TensorSpec((None,) if per_image else (), tf.float64),
-        whole, tf.TensorSpec((), tf.int32),
-    ]  # fmt: skip
-
-
-def _batch_stepper(network: Network, attack: CarliniWagnerL2) -> Step:
-    def advance(  # type: ignore[no-untyped-def]
-        x, x_attack, reconstructed, labels, consts, corrections,
-        delta, m, v, hit, best, best_norm, previous, step, stop,
-    ):  # fmt: skip
-        aborted = tf.constant(False)
-        while step < stop and not aborted:
-            pair = (corrections[step, 0], corrections[step, 1])
-            (delta, m, v), (loss, _, image, changed, norm) = _one_step(
-                network, attack, x, x_attack, reconstructed, labels, consts, delta, m, v, pair
-            )
-            if attack.abort_early:
-                check = step % attack.interval == 0
-                enough = loss <= tf.cast(0.9999 * previous, tf.float32)
-                aborted = check & ~enough
-                previous = tf.where(check, tf.cast(loss, tf.float64), previous)
-            take = changed & ~aborted
-            hit = hit | take
-            best, best_norm = _record(best, best_norm, image, norm, take)
-            step += 1
-        return delta, m, v, hit, best, best_norm, previous, aborted, step
-
-    key = ("cw-batch", *_key(attack))
-    return network.compiled(key, advance, _signature(network, per_image=False))
-
-
-def _image_stepper(network: Network, attack: CarliniWagnerL2) -> Step:
-    def advance(  # type: ignore[no-untyped-def]
-        x, x_attack, reconstructed, labels, consts, corrections,
-        delta, m, v, hit, best, best_norm, previous, step, count,
-    ):  # fmt: skip
-        over = tf.zeros_like(hit)
-        for _ in tf.range(count):
-            if tf.reduce_all(over):
-                break
-            pair = tf.gather(corrections, tf.minimum(step, attack.steps - 1))
-            pair = (pair[:, 0, None, None, None], pair[:, 1, None, None, None])
-            (new_delta, new_m, new_v), (_, loss, image, changed, norm) = _one_step(
-                network, attack, x, x_attack, reconstructed, labels, consts, delta, m, v, pair
-            )
-            live = ~over
-            if attack.abort_early:
-                check = live & (step % attack.interval == 0)
-                enough = loss <= tf.cast(0.9999 * previous, tf.float32)
-                previous = tf.where(check, tf.cast(loss, tf.float64), previous)
-                over |= check & ~enough
-            take = changed & live
-            hit = hit | take
-            best, best_norm = _record(best, best_norm, image, norm, take)
-            wide = live[:, None, None, None]
-            delta = tf.where(wide, new_delta, delta)
-            m, v = tf.where(wide, new_m, m), tf.where(wide, new_v, v)
-            step = tf.where(live, step + 1, step)
-            over |= step >= attack.steps
-        return delta, m, v, hit, best, best_norm, previous, over, step
-
-    key = ("cw-image", *_key(attack))
-    return network.compiled(key, advance, _signature(network, per_image=True))
+def draw_back(
+    network: Network, batch: Batch, best: np.ndarray, claimed: np.ndarray, job: Job
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bisect between clean image and adversarial. Returns images and passes [n]."""
+    passes = np.zeros(len(batch), np.int64)
+    rows = np.flatnonzero(claimed)
+    near, far = np.zeros(len(rows), np.float32), np.ones(len(rows), np.float32)
+    clean, way = batch.images[rows], best[rows] - batch.images[rows]
+    out = best.copy()
+    for _ in range(DRAWS_BACK):
+        middle = (near + far) / 2
+        tried = np.clip(clean + middle[:, None, None, None] * way, 0.0, 1.0)
+        good = network.predictions(tried, job.lanes) != batch.labels[rows]
+        out[rows[good]] = tried[good]
+        far, near = np.where(good, middle, far), np.where(good, near, middle)
+        passes[rows] += 1
+    return out, passes

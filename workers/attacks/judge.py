@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.attacks.base import AttackLied, Batch, Found, row_norms
-from workers.attacks.network import Network, micro_batches
 
 #: Beyond float32 rounding of a sum of 150 000 squares, and of x0 + clip(x - x0).
 BOX_TOLERANCE = 1e-6
@@ -25,16 +24,13 @@ class Verdict:
 
 
 def judge(
-    network: Network, batch: Batch, found: Found, *, norm: str, eps: float | None, size: int
+    batch: Batch, found: Found, logits: np.ndarray, *, norm: str, eps: float | None
 ) -> Verdict:
-    """Raises AttackLied where a claim is false. `size`: the batch shape the attack worked in."""
+    """`logits`: [n, classes] of the returned images, in the batch shape the attack worked in.
+
+    Raises AttackLied where a claim is false.
+    """
     n = len(batch)
-    logits = np.empty((n, 0), np.float32)
-    for rows, padded in micro_batches(np.arange(n), size):
-        part = network.logits(found.images[padded])[: len(rows)]
-        if not logits.shape[1]:
-            logits = np.empty((n, part.shape[1]), np.float32)
-        logits[rows] = part
     prediction = logits.argmax(axis=1)
     changed = (prediction != batch.labels) & np.isfinite(logits).all(axis=1)
     own = logits[np.arange(n), batch.labels]

@@ -1,12 +1,14 @@
-"""A Keras model as attacks see it: scores, compiled functions kept warm, micro-batches."""
+"""A Keras model as attacks see it: scores, and compiled functions kept warm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
+
+from workers.attacks.lanes import QUANTUM, Lanes
 
 _KEPT = "_prunegrid_compiled"
 
@@ -58,6 +60,51 @@ class Network:
         run = self.compiled(("logits",), forward, [self.image_spec()])
         return run(tf.constant(images)).numpy()
 
+    def lane_logits(self, images: np.ndarray, lanes: Lanes) -> np.ndarray:
+        """float32 [n, classes], before any softmax, in micro-batches."""
+        out = np.empty((len(images), self.model.output_shape[-1]), np.float32)
+        for rows, padded in lanes.pieces(np.arange(len(images))):
+            with lanes.attempt():
+                out[rows] = self.logits(images[padded])[: len(rows)]
+        return out
+
+    def predictions(self, images: np.ndarray, lanes: Lanes) -> np.ndarray:
+        """Classes int64 [n] by the largest logit, in micro-batches."""
+        return self.lane_logits(images, lanes).argmax(axis=1)
+
+    def margin_and_gradient(self) -> Callable[..., Any]:
+        """(images, labels int32) to how far each image is inside its label's class by scores
+        (float32 [n], negative beyond the boundary), and the gradient of that."""
+
+        def look(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                scores = self.scores(x)
+                margin = at(scores, labels) - at(scores, best_other(scores, labels))
+                total = tf.reduce_sum(margin)
+            return margin, tape.gradient(total, x)
+
+        return self.compiled(
+            ("margin",), look, [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
+        )
+
+    def smaller_is_equal(self, size: int) -> bool:
+        """Whether `size` images give the same bits, gradients included, in batches of 16.
+
+        Asked of this model on this device, with noise as images.
+        """
+        rng = np.random.default_rng(0)
+        images = rng.random((size, *self.shape), np.float32)
+        labels = np.zeros(size, np.int32)
+        look = self.margin_and_gradient()
+        whole = [t.numpy() for t in look(images, labels)]
+        for start in range(0, size, QUANTUM):
+            part = slice(start, start + QUANTUM)
+            for one, other in zip(look(images[part], labels[part]), whole, strict=True):
+                if not np.array_equal(one.numpy(), other[part], equal_nan=True):
+                    return False
+        return True
+
     def examine(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits [n, classes], and whether the gradient of the cross-entropy at each image is
         all zero (bool [n]): the mark of masked gradients."""
@@ -88,15 +135,3 @@ def at(scores: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """scores[i, columns[i]] for each row i."""
     rows = tf.range(tf.shape(scores, out_type=tf.int64)[0], dtype=tf.int64)
     return tf.gather_nd(scores, tf.stack([rows, tf.cast(columns, tf.int64)], axis=1))
-
-
-def micro_batches(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Split row numbers into pieces of exactly `size`: (rows, rows padded by repetition).
-
-    A kernel may round differently at another batch shape; in one shape an image's result does
-    not depend on its place or on its neighbours.
-    """
-    for start in range(0, len(rows), size):
-        piece = rows[start : start + size]
-        padded = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece))])
-        yield piece, padded

@@ -14,11 +14,16 @@ import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
 from workers.attacks.draws import seeded_foolbox, uniform
-from workers.attacks.network import Network, micro_batches
+from workers.attacks.network import Network
 from workers.keys import Scalar
 
 #: Steps between two looks at the clock; strict drops broken images from its batches there.
 CHUNK = 10
+#: First steps of `strict`, in eps; where the grid asks for larger ones it gets them.
+FIRST_SIZES = (0.5, 0.5, 0.25, 0.25, 0.125, 0.125)
+#: `strict` lets an image go after so many looks without a loss that is larger by GROWTH.
+SETTLED = 6
+GROWTH = 1e-3
 
 
 class PGDLinf:
@@ -90,56 +95,29 @@ class PGDLinf:
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """An image leaves as soon as it is broken."""
-        n = len(batch)
-        advance = _checked_stepper(network)
+        """An image leaves as soon as it is broken, or once its loss has stopped growing.
+
+        The first steps are large, half of eps and less, and end at the step size asked for: the
+        far side of the ball is reached in a few steps instead of 1 / rel_stepsize.
+        """
         found: list[Found] = []
         for k, eps in enumerate(job.eps):
-            images = batch.images.copy()
-            claimed = np.zeros(n, bool)
-            first = np.zeros(n, bool)
-            queries = np.zeros(n, np.int64)
+            n = len(batch)
+            images, claimed = batch.images.copy(), np.zeros(n, bool)
+            first, queries = np.zeros(n, bool), np.zeros(n, np.int64)
             if self.nested and found:
-                images = found[-1].images.copy()
-                claimed = found[-1].claimed.copy()
+                images, claimed = found[-1].images.copy(), found[-1].claimed.copy()
             for restart in range(self.restarts):
-                active = np.flatnonzero(~claimed)
-                if not len(active):
+                job.ticker.share_of(k * self.restarts + restart, len(job.eps) * self.restarts)
+                rows = np.flatnonzero(~claimed)
+                if not len(rows):
                     break
-                x = batch.images.copy()
-                if self.random_start:
-                    for i in active:
-                        noise = uniform(
-                            x[i].shape, job.seed, int(batch.indices[i]), float(eps), restart
-                        )
-                        x[i] = np.clip(x[i] + np.float32(eps) * noise, 0.0, 1.0)
-                done = 0
-                while len(active) and done <= self.steps:
-                    # Every step looks at the image first, so the last pass is a look alone.
-                    count = min(CHUNK, self.steps + 1 - done)
-                    for rows, padded in micro_batches(active, job.micro_batch):
-                        out = advance(
-                            x[padded],
-                            batch.images[padded],
-                            batch.labels[padded].astype(np.int32),
-                            np.float32(eps),
-                            np.float32(self.rel_stepsize * eps),
-                            np.int32(count),
-                            np.int32(self.steps - done),
-                        )
-                        moved, broke, passes = (t.numpy()[: len(rows)] for t in out)
-                        x[rows] = moved
-                        queries[rows] += passes
-                        hit = rows[broke]
-                        images[hit] = moved[broke]
-                        claimed[hit] = True
-                        if restart == 0:
-                            first[hit] = done + passes[broke] <= 2
-                    done += count
-                    active = active[~claimed[active]]
-                    total = self.restarts * len(job.eps)
-                    at = k * self.restarts + restart + done / (self.steps + 1)
-                    job.ticker.tick(at / total, f"PGD eps {eps:.4g}")
+                out = self._climb(network, batch.take(rows), job, eps, restart)
+                queries[rows] += out.queries
+                hit = rows[out.claimed]
+                images[hit], claimed[hit] = out.images[out.claimed], True
+                if restart == 0 and out.first_step is not None:
+                    first[rows] = out.first_step
             norms = row_norms(images - batch.images, "linf")
             found.append(
                 Found(
@@ -151,6 +129,50 @@ class PGDLinf:
                 )
             )
         return tuple(found)
+
+    def _climb(self, network: Network, batch: Batch, job: Job, eps: float, restart: int) -> Found:
+        """One start at one eps."""
+        n = len(batch)
+        advance = _checked_stepper(network)
+        x = batch.images.copy()
+        if self.random_start:
+            for i in range(n):
+                noise = uniform(x[i].shape, job.seed, int(batch.indices[i]), float(eps), restart)
+                x[i] = np.clip(x[i] + np.float32(eps) * noise, 0.0, 1.0)
+        labels = batch.labels.astype(np.int32)
+        sizes = [max(self.rel_stepsize, big) for big in FIRST_SIZES][: self.steps]
+        sizes += [self.rel_stepsize] * (self.steps - len(sizes))
+        steps = (np.array([*sizes, 0.0]) * eps).astype(np.float32)  # the last look makes no step
+        broken, first = np.zeros(n, bool), np.zeros(n, bool)
+        best = np.full(n, -np.inf, np.float32)
+        # Large steps overshoot: only the small ones that follow may settle an image.
+        since = np.full(n, -len(FIRST_SIZES), np.int32)
+        passes = np.zeros(n, np.int32)
+        done = 0
+        active = np.arange(n)
+        while len(active) and done < len(steps):
+            part = steps[done : done + (2 if done == 0 else CHUNK)]
+            for rows, padded in job.lanes.pieces(active):
+                with job.lanes.attempt():
+                    out = advance(
+                        x[padded], batch.images[padded], labels[padded], np.float32(eps), part,
+                        best[padded], since[padded],
+                    )  # fmt: skip
+                    values = [t.numpy()[: len(rows)] for t in out]
+                    x[rows], broken[rows], best[rows], since[rows] = values[:4]
+                    passes[rows] += values[4]
+                job.ticker.tick(done / len(steps), f"PGD eps {eps:.4g}")
+            if done == 0:
+                first = broken.copy()
+            done += len(part)
+            active = active[~broken[active] & (since[active] < SETTLED)]
+        return Found(
+            images=x,
+            claimed=broken,
+            distance=np.where(broken, row_norms(x - batch.images, "linf"), np.inf),
+            queries=passes.astype(np.int64),
+            first_step=first,
+        )
 
 
 def nest(found: list[Found]) -> tuple[Found, ...]:
@@ -175,18 +197,22 @@ def _predictor(network: Network):  # type: ignore[no-untyped-def]
     return lambda x: tf.argmax(network.scores(x), axis=-1)
 
 
-def _gradient(network: Network, x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _gradient(
+    network: Network, x: tf.Tensor, labels: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Scores [n, classes], cross-entropy [n], and its gradient."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         scores = network.scores(x)
-        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores))
-    return scores, tape.gradient(loss, x)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+        loss = tf.reduce_sum(losses)
+    return scores, losses, tape.gradient(loss, x)
 
 
 def _stepper(network: Network):  # type: ignore[no-untyped-def]
     def advance(x, x0, labels, eps, step, count):  # type: ignore[no-untyped-def]
         for _ in tf.range(count):
-            _, gradient = _gradient(network, x, labels)
+            _, _, gradient = _gradient(network, x, labels)
             x = x + step * tf.sign(gradient)
             x = x0 + tf.clip_by_value(x - x0, -eps, eps)
             x = tf.clip_by_value(x, 0.0, 1.0)
@@ -200,28 +226,34 @@ def _stepper(network: Network):  # type: ignore[no-untyped-def]
 
 
 def _checked_stepper(network: Network):  # type: ignore[no-untyped-def]
-    """Like `_stepper`, but a broken image stays as it was when it broke.
+    """A look before each of `steps`; a broken image stays as it was when it broke, and one
+    whose loss has not grown for SETTLED looks stays as well.
 
-    `count` looks, of which the first `moves` are followed by a step.
+    Returns (x, broken, best loss, looks since it grew, looks made now).
     """
 
-    def advance(x, x0, labels, eps, step, count, moves):  # type: ignore[no-untyped-def]
+    def advance(x, x0, labels, eps, steps, best, since):  # type: ignore[no-untyped-def]
         broken = tf.zeros_like(labels, tf.bool)
-        passes = tf.zeros_like(labels, tf.int32)
-        for i in tf.range(count):
-            if tf.reduce_all(broken):
+        passes = tf.zeros_like(labels)
+        for i in tf.range(tf.shape(steps)[0]):
+            live = ~broken & (since < SETTLED)
+            if not tf.reduce_any(live):
                 break
-            scores, gradient = _gradient(network, x, labels)
-            passes += tf.cast(~broken, tf.int32)
-            broken |= tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
-            moved = x + step * tf.sign(gradient)
+            scores, loss, gradient = _gradient(network, x, labels)
+            passes += tf.cast(live, tf.int32)
+            changed = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
+            broken |= live & changed
+            grown = loss > best + GROWTH * tf.abs(best)
+            since = tf.where(live, tf.where(grown, tf.minimum(since + 1, 0), since + 1), since)
+            best = tf.where(live & grown, loss, best)
+            moved = x + steps[i] * tf.sign(gradient)
             moved = x0 + tf.clip_by_value(moved - x0, -eps, eps)
             moved = tf.clip_by_value(moved, 0.0, 1.0)
-            still = broken | (i >= moves)
-            x = tf.where(still[:, None, None, None], x, moved)
-        return x, broken, passes
+            move = live & ~changed & (since < SETTLED)
+            x = tf.where(move[:, None, None, None], moved, x)
+        return x, broken, best, since, passes
 
-    image, scalar = network.image_spec(), tf.TensorSpec((), tf.float32)
-    whole = tf.TensorSpec((), tf.int32)
-    signature = [image, image, tf.TensorSpec((None,), tf.int32), scalar, scalar, whole, whole]
-    return network.compiled(("pgd-checked",), advance, signature)
+    image, row = network.image_spec(), tf.TensorSpec((None,), tf.float32)
+    whole = tf.TensorSpec((None,), tf.int32)
+    signature = [image, image, whole, tf.TensorSpec((), tf.float32), row, row, whole]
+    return network.compiled(("pgd-checked", SETTLED, GROWTH), advance, signature)

@@ -9,7 +9,8 @@ import numpy as np
 
 from workers.attacks.base import Batch, Found, Job, Ticker
 from workers.attacks.judge import Verdict, judge
-from workers.attacks.network import Network, micro_batches
+from workers.attacks.lanes import Lanes
+from workers.attacks.network import Network
 from workers.attacks.stock import StockAttack
 from workers.catalog import AttackEntry, attack_entry, load
 from workers.contract import AttackSettings, AttackTask
@@ -69,7 +70,8 @@ def attack_shard(
         rows.skip()
         return rows.columns(entry), {}
     ticker = Ticker(beat, stop_requested)
-    clean, zero = _examine(network, batch, settings)
+    lanes = Lanes(settings.batch_size)
+    clean, zero = _examine(network, batch, lanes)
     rows.clean(clean, zero)
     wrong = clean != batch.labels
     if settings.engine == "strict":
@@ -87,16 +89,19 @@ def attack_shard(
         job = Job(
             eps=settings.eps,
             seed=task.seed,
-            micro_batch=settings.batch_size,
+            lanes=lanes,
             pool=pool,
             ticker=ticker,
             stream=int(part.indices[0]),
         )
-        size = settings.batch_size if settings.engine == "strict" else len(piece)
         for k, raw in enumerate(run(network, part, job)):
             eps = settings.eps[k] if settings.eps else None
             found = _only_targets(raw, wrong[piece])
-            verdict = judge(network, part, found, norm=entry.norm, eps=eps, size=size)
+            if settings.engine == "strict":
+                logits = network.lane_logits(found.images, lanes)
+            else:
+                logits = network.logits(found.images)
+            verdict = judge(part, found, logits, norm=entry.norm, eps=eps)
             rows.judged(piece, k, found, verdict)
         done += len(piece)
     return rows.columns(entry), rows.samples
@@ -117,18 +122,17 @@ def _runner(
     return attack.strict if settings.engine == "strict" else attack.foolbox  # type: ignore[no-any-return]
 
 
-def _examine(
-    network: Network, batch: Batch, settings: AttackSettings
-) -> tuple[np.ndarray, np.ndarray]:
+def _examine(network: Network, batch: Batch, lanes: Lanes) -> tuple[np.ndarray, np.ndarray]:
     """Clean predictions int64 [n] (-1 where the logits are not finite) and all-zero gradients."""
     n = len(batch)
     prediction, zero = np.empty(n, np.int64), np.empty(n, bool)
-    for rows, padded in micro_batches(np.arange(n), min(settings.batch_size, 256)):
-        logits, flat = network.examine(batch.images[padded], batch.labels[padded])
-        logits = logits[: len(rows)]
-        finite = np.isfinite(logits).all(axis=1)
-        prediction[rows] = np.where(finite, logits.argmax(axis=1), -1)
-        zero[rows] = flat[: len(rows)]
+    for rows, padded in lanes.pieces(np.arange(n)):
+        with lanes.attempt():
+            logits, flat = network.examine(batch.images[padded], batch.labels[padded])
+            logits = logits[: len(rows)]
+            finite = np.isfinite(logits).all(axis=1)
+            prediction[rows] = np.where(finite, logits.argmax(axis=1), -1)
+            zero[rows] = flat[: len(rows)]
     return prediction, zero
 
 

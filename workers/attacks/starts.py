@@ -6,15 +6,10 @@ import numpy as np
 
 from workers.attacks.base import Batch, Job
 from workers.attacks.draws import generator
-from workers.attacks.network import Network, micro_batches
+from workers.attacks.network import Network
 
-
-def predictions(network: Network, images: np.ndarray, size: int) -> np.ndarray:
-    """int64 [n], in padded micro-batches."""
-    out = np.empty(len(images), np.int64)
-    for rows, padded in micro_batches(np.arange(len(images)), size):
-        out[rows] = network.logits(images[padded])[: len(rows)].argmax(axis=1)
-    return out
+#: Draws of uniform noise where no image of the data set will do.
+NOISE = 64
 
 
 def dataset_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray, np.ndarray]:
@@ -32,8 +27,8 @@ def dataset_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray
             f"start images: Foolbox draws from as many as the batch has, expected {n} or more, "
             f"got {size}; take a batch_size of at most {size}"
         )
-    classes = predictions(network, pool.images[:n], n)
-    found = predictions(network, batch.images, n) != batch.labels
+    classes = network.logits(pool.images[:n]).argmax(axis=1)
+    found = network.logits(batch.images).argmax(axis=1) != batch.labels
     starts = batch.images.copy()
     for i in range(n):
         order = [j for j in range(n) if j != i]
@@ -57,10 +52,10 @@ def nearest_starts(
 
     Each is (starts [n, h, w, c], whether one was found [n]).
     """
-    n, size = len(batch), job.micro_batch
+    n = len(batch)
     out = [(batch.images.copy(), np.zeros(n, bool)) for _ in range(count)]
     if job.pool is not None and len(job.pool):
-        classes = predictions(network, job.pool.images, size)
+        classes = network.predictions(job.pool.images, job.lanes)
         flat = job.pool.images.reshape(len(job.pool), -1)
         for i in range(n):
             others = np.flatnonzero(classes != batch.labels[i])
@@ -72,8 +67,8 @@ def nearest_starts(
     starts, found = out[0]
     for i in np.flatnonzero(~found):
         rng = generator(job.seed, int(batch.indices[i]), "noise-start")
-        noise = rng.random((size, *batch.images.shape[1:]), np.float32)
-        hits = np.flatnonzero(predictions(network, noise, size) != batch.labels[i])
+        noise = rng.random((NOISE, *batch.images.shape[1:]), np.float32)
+        hits = np.flatnonzero(network.predictions(noise, job.lanes) != batch.labels[i])
         if len(hits):
             starts[i], found[i] = noise[hits[0]], True
     return out

@@ -1,0 +1,64 @@
+"""Micro-batches of one padded shape, and what happens where memory does not suffice.
+
+A kernel may round differently at another batch shape, and C&W amplifies a last bit into percents.
+In one shape an image's result depends neither on its place nor on its batch mates (measured bit by
+bit on CPUs for convolutional networks; `tests/attacks/test_shards.py` asks again). Shapes are
+multiples of 16, below which oneDNN and Eigen change their blocking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+#: Shapes are multiples of this, and none is smaller.
+QUANTUM = 16
+
+
+def padded_size(images: int) -> int:
+    """The next multiple of QUANTUM."""
+    return max(QUANTUM, -(-images // QUANTUM) * QUANTUM)
+
+
+class Lanes:
+    """Pieces of work in the shape `size`; it halves, down to 16, where memory runs out.
+
+        for rows, padded in lanes.pieces(active):
+            with lanes.attempt():
+                state[rows] = compute(inputs[padded])[: len(rows)]
+
+    A piece that did not fit comes again, smaller; the body must not write before it has computed.
+    `smaller_is_equal`: the device gives the same bits in any multiple of 16 up to `size`, so that
+    a last piece need not be padded to the full shape.
+    """
+
+    def __init__(self, size: int, *, smaller_is_equal: bool = False) -> None:
+        self.size = padded_size(size)
+        self.nominal = self.size  #: as asked for, whatever memory allowed
+        self.smaller_is_equal = smaller_is_equal
+        self._failed = False
+
+    def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, the same padded by repetition of the last one), in order."""
+        start = 0
+        while start < len(rows):
+            self._failed = False
+            piece = rows[start : start + self.size]
+            shape = padded_size(len(piece)) if self.smaller_is_equal else self.size
+            yield piece, np.concatenate([piece, np.repeat(piece[-1:], shape - len(piece))])
+            if not self._failed:
+                start += len(piece)
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Raises what the device raised where even 16 images do not fit."""
+        try:
+            yield
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            if self.size <= QUANTUM:
+                raise
+            self.size = padded_size(self.size // 2)
+            self._failed = True
