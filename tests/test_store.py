@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -105,11 +106,14 @@ def test_an_address_of_another_kind_is_refused(address):
 # --------------------------------------------------------------------------- disks that refuse
 
 
-def test_a_read_only_store_is_a_clear_error_and_nothing_is_lost(tmp_path):
-    os.chmod(tmp_path, 0o755)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest"):
-            os.chmod(parent, 0o755)
+def test_a_read_only_store_is_a_clear_error_and_nothing_is_lost():
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are closed to other users
+        tmp_path = Path(name)
+        tmp_path.chmod(0o755)
+        _read_only(tmp_path)
+
+
+def _read_only(tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert run(tmp_path, store) == 0
     victim = next((store / "results/images").glob("*.parquet"))
