@@ -1,0 +1,103 @@
+"""The four architectures: the published weight counts, stateless initial weights, pruning of
+real shapes by every method to rate 64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workers.catalog import ARCHITECTURES, METHODS
+from workers.pruning.step import prune_step, survivors
+from workers.pruning.structures import prunes, units
+
+pytestmark = pytest.mark.tf
+
+PUBLISHED = {"cnn5": 61_470, "resnet8": 1_164_640, "vgg11": 11_325_120, "resnet18": 11_000_000}
+
+
+def make(name: str, seed: int = 0, shape=None):
+    from workers.models.base import build
+
+    small = (64, 64, 3) if name == "resnet18" else ARCHITECTURES[name].input_shape
+    return build(name, shape or small, 10, seed=seed)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_prunable_weights_are_the_published_ones(name, tensorflow):
+    from workers.models.base import prunable
+
+    layers = prunable(make(name))
+    assert sum(int(np.prod(layer.shape)) for layer in layers) == PUBLISHED[name]
+    assert ARCHITECTURES[name].prunable_weights == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", ["cnn5", "resnet18"])
+def test_the_authors_count_the_same_weights(name, shared, tensorflow):
+    raw = pd.read_parquet(shared / f"reference/authors_{name}.parquet")
+    assert set(raw["params_total"]) == {ARCHITECTURES[name].prunable_weights}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_initial_weights_depend_on_the_seed_alone(name, tensorflow):
+    from workers.models.base import get_weights
+
+    one, two, other = (get_weights(make(name, seed)) for seed in (1, 1, 2))
+    assert set(one) == set(two)
+    assert all((one[n] == two[n]).all() for n in one)
+    kernels = [n for n in one if n.endswith("/kernel")]
+    assert all((one[n] != other[n]).any() for n in kernels)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_outputs_are_logits(name, tensorflow):
+    model = make(name)
+    x = np.random.default_rng(0).random((2, *model.input_shape[1:]), dtype=np.float32)
+    out = np.asarray(model(x, training=False))
+    assert out.shape == (2, 10)
+    assert not np.allclose(out.sum(axis=1), 1), "a softmax's rows would sum to 1"
+
+
+def test_images_too_small_are_refused(tensorflow):
+    with pytest.raises(ValueError, match="cnn5 can't take images of"):
+        make("cnn5", shape=(6, 6, 1))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_reaches_rate_64_on_the_real_shapes(name, method, tensorflow):
+    """In one step from random weights; chains are tested on random shapes."""
+    from workers.models.base import get_weights, prunable
+
+    model = _cached(name)
+    layers = prunable(model)
+    weights = get_weights(model)
+    entry = METHODS[method]
+    masks = prune_step(
+        {layer.name: weights[layer.path] for layer in layers},
+        {layer.name: np.ones(layer.shape, dtype=bool) for layer in layers},
+        {layer.name: layer.kind for layer in layers},
+        method=entry,
+        rate=64,
+        parent_rate=1,
+        seed=0,
+    )
+    touched = [layer for layer in layers if prunes(entry.structure, layer.kind)]
+    counts = {layer.name: len(units(masks[layer.name], entry.structure)) for layer in touched}
+    left = {
+        layer.name: int(units(masks[layer.name], entry.structure).any(axis=1).sum())
+        for layer in touched
+    }
+    if entry.scope == "local":
+        assert left == {n: survivors(counts[n], 64) for n in counts}
+    else:
+        assert sum(left.values()) == survivors(sum(counts.values()), 64)
+
+
+_models: dict[str, object] = {}
+
+
+def _cached(name: str):
+    if name not in _models:
+        _models[name] = make(name)
+    return _models[name]

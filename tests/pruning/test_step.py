@@ -1,0 +1,184 @@
+"""Pruning by counts: exact, monotone, whole structures, and blind where it must be blind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.catalog import METHODS
+from workers.pruning.counts import layer_counts
+from workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
+from workers.pruning.structures import prunes, spread, units
+
+RATES = (2, 4, 8, 16, 32, 64)
+
+
+@st.composite
+def networks(draw):
+    """Weights, kinds: one to three convolutions and up to two dense layers, of random shapes."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    weights, kinds = {}, {}
+    for number in range(draw(st.integers(1, 3))):
+        shape = tuple(draw(st.integers(1, n)) for n in (5, 5, 12, 20))
+        weights[f"conv{number}"], kinds[f"conv{number}"] = rng.normal(size=shape), "conv"
+    for number in range(draw(st.integers(0, 2))):
+        shape = tuple(draw(st.integers(1, 30)) for _ in range(2))
+        weights[f"dense{number}"], kinds[f"dense{number}"] = rng.normal(size=shape), "dense"
+    if draw(st.booleans()):  # ties: many equal weights
+        weights = {name: np.round(w) for name, w in weights.items()}
+    return {name: w.astype(np.float32) for name, w in weights.items()}, kinds
+
+
+def full(weights):
+    return {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()}
+
+
+def chain(weights, kinds, method, *, seed=0, rates=RATES):
+    """[(rate, masks)] along a chain, the pruned weights set to 0 as fine-tuning leaves them."""
+    masks, parent, out = full(weights), 1.0, []
+    for rate in rates:
+        masks = prune_step(
+            {n: w * masks[n] for n, w in weights.items()},
+            masks,
+            kinds,
+            method=METHODS[method],
+            rate=rate,
+            parent_rate=parent,
+            seed=seed,
+        )
+        parent = rate
+        out.append((rate, masks))
+    return out
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=25, deadline=None)
+@given(network=networks())
+def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
+    weights, kinds = network
+    entry = METHODS[method]
+    touched = [name for name in weights if prunes(entry.structure, kinds[name])]
+    previous = full(weights)
+    for rate, masks in chain(weights, kinds, method):
+        left, total = {}, {}
+        for name in touched:
+            parts = units(masks[name], entry.structure)
+            assert (parts.any(axis=1) == parts.all(axis=1)).all(), "a unit is half pruned"
+            left[name], total[name] = int(parts.any(axis=1).sum()), len(parts)
+        if entry.scope == "local":
+            assert left == {name: survivors(total[name], rate) for name in touched}
+        else:
+            assert sum(left.values()) == survivors(sum(total.values()), rate)
+        for name, mask in masks.items():
+            assert not (mask & ~previous[name]).any(), "a pruned weight came back"
+            if name not in touched:
+                assert mask.all(), "a dense layer was touched"
+        previous = masks
+
+
+@pytest.mark.parametrize(("n", "rate", "left"), [(6, 16, 0), (16, 32, 0), (96, 64, 2), (5, 2, 2)])
+def test_survivors_are_rounded_halves_to_even_and_may_be_none(n, rate, left):
+    assert survivors(n, rate) == left
+
+
+@settings(max_examples=50, deadline=None)
+@given(network=networks(), seed=st.integers(0, 100))
+def test_random_methods_do_not_look_at_weights(network, seed):
+    weights, kinds = network
+    others = {name: w[..., ::-1] * 3 + 1 for name, w in weights.items()}
+    for structure in ("unstructured", "kernel", "filter"):
+        method = f"random-local-{structure}"
+        one = chain(weights, kinds, method, seed=seed)[-1][1]
+        two = chain(others, kinds, method, seed=seed)[-1][1]
+        assert all((one[name] == two[name]).all() for name in weights)
+
+
+@settings(max_examples=30, deadline=None)
+@given(network=networks(), seed=st.integers(0, 100))
+def test_matched_random_has_the_layers_counts_of_magnitude_global(network, seed):
+    weights, kinds = network
+    for structure in ("unstructured", "kernel", "filter"):
+        ours = chain(weights, kinds, f"random-matched-{structure}", seed=seed, rates=(4,))[0][1]
+        theirs = chain(weights, kinds, f"magnitude-global-{structure}", rates=(4,))[0][1]
+        assert {n: int(m.sum()) for n, m in ours.items()} == {
+            n: int(m.sum()) for n, m in theirs.items()
+        }
+
+
+def test_a_step_depends_on_its_arguments_alone():
+    rng = np.random.default_rng(0)
+    weights = {"conv0": rng.normal(size=(3, 3, 4, 8))}
+    for method in METHODS:
+        a = chain(weights, {"conv0": "conv"}, method, seed=3)[-1][1]["conv0"]
+        b = chain(weights, {"conv0": "conv"}, method, seed=3)[-1][1]["conv0"]
+        assert (a == b).all()
+    one = chain(weights, {"conv0": "conv"}, "random-local-unstructured", seed=1)[0][1]["conv0"]
+    two = chain(weights, {"conv0": "conv"}, "random-local-unstructured", seed=2)[0][1]["conv0"]
+    assert (one != two).any(), "another seed draws others"
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "kernel", "filter"])
+def test_global_scores_compare_layers_of_different_sizes(structure):
+    """Equally distributed weights: each layer keeps about its share, whatever its kernels'
+    size; one scaled up keeps more."""
+    rng = np.random.default_rng(1)
+    weights = {"a": rng.normal(size=(1, 1, 40, 40)), "b": rng.normal(size=(5, 5, 40, 40))}
+    kinds = {"a": "conv", "b": "conv"}
+    method = f"magnitude-global-{structure}"
+    masks = chain(weights, kinds, method, rates=(2,))[0][1]
+    scaled = chain({"a": weights["a"] * 10, "b": weights["b"]}, kinds, method, rates=(2,))[0][1]
+    assert scaled["a"].mean() > 0.85
+    assert masks["a"].mean() < 0.75
+    if structure == "unstructured":
+        assert abs(masks["a"].mean() - masks["b"].mean()) < 0.05
+
+
+def test_magnitude_keeps_the_largest():
+    weights = {"d": np.array([[0.1, -5.0], [2.0, 0.3]])}
+    masks = chain(weights, {"d": "dense"}, "magnitude-local-unstructured", rates=(2,))[0][1]
+    assert masks["d"].tolist() == [[False, True], [True, False]]
+
+
+def test_a_rate_that_does_not_grow_is_refused():
+    weights = {"d": np.ones((4, 4))}
+    with pytest.raises(ValueError, match="more than the parent's 4"):
+        prune_step(
+            weights,
+            full(weights),
+            {"d": "dense"},
+            method=METHODS["random-local-unstructured"],
+            rate=4,
+            parent_rate=4,
+            seed=0,
+        )
+
+
+def test_wrong_counts_fail_loudly():
+    old = {"c": np.ones((2, 2, 1, 4), dtype=bool)}
+    new = {"c": spread(np.array([True, False, False, False]), (2, 2, 1, 4), "filter")}
+    check_counts(new, old, ["c"], "filter", {"c": 1})
+    with pytest.raises(PruneCountError, match="c: expected 2 whole units left, got 1"):
+        check_counts(new, old, ["c"], "filter", {"c": 2})
+    half = {"c": new["c"].copy()}
+    half["c"][0, 0, 0, 0] = False
+    with pytest.raises(PruneCountError):
+        check_counts(half, old, ["c"], "filter", {"c": 1})
+    with pytest.raises(PruneCountError, match="came back"):
+        check_counts(old, new, ["c"], "filter", {"c": 4})
+
+
+class _Layer:
+    def __init__(self, name, shape, positions, prunable=True):
+        self.name, self.shape = name, shape
+        self.positions, self.prunable = positions, prunable
+
+
+def test_counts_and_multiply_adds():
+    layers = [_Layer("c", (3, 3, 1, 4), 100), _Layer("p", (1, 1, 4, 8), 25, prunable=False)]
+    mask = np.zeros((3, 3, 1, 4), dtype=bool)
+    mask[..., 0] = True
+    conv, project = layer_counts(layers, {"c": mask})
+    assert (conv.total, conv.left, conv.flops_total, conv.flops_left) == (36, 9, 3600, 900)
+    assert (project.left, project.flops_left, project.prunable) == (32, 800, False)

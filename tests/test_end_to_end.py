@@ -1,0 +1,92 @@
+"""The real thing, small: train, prune and attack over Ray in processes of their own, killed and
+resumed, against an undisturbed run in this process. Cells must be equal, value for value."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from orchestrator.main import RunOptions, run_grid
+from orchestrator.store import Store
+from orchestrator.verify import Verifier
+
+ROOT = Path(__file__).resolve().parent.parent
+GRID = """\
+seeds: [0]
+rates: [1, 4]
+methods: [magnitude-global-unstructured, random-local-filter]
+dense_model: shared
+architectures:
+  cnn5:
+    dataset: synthetic28
+    attack_images: 20
+    images_per_shard: 10
+    training: {max_epochs: 3, batch_size: 32}
+    eps: {bb_l0: [5, 20], cw_l2: [0.5, 1], pgd_linf: [8/255, 32/255]}
+attacks:
+  pgd_linf: {steps: 5, batch_size: 16}
+  cw_l2: {binary_search_steps: 2, steps: 20, stepsize: 0.1, initial_const: 1, batch_size: 16}
+  bb_l0: {binary_search_steps: 5, steps: 10, lr_num_decay: 5, batch_size: 16}
+"""
+COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]
+#: What may differ between two runs of the same work.
+PROVENANCE = ["started_at", "duration_s", "host", "attempt"]
+
+
+def rows(store: Path, kind: str, keys: list[str]) -> pd.DataFrame:
+    frame = pd.read_parquet(store / "results" / kind).drop(columns=PROVENANCE)
+    return frame.sort_values(keys).reset_index(drop=True)
+
+
+def command(grid: Path, store: Path, data_dir: Path) -> list[str]:
+    program = [sys.executable, str(ROOT / "orchestrator/main.py"), str(grid)]
+    return [*program, "--store", str(store), "--data-dir", str(data_dir)]
+
+
+def results(store: Path) -> list[Path]:
+    return [*store.glob("models/*/result.json"), *store.glob("results/images/*.parquet")]
+
+
+@pytest.mark.tf
+@pytest.mark.ray
+def test_a_killed_run_over_ray_ends_in_the_cells_of_an_undisturbed_one(
+    tmp_path, data_dir, tensorflow
+):
+    grid, whole, broken = tmp_path / "grid.yaml", tmp_path / "whole", tmp_path / "broken"
+    grid.write_text(GRID)
+    options = RunOptions(grid=grid, store=str(whole), engine="inline", data_dir=str(data_dir))
+    assert run_grid(options, Console(quiet=True)) == 0
+
+    run = command(grid, broken, data_dir)
+    driver = subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    limit = time.monotonic() + 120
+    while len(results(broken)) < 4:
+        assert time.monotonic() < limit
+        assert driver.poll() is None, driver.communicate()[0].decode()
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in results(broken)}
+
+    again = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "figures: " in again.stdout
+    for path, written in finished.items():
+        assert path.stat().st_mtime_ns == written, "a finished task ran again"
+    for kind, keys in (("cells", COORDINATES), ("images", ["task_key", "image", "eps"])):
+        pd.testing.assert_frame_equal(rows(broken, kind, keys), rows(whole, kind, keys))
+    assert list(Verifier(Store.open(str(broken))).findings()) == []
+    assert not list(broken.glob("checkpoints/*/*")), "a done task's checkpoint is gone"
+
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "all done" in done.stdout
+    assert "starting Ray" not in done.stdout
