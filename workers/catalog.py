@@ -235,7 +235,18 @@ def _real(name: str, default: float, minimum: float = 0.0) -> Option:
     return Option(name=name, type="float", default=default, minimum=minimum)
 
 
-#: Defaults are the paper's settings.
+#: Foolbox's own defaults.
+_STOCK_BOUNDARY = (
+    _count("binary_search_steps", 10),
+    _count("steps", 1000),
+    _real("lr", 1e-3),
+    _real("lr_decay", 0.5),
+    _count("lr_num_decay", 20),
+    _real("momentum", 0.8),
+    _real("overshoot", 1.1),
+)
+
+#: Defaults are the paper's settings, and Foolbox's for attacks that the paper does not use.
 ATTACKS: Mapping[str, AttackEntry] = {
     entry.name: entry
     for entry in (
@@ -292,6 +303,90 @@ ATTACKS: Mapping[str, AttackEntry] = {
                 _real("overshoot", 1.1),
             ),
             title="B&B L0",
+        ),
+        AttackEntry(
+            name="fgsm_linf",
+            target="",
+            stock="LinfFastGradientAttack",
+            norm="linf",
+            finds="fixed-eps",
+            gradients=True,
+            engines=("foolbox-stock",),
+            options=(
+                Option(name="random_start", type="bool", default=False),
+                _count("restarts", 1),
+            ),
+            title="FGSM Linf",
+        ),
+        AttackEntry(
+            name="pgd_l2",
+            target="",
+            stock="L2ProjectedGradientDescentAttack",
+            norm="l2",
+            finds="fixed-eps",
+            gradients=True,
+            engines=("foolbox-stock",),
+            options=(
+                _count("steps", 50),
+                _real("rel_stepsize", 0.025),
+                Option(name="random_start", type="bool", default=True),
+                _count("restarts", 1),
+                Option(name="nested", type="bool", default=False),
+            ),
+            title="PGD L2",
+        ),
+        AttackEntry(
+            name="deepfool_l2",
+            target="",
+            stock="L2DeepFoolAttack",
+            norm="l2",
+            finds="minimum-norm",
+            gradients=True,
+            engines=("foolbox-stock",),
+            options=(
+                _count("steps", 50),
+                _count("candidates", 10, minimum=2),
+                _real("overshoot", 0.02),
+            ),
+            title="DeepFool L2",
+        ),
+        AttackEntry(
+            name="bb_linf",
+            target="",
+            stock="LinfinityBrendelBethgeAttack",
+            norm="linf",
+            finds="minimum-norm",
+            gradients=True,
+            engines=("foolbox-stock",),
+            options=_STOCK_BOUNDARY,
+            title="B&B Linf",
+        ),
+        AttackEntry(
+            name="bb_l2",
+            target="",
+            stock="L2BrendelBethgeAttack",
+            norm="l2",
+            finds="minimum-norm",
+            gradients=True,
+            engines=("foolbox-stock",),
+            options=_STOCK_BOUNDARY,
+            title="B&B L2",
+        ),
+        AttackEntry(
+            name="boundary_l2",
+            target="",
+            stock="BoundaryAttack",
+            norm="l2",
+            finds="minimum-norm",
+            gradients=False,
+            engines=("foolbox-stock",),
+            options=(
+                _count("steps", 5000),
+                _real("spherical_step", 0.01),
+                _real("source_step", 0.01),
+                _real("step_adaptation", 1.5),
+            ),
+            title="Boundary L2",
         ),
     )
 }

@@ -53,6 +53,8 @@ IMAGE_SCHEMA = pa.schema(
         ("verified", pa.bool_()),  # class, box and norm of the returned image were re-checked
         ("skipped", pa.bool_()),  # the attack did not run: clean accuracy under its threshold
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
+        ("compute_batch", pa.int16()),  # images per model call: strict's padded shape, halved under
+        # memory pressure, or the size of Foolbox's batch; 0 where nothing ran
         ("zero_gradient", pa.bool_()),  # the loss gradient at the clean image is all zero
         ("broken_first_step", pa.bool_()),  # PGD alone: its first step already broke it; else null
         *PROVENANCE_FIELDS,

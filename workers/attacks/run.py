@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from workers.attacks.base import Batch, Found, Job, Ticker
-from workers.attacks.judge import Verdict, judge
-from workers.attacks.lanes import Lanes
+from workers.attacks.judge import judge
+from workers.attacks.lanes import Lanes, padded_size
 from workers.attacks.network import Network
-from workers.attacks.stock import StockAttack
+from workers.attacks.rows import Progress, Rows
 from workers.catalog import AttackEntry, attack_entry, load
 from workers.contract import AttackSettings, AttackTask
 from workers.keys import Scalar
 
-#: Adversarial images kept for the eye.
-SAMPLES = 4
+#: `strict` works on so many micro-batches of images at once: enough for finished ones to be
+#: replaced, and a checkpoint after each slice.
+SLICE_BATCHES = 4
+#: Bytes of images in such a slice; an attack holds up to ten arrays of that size.
+SLICE_BYTES = 64 * 2**20
+
+Run = Callable[[Network, Batch, Job], tuple[Found, ...]]
 
 
 def attack_shard(
@@ -32,6 +38,7 @@ def attack_shard(
     beat: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
     diverged: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, list[Any]], dict[int, np.ndarray]]:
     """Attack images task.start..task.stop.
 
@@ -39,52 +46,43 @@ def attack_shard(
     pool_images, pool_labels: where boundary attacks may start, the same for every shard.
     model_accuracy: on the test split; at or below the task's threshold nothing runs and every
     row counts as broken. diverged: the model's training ended in NaN; likewise.
+    progress: finished images are kept there, and taken up again.
 
     Returns the columns of IMAGE_SCHEMA that vary by row (a row per image and eps, or per image
     where the attack minimises a norm), and up to four adversarial images by index in the split.
-    Raises AttackLied, Interrupted, ValueError on unusable settings.
+    Raises AttackLied, Interrupted, ValueError on unusable settings, and what the device raises
+    where even 16 images do not fit.
     """
     settings = task.attack
-    n = task.stop - task.start
-    if len(images) != n or len(labels) != n:
-        raise ValueError(f"expected {n} images and labels, got {len(images)} and {len(labels)}")
     entry = attack_entry(settings.attack)
     if entry is None:
         raise ValueError(f"unknown attack {settings.attack!r}")
-    network = Network(model, settings.outputs)
-    batch = Batch(
-        images=np.ascontiguousarray(images, np.float32),
-        labels=np.asarray(labels, np.int64),
-        indices=np.arange(task.start, task.stop, dtype=np.int64),
-    )
+    batch = _batch(images, labels, task.start, task.stop)
     pool = None
     if pool_images is not None and pool_labels is not None:
-        pool = Batch(
-            images=np.ascontiguousarray(pool_images, np.float32),
-            labels=np.asarray(pool_labels, np.int64),
-            indices=np.arange(len(pool_images), dtype=np.int64),
-        )
-    rows = _Rows(batch, settings)
+        pool = _batch(pool_images, pool_labels, 0, len(pool_images))
+    rows = Rows(batch, settings.eps)
     threshold = settings.skip_at_or_below_accuracy
     if diverged or (threshold is not None and model_accuracy <= threshold):
         rows.skip()
         return rows.columns(entry), {}
-    ticker = Ticker(beat, stop_requested)
+    run = runner(entry, settings)
+    network = Network(model, settings.outputs)
+    strict = settings.engine == "strict"
     lanes = Lanes(settings.batch_size)
+    lanes.smaller_is_equal = strict and network.smaller_is_equal(lanes.nominal)
     clean, zero = _examine(network, batch, lanes)
-    rows.clean(clean, zero)
+    rows.clean(clean, zero, lanes.size)
     wrong = clean != batch.labels
-    if settings.engine == "strict":
-        targets = np.flatnonzero(~wrong)
-        slices = [targets] if len(targets) else []
-    else:
-        size = settings.batch_size
-        slices = [np.arange(s, min(s + size, n)) for s in range(0, n, size)]
-    run = _runner(entry, settings)
-    done = 0
-    total = sum(len(piece) for piece in slices)
-    for piece in slices:
-        ticker.share(done / total, (done + len(piece)) / total)
+    slices = _slices(settings, wrong, batch)
+    total = max(1, sum(len(piece) for piece in slices))
+    ticker = Ticker(beat, stop_requested)
+    first = rows.load(progress) if progress is not None else 0
+    for number, piece in enumerate(slices):
+        if number < first:
+            continue
+        before = sum(len(other) for other in slices[:number])
+        ticker.share(before / total, (before + len(piece)) / total)
         part = batch.take(piece)
         job = Job(
             eps=settings.eps,
@@ -95,35 +93,66 @@ def attack_shard(
             stream=int(part.indices[0]),
         )
         for k, raw in enumerate(run(network, part, job)):
+            # Misclassified images stay in Foolbox's batches, but nothing is claimed of them.
+            found = dataclasses.replace(raw, claimed=raw.claimed & ~wrong[piece])
+            logits = _logits(network, found.images, lanes, strict)
             eps = settings.eps[k] if settings.eps else None
-            found = _only_targets(raw, wrong[piece])
-            if settings.engine == "strict":
-                logits = network.lane_logits(found.images, lanes)
-            else:
-                logits = network.logits(found.images)
             verdict = judge(part, found, logits, norm=entry.norm, eps=eps)
-            rows.judged(piece, k, found, verdict)
-        done += len(piece)
+            rows.judged(piece, k, found, verdict, lanes.size if strict else len(piece))
+        if progress is not None:
+            rows.save(progress, number + 1)
     return rows.columns(entry), rows.samples
 
 
-def _runner(
-    entry: AttackEntry, settings: AttackSettings
-) -> Callable[[Network, Batch, Job], tuple[Found, ...]]:
-    options: dict[str, Scalar] = {option.name: option.default for option in entry.options}
-    options |= dict(settings.options)
+def runner(entry: AttackEntry, settings: AttackSettings) -> Run:
+    """The attack's method for the engine. Raises ValueError on an engine or options it lacks."""
     if settings.engine not in entry.engines:
         raise ValueError(
             f"{entry.name}: expected an engine of {list(entry.engines)}, got {settings.engine!r}"
         )
+    options: dict[str, Scalar] = {option.name: option.default for option in entry.options}
+    if entry.options and (unknown := sorted(set(dict(settings.options)) - set(options))):
+        raise ValueError(f"{entry.name}: expected options {sorted(options)}, got {unknown}")
+    options |= dict(settings.options)
     if settings.engine == "foolbox-stock":
+        from workers.attacks.stock import StockAttack
+
         return StockAttack(entry, options).run
     attack = load(entry.target)(options)
-    return attack.strict if settings.engine == "strict" else attack.foolbox  # type: ignore[no-any-return]
+    chosen: Run = attack.strict if settings.engine == "strict" else attack.foolbox
+    return chosen
+
+
+def _batch(images: np.ndarray, labels: np.ndarray, start: int, stop: int) -> Batch:
+    n = stop - start
+    if len(images) != n or len(labels) != n:
+        raise ValueError(f"expected {n} images and labels, got {len(images)} and {len(labels)}")
+    return Batch(
+        images=np.ascontiguousarray(images, np.float32),
+        labels=np.asarray(labels, np.int64),
+        indices=np.arange(start, stop, dtype=np.int64),
+    )
+
+
+def _slices(settings: AttackSettings, wrong: np.ndarray, batch: Batch) -> list[np.ndarray]:
+    """Rows to attack together: Foolbox's batches, or what `strict` has in hand at once."""
+    if settings.engine == "strict":
+        rows = np.flatnonzero(~wrong)
+        lane = padded_size(settings.batch_size)
+        fit = int(SLICE_BYTES // batch.images[0].nbytes) // lane
+        size = lane * max(1, min(SLICE_BATCHES, fit))
+    else:
+        rows, size = np.arange(len(batch)), settings.batch_size
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _logits(network: Network, images: np.ndarray, lanes: Lanes, strict: bool) -> np.ndarray:
+    """In the shape that the attack worked in: an image on a boundary may tip in another."""
+    return network.lane_logits(images, lanes) if strict else network.logits(images)
 
 
 def _examine(network: Network, batch: Batch, lanes: Lanes) -> tuple[np.ndarray, np.ndarray]:
-    """Clean predictions int64 [n] (-1 where the logits are not finite) and all-zero gradients."""
+    """Clean predictions int64 [n] (-1 where logits are not finite) and all-zero gradients."""
     n = len(batch)
     prediction, zero = np.empty(n, np.int64), np.empty(n, bool)
     for rows, padded in lanes.pieces(np.arange(n)):
@@ -134,88 +163,3 @@ def _examine(network: Network, batch: Batch, lanes: Lanes) -> tuple[np.ndarray, 
             prediction[rows] = np.where(finite, logits.argmax(axis=1), -1)
             zero[rows] = flat[: len(rows)]
     return prediction, zero
-
-
-def _only_targets(found: Found, wrong: np.ndarray) -> Found:
-    """Misclassified images stay in Foolbox's batches, but nothing is claimed of them."""
-    return Found(
-        images=found.images,
-        claimed=found.claimed & ~wrong,
-        distance=found.distance,
-        queries=found.queries,
-        first_step=found.first_step,
-    )
-
-
-class _Rows:
-    """The columns while they fill; arrays of [eps or 1, n]."""
-
-    def __init__(self, batch: Batch, settings: AttackSettings) -> None:
-        self._batch = batch
-        self._eps: tuple[float | None, ...] = settings.eps or (None,)
-        shape = (len(self._eps), len(batch))
-        self._clean = np.full(len(batch), -2, np.int64)
-        self._zero = np.zeros(len(batch), bool)
-        self._prediction = np.full(shape, -1, np.int64)
-        self._distance = np.zeros(shape)
-        self._loose: np.ndarray = np.full(shape, np.nan)
-        self._broken = np.ones(shape, bool)
-        self._verified = np.zeros(shape, bool)
-        self._skipped = False
-        self._queries = np.zeros(shape, np.int64)
-        self._first: np.ndarray | None = None
-        self.samples: dict[int, np.ndarray] = {}
-
-    def skip(self) -> None:
-        self._skipped = True
-
-    def clean(self, prediction: np.ndarray, zero: np.ndarray) -> None:
-        self._clean, self._zero = prediction, zero
-        self._queries += 1
-        wrong = prediction != self._batch.labels
-        self._prediction[:, wrong] = prediction[wrong]
-        self._verified[:, wrong] = True
-
-    def judged(self, rows: np.ndarray, k: int, found: Found, verdict: Verdict) -> None:
-        right = self._clean[rows] == self._batch.labels[rows]
-        self._queries[k, rows] += found.queries + 1
-        use = rows[right]
-        self._broken[k, use] = verdict.broken[right]
-        self._distance[k, use] = verdict.distance[right]
-        self._verified[k, use] = verdict.broken[right]
-        self._prediction[k, use] = np.where(verdict.broken, verdict.prediction, -1)[right]
-        if verdict.distance_loose is not None:
-            self._loose[k, use] = verdict.distance_loose[right]
-        if found.first_step is not None:
-            if self._first is None:
-                self._first = np.zeros(self._broken.shape, bool)
-            self._first[k, use] = found.first_step[right]
-        for i in np.flatnonzero(verdict.broken & right):
-            index = int(self._batch.indices[rows[i]])
-            if len(self.samples) < SAMPLES and index not in self.samples:
-                self.samples[index] = found.images[i]
-
-    def columns(self, entry: AttackEntry) -> dict[str, list[Any]]:
-        n, count = len(self._batch), len(self._eps)
-        loose = np.where(self._distance == 0, 0.0, self._loose)
-        ran = not self._skipped
-        first = self._first
-        return {
-            "image": np.tile(self._batch.indices, count).tolist(),
-            "eps": [eps for eps in self._eps for _ in range(n)],
-            "label": np.tile(self._batch.labels, count).tolist(),
-            "clean_prediction": np.tile(self._clean, count).tolist() if ran else [None] * n * count,
-            "adversarial_prediction": [int(p) if p >= 0 else None for p in self._prediction.flat],
-            "distance": self._distance.ravel().tolist(),
-            "distance_loose": (
-                loose.ravel().tolist() if entry.norm == "l0" else [None] * n * count
-            ),
-            "broken": self._broken.ravel().tolist(),
-            "verified": self._verified.ravel().tolist(),
-            "skipped": [self._skipped] * n * count,
-            "queries": self._queries.ravel().tolist(),
-            "zero_gradient": np.tile(self._zero, count).tolist() if ran else [None] * n * count,
-            "broken_first_step": (
-                first.ravel().tolist() if first is not None else [None] * n * count
-            ),
-        }

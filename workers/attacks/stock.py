@@ -13,6 +13,7 @@ import tensorflow as tf
 from workers.attacks.base import Batch, Found, Job, row_norms
 from workers.attacks.draws import seeded_foolbox
 from workers.attacks.network import Network
+from workers.attacks.pgd import nest
 from workers.attacks.starts import dataset_starts
 from workers.catalog import AttackEntry
 from workers.keys import Scalar
@@ -21,42 +22,51 @@ from workers.keys import Scalar
 _OURS = ("restarts", "nested")
 
 
-def stock_class(name: str) -> type:
-    """Raises ValueError with near names where foolbox.attacks has no such class."""
+def stock_classes() -> dict[str, type]:
+    """Every attack of foolbox.attacks that can be run, short names such as LinfPGD included."""
     import foolbox.attacks
     from foolbox.attacks.base import Attack
 
-    found = getattr(foolbox.attacks, name, None)
-    if inspect.isclass(found) and issubclass(found, Attack) and not inspect.isabstract(found):
-        return found
-    names = [
-        key
-        for key, value in vars(foolbox.attacks).items()
+    return {
+        name: value
+        for name, value in vars(foolbox.attacks).items()
         if inspect.isclass(value) and issubclass(value, Attack) and not inspect.isabstract(value)
-    ]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"expected one of {sorted(names)}"
+    }
+
+
+def stock_class(name: str) -> type:
+    """Raises ValueError with near names where foolbox.attacks has no such class."""
+    known = stock_classes()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"expected one of {sorted(known)}"
     raise ValueError(f"foolbox.attacks has no attack {name!r}; {hint}")
 
 
 class StockAttack:
+    """Raises ValueError on a class or options that Foolbox does not have, and on L1 attacks,
+    whose norm the store has no rows for; RuntimeError where the class needs numba, and there
+    is none."""
+
     def __init__(self, entry: AttackEntry, options: Mapping[str, Scalar]) -> None:
         self._entry = entry
         self._restarts = int(options.get("restarts") or 1)
         self._nested = bool(options.get("nested"))
-        own = {name: value for name, value in options.items() if name not in _OURS}
         found = stock_class(entry.stock)
-        try:
-            self._attack: Any = found(**own)
-        except TypeError as error:
-            known = sorted(set(inspect.signature(found).parameters) - {"self"})
-            raise ValueError(
-                f"foolbox:{entry.stock}: got options {sorted(own)}, expected some of {known}"
-            ) from error
+        if "L1" in found.__name__ or found.__name__ == "EADAttack":
+            raise ValueError(f"{entry.stock}: expected an L0, L2 or Linf attack, got an L1 attack")
+        self._attack = _construct(found, entry, options)
+        parameters = inspect.signature(self._attack.run).parameters
+        self._wants_starts = "starting_points" in parameters
 
     def run(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """Foolbox's result on this batch; a claim is what Foolbox calls a success."""
+        """Foolbox's result on this batch; a claim is what Foolbox calls a success.
+
+        A minimum-norm attack asked for eps runs once, and its distances are held against each.
+        """
         import foolbox
+        from foolbox.attacks.base import MinimizationAttack
 
         calls = 0
 
@@ -69,48 +79,67 @@ class StockAttack:
         device = "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
         model = foolbox.TensorFlowModel(counted, bounds=(0, 1), device=device)
         attack = self._attack.repeat(self._restarts) if self._restarts > 1 else self._attack
-        x = tf.constant(batch.images)
-        labels = tf.constant(batch.labels.astype(np.int64))  # eagerpy compares equal types alone
+        minimises = isinstance(self._attack, MinimizationAttack)
+        asked: list[float | None] = [None] if minimises else list(job.eps)
         keep = np.arange(len(batch))
         extra: dict[str, Any] = {}
+        found = []
         with seeded_foolbox(job.seed, job.stream):
-            if "BrendelBethge" in self._entry.stock and job.pool is not None:
+            if self._wants_starts and job.pool is not None:
                 starts, started = dataset_starts(network, batch, job)
                 keep = np.flatnonzero(started)
-                x, labels = tf.gather(x, keep), tf.gather(labels, keep)
                 extra["starting_points"] = tf.constant(starts[keep])
-            if not len(keep):
-                return (_nothing(batch, calls),)
-            criterion = foolbox.criteria.Misclassification(labels)
-            eps: list[float | None] = list(job.eps) or [None]
-            _, clipped, success = attack(model, x, criterion, epsilons=eps, **extra)
-        found = []
-        for k in range(len(eps)):
-            images = batch.images.copy()
-            images[keep] = clipped[k].numpy()
-            claimed = np.zeros(len(batch), bool)
-            claimed[keep] = success[k].numpy()
-            norms = row_norms(images - batch.images, self._entry.norm)
-            found.append(
-                Found(
-                    images=images,
-                    claimed=claimed,
-                    distance=np.where(claimed, norms, np.inf),
-                    queries=np.full(len(batch), calls // len(eps), np.int64),
-                )
-            )
-        if self._nested:
-            from workers.attacks.pgd import nest
+            if len(keep):
+                x = tf.constant(batch.images[keep])
+                labels = tf.constant(batch.labels[keep])  # int64: eagerpy compares equal types
+                criterion = foolbox.criteria.Misclassification(labels)
+                _, clipped, success = attack(model, x, criterion, epsilons=asked, **extra)
+        for k in range(len(asked)):
+            images, claimed = batch.images.copy(), np.zeros(len(batch), bool)
+            if len(keep):
+                images[keep], claimed[keep] = clipped[k].numpy(), success[k].numpy()
+            found.append(self._found(batch, images, claimed, calls // len(asked)))
+        if minimises and job.eps:
+            found = [_within(found[0], eps, calls) for eps in job.eps]
+        return nest(found) if self._nested else tuple(found)
 
-            return nest(found)
-        return tuple(found)
+    def _found(self, batch: Batch, images: np.ndarray, claimed: np.ndarray, calls: int) -> Found:
+        norms = row_norms(images - batch.images, self._entry.norm)
+        return Found(
+            images=images,
+            claimed=claimed,
+            distance=np.where(claimed, norms, np.inf),
+            queries=np.full(len(batch), calls, np.int64),
+        )
 
 
-def _nothing(batch: Batch, calls: int) -> Found:
-    n = len(batch)
+def _construct(found: type, entry: AttackEntry, options: Mapping[str, Scalar]) -> Any:
+    import foolbox.distances
+
+    own: dict[str, Any] = {name: value for name, value in options.items() if name not in _OURS}
+    parameters = inspect.signature(found).parameters
+    if "distance" in parameters:
+        own.setdefault("distance", getattr(foolbox.distances, entry.norm))
+    if unknown := sorted(set(own) - set(parameters)):
+        raise ValueError(f"{entry.stock}: expected options of {sorted(parameters)}, got {unknown}")
+    try:
+        return found(**own)
+    except TypeError as error:
+        raise ValueError(
+            f"{entry.stock}: expected options of {sorted(parameters)}: {error}"
+        ) from error
+    except ImportError as error:
+        raise RuntimeError(
+            f"stock {entry.stock} needs numba (pip install numba), got: {error}; "
+            "the engines strict and foolbox do without"
+        ) from error
+
+
+def _within(found: Found, eps: float, calls: int) -> Found:
+    claimed = found.claimed & (found.distance <= eps)
     return Found(
-        images=batch.images,
-        claimed=np.zeros(n, bool),
-        distance=np.full(n, np.inf),
-        queries=np.full(n, calls, np.int64),
+        images=found.images,
+        claimed=claimed,
+        distance=np.where(claimed, found.distance, np.inf),
+        queries=np.full(len(claimed), calls, np.int64),
     )

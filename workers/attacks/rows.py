@@ -1,0 +1,126 @@
+"""The columns of image rows while they fill, and their checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from workers.attacks.base import Batch, Found
+from workers.attacks.judge import Verdict
+from workers.catalog import AttackEntry
+
+#: Adversarial images kept for the eye.
+SAMPLES = 4
+
+
+class Progress(Protocol):
+    """Where finished images of an unfinished task are kept; `workers.checkpoints.Checkpoint`."""
+
+    def load(self) -> Any:
+        """None, or an object with the `arrays` and the `state` saved last."""
+
+    def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None: ...
+
+
+class Rows:
+    """Arrays [eps or 1, n]. An image counts as broken at distance 0 until something else is
+    known: that is what a misclassified or skipped one stays."""
+
+    def __init__(self, batch: Batch, eps: tuple[float, ...]) -> None:
+        self._batch = batch
+        self._eps: tuple[float | None, ...] = eps or (None,)
+        shape = (len(self._eps), len(batch))
+        self._skipped = False
+        self._clean = np.full(len(batch), -1, np.int64)
+        self._zero = np.zeros(len(batch), bool)
+        self._values = {
+            "prediction": np.full(shape, -1, np.int64),
+            "distance": np.zeros(shape),
+            "loose": np.zeros(shape),
+            "broken": np.ones(shape, bool),
+            "verified": np.zeros(shape, bool),
+            "queries": np.zeros(shape, np.int64),
+            "first": np.full(shape, -1, np.int8),  # -1: not an attack of steps
+            "compute_batch": np.zeros(shape, np.int64),
+        }
+        self.samples: dict[int, np.ndarray] = {}
+
+    def skip(self) -> None:
+        self._skipped = True
+
+    def clean(self, prediction: np.ndarray, zero: np.ndarray, compute_batch: int) -> None:
+        """Clean predictions (-1 where logits are not finite) and all-zero gradients, [n]."""
+        self._clean, self._zero = prediction, zero
+        self._values["queries"] += 1
+        self._values["compute_batch"][:] = compute_batch
+        wrong = prediction != self._batch.labels
+        self._values["prediction"][:, wrong] = prediction[wrong]
+        self._values["verified"][:, wrong] = True
+
+    def judged(
+        self, rows: np.ndarray, k: int, found: Found, verdict: Verdict, compute_batch: int
+    ) -> None:
+        """The k-th eps's verdict on `rows`; misclassified ones among them stay as they are."""
+        right = self._clean[rows] == self._batch.labels[rows]
+        use, values = rows[right], self._values
+        values["queries"][k, rows] += found.queries + 1
+        values["compute_batch"][k, rows] = compute_batch
+        values["broken"][k, use] = verdict.broken[right]
+        values["verified"][k, use] = verdict.broken[right]
+        values["distance"][k, use] = verdict.distance[right]
+        values["prediction"][k, use] = np.where(verdict.broken, verdict.prediction, -1)[right]
+        if verdict.distance_loose is not None:
+            values["loose"][k, use] = verdict.distance_loose[right]
+        if found.first_step is not None:
+            values["first"][k, rows] = 0
+            values["first"][k, use] = found.first_step[right]
+        for i in np.flatnonzero(verdict.broken & right):
+            index = int(self._batch.indices[rows[i]])
+            if len(self.samples) < SAMPLES and index not in self.samples:
+                self.samples[index] = found.images[i]
+
+    def save(self, progress: Progress, done: int) -> None:
+        """`done`: slices of the shard that are finished."""
+        arrays = {f"value.{name}": value for name, value in self._values.items()}
+        arrays |= {f"sample.{index}": image for index, image in self.samples.items()}
+        progress.save(arrays | {"clean": self._clean}, {"slices": done})
+
+    def load(self, progress: Progress) -> int:
+        """Slices finished before; 0 where there is nothing, or other clean predictions."""
+        saved = progress.load()
+        if saved is None or not np.array_equal(saved.arrays.get("clean"), self._clean):
+            return 0
+        arrays: dict[str, np.ndarray] = saved.arrays
+        for name in self._values:
+            self._values[name] = arrays[f"value.{name}"].copy()
+        for name, array in arrays.items():
+            if name.startswith("sample."):
+                self.samples[int(name.removeprefix("sample."))] = array
+        return int(saved.state["slices"])
+
+    def columns(self, entry: AttackEntry) -> dict[str, list[Any]]:
+        """IMAGE_SCHEMA's columns that vary by row; eps-major."""
+        n, count = len(self._batch), len(self._eps)
+        values, ran = self._values, not self._skipped
+
+        def flat(name: str) -> list[Any]:
+            return list(values[name].ravel().tolist())
+
+        return {
+            "image": np.tile(self._batch.indices, count).tolist(),
+            "eps": [eps for eps in self._eps for _ in range(n)],
+            "label": np.tile(self._batch.labels, count).tolist(),
+            "clean_prediction": np.tile(self._clean, count).tolist() if ran else [None] * n * count,
+            "adversarial_prediction": [p if p >= 0 else None for p in flat("prediction")],
+            "distance": flat("distance"),
+            "distance_loose": flat("loose") if entry.norm == "l0" else [None] * n * count,
+            "broken": flat("broken"),
+            "verified": flat("verified"),
+            "skipped": [self._skipped] * n * count,
+            "queries": flat("queries"),
+            "compute_batch": flat("compute_batch"),
+            "zero_gradient": np.tile(self._zero, count).tolist() if ran else [None] * n * count,
+            "broken_first_step": [bool(b) if b >= 0 else None for b in flat("first")],
+        }
