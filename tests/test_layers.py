@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py")])
-STANDARD_LIBRARY_ONLY = {"contract", "keys", "catalog", "results", "layout", "context"}
+STANDARD_LIBRARY_ONLY = {"contract", "keys", "results", "layout", "context"}
 PURE = {"grid", "dag", "events", "scheduler", "estimates", "errors"}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}
 

@@ -15,7 +15,7 @@ No attack judges itself: `judge.py` looks at every returned image again. An atta
 believes to have found (`claimed`, `distance`); where the second look shows something else
 it raises AttackLied, and the task fails instead of counting it.
 
-To add an attack: a file here with such a class, and an entry in workers/catalog.py with its
+To add an attack: a file here with such a class, and an entry in workers/catalog/ with its
 options; the tests over the catalog pick it up by themselves. A stock attack of Foolbox needs the
 catalog entry alone.
 """

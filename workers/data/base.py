@@ -1,7 +1,7 @@
 """Data sets: prepared once per node as memory-mapped arrays, the same for every process.
 
 To add one: a file here with a function `read(folder) -> RawDataset` that fetches and decodes it,
-and an entry in workers/catalog.py. A reader raises DataUnavailable where it can't be had.
+and an entry in workers/catalog/. A reader raises DataUnavailable where it can't be had.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an architecture is: a Keras 3 functional model that ends in logits.
 
 To add one: a file here with a function `build(inputs, classes, layers)` that applies layers made
-by `Layers` to a Keras input and returns the logits tensor, and an entry in workers/catalog.py.
+by `Layers` to a Keras input and returns the logits tensor, and an entry in workers/catalog/.
 `Layers` gives every layer a stable name and a kernel that depends on the seed and that name
 alone, so that neither build order nor other models in the process change an initial weight.
 """

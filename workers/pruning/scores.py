@@ -1,7 +1,7 @@
 """How much a unit matters: a higher score survives. Pure numpy.
 
 To add a criterion: a function of the same form, its line in CRITERIA, and its methods in
-workers/catalog.py (`Criterion` and `_SELECTIONS`).
+workers/catalog/methods.py (`Criterion` and `_SELECTIONS`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,51 @@
+"""Architectures that a grid can name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureEntry:
+    name: str
+    target: str  #: a function `layers(input_shape, classes) -> ...`; see workers/models/base.py
+    input_shape: tuple[int, int, int]  #: height, width, channels that the paper uses
+    #: Conv and dense kernels at that shape and 10 classes, the residual projections left out.
+    prunable_weights: int
+    title: str
+
+
+ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
+    entry.name: entry
+    for entry in (
+        ArchitectureEntry(
+            name="cnn5",
+            target="workers.models.cnn5:build",
+            input_shape=(28, 28, 1),
+            prunable_weights=61_470,
+            title="CNN5",
+        ),
+        ArchitectureEntry(
+            name="resnet8",
+            target="workers.models.resnet:build_resnet8",
+            input_shape=(32, 32, 3),
+            prunable_weights=1_164_640,
+            title="ResNet8",
+        ),
+        ArchitectureEntry(
+            name="vgg11",
+            target="workers.models.vgg11:build",
+            input_shape=(32, 32, 3),
+            prunable_weights=11_325_120,
+            title="VGG11",
+        ),
+        ArchitectureEntry(
+            name="resnet18",
+            target="workers.models.resnet:build_resnet18",
+            input_shape=(224, 224, 3),
+            prunable_weights=11_000_000,
+            title="ResNet18",
+        ),
+    )
+}
