@@ -91,10 +91,17 @@ def run(
 
 
 @app.command()
-def status(store: StoreOption, as_json: JsonOption = False) -> None:
+def status(
+    store: StoreOption,
+    watch: Annotated[bool, typer.Option("--watch", help="Every two seconds, until done.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """How far a store's grid is, what fails, and how long it will take."""
     from orchestrator import views
 
+    if watch and not as_json:
+        views.watch(store, Console())
+        return
     views.status(store, as_json=as_json, console=Console())
 
 

@@ -42,14 +42,19 @@ class Store:
     @classmethod
     def open(cls, address: str) -> Store:
         """An existing store. Raises StoreError where there is none, or it is not ours."""
-        files = _files(address)
-        store = cls(files)
-        if not store._check_marker():
+        store = cls.find(address)
+        if store is None:
             raise StoreError(
-                f"{files.address}: there is no store here (expected a folder with {MARKER}); "
+                f"{address}: there is no store here (expected a folder with {MARKER}); "
                 f"'prunegrid run GRID --store {address}' makes one"
             )
         return store
+
+    @classmethod
+    def find(cls, address: str) -> Store | None:
+        """As `open`, but None where there is no store yet."""
+        store = cls(_files(address))
+        return store if store._check_marker() else None
 
     @classmethod
     def open_or_create(cls, address: str) -> Store:

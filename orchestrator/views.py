@@ -43,7 +43,8 @@ def plan(
 ) -> None:
     grid = read_grid(path)
     expanded = expand(grid, parse_selection(select))
-    done = Store.open(store).finished() if store is not None else set()
+    found = Store.find(store) if store is not None else None
+    done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     if as_json:
         print_json(numbers)
@@ -116,6 +117,23 @@ def _from_journal(store: Store, finished: set[str]) -> tuple[set[str], set[str],
         elif event == "given-up":
             failed.add(key)
     return running - finished, failed - finished, most
+
+
+WATCH_EVERY_S = 2.0
+
+
+def watch(address: str, console: Console) -> None:
+    """`status`, again and again, until all is done or the user has seen enough."""
+    store = Store.open(address)
+    while True:
+        console.clear()
+        status(address, as_json=False, console=console)
+        if not status_json(store)["remaining"]:
+            return
+        try:
+            time.sleep(WATCH_EVERY_S)
+        except KeyboardInterrupt:
+            return
 
 
 def status(address: str, *, as_json: bool, console: Console) -> None:
