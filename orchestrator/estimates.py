@@ -33,8 +33,12 @@ class Durations:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        self._measured_s = 0.0
+        self._guessed_s = 0.0  #: what was guessed for the same tasks: it scales other guesses
 
     def add(self, task: Task, duration_s: float) -> None:
+        self._measured_s += duration_s
+        self._guessed_s += _GUESS_S[task.kind.value]
         for group in _groups(task):
             self._seen[group].append(duration_s)
 
@@ -45,7 +49,8 @@ class Durations:
             if seen := self._seen.get(group):
                 recent = seen[-50:]
                 return sum(recent) / len(recent), index == 0
-        return _GUESS_S[task.kind.value], False
+        scale = self._measured_s / self._guessed_s if self._guessed_s else 1.0
+        return _GUESS_S[task.kind.value] * scale, False
 
     def spread(self, task: Task) -> float:
         """Sample SD of the finest measured group with at least two; else the mean itself."""
