@@ -58,7 +58,8 @@ def test_cw_failures_are_black_images_in_both(shard, cnn5):
     """No step finds anything: what Foolbox then returns is judged like any other image."""
     options = {"binary_search_steps": 1, "steps": 2, "stepsize": 1e-4, "initial_const": 1e-3}
     ours = both(shard, cnn5, 16, "cw_l2", options=options)
-    assert np.inf in ours["distance"]
+    assert np.inf in ours["distance"], "expected a black image that keeps the label's class"
+    assert max(d for d in ours["distance"] if np.isfinite(d)) > 4, "expected a black image"
 
 
 def test_pgd_and_cw_equal_foolbox_on_a_residual_network(shard, resnet8):
