@@ -88,12 +88,11 @@ class CarliniWagnerL2:
             upper = np.where(found, const, upper)
             lower = np.where(found, lower, const)
             const = np.where(np.isinf(upper), const * 10, (lower + upper) / 2)
-        norms = best_norm.numpy().astype(np.float64)
         images = best.numpy()
-        # Where it finds nothing Foolbox returns a black image, and the judge looks at that too.
-        distance = np.where(np.isfinite(norms), norms, row_norms(images - batch.images, "l2"))
+        # Where it finds nothing Foolbox returns a black image, and asks its class like any other.
+        claimed = network.logits(images).argmax(axis=1) != batch.labels
+        distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
         queries = np.full(n, passes + 1, np.int64)
-        claimed = np.isfinite(norms)
         return (Found(images=images, claimed=claimed, distance=distance, queries=queries),)
 
     # ------------------------------------------------------------------ per image
@@ -154,6 +153,10 @@ class CarliniWagnerL2:
             hit[over], step[over] = False, 0
             previous[over] = lowest[over] = np.inf
         claimed = np.isfinite(best_norm)
+        lost = np.flatnonzero(~claimed)
+        if len(lost):  # `best` is black there, which Foolbox would return: it may do
+            claimed[lost] = network.predictions(best[lost], lanes) != batch.labels[lost]
+            queries[lost] += 1
         best = np.where(claimed[:, None, None, None], best, batch.images)
         best, more = draw_back(network, batch, best, claimed, job)
         distance = np.where(claimed, row_norms(best - batch.images, "l2"), np.inf)

@@ -1,0 +1,77 @@
+"""An attack that claims what is not so is caught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workers.attacks.base import AttackLied, Batch, Found
+from workers.attacks.judge import judge
+
+CLEAN = np.full((3, 2, 2, 1), 0.5, np.float32)
+BATCH = Batch(images=CLEAN, labels=np.array([0, 0, 0]), indices=np.array([7, 8, 9]))
+#: Class 1 wins everywhere.
+CHANGED = np.array([[0.0, 5.0, 1.0]] * 3, np.float32)
+
+
+def found(images, claimed=(True, True, True), distance=(0.1, 0.1, 0.1)):
+    return Found(
+        images=images,
+        claimed=np.array(claimed),
+        distance=np.array(distance),
+        queries=np.ones(3, np.int64),
+    )
+
+
+def moved(by=0.1):
+    images = CLEAN.copy()
+    images[:, 0, 0, 0] += np.float32(by)
+    return images
+
+
+def test_an_honest_claim_is_confirmed_and_measured():
+    verdict = judge(BATCH, found(moved()), CHANGED, norm="linf", eps=0.1)
+    assert verdict.broken.all()
+    np.testing.assert_allclose(verdict.distance, 0.1, rtol=1e-5)
+    assert verdict.prediction.tolist() == [1, 1, 1]
+    assert verdict.distance_loose is None
+
+
+def test_what_is_not_claimed_does_not_count():
+    verdict = judge(
+        BATCH, found(moved(), claimed=(True, False, True)), CHANGED, norm="l2", eps=None
+    )
+    assert verdict.broken.tolist() == [True, False, True]
+    assert verdict.distance[1] == np.inf
+
+
+@pytest.mark.parametrize(
+    ("images", "distance", "logits", "eps", "message"),
+    [
+        (moved(), 0.1, np.array([[5.0, 0, 1]] * 3, np.float32), None, "class is still the label's"),
+        (moved(), 0.1, np.full((3, 3), np.nan, np.float32), None, "class is still the label's"),
+        (moved(0.6), 0.6, CHANGED, None, "outside"),
+        (moved(), 0.05, CHANGED, None, "norm is not as claimed"),
+        (moved(), 0.1, CHANGED, 0.05, "further than eps"),
+    ],
+)
+def test_a_lie_is_named(images, distance, logits, eps, message):
+    claim = found(images, distance=(distance,) * 3)
+    with pytest.raises(AttackLied, match=f"image 7: .*{message}.*3 of 3"):
+        judge(BATCH, claim, logits, norm="linf", eps=eps)
+
+
+def test_a_tie_that_rounding_decides_is_no_lie_and_no_success():
+    tied = np.array([[5.0, 5.0 - 1e-5, 1.0]] * 3, np.float32)
+    verdict = judge(BATCH, found(moved()), tied, norm="linf", eps=None)
+    assert not verdict.broken.any()
+
+
+def test_l0_is_counted_both_ways():
+    images = CLEAN.copy()
+    images[:, 0, 0, 0] += np.float32(0.2)
+    images[:, 1, 1, 0] += np.float32(5e-5)
+    verdict = judge(BATCH, found(images, distance=(2, 2, 2)), CHANGED, norm="l0", eps=None)
+    assert verdict.distance.tolist() == [2, 2, 2]
+    assert verdict.distance_loose is not None
+    assert verdict.distance_loose.tolist() == [1, 1, 1]

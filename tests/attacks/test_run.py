@@ -1,0 +1,249 @@
+"""Attack tasks as stages run them: rows, skipping, interruption, memory, stock attacks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.attacks.conftest import settings, task
+from workers.catalog import ATTACKS
+from workers.context import Interrupted
+from workers.tables import IMAGE_SCHEMA, images_to_parquet, read_images
+
+pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+
+#: Few steps of everything.
+QUICK = {
+    "steps": 4, "binary_search_steps": 2, "lr_num_decay": 2, "restarts": 1, "candidates": 3,
+}  # fmt: skip
+CASES = [(name, engine) for name, entry in ATTACKS.items() for engine in entry.engines]
+
+
+def quick(name, engine, **changes):
+    entry = ATTACKS[name]
+    options = {o.name: QUICK[o.name] for o in entry.options if o.name in QUICK}
+    eps = (0.02, 0.3) if entry.finds == "fixed-eps" else ()
+    return settings(name, engine, options=options, eps=eps, batch_size=16, **changes)
+
+
+@pytest.mark.parametrize(("name", "engine"), CASES)
+def test_every_attack_of_the_catalog(shard, cnn5, request, name, engine):
+    if name.startswith("bb_") and engine == "foolbox-stock":
+        request.getfixturevalue("uncompiled_foolbox")
+        if name == "bb_l2":
+            pytest.skip("Foolbox's L2 solver can't be made without numba")
+    use = quick(name, engine)
+    count = 2 if name == "bb_linf" else 12
+    columns = shard(cnn5, use, 3, 3 + count)
+    table = read_images(
+        images_to_parquet(columns, task=task(use, 3, 3 + count), provenance=provenance())
+    ).table
+    assert table.schema.names == IMAGE_SCHEMA.names
+    assert table.num_rows == count * max(1, len(use.eps))
+    assert columns["image"][:count] == list(range(3, 3 + count))
+    broken, distance = np.array(columns["broken"]), np.array(columns["distance"])
+    assert np.isfinite(distance[broken]).all()
+    assert np.isinf(distance[~broken]).all()
+    clean_wrong = np.array(columns["clean_prediction"]) != np.array(columns["label"])
+    assert (distance[clean_wrong] == 0).all()
+    assert broken[clean_wrong].all()
+    assert (distance[broken & ~clean_wrong] > 0).all()
+    if use.eps:
+        eps = np.array(columns["eps"])
+        assert (distance[broken] <= eps[broken] * (1 + 1e-4) + 1e-6).all()
+    assert min(columns["queries"]) > 0
+
+
+def provenance():
+    from workers.results import Provenance
+
+    return Provenance(
+        task_key="k", seed=0, git_revision="", versions=(), device="cpu", threads=1, host="h",
+        started_at="2024-01-01T00:00:00Z", duration_s=1.0, attempt=1,
+    )  # fmt: skip
+
+
+def test_a_model_at_or_below_the_threshold_is_skipped(shard, cnn5):
+    use = settings("bb_l0", "strict", skip_at_or_below_accuracy=0.4)
+    columns = shard(cnn5, use, 0, 3, model_accuracy=0.4)
+    assert columns["skipped"] == [True] * 3
+    assert columns["broken"] == [True] * 3
+    assert columns["distance"] == [0.0] * 3
+    assert columns["queries"] == [0] * 3
+    assert columns["clean_prediction"] == [None] * 3
+    ran = shard(cnn5, quick("bb_l0", "strict", skip_at_or_below_accuracy=0.4), 0, 3)
+    assert ran["skipped"] == [False] * 3
+    assert shard(cnn5, use, 0, 2, diverged=True)["skipped"] == [True] * 2
+
+
+@pytest.mark.parametrize("engine", ["strict", "foolbox"])
+def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, images, cnn5, engine):
+    """All weights 0: one class for everything, so that no image of another class exists."""
+    import keras
+
+    dead = keras.models.clone_model(cnn5)
+    dead.set_weights([np.zeros_like(w) for w in cnn5.get_weights()])
+    for name in ("pgd_linf", "cw_l2", "bb_l0"):
+        columns = shard(dead, quick(name, engine), 0, 10)
+        right = np.array(columns["label"]) == 0
+        assert columns["zero_gradient"] == [True] * len(right)
+        assert (np.array(columns["broken"]) == ~right).all()
+
+
+def test_strict_nested_eps_keep_what_is_broken(shard, cnn5):
+    base = settings("pgd_linf", "strict", eps=(0.05, 0.2), options={"steps": 10, "nested": True})
+    columns = shard(cnn5, base, 0, 24)
+    small, large = np.array(columns["distance"]).reshape(2, 24)
+    hit = np.isfinite(small)
+    assert (small[hit] == large[hit]).all()
+    plain = dataclasses.replace(base, options=(("nested", False), ("steps", 10)))
+    queries = np.array(shard(cnn5, plain, 0, 24)["queries"]).reshape(2, 24)
+    assert queries[1].sum() > np.array(columns["queries"]).reshape(2, 24)[1].sum()
+
+
+class Kept:
+    """A checkpoint in memory."""
+
+    def __init__(self):
+        self.saved = None
+
+    def save(self, arrays, state):
+        from workers.checkpoints import Saved
+
+        copies = {name: np.array(value) for name, value in arrays.items()}
+        self.saved = Saved(arrays=copies, state=dict(state))
+
+    def load(self):
+        return self.saved
+
+
+def test_an_interrupted_shard_goes_on_where_it_was(shard, cnn5, monkeypatch):
+    import workers.attacks.run as run
+
+    use = quick("cw_l2", "foolbox")
+    whole = shard(cnn5, use, 0, 40)
+    kept = Kept()
+    calls = []
+
+    def counted(entry, settings):
+        inner = run_runner(entry, settings)
+
+        def go(network, part, job):
+            calls.append(int(part.indices[0]))
+            if calls == [0, 16]:
+                raise Interrupted("asked to stop")
+            return inner(network, part, job)
+
+        return go
+
+    run_runner = run.runner
+    monkeypatch.setattr(run, "runner", counted)
+    with pytest.raises(Interrupted):
+        shard(cnn5, use, 0, 40, progress=kept)
+    resumed = shard(cnn5, use, 0, 40, progress=kept)
+    assert calls == [0, 16, 16, 32]
+    assert resumed == whole
+
+
+def test_a_stop_request_interrupts(shard, cnn5, monkeypatch):
+    from workers.attacks.base import Ticker
+
+    beats = []
+    for name in ("pgd_linf", "cw_l2", "bb_l0"):
+        with pytest.raises(Interrupted):
+            shard(
+                cnn5, quick(name, "strict"), 0, 8,
+                stop_requested=lambda: True, beat=lambda f, note: beats.append((f, note)),
+            )  # fmt: skip
+    assert len(beats) == 3
+    assert all(0 <= f <= 1 for f, _ in beats)
+    ticker = Ticker(lambda f, n: beats.append((f, n)), lambda: False)
+    ticker.share(0.5, 1.0)
+    ticker.share_of(1, 2)
+    ticker.tick(0.5, "x")
+    assert beats[-1] == (0.875, "x")
+
+
+@pytest.mark.parametrize("name", ["pgd_linf", "cw_l2", "bb_l0"])
+def test_memory_pressure_halves_the_batch_and_changes_nothing(shard, cnn5, monkeypatch, name):
+    import tensorflow as tf
+
+    from workers.attacks.network import Network
+
+    use = dataclasses.replace(quick(name, "strict"), batch_size=64)
+    calm = shard(cnn5, use, 0, 40)
+    compiled = Network.compiled
+    refused = []
+
+    def tight(self, key, function, signature):
+        run = compiled(self, key, function, signature)
+
+        def limited(*args):
+            if args[0].shape[0] > 16:
+                refused.append(args[0].shape[0])
+                raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+            return run(*args)
+
+        return limited
+
+    monkeypatch.setattr(Network, "compiled", tight)
+    monkeypatch.setattr(Network, "smaller_is_equal", lambda self, size: True)
+    pressed = shard(cnn5, use, 0, 40)
+    assert refused
+    assert pressed["distance"] == calm["distance"]
+    assert set(pressed["compute_batch"]) == {16}
+    assert set(calm["compute_batch"]) == {64}
+
+    def never(self, key, function, signature):
+        def run(*args):
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+        return run
+
+    monkeypatch.setattr(Network, "compiled", never)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        shard(cnn5, use, 0, 4)
+
+
+def test_a_stock_attack_by_name(shard, cnn5):
+    use = settings(
+        "foolbox:LinfBasicIterativeAttack", "foolbox-stock", eps=(0.1,), options={"steps": 3}
+    )
+    columns = shard(cnn5, use, 0, 8)
+    assert len(columns["image"]) == 8
+    minimum = settings(
+        "foolbox:L2DeepFoolAttack", "foolbox-stock", eps=(0.1, 9.0), options={"steps": 5}
+    )
+    near, far = np.array(shard(cnn5, minimum, 0, 8)["broken"]).reshape(2, 8)
+    assert near.sum() < far.sum()
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "message"),
+    [
+        ("foolbox:LinfPDG", {}, "LinfPDG.*did you mean LinfPGD"),
+        ("foolbox:LinfPGD", {"stepps": 3}, "expected options of .*'steps'.*got .*stepps"),
+        ("foolbox:L1PGD", {}, "expected an L0, L2 or Linf attack"),
+        ("foolbox:Nothing!", {}, "unknown attack"),
+    ],
+)
+def test_unusable_stock_attacks_are_refused(shard, cnn5, attack, options, message):
+    use = settings(attack, "foolbox-stock", eps=(0.1,), options=options)
+    with pytest.raises(ValueError, match=message):
+        shard(cnn5, use, 0, 2)
+
+
+def test_settings_that_cannot_be_are_refused(shard, cnn5):
+    with pytest.raises(ValueError, match=r"expected options .*'steps'.*got \['stepss'\]"):
+        shard(cnn5, settings("cw_l2", "strict", options={"stepss": 1}), 0, 2)
+    with pytest.raises(ValueError, match=r"expected an engine of .*foolbox-stock.*got 'strict'"):
+        shard(cnn5, settings("deepfool_l2", "strict"), 0, 2)
+    with pytest.raises(ValueError, match="expected 3 images and labels, got 3 and 2"):
+        shard(cnn5, settings("cw_l2", "strict"), 0, 3, labels=np.zeros(2, int))
+    with pytest.raises(ValueError, match="expected 8 or more, got 4"):
+        shard(
+            cnn5, settings("bb_l0", "foolbox"), 0, 8,
+            pool_images=np.zeros((4, 28, 28, 1), np.float32), pool_labels=np.zeros(4, int),
+        )  # fmt: skip

@@ -1,0 +1,79 @@
+"""`strict` is never weaker than Foolbox with the same settings, and asks the model less."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.attacks.conftest import settings
+from workers.catalog import METHODS
+
+pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+
+COUNT = 32
+PAPER = [name for name, entry in METHODS.items() if entry.in_paper]
+CASES = {
+    "pgd_linf": ({"steps": 40}, tuple(k / 255 for k in (4, 8, 16, 32))),
+    "cw_l2": ({"binary_search_steps": 6, "steps": 40}, (1, 2, 3, 4)),
+    "bb_l0": ({"steps": 120}, (3, 6, 9, 12)),
+}
+
+
+@pytest.fixture(scope="module")
+def chain(cnn5):
+    """The nine prunings of CNN5 at rate 4, as weights; the model itself comes back as it was."""
+    from workers.models.base import get_weights, prunable, set_weights
+    from workers.pruning.step import prune_step
+
+    dense = get_weights(cnn5)
+    layers = prunable(cnn5)
+    out = {}
+    for name in PAPER:
+        masks = prune_step(
+            {layer.name: dense[layer.path] for layer in layers},
+            {layer.name: np.ones(layer.shape, bool) for layer in layers},
+            {layer.name: layer.kind for layer in layers},
+            method=METHODS[name], rate=2.0, parent_rate=1.0, seed=0,
+        )  # fmt: skip
+        pruned = dict(dense)
+        for layer in layers:
+            pruned[layer.path] = dense[layer.path] * masks[layer.name]
+        out[name] = pruned
+    yield out
+    set_weights(cnn5, dense)
+
+
+@pytest.mark.parametrize("method", PAPER)
+def test_never_weaker_on_pruned_networks(shard, cnn5, chain, method):
+    from workers.models.base import set_weights
+
+    set_weights(cnn5, chain[method])
+    for name, (options, eps) in CASES.items():
+        given = eps if name == "pgd_linf" else ()
+        ours, theirs = (
+            shard(cnn5, settings(name, engine, options=options, eps=given, batch_size=32), 0, COUNT)
+            for engine in ("strict", "foolbox")
+        )
+        mine, other = (np.array(c["distance"]).reshape(-1, COUNT) for c in (ours, theirs))
+        if given:
+            stand, theirs_stand = (
+                (~np.array(c["broken"]).reshape(-1, COUNT)).sum(axis=1) for c in (ours, theirs)
+            )
+        else:
+            assert np.median(mine) <= np.median(other) * (1 + 1e-6), name
+            stand, theirs_stand = ([(d >= e).sum() for e in eps] for d in (mine, other))
+        assert (np.array(stand) <= np.array(theirs_stand)).all(), (name, stand, theirs_stand)
+        if name != "cw_l2":
+            assert np.sum(ours["queries"]) <= np.sum(theirs["queries"]) / 2.5, name
+
+
+def test_cw_with_fewer_and_smaller_steps_beats_the_papers(shard, cnn5):
+    """Image by image, on logits."""
+    paper = settings("cw_l2", "foolbox", options={"steps": 60}, batch_size=32)
+    better = settings(
+        "cw_l2", "strict", batch_size=32,
+        options={"binary_search_steps": 5, "steps": 100, "stepsize": 0.1, "initial_const": 1.0},
+    )  # fmt: skip
+    theirs, ours = (np.array(shard(cnn5, use, 0, COUNT)["distance"]) for use in (paper, better))
+    assert (ours <= theirs * (1 + 1e-6)).all()
+    assert ours.mean() < 0.95 * theirs.mean()
