@@ -91,6 +91,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     stored = warm.stored(context, task.parent_key)
     model = warm.network(task)
     set_weights(model, stored.weights)
+    checkpoint = Checkpoint(context.files, task.key)
     columns, samples = attack_shard(
         model,
         task=task,
@@ -102,12 +103,14 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         diverged=stored.record.result.diverged,
         beat=context.beat,
         stop_requested=context.stop_requested,
+        progress=checkpoint,
     )
     if samples:
         arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
         context.files.write(layout.adversarials(task.key), pack(arrays))
     content = images_to_parquet(columns, task=task, provenance=_provenance(task, context, clock))
     context.files.write(layout.image_rows(task.key), content)
+    checkpoint.remove()
     broken = np.asarray(columns["broken"], dtype=float)
     return (("broken", float(broken.mean())),)
 
