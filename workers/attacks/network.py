@@ -89,7 +89,8 @@ class Network:
         )
 
     def smaller_is_equal(self, size: int) -> bool:
-        """Whether `size` images give the same bits, gradients included, in batches of 16.
+        """Whether `size` images give the same bits, gradients included, in batches of every
+        multiple of 16 below it: a last piece may have any of these shapes.
 
         Asked of this model on this device, with noise as images.
         """
@@ -98,8 +99,9 @@ class Network:
         labels = np.zeros(size, np.int32)
         look = self.margin_and_gradient()
         whole = [t.numpy() for t in look(images, labels)]
-        for start in range(0, size, QUANTUM):
-            part = slice(start, start + QUANTUM)
+        # From the end of the whole, so that places differ too.
+        for shape in range(QUANTUM, size, QUANTUM):
+            part = slice(size - shape, size)
             for one, other in zip(look(images[part], labels[part]), whole, strict=True):
                 if not np.array_equal(one.numpy(), other[part], equal_nan=True):
                     return False

@@ -203,6 +203,13 @@ ATTACKS: Mapping[str, AttackEntry] = {
 }
 
 
+#: Foolbox's attacks that never ask for a gradient.
+_GRADIENT_FREE = re.compile(
+    r"\w*(Boundary|HopSkipJump|Gen|Pointwise|Noise|GaussianBlur|Inversion|ContrastReduction|"
+    r"BinarizationRefinement|Spatial|Dataset)Attack"
+)
+#: Foolbox's Linf attacks whose names do not say so.
+_LINF = ("FGSM", "PGD", "MIFGSM", "AdamPGD", "GenAttack")
 _STOCK = re.compile(r"^foolbox:([A-Za-z][A-Za-z0-9]*)$")
 
 
@@ -216,14 +223,15 @@ def attack_entry(name: str) -> AttackEntry | None:
     if match is None:
         return None
     upper = match[1].upper()
-    norm: Norm = "linf" if "LINF" in upper else "l0" if upper.startswith("L0") else "l2"
+    linf = "LINF" in upper or match[1] in _LINF
+    norm: Norm = "linf" if linf else "l0" if upper.startswith("L0") else "l2"
     return AttackEntry(
         name=name,
         target="",
         stock=match[1],
         norm=norm,
         finds="fixed-eps",
-        gradients=True,
+        gradients=_GRADIENT_FREE.fullmatch(match[1]) is None,
         engines=("foolbox-stock",),
         options=(),
         title=match[1],
