@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,11 +43,18 @@ def told(function, *arguments, **more) -> str:
     return out.getvalue()
 
 
+def processor_s() -> float:
+    """Of all children so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def prunegrid(*arguments: str) -> tuple[str, float]:
-    """Standard output, and the best of three wall times in seconds."""
+    """Standard output, and the least processor time of three runs, in seconds: what the answer
+    takes on a machine that does nothing else (other tests run beside this one)."""
     best = float("inf")
     for _ in range(3):
-        began_s = time.monotonic()
+        began_s = processor_s()
         done = subprocess.run(
             [sys.executable, "-m", "orchestrator.cli", *arguments],
             cwd=ROOT,
@@ -55,7 +62,7 @@ def prunegrid(*arguments: str) -> tuple[str, float]:
             text=True,
             check=True,
         )
-        best = min(best, time.monotonic() - began_s)
+        best = min(best, processor_s() - began_s)
     return done.stdout, best
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
+from workers.attacks.boundary_nearest import nearest_side
 from workers.attacks.cw_graph import CWGraph
 from workers.attacks.network import Network
 from workers.attacks.pace import Pace
@@ -20,8 +21,6 @@ from workers.keys import Scalar
 
 #: Above ten searches Foolbox spends the last one at the upper bound, this at most.
 LAST_CONST = 1e10
-#: Halvings of the way back to the clean image.
-DRAWS_BACK = 8
 
 
 class CarliniWagnerL2:
@@ -100,7 +99,8 @@ class CarliniWagnerL2:
     def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
         """Each image has its own constant, step count and end, and leaves when it is through.
 
-        In the end the best adversarial is drawn back towards the clean image while it stays one.
+        In the end the best adversarial moves along the boundary to the clean image's nearest side
+        (`boundary_nearest.py`), which large steps and constants alone do not find.
         """
         n, lanes = len(batch), job.lanes
         graph = self._graph(network)
@@ -158,7 +158,7 @@ class CarliniWagnerL2:
             claimed[lost] = network.predictions(best[lost], lanes) != batch.labels[lost]
             queries[lost] += 1
         best = np.where(claimed[:, None, None, None], best, batch.images)
-        best, more = draw_back(network, batch, best, claimed, job)
+        best, more = nearest_side(network, batch, best, claimed, job)
         distance = np.where(claimed, row_norms(best - batch.images, "l2"), np.inf)
         return (Found(images=best, claimed=claimed, distance=distance, queries=queries + more),)
 
@@ -171,22 +171,3 @@ class CarliniWagnerL2:
         if self.searches < 10:
             return following
         return np.where(search == self.searches - 1, np.minimum(upper, LAST_CONST), following)
-
-
-def draw_back(
-    network: Network, batch: Batch, best: np.ndarray, claimed: np.ndarray, job: Job
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bisect between clean image and adversarial. Returns images and passes [n]."""
-    passes = np.zeros(len(batch), np.int64)
-    rows = np.flatnonzero(claimed)
-    near, far = np.zeros(len(rows), np.float32), np.ones(len(rows), np.float32)
-    clean, way = batch.images[rows], best[rows] - batch.images[rows]
-    out = best.copy()
-    for _ in range(DRAWS_BACK):
-        middle = (near + far) / 2
-        tried = np.clip(clean + middle[:, None, None, None] * way, 0.0, 1.0)
-        good = network.predictions(tried, job.lanes) != batch.labels[rows]
-        out[rows[good]] = tried[good]
-        far, near = np.where(good, middle, far), np.where(good, near, middle)
-        passes[rows] += 1
-    return out, passes

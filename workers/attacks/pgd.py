@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
 from workers.attacks.draws import seeded_foolbox, uniform
-from workers.attacks.network import Network
+from workers.attacks.network import Network, at, best_other
 from workers.keys import Scalar
 
 #: Steps between two looks at the clock; strict drops broken images from its batches there.
@@ -22,8 +22,10 @@ CHUNK = 10
 #: First steps of `strict`, in eps; where the grid asks for larger ones it gets them.
 FIRST_SIZES = (0.5, 0.5, 0.25, 0.25, 0.125, 0.125)
 #: `strict` lets an image go after so many looks without a loss that is larger by GROWTH.
-SETTLED = 6
+SETTLED = 5
 GROWTH = 1e-3
+#: ... but never one whose margin has fallen below this part of where it started.
+CLOSE = 0.3
 
 
 class PGDLinf:
@@ -145,6 +147,7 @@ class PGDLinf:
         steps = (np.array([*sizes, 0.0]) * eps).astype(np.float32)  # the last look makes no step
         broken, first = np.zeros(n, bool), np.zeros(n, bool)
         best = np.full(n, -np.inf, np.float32)
+        margins = np.full((n, 2), np.inf, np.float32)  # at the start, and the lowest since
         # Large steps overshoot: only the small ones that follow may settle an image.
         since = np.full(n, -len(FIRST_SIZES), np.int32)
         passes = np.zeros(n, np.int32)
@@ -156,16 +159,17 @@ class PGDLinf:
                 with job.lanes.attempt():
                     out = advance(
                         x[padded], batch.images[padded], labels[padded], np.float32(eps), part,
-                        best[padded], since[padded],
+                        best[padded], since[padded], margins[padded],
                     )  # fmt: skip
                     values = [t.numpy()[: len(rows)] for t in out]
-                    x[rows], broken[rows], best[rows], since[rows] = values[:4]
-                    passes[rows] += values[4]
+                    x[rows], broken[rows], best[rows], since[rows], margins[rows] = values[:5]
+                    passes[rows] += values[5]
                 job.ticker.tick(done / len(steps), f"PGD eps {eps:.4g}")
             if done == 0:
                 first = broken.copy()
             done += len(part)
-            active = active[~broken[active] & (since[active] < SETTLED)]
+            settled = (since >= SETTLED) & (margins[:, 1] >= CLOSE * margins[:, 0])
+            active = active[~broken[active] & ~settled[active]]
         return Found(
             images=x,
             claimed=broken,
@@ -229,31 +233,36 @@ def _checked_stepper(network: Network):  # type: ignore[no-untyped-def]
     """A look before each of `steps`; a broken image stays as it was when it broke, and one
     whose loss has not grown for SETTLED looks stays as well.
 
-    Returns (x, broken, best loss, looks since it grew, looks made now).
+    Returns (x, broken, best loss, looks since it grew, margins, looks made now).
     """
 
-    def advance(x, x0, labels, eps, steps, best, since):  # type: ignore[no-untyped-def]
+    def advance(x, x0, labels, eps, steps, best, since, margins):  # type: ignore[no-untyped-def]
         broken = tf.zeros_like(labels, tf.bool)
         passes = tf.zeros_like(labels)
+        start, low = margins[:, 0], margins[:, 1]
+        live = ~broken
         for i in tf.range(tf.shape(steps)[0]):
-            live = ~broken & (since < SETTLED)
             if not tf.reduce_any(live):
                 break
             scores, loss, gradient = _gradient(network, x, labels)
             passes += tf.cast(live, tf.int32)
             changed = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
             broken |= live & changed
+            margin = at(scores, labels) - at(scores, best_other(scores, labels))
+            start = tf.where(tf.math.is_inf(start), margin, start)
+            low = tf.where(live, tf.minimum(low, margin), low)
             grown = loss > best + GROWTH * tf.abs(best)
             since = tf.where(live, tf.where(grown, tf.minimum(since + 1, 0), since + 1), since)
             best = tf.where(live & grown, loss, best)
+            live &= ~changed & ((since < SETTLED) | (low < CLOSE * start))
             moved = x + steps[i] * tf.sign(gradient)
             moved = x0 + tf.clip_by_value(moved - x0, -eps, eps)
             moved = tf.clip_by_value(moved, 0.0, 1.0)
-            move = live & ~changed & (since < SETTLED)
-            x = tf.where(move[:, None, None, None], moved, x)
-        return x, broken, best, since, passes
+            x = tf.where(live[:, None, None, None], moved, x)
+        return x, broken, best, since, tf.stack([start, low], axis=1), passes
 
     image, row = network.image_spec(), tf.TensorSpec((None,), tf.float32)
     whole = tf.TensorSpec((None,), tf.int32)
-    signature = [image, image, whole, tf.TensorSpec((), tf.float32), row, row, whole]
-    return network.compiled(("pgd-checked", SETTLED, GROWTH), advance, signature)
+    pairs = tf.TensorSpec((None, 2), tf.float32)
+    signature = [image, image, whole, tf.TensorSpec((), tf.float32), row, row, whole, pairs]
+    return network.compiled(("pgd-checked", SETTLED, GROWTH, CLOSE), advance, signature)

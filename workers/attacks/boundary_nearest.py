@@ -1,0 +1,96 @@
+"""The last step of `strict` C&W: from an adversarial image along the boundary to the side that is
+nearest to the clean one, in L2.
+
+Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary
+attack", section 3, without its restarts: project the clean image on the linearised boundary,
+step there from the best adversarial, less far after a miss; bisect in the end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workers.attacks.base import Batch, Job, row_norms
+from workers.attacks.boundary_restore import look_at
+from workers.attacks.network import Network
+
+PROJECTIONS = 20
+#: Beyond the linearised boundary by this part of its distance.
+OVERSHOOT = 1.05
+#: Halvings of the way back to the clean image.
+HALVINGS = 8
+#: Iterations of a projection on a plane within the box.
+REACHES = 12
+
+
+def nearest_side(
+    network: Network, batch: Batch, found: np.ndarray, claimed: np.ndarray, job: Job
+) -> tuple[np.ndarray, np.ndarray]:
+    """`found`: [n, h, w, c], adversarial where `claimed`, and nothing else is touched.
+
+    Returns images no further than `found`, and the passes made of each, [n].
+    """
+    rows = np.flatnonzero(claimed)
+    out, passes = found.copy(), np.zeros(len(batch), np.int64)
+    if not len(rows):
+        return out, passes
+    part = batch.take(rows)
+    best, more = _project(network, part, _bisect(network, part, found[rows], job), job)
+    out[rows] = _bisect(network, part, best, job)
+    passes[rows] += more + 2 * HALVINGS
+    return out, passes
+
+
+def _project(
+    network: Network, batch: Batch, start: np.ndarray, job: Job
+) -> tuple[np.ndarray, np.ndarray]:
+    n, shape = len(batch), batch.images.shape
+    look, labels = network.margin_and_gradient(), batch.labels.astype(np.int32)
+    clean = batch.images.reshape(n, -1)
+    best, at = start.copy(), start.copy()
+    best_norm = row_norms(best - batch.images, "l2") * (1 + 1e-9)
+    slope, height = np.zeros_like(clean), np.zeros(n)
+    part = np.ones(n, np.float32)
+    for _ in range(PROJECTIONS):
+        margin, slopes = look_at(look, at, labels, np.arange(n), job)
+        norm = row_norms(at - batch.images, "l2")
+        closer = (margin < 0) & (norm < best_norm)
+        best[closer], best_norm[closer] = at[closer], norm[closer]
+        slope[closer], height[closer] = slopes.reshape(n, -1)[closer], margin[closer]
+        part = np.where(closer, np.minimum(part * 2, 1), part / 2).astype(np.float32)
+        # The margin that the linear model around the best has at the clean image: what a
+        # shortest step must undo.
+        here = best.reshape(n, -1)
+        ahead = height + np.einsum("nd,nd->n", slope, clean - here)
+        projected = _onto_plane(clean, slope, OVERSHOOT * np.maximum(ahead, 0.0))
+        # Part of the way from the best, less after a miss: boundaries are curved.
+        at = (here + part[:, None] * (projected - here)).astype(np.float32).reshape(shape)
+        job.ticker.tick(1.0, "C&W: to the nearest side")
+    return best, np.full(n, PROJECTIONS, np.int64)
+
+
+def _onto_plane(clean: np.ndarray, slope: np.ndarray, fall: np.ndarray) -> np.ndarray:
+    """The nearest point to `clean` [n, d] in the box at which a function with this slope has
+    fallen by `fall` [n]: clean - reach * slope, clipped. What clipping takes away the other
+    elements must bring, so that the reach is found by iteration."""
+    steep = np.maximum(np.einsum("nd,nd->n", slope, slope), 1e-20)
+    reach = fall / steep
+    for _ in range(REACHES):
+        point = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
+        got = np.einsum("nd,nd->n", slope, clean - point)
+        reach = reach * np.clip(fall / np.maximum(got, 1e-20), 1.0, 4.0)
+    return np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
+
+
+def _bisect(network: Network, batch: Batch, found: np.ndarray, job: Job) -> np.ndarray:
+    """The nearest adversarial seen between the clean image and `found`."""
+    n = len(batch)
+    near, far = np.zeros(n, np.float32), np.ones(n, np.float32)
+    way, best = found - batch.images, found.copy()
+    for _ in range(HALVINGS):
+        middle = (near + far) / 2
+        tried = np.clip(batch.images + middle[:, None, None, None] * way, 0.0, 1.0)
+        good = network.predictions(tried, job.lanes) != batch.labels
+        best[good] = tried[good]
+        far, near = np.where(good, middle, far), np.where(good, near, middle)
+    return best
