@@ -23,9 +23,9 @@ from workers.keys import Scalar
 #: Start images have 256 grey levels, so that thresholds closer than this change nothing.
 BISECTIONS = 9
 #: `strict` lets an image go after so many steps without a smaller norm.
-PATIENCE = 25
+PATIENCE = 18
 #: `strict` starts from so many images, each of another class where there are such.
-STARTS = 2
+STARTS = 3
 
 
 class BrendelBethgeL0:
