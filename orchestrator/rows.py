@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from workers.attacks.checks import ZERO_GRADIENT_FRAC
 from workers.contract import AttackSettings
 from workers.keys import digest
 from workers.results import ModelRecord
@@ -186,23 +187,25 @@ def cell_row(
         at_eps = np.isclose(columns["eps"].astype(float), place.eps, rtol=1e-9, atol=0)
         columns = {name: column[at_eps] for name, column in columns.items()}
     summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
+    first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
+    lost = int((first & ~columns["broken"].astype(bool)).sum())
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
-    first = shards[0].task
+    task = shards[0].task
     values: dict[str, Any] = {
         "cell_id": cell_id(place, [shard.task.key for shard in shards]),
-        "model_id": model_id(place.model, first.parent_key),
+        "model_id": model_id(place.model, task.parent_key),
         **_place_columns(place.model),
         "protocol": place.protocol,
         "attack": place.attack,
         "algorithm": settings.attack,
         "engine": settings.engine,
         "outputs": settings.outputs,
-        "split": first.split,
+        "split": task.split,
         "norm": traits.norm,
         "finds": traits.finds,
         "eps": place.eps,
-        "model_key": first.parent_key,
-        "flags": masking_flags(summary, settings, traits),
+        "model_key": task.parent_key,
+        "flags": masking_flags(summary, settings, traits, lost_first_steps=lost),
         "task_keys": sorted(shard.task.key for shard in shards),
         **summary,
     }
@@ -260,13 +263,17 @@ def summarise(
 
 
 def masking_flags(
-    summary: Mapping[str, Any], settings: AttackSettings, traits: AttackTraits
+    summary: Mapping[str, Any],
+    settings: AttackSettings,
+    traits: AttackTraits,
+    *,
+    lost_first_steps: int,
 ) -> list[str]:
     """Signs, visible in one cell alone, that gradients may be masked (Carlini et al. 2019)."""
-    flags = []
+    flags = ["weaker-than-first-step"] if lost_first_steps else []
     if traits.gradients and settings.outputs == "softmax":
         flags.append("softmax-outputs")
-    if traits.gradients and summary["zero_gradient_frac"] > 0.05:
+    if traits.gradients and summary["zero_gradient_frac"] > ZERO_GRADIENT_FRAC:
         flags.append("zero-gradients")
     if summary["n_unverified"]:
         flags.append("unverified")

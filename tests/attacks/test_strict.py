@@ -23,7 +23,7 @@ PASSES = {"pgd_linf": 41, "bb_l0": 533}
 
 @pytest.fixture(scope="module")
 def chain(cnn5):
-    """The nine prunings of CNN5 at rate 4, as weights; the model itself comes back as it was."""
+    """The nine prunings of CNN5 at rate 2 without fine-tuning; the model comes back as it was."""
     from workers.models.base import get_weights, prunable, set_weights
     from workers.pruning.step import prune_step
 
