@@ -29,9 +29,9 @@ $(READY): requirements.lock pyproject.toml
 	@echo "setting up $(VENV) with $(PYTHON) (about 4 GB, a minute or two)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes --compile-bytecode \
 		-r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: $(READY)
