@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +75,7 @@ def run(
     ] = None,
 ) -> None:
     """Run what is not done yet; running again resumes."""
-    from orchestrator.main import RunOptions, run_grid
+    from orchestrator.run import RunOptions, run_grid
 
     options = RunOptions(
         grid=grid,
@@ -163,10 +162,6 @@ def guarded(command: Callable[[], Any]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `prunegrid`; exits with 0, 1, 2 or 130."""
     sys.exit(guarded(lambda: app(args=arguments, prog_name="prunegrid")))
-
-
-def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from orchestrator.dag import Plan, PlannedCell, parent_of
 from orchestrator.errors import UsageError
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
-from orchestrator.main import load_plan
 from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
+from orchestrator.stored_plan import load_plan
 from workers.contract import AttackTask, PruneTask, Task
 
 

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from orchestrator.dag import Plan, parent_of
 from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.main import load_plan
 from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA, cell_id, model_id, place_of, summarise
 from orchestrator.store import Store
+from orchestrator.stored_plan import load_plan
 from workers import layout
 from workers.catalog import attack_entry
 from workers.contract import AttackTask
@@ -262,7 +262,7 @@ def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
-    from orchestrator.cli import print_json
+    from orchestrator.output import print_json
 
     store = Store.open(address)
     try:

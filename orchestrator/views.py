@@ -12,16 +12,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli import print_json
 from orchestrator.dag import Plan, expand
 from orchestrator.estimates import Durations, duration_text, estimate
 from orchestrator.grid_file import read_grid
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
-from orchestrator.main import load_plan
+from orchestrator.output import print_json
 from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
+from orchestrator.stored_plan import load_plan
 from workers import layout
 from workers.contract import TaskKind
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.main import RunOptions, run_grid
+from orchestrator.run import RunOptions, run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 

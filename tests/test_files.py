@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.errors import StoreError
-from orchestrator.main import RunOptions, run_grid
+from orchestrator.run import RunOptions, run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 from orchestrator.views import status_json

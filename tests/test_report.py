@@ -16,11 +16,11 @@ from rich.console import Console
 from scipy import stats
 
 from orchestrator.errors import StoreError
-from orchestrator.main import RunOptions, run_grid
 from orchestrator.report import summary_rows, write_report
 from orchestrator.report.html import page
 from orchestrator.report.statistics import estimate
 from orchestrator.report.terminal import summary_table
+from orchestrator.run import RunOptions, run_grid
 from orchestrator.store import Store
 from tests.grids import SMALL
 

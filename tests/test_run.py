@@ -17,7 +17,7 @@ from rich.console import Console
 from orchestrator.driver import DataError
 from orchestrator.errors import StoreError
 from orchestrator.lease import LEASE
-from orchestrator.main import RunOptions, run_grid
+from orchestrator.run import RunOptions, run_grid
 from tests.fakes import BUG, DATA, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -167,7 +167,7 @@ def spawn(folder: Path, text: str, engine: str = "inline") -> subprocess.Popen:
     (folder / "grid.yaml").write_text(text)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console;"
-        "from orchestrator.main import RunOptions, run_grid;"
+        "from orchestrator.run import RunOptions, run_grid;"
         "sys.exit(run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
         f"engine={engine!r}, runner={RUNNER!r}), Console()))"
     )

@@ -15,7 +15,7 @@ from rich.console import Console
 from orchestrator.cli import guarded
 from orchestrator.errors import StoreError
 from orchestrator.journal import Journal, read_journal
-from orchestrator.main import RunOptions, run_grid
+from orchestrator.run import RunOptions, run_grid
 from orchestrator.store import MARKER, Store
 from tests.fakes import attempts_of
 from tests.grids import SMALL

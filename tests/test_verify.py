@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from orchestrator.main import RunOptions, run_grid
+from orchestrator.run import RunOptions, run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier, show_findings
 from tests.grids import SMALL

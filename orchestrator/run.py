@@ -1,0 +1,195 @@
+"""`prunegrid run`, whole: from a grid file to a store, a table and a page."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.dag import Plan, expand
+from orchestrator.driver import Driver
+from orchestrator.engine import Engine, InlineEngine
+from orchestrator.estimates import duration_text
+from orchestrator.grid_file import read_grid
+from orchestrator.lease import Lease
+from orchestrator.progress import Display
+from orchestrator.run_state import RunResult
+from orchestrator.selection import parse_selection
+from orchestrator.store import Store
+from workers.contract import TaskKind, WorkerSettings
+from workers.entry import REAL_RUNNER
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    grid: Path
+    store: str
+    select: tuple[str, ...] = ()
+    address: str | None = None
+    engine: Literal["ray", "inline"] = "ray"
+    data_dir: str | None = None
+    report: Path | None = None
+    runner: str = REAL_RUNNER  #: tests name their own
+
+
+def run_grid(options: RunOptions, console: Console) -> int:
+    """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
+    interrupted. Raises PrunegridError before anything starts where the input is no good."""
+    grid = read_grid(options.grid)
+    selection = parse_selection(options.select)
+    plan = expand(grid, selection)
+    store = Store.open_or_create(options.store)
+    lease = Lease.take(store)
+    try:
+        store.set_grid(grid.text)
+        store.set_selection(selection)
+        result = _run(plan, store, options, console, lease)
+    finally:
+        lease.release()
+    _report(plan, store, options, console)
+    _summarise(plan, result, store, options, console)
+    if result.interrupted:
+        return INTERRUPTED
+    return 1 if result.missing else 0
+
+
+def _run(
+    plan: Plan, store: Store, options: RunOptions, console: Console, lease: Lease
+) -> RunResult:
+    stop = _StopSignal()
+    count = Counter(task.kind for task in plan.tasks.values())
+    console.print(
+        f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
+        + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
+        + f" tasks into {store.address}",
+        highlight=False,
+    )
+    with Display(console, title=plan.grid.name) as display:
+        engine = _engine(plan, store, options, console, stop)
+        driver = Driver(plan, store, engine, display, lease=lease, stop_requested=stop.is_requested)
+        try:
+            with stop:
+                return driver.run()
+        finally:
+            engine.close()
+
+
+def _engine(
+    plan: Plan, store: Store, options: RunOptions, console: Console, stop: _StopSignal
+) -> Engine:
+    resources = plan.grid.resources
+    settings = WorkerSettings(
+        store=store.address,
+        data_dir=options.data_dir,
+        threads=resources.threads,
+        gpu_memory_mib=resources.gpu_memory_mib,
+        git_revision=git_revision(),
+    )
+    if not plan.unfinished(store.whole()):
+        return _NoEngine(settings)
+    if options.engine == "inline":
+        engine: Engine = InlineEngine(
+            settings, runner=options.runner, stop_requested=stop.is_requested
+        )
+    else:
+        from orchestrator.engine_ray import RayEngine
+
+        with console.status("starting Ray"):
+            engine = RayEngine(settings, resources, address=options.address, runner=options.runner)
+    console.print(f"running on {engine.description}", highlight=False)
+    return engine
+
+
+class _NoEngine(InlineEngine):
+    """Nothing is left to run: no need to start Ray for that."""
+
+    description = "nothing: all is done"
+
+
+class _StopSignal:
+    """SIGINT or SIGTERM once: stop in order; twice: at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._old: dict[int, object] = {}
+
+    def is_requested(self) -> bool:
+        return self._count > 0
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old[number] = signal.signal(number, self._receive)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise SystemExit(INTERRUPTED)
+
+
+def git_revision() -> str:
+    """Of the checkout that this program runs from, "-dirty" if it is; "" outside of one."""
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _summarise(
+    plan: Plan, result: RunResult, store: Store, options: RunOptions, console: Console
+) -> None:
+    took = duration_text(result.elapsed_s)
+    if result.ran == 0 and not result.missing:
+        console.print(f"all done: {result.reused} tasks had their results already", highlight=False)
+    else:
+        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}", highlight=False)
+    if result.interrupted:
+        console.print("interrupted; the same command resumes", highlight=False)
+    if result.missing:
+        console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
+    if result.given_up:
+        table = Table("task", "why", "message", box=None)
+        for item in result.given_up[:20]:
+            table.add_row(item.key, item.kind, item.message)
+        console.print(table)
+        console.print(
+            f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
+    """The table of accuracies, and the path of the page with the figures."""
+    from orchestrator.report import write_report
+    from orchestrator.report.terminal import summary_table
+    from workers.files import LocalFiles
+
+    out = options.report
+    if out is None:
+        local = isinstance(store.files, LocalFiles)
+        out = Path(store.address) / "report" if local else Path("prunegrid-report")
+    path, rows = write_report(store, out, title=plan.grid.name)
+    if rows:
+        console.print(summary_table(rows))
+        console.print(f"figures: {path}", highlight=False, soft_wrap=True)

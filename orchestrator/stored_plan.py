@@ -1,0 +1,18 @@
+"""The plan that a store's own grid asks for."""
+
+from __future__ import annotations
+
+from orchestrator.dag import Plan, expand
+from orchestrator.errors import StoreError
+from orchestrator.grid_file import parse_grid
+from orchestrator.store import Store
+from workers import layout
+
+
+def load_plan(store: Store) -> Plan:
+    """The store's grid and last selection, expanded. Raises StoreError, GridError."""
+    text = store.read_text(layout.GRID)
+    if text is None:
+        raise StoreError(f"{store.address}: no grid was run here yet")
+    grid = parse_grid(text, source=f"{store.address}/{layout.GRID}")
+    return expand(grid, store.selection())
