@@ -54,7 +54,8 @@ def worst_case(attacks: Sequence[AttackRows], eps: float) -> np.ndarray:
             raise ValueError(f"worst case: expected attacks in {first.norm}, got {other.norm}")
         if not np.array_equal(other.images, first.images):
             raise ValueError(f"worst case: {other.attack} and {first.attack} saw different images")
-    return np.logical_and.reduce([attack.robust(eps) for attack in attacks])
+    standing: np.ndarray = np.stack([attack.robust(eps) for attack in attacks]).all(axis=0)
+    return standing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def _monotone(rows: AttackRows) -> Flag | None:
     rise = np.diff(stand)
     if rise.max() <= SLACK_IMAGES:
         return None
-    k = int(rise.argmax())
+    k = int(np.argmax(rise))
     return Flag(
         name="not-monotone",
         attack=rows.attack,
