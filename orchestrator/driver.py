@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.dag import Plan, parent_of
+from orchestrator.descriptions import short
 from orchestrator.engine import Ended, Engine
 from orchestrator.errors import PrunegridError
 from orchestrator.estimates import Durations, estimate
@@ -238,7 +239,8 @@ class Driver:
             cells_total=len(self._plan.cells),
             cells_missing=self._recorder.missing_count,
             slots=max(self._slots, 0),
-            doing=tuple(self._engine.doing()),
+            doing=(doing := tuple(self._engine.doing())),
+            names={d.key: short(self._plan.tasks[d.key]) for d in doing},
             failures=self._tally.failures,
             given_up=tuple(self._tally.given_up),
             elapsed_s=now_s - began_s,

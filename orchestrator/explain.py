@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.dag import Plan, PlannedCell, parent_of
+from orchestrator.descriptions import describe
 from orchestrator.errors import UsageError
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
@@ -17,7 +18,6 @@ from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
-from workers.contract import AttackTask, PruneTask, Task
 
 
 def explain(address: str, what: str, console: Console) -> None:
@@ -138,20 +138,6 @@ class _Explainer:
     def _given_up(self, key: str) -> bool:
         events = [entry["event"] for entry in self._journal.get(key, [])]
         return bool(events) and events[-1] == "given-up"
-
-
-def describe(task: Task) -> str:
-    """A task in words."""
-    head = f"{task.kind.value} {task.architecture} on {task.data.dataset}, seed {task.seed}"
-    if isinstance(task, PruneTask):
-        return f"{head}: {task.pruning.method} to rate {task.pruning.rate:g}"
-    if isinstance(task, AttackTask):
-        attack = task.attack
-        return (
-            f"{head}: {attack.attack} ({attack.engine}, {attack.outputs}) on {task.split} "
-            f"images {task.start}..{task.stop - 1} of {task.parent_key}"
-        )
-    return head
 
 
 def _when(entry: dict[str, Any]) -> str:

@@ -112,7 +112,7 @@ def render(view: View, title: str) -> RenderableType:
     for item in view.doing[:16]:
         doing.add_row(
             Text(item.worker, style="dim"),
-            Text(item.key),
+            Text(view.names[item.key]),
             ProgressBar(total=1.0, completed=item.fraction, width=12),
             Text(item.note, style="dim"),
         )

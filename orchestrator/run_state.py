@@ -29,6 +29,7 @@ class View:
     cells_missing: int
     slots: int
     doing: tuple[Doing, ...]
+    names: dict[str, str]  #: what runs, in words, by task key
     failures: int  #: attempts that failed, retried ones included
     given_up: tuple[GivenUp, ...]
     elapsed_s: float

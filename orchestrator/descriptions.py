@@ -1,0 +1,29 @@
+"""Tasks in words, for people. Pure."""
+
+from __future__ import annotations
+
+from workers.contract import AttackTask, PruneTask, Task
+
+
+def describe(task: Task) -> str:
+    """A task in words."""
+    head = f"{task.kind.value} {task.architecture} on {task.data.dataset}, seed {task.seed}"
+    if isinstance(task, PruneTask):
+        return f"{head}: {task.pruning.method} to rate {task.pruning.rate:g}"
+    if isinstance(task, AttackTask):
+        attack = task.attack
+        return (
+            f"{head}: {attack.attack} ({attack.engine}, {attack.outputs}) on {task.split} "
+            f"images {task.start}..{task.stop - 1} of {task.parent_key}"
+        )
+    return head
+
+
+def short(task: Task) -> str:
+    """A few words, for a line of a display."""
+    head = f"{task.kind.value} {task.architecture}"
+    if isinstance(task, PruneTask):
+        head += f" {task.pruning.method} to {task.pruning.rate:g}"
+    elif isinstance(task, AttackTask):
+        head += f" {task.attack.attack} on {task.split} {task.start}..{task.stop - 1}"
+    return f"{head}, seed {task.seed}"
