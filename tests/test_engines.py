@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.fakes import BUG, DIES, DIES_ONCE, SLOW
 from tests.grids import with_seeds
 from workers.contract import Attempt, FailureKind, Success, TrainTask, WorkerSettings
 
+ROOT = Path(__file__).resolve().parent.parent
 RUNNER = "tests.fakes"
 ONE_CPU = Resources(
     cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None, price_per_hour=None
@@ -151,13 +153,12 @@ def test_resources_that_no_node_has_are_reported_at_once(ray_session, tmp_path):
 
 def test_the_fakes_really_die(tmp_path):
     """The test above would pass as well if DIES raised; here is proof that it does not."""
-    pid = os.fork()
-    if pid == 0:
-        from tests.fakes import run_attempt
-
-        run_attempt(
-            Attempt(task=task(DIES), number=1), settings(tmp_path), lambda *_: None, lambda: False
-        )
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.fakes import DIES, run_attempt\n"
+        "from tests.test_engines import settings, task\n"
+        "from workers.contract import Attempt\n"
+        "attempt = Attempt(task=task(DIES), number=1)\n"
+        "run_attempt(attempt, settings(Path(sys.argv[1])), lambda *_: None, lambda: False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
