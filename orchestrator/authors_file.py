@@ -151,7 +151,7 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
         method=method,
         rate=rate,
         file_row=int(row["file_row"]),
-        label=None if _absent(label) else int(label),  # type: ignore[arg-type]
+        label=None if _absent(label) else int(label),
         accuracy=accuracy,
         loss=math.nan if _absent(row.get("loss")) else float(row["loss"]),
         params_total=total,
@@ -162,7 +162,7 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
 
 
 def _absent(value: Any) -> bool:
-    return value is None or (np.isscalar(value) and bool(np.isnan(value)))  # type: ignore[arg-type]
+    return value is None or (np.isscalar(value) and bool(np.isnan(value)))
 
 
 def _pair(attack: str, row: Mapping[str, Any], ends: tuple[str, str]) -> tuple[Any, Any] | None:
