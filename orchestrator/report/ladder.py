@@ -1,0 +1,73 @@
+"""Which eps of different attacks stand side by side.
+
+Distances in different norms can't be compared, so the paper puts the k-th eps of one attack
+beside the k-th of another (the rows of Figures 1 to 3). A store may hold more eps of one attack
+than of another; then the paper's own are taken where they are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.report.results import EPS_TOLERANCE, SETTING
+
+#: Axis titles of the paper's Figures 1 to 3: changed elements for L0, else pixels in [0, 1].
+PAPER_EPS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "cnn5": {
+        "bb_l0": (3, 6, 9, 12),
+        "cw_l2": (1, 2, 3, 4),
+        "pgd_linf": (4 / 255, 8 / 255, 16 / 255, 32 / 255),
+    },
+    "resnet8": {
+        "bb_l0": (2, 4, 6, 8),
+        "cw_l2": (2, 2.5, 3, 3.5),
+        "pgd_linf": (0.25 / 255, 0.5 / 255, 1 / 255, 2 / 255),
+    },
+    "vgg11": {
+        "bb_l0": (2, 6, 10, 14),
+        "cw_l2": (1.5, 2.5, 3.5, 4.5),
+        "pgd_linf": (0.125 / 255, 0.25 / 255, 0.5 / 255, 1 / 255),
+    },
+    "resnet18": {
+        "bb_l0": (20, 70, 120, 170),
+        "cw_l2": (10, 15, 20, 25),
+        "pgd_linf": (0.25 / 255, 0.5 / 255, 1 / 255, 2 / 255),
+    },
+}
+
+
+def rungs(architecture: str, eps: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Of each attack's ascending eps, those that stand beside the other attacks': all, where all
+    attacks have equally many; else the paper's, or the highest."""
+    least = min(map(len, eps.values()), default=0)
+    return {attack: _chosen(architecture, attack, found, least) for attack, found in eps.items()}
+
+
+def _chosen(architecture: str, attack: str, found: list[float], least: int) -> list[float]:
+    if len(found) == least:
+        return found
+    paper = PAPER_EPS.get(architecture, {}).get(attack, ())
+    known = [e for e in found if any(np.isclose(e, p, rtol=EPS_TOLERANCE, atol=0) for p in paper)]
+    return known if len(known) == least else found[-least:]
+
+
+def add_strength(cells: pd.DataFrame) -> pd.DataFrame:
+    """`cells` with a column `strength`: 1, 2, ... for the rungs of each setting, protocol and
+    attack, from weak to strong; 0 for an eps that has no counterpart."""
+    keys = [*SETTING, "protocol", "attack", "eps"]
+    known = cells[keys].drop_duplicates().sort_values(keys)
+    parts = []
+    for place, part in known.groupby([*SETTING, "protocol"], sort=False):
+        eps = {str(a): list(map(float, f)) for a, f in part.groupby("attack")["eps"]}
+        chosen = rungs(str(place[0]), eps)
+        ranks = [
+            chosen[a].index(e) + 1 if e in chosen[a] else 0
+            for a, e in zip(part["attack"], part["eps"], strict=True)
+        ]
+        parts.append(part.assign(strength=ranks))
+    if not parts:
+        return cells.assign(strength=pd.Series(dtype=int))
+    return cells.merge(pd.concat(parts), on=keys, how="left")

@@ -1,0 +1,164 @@
+"""The store's rows as two frames, and the coordinates that every table of the report uses.
+
+A row per model and a row per cell, as `orchestrator/rows.py` describes them. A store may hold
+them one a file or merged: both read alike, and a row found twice counts once.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
+from workers import layout
+from workers.catalog import ARCHITECTURES, attack_entry
+from workers.files import Files
+
+#: What is compared with what: tables never average over these.
+SETTING = ["architecture", "dataset", "variant"]
+PLACE = [*SETTING, "method", "rate"]
+THREAT = ["attack", "norm", "eps"]
+CELL = [*PLACE, "protocol", *THREAT]
+
+#: How close two eps in the same norm must be to be the same.
+EPS_TOLERANCE = 1e-6
+
+
+class Setting(NamedTuple):
+    """One experiment: networks that differ by method, rate and seed alone."""
+
+    architecture: str
+    dataset: str
+    variant: str
+
+    @property
+    def title(self) -> str:
+        entry = ARCHITECTURES.get(self.architecture)
+        name = entry.title if entry else self.architecture
+        plain = self.variant in ("standard", "authors")
+        return f"{name} on {self.dataset}" + ("" if plain else f", {self.variant}")
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The part of a frame with SETTING columns that belongs to this experiment."""
+        mask = pd.Series(True, index=frame.index)
+        for name, value in zip(SETTING, self, strict=True):
+            mask &= frame[name] == value
+        return frame[mask]
+
+
+class Threat(NamedTuple):
+    """One adversary: what attacks, and how far it may go."""
+
+    attack: str
+    norm: str
+    eps: float
+
+    @property
+    def title(self) -> str:
+        return f"{attack_title(self.attack)}, ε = {eps_text(self.norm, self.eps)}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """Rows of one store; columns as MODEL_SCHEMA and CELL_SCHEMA name them."""
+
+    address: str
+    models: pd.DataFrame
+    cells: pd.DataFrame
+
+    @property
+    def settings(self) -> list[Setting]:
+        both = [frame[SETTING] for frame in (self.models, self.cells)]
+        return [Setting(*row) for row in unique_rows(pd.concat(both), SETTING)]
+
+    def protocols(self, setting: Setting) -> list[str]:
+        return sorted(setting.rows(self.cells)["protocol"].unique())
+
+
+def load_results(files: Files) -> Results:
+    """Every whole model and cell row of a store. A torn or foreign file is left out, as `verify`
+    names it; columns that an older store has not are missing values."""
+    return Results(
+        address=files.address,
+        models=_rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, "model_id"),
+        cells=_rows(files, layout.CELL_ROWS, CELL_SCHEMA, "cell_id"),
+    )
+
+
+def _rows(files: Files, folder: str, schema: pa.Schema, name: str) -> pd.DataFrame:
+    paths = sorted(
+        info.path
+        for info in files.list(folder)
+        if info.path.endswith(".parquet") and info.size_bytes
+    )
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        tables = [t for t in pool.map(lambda path: _read(files, path, schema), paths) if t]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.drop_duplicates(name, keep="last", ignore_index=True)
+
+
+def _read(files: Files, path: str, schema: pa.Schema) -> pa.Table | None:
+    try:
+        table = pq.ParquetFile(io.BytesIO(files.read(path))).read()
+    except (pa.ArrowException, OSError):
+        return None
+    if b"prunegrid.schema" not in (table.schema.metadata or {}):
+        return None
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.schema.names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema.remove_metadata())
+
+
+def unique_rows(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, ...]]:
+    """Distinct rows of `columns`, sorted."""
+    return list(
+        frame[columns].drop_duplicates().sort_values(columns).itertuples(index=False, name=None)
+    )
+
+
+def threats(cells: pd.DataFrame) -> list[Threat]:
+    """Every (attack, eps) of some cells, by norm, then attack, then eps."""
+    found = {Threat(a, n, float(e)) for a, n, e in unique_rows(cells, THREAT)}  # type: ignore[misc]
+    order = {"l0": 0, "l2": 1, "l1": 2, "linf": 3}
+    return sorted(found, key=lambda t: (order.get(t.norm, 9), t.attack, t.eps))
+
+
+def eps_text(norm: str, eps: float) -> str:
+    """`8/255` for L-infinity, a plain number else."""
+    if norm == "linf":
+        return f"{round(eps * 255, 3):g}/255"
+    return f"{eps:g}"
+
+
+def norm_text(norm: str) -> str:
+    """`L2`, `L∞`."""
+    return {"linf": "L∞"}.get(norm, norm.upper())
+
+
+def attack_title(attack: str) -> str:
+    entry = attack_entry(attack)
+    return entry.title.replace("Linf", "L∞") if entry else attack
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Structure by structure, magnitude before random, global before local: as the figures list
+    them."""
+    structures = {"unstructured": 0, "kernel": 1, "filter": 2}
+
+    def rank(method: str) -> tuple[int, str]:
+        selection, _, structure = method.rpartition("-")
+        return structures.get(structure, 9), selection
+
+    return sorted(set(methods), key=rank)
