@@ -151,7 +151,7 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
         method=method,
         rate=rate,
         file_row=int(row["file_row"]),
-        label=None if _absent(label) else int(label),
+        label=None if label is None or _absent(label) else int(label),
         accuracy=accuracy,
         loss=math.nan if _absent(row.get("loss")) else float(row["loss"]),
         params_total=total,

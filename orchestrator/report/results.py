@@ -130,7 +130,7 @@ def unique_rows(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, ...]
 
 def threats(cells: pd.DataFrame) -> list[Threat]:
     """Every (attack, eps) of some cells, by norm, then attack, then eps."""
-    found = {Threat(a, n, float(e)) for a, n, e in unique_rows(cells, THREAT)}  # type: ignore[misc]
+    found = {Threat(a, n, float(e)) for a, n, e in unique_rows(cells, THREAT)}
     order = {"l0": 0, "l2": 1, "l1": 2, "linf": 3}
     return sorted(found, key=lambda t: (order.get(t.norm, 9), t.attack, t.eps))
 
