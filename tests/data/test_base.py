@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -146,3 +147,30 @@ def test_a_reader_that_breaks_its_word_is_caught(changes, message):
     check(raw, SMALL)
     with pytest.raises(DataUnavailable, match=message):
         check(dataclasses.replace(raw, **changes), SMALL)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone", "another's"])
+def test_damaged_prepared_files_are_named_and_can_be_prepared_again(damage, tmp_path):
+    folder = prepare(SMALL, tmp_path)
+    path = folder / "train_images.npy"
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "gone":
+        path.unlink()
+    else:
+        np.save(path, np.zeros((399, 28, 28, 1), np.uint8))
+    with pytest.raises(DataUnavailable, match=f"in {folder} is damaged .*remove that folder"):
+        load(settings(SMALL.name), str(tmp_path))
+    shutil.rmtree(folder)
+    assert len(load(settings(SMALL.name), str(tmp_path)).test) == SMALL.test_images
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    folder = prepare(SMALL, tmp_path)
+    (folder / "ready.json").unlink()
+    left, others = tmp_path / f".{folder.name}.0f.tmp", tmp_path / ".mnist.0f.tmp"
+    left.mkdir()
+    others.mkdir()
+    assert prepare(SMALL, tmp_path) == folder
+    assert not left.exists()
+    assert others.exists()

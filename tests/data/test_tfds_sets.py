@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +29,7 @@ def mocked(monkeypatch):
     """tensorflow-datasets with six made-up examples a split; nothing to download."""
     import tensorflow_datasets as tfds
 
-    monkeypatch.setattr(tfds_sets, "_online", lambda: True)
+    monkeypatch.setattr(tfds_sets, "unreachable", lambda url: None)
     with tfds.testing.mock_data(num_examples=EXAMPLES):
         yield tfds
 
@@ -86,16 +90,102 @@ def test_counts_other_than_the_catalogs_are_refused(name, mocked, tmp_path):
         prepare(DATASETS[name], tmp_path)
 
 
+@pytest.fixture
+def direct(monkeypatch):
+    """Whatever proxies this machine has, requests go straight to their hosts."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that refuses connections."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Says 404 to anything; as a proxy, lets no encrypted connection through."""
+
+    def do_GET(self) -> None:
+        Answers.asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    asked: ClassVar[list[str]] = []
+
+    def do_CONNECT(self) -> None:
+        self.send_error(403, "Not on the list")
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_without_a_network_it_fails_once_and_soon(name, tmp_path, monkeypatch):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(tfds_sets, "_PROBE", closed.getsockname())
-        monkeypatch.setattr(tfds_sets, "getproxies", dict)
+def test_without_a_network_it_fails_once_and_soon(name, tmp_path, monkeypatch, direct, closed_port):
+    import tensorflow_datasets as tfds
+
+    dead = f"http://127.0.0.1:{closed_port}/images.tgz"
+    sources = list(tfds.builder(catalog_name(name), data_dir=str(tmp_path)).url_infos)
+    assert all(source.startswith("https://") for source in sources)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "url_infos", property(lambda self: {dead: None}))
+    started = time.monotonic()
+    with pytest.raises(
+        DataUnavailable, match=rf"^can't fetch {name}.* from {dead}: .*refused.*--data-dir"
+    ):
+        prepare(DATASETS[name], tmp_path)
+    assert time.monotonic() - started < 10
+
+
+def catalog_name(name: str) -> str:
+    return "imagenette/full-size-v2" if name == "imagenette" else name
+
+
+def test_any_answer_is_one(server, direct, closed_port):
+    assert tfds_sets.unreachable(f"{server}/gone") is None
+    assert "refused" in str(tfds_sets.unreachable(f"http://127.0.0.1:{closed_port}/"))
+
+
+def test_a_proxy_is_used_and_one_that_refuses_is_no_network(server, direct, monkeypatch):
+    monkeypatch.setenv("https_proxy", server)
+    assert "403 Not on the list" in str(tfds_sets.unreachable("https://images.invalid/train.tgz"))
+    monkeypatch.setenv("http_proxy", server)
+    assert tfds_sets.unreachable("http://images.invalid/train.tgz") is None
+    assert Answers.asked[-1] == "http://images.invalid/train.tgz"
+
+
+@pytest.mark.parametrize("silent", ["host", "name server"])
+def test_silence_has_a_limit(silent, direct, monkeypatch):
+    released = threading.Event()
+
+    def never_answer(*args, **rest):
+        released.wait(30)
+        raise socket.gaierror("released")
+
+    with socket.socket() as quiet:
+        quiet.bind(("127.0.0.1", 0))
+        quiet.listen()
+        url = f"http://127.0.0.1:{quiet.getsockname()[1]}/"
+        if silent == "name server":
+            monkeypatch.setattr(socket, "getaddrinfo", never_answer)
         started = time.monotonic()
-        with pytest.raises(DataUnavailable, match=r"is not in .* and there is no network"):
-            prepare(DATASETS[name], tmp_path)
-        assert time.monotonic() - started < 10
+        reason = tfds_sets.unreachable(url, answer_s=0.3)
+        assert reason is not None
+        assert "no answer" in reason or "timed out" in reason  # whichever limit came first
+        assert time.monotonic() - started < 5
+    released.set()
 
 
 def test_a_failed_download_says_why(tmp_path, monkeypatch):
@@ -104,20 +194,7 @@ def test_a_failed_download_says_why(tmp_path, monkeypatch):
     def fail(self, **options):
         raise ConnectionError("the mirror is gone")
 
-    monkeypatch.setattr(tfds_sets, "_online", lambda: True)
+    monkeypatch.setattr(tfds_sets, "unreachable", lambda url: None)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(DataUnavailable, match=r"mnist:3\.0\.1 can't be downloaded: the mirror"):
         prepare(DATASETS["mnist"], tmp_path)
-
-
-def test_a_proxy_counts_as_a_network(monkeypatch):
-    with socket.socket() as server, socket.socket() as closed:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        closed.bind(("127.0.0.1", 0))
-        host, port = server.getsockname()
-        monkeypatch.setattr(tfds_sets, "_PROBE", closed.getsockname())
-        monkeypatch.setattr(tfds_sets, "getproxies", lambda: {"https": f"http://{host}:{port}"})
-        assert tfds_sets._online()
-        monkeypatch.setattr(tfds_sets, "getproxies", dict)
-        assert not tfds_sets._online()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import weakref
 from functools import cache
 from typing import Any
 
@@ -197,6 +199,24 @@ def test_compiles_once_whatever_the_chunks_epochs_and_masks(resident_bytes):
     compiled = stepper_for(network(), training())._compiled.values()
     assert compiled
     assert all(function.experimental_get_tracing_count() == 1 for function in compiled)
+
+
+def test_a_finished_training_lets_its_images_go(monkeypatch):
+    """Compiled steps outlive it, and on a GPU its data set would stay beside the next one."""
+    from workers.training import fit as module
+
+    made, original = [], module.source
+
+    def source(*args, **rest):
+        made.append(weakref.ref(found := original(*args, **rest)))
+        return found
+
+    monkeypatch.setattr(module, "source", source)
+    for _ in range(2):
+        run(training(max_epochs=1, batch_size=48))
+    gc.collect()
+    assert len(made) == 2
+    assert not any(kept() for kept in made)
 
 
 def test_a_used_network_trains_like_a_new_one():

@@ -83,7 +83,7 @@ def load(data: DataSettings, data_dir: str | None) -> Dataset:
             f"{entry.fingerprint}; run driver and workers from the same version"
         )
     folder = prepare(entry, Path(data_dir) if data_dir else default_data_dir())
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    arrays = _mapped(entry, folder)
     images, labels = arrays["train_images"], arrays["train_labels"]
     if data.train_images is not None:
         images, labels = images[: data.train_images], labels[: data.train_images]
@@ -99,6 +99,19 @@ def load(data: DataSettings, data_dir: str | None) -> Dataset:
 
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def _mapped(entry: DatasetEntry, folder: Path) -> dict[str, np.ndarray]:
+    """The prepared files, memory-mapped; whole, whoever copied them here."""
+    try:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        check(RawDataset(**arrays), entry)
+    except (OSError, ValueError, EOFError, DataUnavailable) as error:
+        raise DataUnavailable(
+            f"the prepared {entry.name} in {folder} is damaged ({error}); "
+            "remove that folder, and it is prepared again"
+        ) from error
+    return arrays
 
 
 def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
@@ -119,6 +132,8 @@ def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
 
 
 def _write(entry: DatasetEntry, data_dir: Path, folder: Path) -> None:
+    for left in data_dir.glob(f".{folder.name}.*.tmp"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     raw = catalog.load(entry.target)(data_dir)
     check(raw, entry)
     aside = data_dir / f".{folder.name}.{uuid.uuid4().hex}.tmp"
@@ -128,8 +143,7 @@ def _write(entry: DatasetEntry, data_dir: Path, folder: Path) -> None:
             dtype = np.uint8 if name.endswith("images") else np.int32
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(raw, name), dtype=dtype))
         (aside / "ready.json").write_text(json.dumps({"fingerprint": entry.fingerprint}))
-        if folder.exists():  # left half-made by a copy from elsewhere: ours is whole
-            folder.rename(data_dir / f".{folder.name}.{uuid.uuid4().hex}.incomplete")
+        shutil.rmtree(folder, ignore_errors=True)  # half-made, by a copy from elsewhere
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 
 from workers.data.base import DataUnavailable, RawDataset
 
-#: Where tensorflow-datasets looks first; reaching it tells a network from none.
-_PROBE = ("storage.googleapis.com", 443)
-_PROBE_TIMEOUT_S = 5.0
+#: For a source's first byte; a silent name server or host counts as no answer.
+_ANSWER_S = 8.0
 
 
 def read_mnist(folder: Path) -> RawDataset:
@@ -46,12 +44,14 @@ def _read(name: str, folder: Path, *, test: str, side: int | None = None) -> Raw
 
 
 def _fetch(builder: Any, name: str) -> None:
-    """Download unless it is there. Offline, tensorflow-datasets itself would retry for minutes."""
+    """Download unless it is there. Where its source does not answer, tensorflow-datasets itself
+    would retry for minutes."""
     if Path(builder.data_dir).exists():
         return
-    if not _online():
+    source = next(iter(builder.url_infos))
+    if reason := unreachable(source):
         raise DataUnavailable(
-            f"{name} is not in {builder.data_dir} and there is no network to fetch it; "
+            f"can't fetch {name} from {source}: {reason}; nor is it in {builder.data_dir}: "
             "prepare it elsewhere and pass its folder as --data-dir, or try the data set mnist5k"
         )
     try:
@@ -60,14 +60,34 @@ def _fetch(builder: Any, name: str) -> None:
         raise DataUnavailable(f"{name} can't be downloaded: {error}") from error
 
 
-def _online() -> bool:
-    proxy = urlsplit(getproxies().get("https", ""))
-    target = (proxy.hostname, proxy.port or 80) if proxy.hostname else _PROBE
-    try:
-        socket.create_connection(target, timeout=_PROBE_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
+def unreachable(url: str, *, answer_s: float = _ANSWER_S) -> str | None:
+    """Why the server of `url` can't be reached, None where it answers, whatever it says.
+
+    Asked with the client that tensorflow-datasets downloads with, so that proxies and
+    certificates are the same; in a thread, since a name server's silence has no time limit.
+    """
+    reasons: list[str | None] = []
+
+    def ask() -> None:
+        import requests
+
+        try:
+            requests.get(url, stream=True, timeout=answer_s).close()
+            reasons.append(None)
+        except requests.RequestException as error:
+            reasons.append(_root_cause(error))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(answer_s)
+    return reasons[0] if reasons else f"no answer within {answer_s:g} s"
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost exception's text: the outer ones repeat it with addresses of objects."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
 
 
 def _arrays(builder: Any, split: str, side: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -84,8 +104,14 @@ def _arrays(builder: Any, split: str, side: int | None) -> tuple[np.ndarray, np.
     data = builder.as_dataset(
         split=split, as_supervised=True, shuffle_files=False, read_config=config
     ).map(fit)
-    images, labels = [], []
-    for image, label in tfds.as_numpy(data):
-        images.append(image)
-        labels.append(label)
-    return np.stack(images), np.asarray(labels, dtype=np.int32)
+    labels: list[int] = []
+
+    def pixels() -> Iterator[np.ndarray]:
+        for image, label in tfds.as_numpy(data):
+            labels.append(int(label))
+            yield image
+
+    shape = builder.info.features["image"].shape if side is None else (side, side, 3)
+    # One growing array: a list of Imagenette's images beside it would take its 1.4 GB twice.
+    images = np.fromiter(pixels(), dtype=np.dtype((np.uint8, shape)))
+    return images, np.asarray(labels, dtype=np.int32)

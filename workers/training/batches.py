@@ -24,9 +24,11 @@ class Source(Protocol):
     def epoch(self, order: np.ndarray, batch_size: int) -> Any:
         """What `batch` takes as `cursor`, for batches of `order`, from its beginning."""
 
-    def batch(self, cursor: Any, picked: Any) -> Any:
+    @staticmethod
+    def batch(cursor: Any, picked: Any) -> Any:
         """uint8 images of the next batch, whose indices are `picked`. Called in a tf.function,
-        for each batch of the epoch once and in order."""
+        for each batch of the epoch once and in order. Of the class, not of the object: compiled
+        steps outlive a training, and would keep its images on the device."""
 
 
 class Resident:
@@ -38,7 +40,8 @@ class Resident:
     def epoch(self, order: np.ndarray, batch_size: int) -> Any:
         return self._images
 
-    def batch(self, cursor: Any, picked: Any) -> Any:
+    @staticmethod
+    def batch(cursor: Any, picked: Any) -> Any:
         return tf.gather(cursor, picked)
 
 
@@ -47,18 +50,23 @@ class Streamed:
 
     def __init__(self, split: Split) -> None:
         self._images = split.images
+        self._plan: tuple[np.ndarray, int] = (np.empty(0, np.int32), 1)
+        batch = tf.TensorSpec((None, *split.images.shape[1:]), tf.uint8)
+        # One for all epochs: TensorFlow never forgets a generator function.
+        data = tf.data.Dataset.from_generator(self._read, output_signature=batch)
+        self._data = data.prefetch(_READ_AHEAD)
 
     def epoch(self, order: np.ndarray, batch_size: int) -> Any:
-        shape = (None, *self._images.shape[1:])
+        self._plan = (order, batch_size)
+        return iter(self._data)
 
-        def read() -> Iterator[np.ndarray]:
-            for start in range(0, len(order), batch_size):
-                yield gather(self._images, order[start : start + batch_size])
+    def _read(self) -> Iterator[np.ndarray]:
+        order, size = self._plan
+        for start in range(0, len(order), size):
+            yield gather(self._images, order[start : start + size])
 
-        data = tf.data.Dataset.from_generator(read, output_signature=tf.TensorSpec(shape, tf.uint8))
-        return iter(data.prefetch(_READ_AHEAD))
-
-    def batch(self, cursor: Any, picked: Any) -> Any:
+    @staticmethod
+    def batch(cursor: Any, picked: Any) -> Any:
         return next(cursor)
 
 
