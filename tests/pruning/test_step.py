@@ -125,6 +125,15 @@ def test_a_step_depends_on_its_arguments_alone():
     assert (one != two).any(), "another seed draws others"
 
 
+def test_layers_and_rates_draw_independently():
+    weights = {"a": np.ones((64, 64)), "b": np.ones((64, 64))}
+    kinds = dict.fromkeys(weights, "dense")
+    method = "random-local-unstructured"
+    (_, two), (_, three) = (chain(weights, kinds, method, rates=(rate,))[0] for rate in (2, 3))
+    assert 0.4 < (two["a"] == two["b"]).mean() < 0.6, "halves drawn apart agree on about a half"
+    assert 0.4 < two["a"][three["a"]].mean() < 0.6, "of a third drawn apart, half is among them"
+
+
 @pytest.mark.parametrize("structure", ["unstructured", "kernel", "filter"])
 def test_global_scores_compare_layers_of_different_sizes(structure):
     """Equally distributed weights: each layer keeps about its share, whatever its kernels'
