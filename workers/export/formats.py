@@ -1,0 +1,117 @@
+"""Models as plain files that Keras or TensorFlow alone can read: no custom objects, no masks.
+
+A pruned weight is a 0 in the kernel, so a masked network costs at inference what a dense one of
+its shape does, and a reader can count for himself what pruning left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import keras
+import numpy as np
+
+from workers.artifacts import load_model
+from workers.export.shrink import shrink
+from workers.files import Files
+from workers.models.base import prunable
+
+#: "keras": a `.keras` file. "savedmodel": a folder, for TensorFlow Serving and other runtimes.
+#: "shrunk": the smaller network, as the one or the other, by the path's ending.
+Form: TypeAlias = Literal["keras", "savedmodel", "shrunk"]
+SUFFIX = ".keras"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    path: Path
+    form: Form
+    prunable: int  #: prunable weights in the file
+    prunable_nonzero: int  #: those that are not 0
+    parameters: int  #: all that the file's network has, batch norm's statistics too
+    size_bytes: int  #: on disk
+
+
+def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
+    """Export a model of the store by its train or prune task's key.
+
+    Raises as `artifacts.load_model` (FileNotFoundError, ValueError, StorageError) and
+    `export_model` do.
+    """
+    stored = load_model(files, key)
+    return export_model(stored.model, stored.masks, path, form)
+
+
+def export_model(
+    model: keras.Model, masks: Mapping[str, np.ndarray], path: Path, form: Form
+) -> Exported:
+    """Write `model`, which gives logits for images [n, h, w, c] in [0, 1]; whole or not at all.
+
+    `masks`: prunable layer -> bool array of its kernel's shape. They are checked, not applied:
+    a model whose pruned weights are not 0 is another than the one that was scored.
+
+    Raises ValueError for an unknown form, a path whose ending does not fit it, masks of other
+    layers and pruned weights that are not 0; FileExistsError where something is at `path`;
+    what `shrink` raises for "shrunk"; OSError where the disk refuses.
+    """
+    if form not in get_args(Form):
+        raise ValueError(f"form: expected one of {', '.join(get_args(Form))}, got {form!r}")
+    is_file = path.suffix == SUFFIX
+    if (form == "keras" and not is_file) or (form == "savedmodel" and is_file):
+        wanted = f"a file name that ends in {SUFFIX}" if form == "keras" else "a folder"
+        raise ValueError(f"path for {form}: expected {wanted}, got {str(path)!r}")
+    if path.exists():
+        raise FileExistsError(f"export: {path} is there already")
+    check_pruned(model, masks)
+    if form == "shrunk":
+        model = shrink(model)
+    aside = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if is_file:
+            model.save(aside)
+        else:
+            with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the signatures
+                model.export(aside, format="tf_saved_model", verbose=False)
+        os.replace(aside, path)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink(missing_ok=True)
+    arrays = [np.asarray(model.get_layer(layer.name).kernel) for layer in prunable(model)]
+    return Exported(
+        path=path,
+        form=form,
+        prunable=sum(array.size for array in arrays),
+        prunable_nonzero=sum(int(np.count_nonzero(array)) for array in arrays),
+        parameters=model.count_params(),
+        size_bytes=_size_bytes(path),
+    )
+
+
+def check_pruned(model: keras.Model, masks: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where masks and layers differ, or a pruned weight is not exactly 0."""
+    names = [layer.name for layer in prunable(model)]
+    if set(names) != set(masks):
+        raise ValueError(f"masks: expected those of {sorted(names)}, got {sorted(masks)}")
+    for name, mask in masks.items():
+        weights = np.asarray(model.get_layer(name).kernel)
+        if weights.shape != mask.shape:
+            raise ValueError(f"mask of {name}: expected shape {weights.shape}, got {mask.shape}")
+        wrong = int(np.count_nonzero(weights[~mask]))
+        if wrong:
+            raise ValueError(f"{name}: expected every pruned weight to be 0, got {wrong} others")
+
+
+def _size_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

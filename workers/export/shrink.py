@@ -1,0 +1,93 @@
+"""A physically smaller network with the same logits: channels that carry nothing are gone."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from workers.export.constants import bias, kernel, pads, parents
+from workers.export.groups import Plan, is_weighted, plan
+from workers.models.base import get_weights, set_weights
+
+#: Logits may differ by this much of the largest (or of 1): sums are taken in another order.
+TOLERANCE = 1e-4
+
+
+class ShrinkError(Exception):
+    """The smaller network gives other logits: it must not be used."""
+
+
+def shrink(model: keras.Model) -> keras.Model:
+    """A new network without the channels that pruning emptied, for any pruning method.
+
+    Of filter pruning every removed filter goes, but for one of each layer whose removal would
+    change the next one's borders (see `groups.plan`); in a residual stream a channel goes where
+    it is dead on all paths. `model` itself is left as it is.
+
+    Raises ValueError for weights that are not finite and for layers of a type it does not know,
+    ShrinkError where the logits of a few random images differ by more than TOLERANCE.
+    """
+    before = get_weights(model)
+    broken = sorted(name for name, array in before.items() if not np.isfinite(array).all())
+    if broken:
+        raise ValueError(f"shrink: expected finite weights, got others in {', '.join(broken)}")
+    todo = plan(model)
+    weights: dict[str, np.ndarray] = {}
+    for layer in model.layers:
+        weights |= _weighted(layer, todo) if is_weighted(layer) else _sliced(layer, todo)
+    small = keras.models.clone_model(model, clone_function=lambda layer: _clone(layer, weights))
+    set_weights(small, {name: array.astype(np.float32) for name, array in weights.items()})
+    check_logits(model, small)
+    return small
+
+
+def check_logits(model: keras.Model, small: keras.Model, *, images: int = 4) -> float:
+    """The largest difference on random images, relative to the largest logit (or 1).
+
+    Raises ShrinkError where it is above TOLERANCE.
+    """
+    shape = (images, *model.input_shape[1:])
+    batch = np.random.default_rng(0).random(shape, dtype=np.float32)
+    expected, got = (np.asarray(m(batch, training=False)) for m in (model, small))
+    error = float(np.abs(expected - got).max() / max(1.0, np.abs(expected).max()))
+    if not error <= TOLERANCE:
+        raise ShrinkError(f"logits: expected a difference of at most {TOLERANCE:g}, got {error:g}")
+    return error
+
+
+def _weighted(layer: keras.Layer, todo: Plan) -> dict[str, np.ndarray]:
+    """A convolution's or dense layer's kernel and bias without the removed channels."""
+    (parent,) = parents(layer)
+    keep = todo.kept[parent]
+    array, shift = kernel(layer).copy(), bias(layer).copy()
+    repeats = array.shape[2] // len(keep)  # after a flatten: positions
+    inside = np.tile(keep, repeats)
+    values = np.where(inside, 0, np.nan_to_num(todo.constants[parent]))
+    if pads(layer):
+        if layer.name in todo.carriers:
+            carrier = todo.carriers[layer.name]
+            ratios = values / todo.constants[parent][carrier]
+            array[:, :, carrier] += np.einsum("i,hwio->hwo", ratios, array)
+    else:
+        shift += values @ array.sum(axis=(0, 1))
+    array = array[:, :, inside][..., todo.kept[layer.name]]
+    out = {f"{layer.name}/kernel": array if layer.kernel.ndim == 4 else array[0, 0]}
+    shift = shift[todo.kept[layer.name]]
+    if layer.use_bias or shift.any():
+        out[f"{layer.name}/bias"] = shift
+    return out
+
+
+def _sliced(layer: keras.Layer, todo: Plan) -> dict[str, np.ndarray]:
+    """A batch norm's variables without the removed channels; other layers have none."""
+    keep = todo.kept[layer.name]
+    return {f"{layer.name}/{v.name}": np.asarray(v)[keep] for v in layer.variables}
+
+
+def _clone(layer: keras.Layer, weights: dict[str, np.ndarray]) -> keras.Layer:
+    config = layer.get_config()
+    if is_weighted(layer):
+        width = "filters" if isinstance(layer, keras.layers.Conv2D) else "units"
+        config[width] = weights[f"{layer.name}/kernel"].shape[-1]
+        config["use_bias"] = f"{layer.name}/bias" in weights
+    return type(layer).from_config(config)
