@@ -38,6 +38,21 @@ def test_the_authors_count_the_same_weights(name, shared, tensorflow):
     assert set(raw["params_total"]) == {ARCHITECTURES[name].prunable_weights}
 
 
+def test_residual_projections_cost_multiply_adds_and_are_not_pruned(tensorflow):
+    """Which is what makes the authors' count of ResNet18 exactly 11 000 000."""
+    from workers.models.base import kernels, prunable
+
+    model = make("resnet18", shape=(32, 32, 3))
+    left_out = set(kernels(model)) - set(prunable(model))
+    assert {layer.shape for layer in left_out} == {
+        (1, 1, 64, 128),
+        (1, 1, 128, 256),
+        (1, 1, 256, 512),
+    }
+    positions = {layer.name: layer.positions for layer in kernels(model)}
+    assert (positions["conv1"], positions["block1_conv1"], positions["logits"]) == (16 * 16, 64, 1)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_initial_weights_depend_on_the_seed_alone(name, tensorflow):
     from workers.models.base import get_weights
@@ -58,9 +73,14 @@ def test_outputs_are_logits(name, tensorflow):
     assert not np.allclose(out.sum(axis=1), 1), "a softmax's rows would sum to 1"
 
 
-def test_images_too_small_are_refused(tensorflow):
-    with pytest.raises(ValueError, match="cnn5 can't take images of"):
-        make("cnn5", shape=(6, 6, 1))
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_images_may_be_as_small_as_the_catalog_says_and_no_smaller(name, tensorflow):
+    least, channels = ARCHITECTURES[name].min_size, ARCHITECTURES[name].input_shape[2]
+    assert make(name, shape=(least, least + 5, channels)).output_shape == (None, 10)
+    if least > 1:
+        got = f"got {least + 5}x{least - 1}x{channels}"
+        with pytest.raises(ValueError, match=f"{name}: expected .* least {least}x{least}, {got}"):
+            make(name, shape=(least + 5, least - 1, channels))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.catalog import METHODS
+from workers.pruning import scores
 from workers.pruning.counts import layer_counts
 from workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
 from workers.pruning.structures import prunes, spread, units
 
+CRITERIA = scores.CRITERIA
 RATES = (2, 4, 8, 16, 32, 64)
 
 
@@ -119,6 +125,15 @@ def test_a_step_depends_on_its_arguments_alone():
     assert (one != two).any(), "another seed draws others"
 
 
+def test_layers_and_rates_draw_independently():
+    weights = {"a": np.ones((64, 64)), "b": np.ones((64, 64))}
+    kinds = dict.fromkeys(weights, "dense")
+    method = "random-local-unstructured"
+    (_, two), (_, three) = (chain(weights, kinds, method, rates=(rate,))[0] for rate in (2, 3))
+    assert 0.4 < (two["a"] == two["b"]).mean() < 0.6, "halves drawn apart agree on about a half"
+    assert 0.4 < two["a"][three["a"]].mean() < 0.6, "of a third drawn apart, half is among them"
+
+
 @pytest.mark.parametrize("structure", ["unstructured", "kernel", "filter"])
 def test_global_scores_compare_layers_of_different_sizes(structure):
     """Equally distributed weights: each layer keeps about its share, whatever its kernels'
@@ -159,14 +174,107 @@ def test_wrong_counts_fail_loudly():
     old = {"c": np.ones((2, 2, 1, 4), dtype=bool)}
     new = {"c": spread(np.array([True, False, False, False]), (2, 2, 1, 4), "filter")}
     check_counts(new, old, ["c"], "filter", {"c": 1})
-    with pytest.raises(PruneCountError, match="c: expected 2 whole units left, got 1"):
+    with pytest.raises(PruneCountError, match="c: expected 2 units left, got 1: wrong count") as e:
         check_counts(new, old, ["c"], "filter", {"c": 2})
+    again = pickle.loads(pickle.dumps(e.value))
+    assert (again.layer, again.expected, again.got, str(again)) == ("c", 2, 1, str(e.value))
     half = {"c": new["c"].copy()}
     half["c"][0, 0, 0, 0] = False
-    with pytest.raises(PruneCountError):
+    with pytest.raises(PruneCountError, match="half pruned"):
         check_counts(half, old, ["c"], "filter", {"c": 1})
     with pytest.raises(PruneCountError, match="came back"):
         check_counts(old, new, ["c"], "filter", {"c": 4})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_of_another_rate_than_the_parents_fail_loudly(method):
+    """Two of 64 units alive can't become the 32 that rate 2 keeps."""
+    mask = spread(np.arange(64) < 2, (1, 1, 1, 64), "filter")
+    with pytest.raises(PruneCountError, match="expected 32 units left, got 2: the parent has too"):
+        prune_step(
+            {"c": np.ones((1, 1, 1, 64))},
+            {"c": mask},
+            {"c": "conv"},
+            method=METHODS[method],
+            rate=2,
+            parent_rate=1,
+            seed=0,
+        )
+
+
+def test_a_new_criterion_ranks_globally_by_its_own_scores(monkeypatch):
+    monkeypatch.setitem(CRITERIA, "smallest", lambda w, scope, rng: -np.abs(w).mean(axis=1))
+    entry = dataclasses.replace(
+        METHODS["magnitude-global-unstructured"],
+        criterion="smallest",  # type: ignore[arg-type]
+    )
+    weights = {"big": np.full((4, 4), 9.0), "small": np.full((4, 4), 0.1)}
+    masks = prune_step(
+        weights,
+        full(weights),
+        dict.fromkeys(weights, "dense"),
+        method=entry,
+        rate=2,
+        parent_rate=1,
+        seed=0,
+    )
+    assert (masks["big"].sum(), masks["small"].sum()) == (0, 16)
+
+
+def test_structured_methods_have_nothing_to_do_without_convolutions():
+    weights = {"d": np.ones((4, 4))}
+    for structure in ("kernel", "filter"):
+        for method in (name for name in METHODS if name.endswith(structure)):
+            assert chain(weights, {"d": "dense"}, method)[-1][1]["d"].all()
+
+
+def _resnet18_blocks():
+    before = 64
+    for width in (64, 64, 128, 128, 256, 256, 512, 512):
+        yield (3, 3, before, width)
+        yield (3, 3, width, width)
+        before = width
+
+
+SHAPES = {
+    "cnn5": [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)],
+    "resnet18": [(7, 7, 3, 64), *_resnet18_blocks(), (512, 10)],
+}
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_counts_are_those_of_the_authors_raw_results(architecture, shared):
+    """Where the counts do not depend on trained weights; the authors' local random unstructured
+    masks had other axes than their weights, so those of theirs are off."""
+    raw = pd.read_parquet(shared / f"reference/authors_{architecture}.parquet")
+    shapes = {str(number): shape for number, shape in enumerate(SHAPES[architecture])}
+    weights = {
+        name: np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    kinds = {name: "conv" if len(shape) == 4 else "dense" for name, shape in shapes.items()}
+    comparable = {
+        "magnitude-local-unstructured",
+        "magnitude-global-unstructured",
+        "magnitude-local-kernel",
+        "random-local-kernel",
+        "magnitude-local-filter",
+        "random-local-filter",
+    }
+    for method in comparable:
+        criterion, scope, structure = method.split("-")
+        theirs = raw[
+            (raw["criterion"] == criterion)
+            & (raw["scope"] == scope)
+            & (raw["structure"] == structure)
+        ]
+        ours = {
+            rate: sum(int(np.count_nonzero(mask)) for mask in masks.values())
+            for rate, masks in chain(weights, kinds, method, rates=(2, 16, 64))
+        }
+        for rate, left in ours.items():
+            found = set(theirs.loc[theirs["compression_rate"] == rate, "params_left"])
+            assert found == {left}, (method, rate)
 
 
 class _Layer:

@@ -11,6 +11,7 @@ class ArchitectureEntry:
     name: str
     target: str  #: a function `layers(input_shape, classes) -> ...`; see workers/models/base.py
     input_shape: tuple[int, int, int]  #: height, width, channels that the paper uses
+    min_size: int  #: smallest height and width that leave the last pool something to pool
     #: Conv and dense kernels at that shape and 10 classes, the residual projections left out.
     prunable_weights: int
     title: str
@@ -23,6 +24,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             name="cnn5",
             target="workers.models.cnn5:build",
             input_shape=(28, 28, 1),
+            min_size=12,
             prunable_weights=61_470,
             title="CNN5",
         ),
@@ -30,6 +32,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             name="resnet8",
             target="workers.models.resnet:build_resnet8",
             input_shape=(32, 32, 3),
+            min_size=1,
             prunable_weights=1_164_640,
             title="ResNet8",
         ),
@@ -37,6 +40,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             name="vgg11",
             target="workers.models.vgg11:build",
             input_shape=(32, 32, 3),
+            min_size=16,
             prunable_weights=11_325_120,
             title="VGG11",
         ),
@@ -44,6 +48,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             name="resnet18",
             target="workers.models.resnet:build_resnet18",
             input_shape=(224, 224, 3),
+            min_size=1,
             prunable_weights=11_000_000,
             title="ResNet18",
         ),

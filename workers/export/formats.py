@@ -6,8 +6,6 @@ its shape does, and a reader can count for himself what pruning left.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import shutil
 import uuid
@@ -22,9 +20,10 @@ import numpy as np
 from workers.artifacts import load_model
 from workers.export.shrink import shrink
 from workers.files import Files
-from workers.models.base import prunable
+from workers.models.base import prunable, variables
 
-#: "keras": a `.keras` file. "savedmodel": a folder, for TensorFlow Serving and other runtimes.
+#: "keras": a `.keras` file. "savedmodel": a folder, for TensorFlow Serving and other runtimes,
+#: that takes a batch "image" and answers "logits".
 #: "shrunk": the smaller network, as the one or the other, by the path's ending.
 Form: TypeAlias = Literal["keras", "savedmodel", "shrunk"]
 SUFFIX = ".keras"
@@ -79,15 +78,14 @@ def export_model(
         if is_file:
             model.save(aside)
         else:
-            with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the signatures
-                model.export(aside, format="tf_saved_model", verbose=False)
+            _save_savedmodel(model, aside)
         os.replace(aside, path)
     finally:
         if aside.is_dir():
             shutil.rmtree(aside)
         else:
             aside.unlink(missing_ok=True)
-    arrays = [np.asarray(model.get_layer(layer.name).kernel) for layer in prunable(model)]
+    arrays = [model.get_layer(layer.name).kernel.numpy() for layer in prunable(model)]
     return Exported(
         path=path,
         form=form,
@@ -104,12 +102,26 @@ def check_pruned(model: keras.Model, masks: Mapping[str, np.ndarray]) -> None:
     if set(names) != set(masks):
         raise ValueError(f"masks: expected those of {sorted(names)}, got {sorted(masks)}")
     for name, mask in masks.items():
-        weights = np.asarray(model.get_layer(name).kernel)
+        weights = model.get_layer(name).kernel.numpy()
         if weights.shape != mask.shape:
             raise ValueError(f"mask of {name}: expected shape {weights.shape}, got {mask.shape}")
         wrong = int(np.count_nonzero(weights[~mask]))
         if wrong:
             raise ValueError(f"{name}: expected every pruned weight to be 0, got {wrong} others")
+
+
+def _save_savedmodel(model: keras.Model, folder: Path) -> None:
+    """Signature "serving_default": image -> logits. The weights are under `weights`, by
+    `layer/variable`, each once; Keras's own export stores every variable twice."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weights = {name: variable.value for name, variable in variables(model).items()}
+    image = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image")
+    module.serve = tf.function(
+        lambda image: {"logits": model(image, training=False)}, input_signature=[image]
+    )
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
 
 
 def _size_bytes(path: Path) -> int:

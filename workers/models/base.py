@@ -91,14 +91,15 @@ def build(
     Raises ValueError where the images are too small for the architecture.
     """
     entry = ARCHITECTURES[architecture]
-    inputs = keras.Input(input_shape, name="image")
-    try:
-        logits = load(entry.target)(inputs, classes, Layers(seed))
-    except ValueError as error:
-        h, w, c = entry.input_shape
+    height, width, channels = input_shape
+    least = entry.min_size
+    if min(height, width) < least:
         raise ValueError(
-            f"{architecture} can't take images of {input_shape}; it was made for {h}x{w}x{c}"
-        ) from error
+            f"{architecture}: expected images of at least {least}x{least}, "
+            f"got {height}x{width}x{channels}"
+        )
+    inputs = keras.Input(input_shape, name="image")
+    logits = load(entry.target)(inputs, classes, Layers(seed))
     return keras.Model(inputs, logits, name=architecture)
 
 

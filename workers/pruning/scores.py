@@ -19,6 +19,8 @@ Score: TypeAlias = Callable[[np.ndarray, Scope, np.random.Generator], np.ndarray
 
 def magnitude(weights: np.ndarray, scope: Scope, rng: np.random.Generator) -> np.ndarray:
     """Sum of |w| within a layer; the mean across layers, so that sizes compare."""
+    if weights.shape[1] == 1:  # sum and mean are the weight; a reduction would only be slow
+        return np.abs(weights[:, 0])
     sizes = np.abs(weights, dtype=np.float64)
     return sizes.mean(axis=1) if scope == "global" else sizes.sum(axis=1)
 

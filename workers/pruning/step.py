@@ -10,16 +10,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from workers.catalog import MethodEntry, Scope, Structure
+from workers.catalog import MethodEntry, Structure
 from workers.keys import derive_seed
 from workers.pruning.scores import CRITERIA, magnitude
-from workers.pruning.structures import prunes, spread, units
+from workers.pruning.structures import alive_units, prunes, spread, units
 
 Masks = dict[str, np.ndarray]
 
 
 class PruneCountError(Exception):
-    """A step left another number of units than it must."""
+    """A step left another number of units than it must, or can't leave that many."""
+
+    def __init__(self, layer: str, expected: int, got: int, problem: str) -> None:
+        super().__init__(layer, expected, got, problem)  # all of them, so that it unpickles
+        self.layer = layer  #: its name, or "all layers"
+        self.expected = expected  #: units
+        self.got = got
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.layer}: expected {self.expected} units left, got {self.got}: {self.problem}"
 
 
 def survivors(n: int, rate: float) -> int:
@@ -47,54 +57,62 @@ def prune_step(
         raise ValueError(f"rate: expected more than the parent's {parent_rate:g}, got {rate:g}")
     structure = method.structure
     layers = [name for name in weights if prunes(structure, kinds[name])]
-    alive: Masks = {name: np.asarray(units(masks[name], structure).any(axis=1)) for name in layers}
+    alive: Masks = {name: alive_units(masks[name], structure) for name in layers}
     parts = {name: units(weights[name] * masks[name], structure) for name in layers}
-    if method.scope == "local":
-        counts = {
-            name: min(survivors(len(alive[name]), rate), int(alive[name].sum())) for name in layers
-        }
-    else:
-        counts = _global_counts(parts, alive, rate)
     score = CRITERIA[method.criterion]
-    out = {name: mask.copy() for name, mask in masks.items()}
+    scores = {}
     for name in layers:
         rng = np.random.default_rng(derive_seed(seed, "prune", rate, name))
-        keep = _best(score(parts[name], _score_scope(method.scope), rng), alive[name], counts[name])
+        scores[name] = score(parts[name], method.scope, rng)
+    if method.scope == "local":
+        counts = {name: _count(name, alive[name], rate) for name in layers}
+    elif method.scope == "global":
+        counts = _global_counts(scores, alive, rate)
+    else:
+        unused = np.random.default_rng(0)
+        magnitudes = {name: magnitude(parts[name], "global", unused) for name in layers}
+        counts = _global_counts(magnitudes, alive, rate)
+    out = {name: mask.copy() for name, mask in masks.items()}
+    for name in layers:
+        keep = _best(scores[name], alive[name], counts[name])
         out[name] &= spread(keep, weights[name].shape, structure)
     check_counts(out, masks, layers, structure, counts)
     return out
 
 
-def _score_scope(scope: Scope) -> Scope:
-    """Within one layer, sum and mean choose alike; "global" scores are what was compared."""
-    return "local" if scope == "local" else "global"
+def _count(name: str, alive: np.ndarray, rate: float) -> int:
+    """Of all units, `survivors`. Raises PruneCountError where fewer are alive: the masks are
+    not those of the parent's rate."""
+    expected, living = survivors(len(alive), rate), int(np.count_nonzero(alive))
+    if living < expected:
+        raise PruneCountError(name, expected, living, "the parent has too few alive")
+    return expected
 
 
 def _best(scores: np.ndarray, alive: np.ndarray, count: int) -> np.ndarray:
     """The `count` best of those alive, as bools; ties go to the first."""
     keep = np.zeros(len(scores), dtype=bool)
     if count:
-        living = np.flatnonzero(alive)
-        mine = scores[living]
+        mine = scores[alive]
         threshold = np.partition(mine, len(mine) - count)[len(mine) - count]
         chosen = mine > threshold
         ties = np.flatnonzero(mine == threshold)
         chosen[ties[: count - int(chosen.sum())]] = True
-        keep[living[chosen]] = True
+        keep[alive] = chosen
     return keep
 
 
 def _global_counts(
-    parts: Mapping[str, np.ndarray], alive: Mapping[str, np.ndarray], rate: float
+    scores: Mapping[str, np.ndarray], alive: Mapping[str, np.ndarray], rate: float
 ) -> dict[str, int]:
-    """How many units of each layer are among the best of all layers by magnitude."""
-    names = list(parts)
-    scores = [magnitude(parts[n], "global", np.random.default_rng(0)) for n in names]
-    flat = np.concatenate(scores)
-    living = np.concatenate([alive[n] for n in names])
-    total = min(survivors(len(flat), rate), int(living.sum()))
-    keep = _best(flat, living, total)
-    ends = np.cumsum([len(s) for s in scores])[:-1]
+    """How many units of each layer are among the best of all layers."""
+    names = list(scores)
+    if not names:  # a structured method on a network without convolutions
+        return {}
+    flat = np.concatenate([scores[name] for name in names])
+    living = np.concatenate([alive[name] for name in names])
+    keep = _best(flat, living, _count("all layers", living, rate))
+    ends = np.cumsum([len(scores[name]) for name in names])[:-1]
     return {name: int(part.sum()) for name, part in zip(names, np.split(keep, ends), strict=True)}
 
 
@@ -108,12 +126,13 @@ def check_counts(
     """Raises PruneCountError where a layer has another count than asked, a pruned weight came
     back, or a unit is half pruned."""
     for name in layers:
-        parts = units(new[name], structure)
-        left = int(parts.any(axis=1).sum())
-        if left != counts[name] or (structure != "unstructured" and _ragged(parts)):
-            raise PruneCountError(f"{name}: expected {counts[name]} whole units left, got {left}")
+        left = int(np.count_nonzero(alive_units(new[name], structure)))
+        if left != counts[name]:
+            raise PruneCountError(name, counts[name], left, "wrong count")
+        if structure != "unstructured" and _ragged(units(new[name], structure)):
+            raise PruneCountError(name, counts[name], left, "a unit is half pruned")
         if (new[name] & ~old[name]).any():
-            raise PruneCountError(f"{name}: a pruned weight came back")
+            raise PruneCountError(name, counts[name], left, "a pruned weight came back")
 
 
 def _ragged(parts: np.ndarray) -> bool:

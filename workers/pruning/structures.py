@@ -28,6 +28,13 @@ def units(array: np.ndarray, structure: Structure) -> np.ndarray:
     return moved.reshape(count, -1)
 
 
+def alive_units(mask: np.ndarray, structure: Structure) -> np.ndarray:
+    """One bool per unit, in the order of `units`: whether any weight of it is left."""
+    parts = units(mask, structure)
+    # A reduction over an axis of one is slow, and unstructured layers have millions of units.
+    return parts[:, 0] if parts.shape[1] == 1 else np.asarray(parts.any(axis=1))
+
+
 def spread(alive: np.ndarray, shape: tuple[int, ...], structure: Structure) -> np.ndarray:
     """A mask of `shape` from one bool per unit, in the order of `units`."""
     span = _SPANS[structure]
