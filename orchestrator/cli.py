@@ -132,18 +132,31 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:
 @app.command()
 def report(
     store: StoreOption,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write index.html into.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A new or empty folder, or an earlier report.")
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="paper|S", help="Beside the published tables, or another store."),
+    ] = None,
 ) -> None:
-    """Tables and figures of a store, as one page that needs no network."""
-    from orchestrator.report import write_report
-    from orchestrator.report.terminal import summary_table
-    from orchestrator.store import Store
+    """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
+    from orchestrator.report.command import report as report_it
 
-    opened = Store.open(store)
-    path, rows = write_report(opened, out, title=out.name or "prunegrid")
-    console = Console()
-    console.print(summary_table(rows))
-    console.print(f"figures: {path}", highlight=False, soft_wrap=True)
+    report_it(store, out, against=against, console=Console())
+
+
+@app.command("import-authors")
+def import_authors(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Parquet, a row per trained run.")
+    ],
+    store: StoreOption,
+) -> None:
+    """Read raw results in the form of the paper's authors into a store."""
+    from orchestrator.report.command import import_authors as import_them
+
+    import_them(files, store, console=Console())
 
 
 def guarded(command: Callable[[], Any]) -> int:

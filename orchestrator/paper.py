@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.paper_tables import ROUNDING, PaperCell, find_misprints, paper_cells
-from orchestrator.report.results import EPS_TOLERANCE, Results, Setting, attack_title
+from orchestrator.report.results import EPS_TOLERANCE, Results, Setting, attack_title, groups
 from orchestrator.report.statistics import Estimate, estimate
 
 ARCHITECTURE = "resnet18"
@@ -131,8 +131,8 @@ def _compare(results: Results, setting: Setting, protocol: str) -> PaperComparis
     cells = setting.rows(results.cells)
     cells = cells[cells["protocol"] == protocol]
     clean = {
-        (str(method), float(rate)): estimate(values.tolist())
-        for (method, rate), values in models.groupby(["method", "rate"])["accuracy"]  # type: ignore[misc]
+        (str(method), float(rate)): estimate(part["accuracy"].tolist())
+        for (method, rate), part in groups(models, ["method", "rate"])
     }
     robust = _Robust(cells)
     implied = {misprint.cell: misprint.implied for misprint in find_misprints(paper_cells())}
@@ -180,9 +180,9 @@ class _Robust:
     def __init__(self, cells: pd.DataFrame) -> None:
         keys = ["method", "attack", "rate", "eps"]
         self._found: dict[tuple[str, str, float], list[tuple[float, Estimate]]] = defaultdict(list)
-        for (method, attack, rate, eps), values in cells.groupby(keys)["robust_accuracy"]:  # type: ignore[misc]
+        for (method, attack, rate, eps), part in groups(cells, keys):
             self._found[str(method), str(attack), float(rate)].append(
-                (float(eps), estimate(values.tolist()))
+                (float(eps), estimate(part["robust_accuracy"].tolist()))
             )
 
     def at(self, cell: PaperCell, factor: float) -> Estimate:

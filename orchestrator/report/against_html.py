@@ -11,7 +11,8 @@ from orchestrator.paper import PaperComparison, Verdict
 from orchestrator.paper_tables import PAPER
 from orchestrator.report.comparison import CLEAN, SideComparison
 from orchestrator.report.html_tables import NONE, esc, row, table, text_cell, tooltip
-from orchestrator.report.results import attack_title, eps_text
+from orchestrator.report.results import attack_title, eps_text, records
+from orchestrator.report.statistics import signed
 
 
 def paper_html(comparisons: Sequence[PaperComparison]) -> str:
@@ -41,7 +42,11 @@ def _paper_table(c: PaperComparison, number: int) -> str:
         if ours.n:
             hint = tooltip(ours.n, ours.mean, ours.sd, ours.half)
             mean = f'<td title="{hint}">{100 * ours.mean:.2f}</td>'
-        gap = NONE if math.isnan(found.difference) else f"<td>{found.difference:+.2f}</td>"
+        gap = (
+            NONE
+            if math.isnan(found.difference)
+            else f"<td>{signed(found.difference / 100, 2)}</td>"
+        )
         verdict = found.verdict.value
         if found.verdict is Verdict.MISPRINT:
             verdict += f": its margin implies {found.implied:.2f}"
@@ -62,7 +67,7 @@ def _paper_table(c: PaperComparison, number: int) -> str:
             )
         )
     head = ["as printed", "rate", "printed", "here", "n", "difference", "verdict", "here at ε"]
-    return table(head, rows)
+    return table(head, rows, words=["verdict", "here at ε"])
 
 
 def _norm(attack: str) -> str:
@@ -83,7 +88,7 @@ def stores_html(comparisons: Sequence[SideComparison], *, limit: int = 400) -> s
 
 def _side_table(frame: pd.DataFrame, limit: int) -> str:
     rows = []
-    for r in frame.head(limit).itertuples():
+    for r in records(frame.head(limit)):
         threat = "clean" if r.attack == CLEAN else f"{attack_title(str(r.attack))}, "
         threat += "" if r.attack == CLEAN else eps_text(str(r.norm), float(r.eps))
         cells = [f"<td>{r.rate:g}</td>", text_cell(threat)]
@@ -91,11 +96,11 @@ def _side_table(frame: pd.DataFrame, limit: int) -> str:
             spread = "" if math.isnan(half) else f"<small>±{100 * half:.2f}</small>"
             cells.append(NONE if not n else f'<td title="n = {n}">{100 * mean:.2f}{spread}</td>')
         spread = "" if math.isnan(r.half) else f"<small>±{100 * r.half:.2f}</small>"
-        gap = NONE if math.isnan(r.difference) else f"<td>{100 * r.difference:+.2f}{spread}</td>"
+        gap = NONE if math.isnan(r.difference) else f"<td>{signed(r.difference, 2)}{spread}</td>"
         rows.append(row(str(r.method), [*cells, gap, text_cell(r.verdict)]))
     more = ""
     if len(frame) > limit:
         more = f'<p class="note">The first {limit} of {len(frame)} cells; the CSV has all.</p>'
     head = ["method", "rate", "attack", "a, %", "b, %", "a − b, points", "verdict"]
-    body = table(head, rows) + more
+    body = table(head, rows, words=["attack", "verdict"]) + more
     return f"<details><summary>Cell by cell</summary>{body}</details>"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from orchestrator.paper import PaperComparison, compare_with_paper
 from orchestrator.report.comparison import SideComparison, compare_stores
+from orchestrator.report.masking import flat_curves
 from orchestrator.report.missing import missing_cells
 from orchestrator.report.results import Results
 from orchestrator.report.strategies import Strategy, strategies
@@ -30,10 +31,19 @@ class Analysis:
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
     strategies: list[Strategy]
+    flat: pd.DataFrame  #: `flat_curves`
     missing: pd.DataFrame  #: `missing_cells`
     wanted: int  #: cells that should be there
     paper: tuple[PaperComparison, ...] | None  #: None: not asked for
     stores: tuple[SideComparison, ...] | None
+
+    def flat_attacks(self, s: Strategy) -> list[str]:
+        """Attacks under which the chosen model's curve is suspiciously flat, of those that the
+        choice rests on."""
+        mine = s.setting.rows(self.flat)
+        mine = mine[(mine["protocol"] == s.protocol) & (mine["method"] == s.method)]
+        attacks = mine.loc[mine["rate"] == s.rate, "attack"]
+        return sorted(str(a) for a in attacks if s.attack in ("", a))
 
 
 def analyse(
@@ -54,6 +64,7 @@ def analyse(
         sweet=sweet,
         sweet_models=sweet_models(sweet),
         strategies=strategies(results, clean),
+        flat=flat_curves(cells),
         missing=missing,
         wanted=len(results.cells) + len(missing) if planned is None else len(planned),
         paper=compare_with_paper(results) if isinstance(against, str) else None,

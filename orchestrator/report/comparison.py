@@ -70,12 +70,13 @@ def compare_stores(a: Results, b: Results) -> tuple[SideComparison, ...]:
     each other; where there is no such pair, each side of a with each of b. A store compared with
     itself compares its protocols."""
     out = []
+    pairs: list[tuple[_Side, _Side]]
     for architecture, dataset in sorted(_experiments(a) & _experiments(b)):
         sides = [_sides(results, architecture, dataset) for results in (a, b)]
         if a is b or a.address == b.address:
             pairs = [(s, t) for s, t in product(sides[0], sides[0]) if s < t]
         else:
-            pairs = [(s, s) for s in sides[0] if s in sides[1]] or list(product(*sides))
+            pairs = [(s, s) for s in sides[0] if s in sides[1]] or list(product(sides[0], sides[1]))
         for side_a, side_b in pairs:
             out.append(_compare(a, b, architecture, dataset, side_a, side_b))
     return tuple(out)

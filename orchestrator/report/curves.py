@@ -9,7 +9,7 @@ import pandas as pd
 
 from orchestrator.report.analysis import Analysis
 from orchestrator.report.ladder import add_strength
-from orchestrator.report.results import Setting, attack_title, eps_text, threats
+from orchestrator.report.results import Setting, attack_title, eps_text, groups, records, threats
 from orchestrator.report.statistics import over_seeds
 from orchestrator.report.style import legend_order
 from orchestrator.report.tables import DENSE
@@ -88,7 +88,7 @@ def security_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
                     title=f"{attack_title(attack)}, ε = {eps_text(str(norm), float(eps))}",
                     y="robust accuracy, %",
                 )
-                for eps, norm in order[["eps", "norm"]].itertuples(index=False)
+                for eps, norm in records(order[["eps", "norm"]])
             ]
         )
     deepest = max(map(len, columns), default=0)
@@ -136,7 +136,7 @@ def worst_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
             title=f"strength {strength}",
             y="robust accuracy under the worst attack, %",
         )
-        for strength, part in worst.groupby("strength", sort=True)
+        for (strength,), part in groups(worst, ["strength"])
     )
     return Grid(name="worst-case", panels=(row,))
 

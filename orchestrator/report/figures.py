@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from orchestrator.report.curves import Grid, Panel
+from orchestrator.report.results import records
 from orchestrator.report.style import REFERENCE, look_of
 
 CONFIG: dict[str, Any] = {
@@ -29,7 +30,7 @@ def draw(grid: Grid) -> go.Figure:
     """One line per method in every panel; the legend switches a method in all of them."""
     rows, columns = len(grid.panels), len(grid.panels[0])
     legend_rows = math.ceil(len(grid.methods) / 3)
-    top = _TOP_PX + _LEGEND_ROW_PX * legend_rows + 14
+    top = _TOP_PX + _LEGEND_ROW_PX * legend_rows + 24
     height = max(rows * _ROW_PX, 260) + top + _BOTTOM_PX
     titled = any(panel and panel.title for row in grid.panels for panel in row)
     inner = height - top - _BOTTOM_PX
@@ -44,6 +45,7 @@ def draw(grid: Grid) -> go.Figure:
         horizontal_spacing=0.03,
     )
     seen: set[str] = set()
+    tops = [max((_top(panel) for panel in row if panel), default=100.0) for row in grid.panels]
     for r, row in enumerate(grid.panels, start=1):
         for c, panel in enumerate(row, start=1):
             if panel is None:
@@ -51,12 +53,19 @@ def draw(grid: Grid) -> go.Figure:
                 figure.update_yaxes(visible=False, row=r, col=c)
                 continue
             _fill(figure, panel, grid.methods, seen, (r, c))
+            figure.update_yaxes(range=[-0.03 * tops[r - 1], tops[r - 1]], row=r, col=c)
             below = grid.panels[r][c - 1] if r < rows else None
             if below is None or below.x != panel.x or not titled:
                 figure.update_xaxes(title_text=panel.x, row=r, col=c)
-            if c == 1:
-                figure.update_yaxes(title_text=_folded(panel.y), row=r, col=c)
+            if all(other is None for other in row[: c - 1]):
+                figure.update_yaxes(title_text=_folded(panel.y), showticklabels=True, row=r, col=c)
     return _dressed(figure, height=height, top=top)
+
+
+def _top(panel: Panel) -> float:
+    """Of an axis: just above the highest mean; bars may leave the panel."""
+    highest = 100 * panel.rows["mean"].max() if len(panel.rows) else 100.0
+    return min(104.0, max(1.12 * float(highest), 5.0))
 
 
 def _folded(title: str) -> str:
@@ -99,7 +108,7 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
             "width": 0,
             "color": look.faded(0.35),
         },
-        customdata=[_hover(row) for row in rows.itertuples()],
+        customdata=[_hover(row) for row in records(rows)],
         name=name,
         legendgroup=name,
         showlegend=legend,
@@ -147,5 +156,5 @@ def _dressed(figure: go.Figure, *, height: int, top: int) -> go.Figure:
     figure.update_annotations(font_size=12.5)
     grid = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "showline": False}
     figure.update_xaxes(title_standoff=4, title_font_size=12, **grid)
-    figure.update_yaxes(title_standoff=6, title_font_size=12, rangemode="tozero", **grid)
+    figure.update_yaxes(title_standoff=6, title_font_size=12, **grid)
     return figure

@@ -8,12 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-import pandas as pd
-
 from orchestrator.report.analysis import Analysis
-from orchestrator.report.missing import missing_text
-from orchestrator.report.results import Setting, Threat, attack_title
-from orchestrator.report.statistics import Estimate, half_width
+from orchestrator.report.results import Setting, Threat, attack_title, records
+from orchestrator.report.statistics import Estimate, signed
 from orchestrator.report.strategies import (
     ATTACK_KNOWN,
     AVERAGE,
@@ -24,6 +21,7 @@ from orchestrator.report.strategies import (
     WORST_ATTACK,
     Strategy,
 )
+from orchestrator.report.trust import of_protocol, trust
 
 #: A nominal rate is called wrong where the effective one differs by more than this share.
 COMPRESSION_TOLERANCE = 0.1
@@ -41,7 +39,12 @@ class Finding:
     setting: Setting
     protocol: str
     topic: Topic
-    text: str
+    text: str  #: a sentence, or `lead: sentence`
+
+    @property
+    def lead(self) -> str:
+        """What a sentence on what to deploy is about; "" for another."""
+        return self.text.partition(": ")[0] if self.topic is Topic.DEPLOY else ""
 
 
 def findings(analysis: Analysis) -> list[Finding]:
@@ -55,11 +58,6 @@ def findings(analysis: Analysis) -> list[Finding]:
                     for text in write(analysis, setting, protocol)
                 ]
     return out
-
-
-def _mine(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
-    part = setting.rows(frame)
-    return part[part["protocol"] == protocol] if "protocol" in part else part
 
 
 # --------------------------------------------------------------------------- what to deploy
@@ -76,11 +74,11 @@ def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str
     )
     for lead, strategy in zip(leads, unknown, strict=True):
         if strategy is not None:
-            yield f"{lead}: {_choice(strategy)}."
+            yield f"{lead}: {_choice(analysis, strategy)}."
     for strategy in free.values():
         if strategy.knowledge == ATTACK_KNOWN and strategy.criterion == AVERAGE:
             lead = f"{attack_title(strategy.attack)} known, ε unknown"
-            yield f"{lead}: {_choice(strategy)}."
+            yield f"{lead}: {_choice(analysis, strategy)}."
     for rate in sorted({s.least_rate for s in mine if s.least_rate > 1}):
         found = next(
             (
@@ -94,7 +92,8 @@ def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str
             share = f"{RATE_TOLERANCE:.0%}"
             yield f"Weights at least {rate:g} times fewer: no method reaches {share} of that."
         elif rate in _shown_rates(mine):
-            yield f"Weights at least {rate:g} times fewer, average case: {_choice(found)}."
+            lead = f"Weights at least {rate:g} times fewer, average case"
+            yield f"{lead}: {_choice(analysis, found)}."
 
 
 def _shown_rates(mine: list[Strategy]) -> list[float]:
@@ -111,7 +110,15 @@ def name_of(method: str, rate: float, effective: float) -> str:
     return f"{method} at rate {rate:g}" + (f" (effective {effective:.3g})" if far else "")
 
 
-def _choice(s: Strategy) -> str:
+def _choice(analysis: Analysis, s: Strategy) -> str:
+    text = _score(s)
+    if flat := analysis.flat_attacks(s):
+        names = ", ".join(attack_title(attack) for attack in flat)
+        text += f". Beware: its curve under {names} is suspiciously flat (see below)"
+    return text
+
+
+def _score(s: Strategy) -> str:
     name = name_of(s.method, s.rate, s.effective_rate)
     if s.criterion == LEAST_MARGIN:
         text = f"{name}, {_points(s.score)} against unpruned under its least favourable threat"
@@ -141,15 +148,15 @@ def _points(e: Estimate) -> str:
     if math.isnan(e.mean):
         return "unknown margin"
     half = "" if math.isnan(e.half) else f" ± {100 * e.half:.1f}"
-    return f"{100 * e.mean:+.1f}{half} points"
+    return f"{signed(e.mean)}{half} points"
 
 
 # --------------------------------------------------------------------------- sweet spots
 
 
 def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
-    models = _mine(analysis.sweet_models, setting, protocol)
-    cells = _mine(analysis.sweet, setting, protocol)
+    models = of_protocol(analysis.sweet_models, setting, protocol)
+    cells = of_protocol(analysis.sweet, setting, protocol)
     if cells.empty or models["least"].isna().all():
         yield "No pruned model has an unpruned one of the same seed beside it to compare with."
         return
@@ -158,13 +165,13 @@ def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterato
         best = whole.sort_values("effective_rate", ascending=False).head(3)
         listed = "; ".join(
             f"{name_of(m.method, m.rate, m.effective_rate)} "
-            f"(clean {100 * m.clean_margin:+.1f}, at least {100 * m.least:+.1f} points)"
-            for m in best.itertuples()
+            f"(clean {signed(m.clean_margin)}, at least {signed(m.least)} points)"
+            for m in records(best)
         )
         more = f", of {len(whole)}" if len(whole) > 3 else ""
         yield (
-            f"At least as accurate as the unpruned model of the same chain, clean and under every attack and ε, by their "
-            f"means{more}: {listed}."
+            "At least as accurate as the unpruned model of the same chain, clean and under every "
+            f"attack and ε, by their means{more}: {listed}."
         )
     else:
         yield "No pruned model is, by its means, at least as accurate under every attack and ε."
@@ -172,8 +179,8 @@ def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterato
     threat = Threat(str(top["least_attack"]), str(top["least_norm"]), float(top["least_eps"]))
     name = name_of(str(top["method"]), float(top["rate"]), float(top["effective_rate"]))
     yield (
-        f"The safest pruned model is {name}: its least margin is {100 * top['least']:+.1f} points "
-        f"({threat.title}), its mean margin {100 * top['mean_margin']:+.1f}."
+        f"The safest pruned model is {name}: its least margin is {signed(top['least'])} points "
+        f"({threat.title}), its mean margin {signed(top['mean_margin'])}."
     )
     count = cells["verdict"].value_counts()
     yield (
@@ -195,81 +202,16 @@ def _compression(analysis: Analysis, setting: Setting, protocol: str) -> Iterato
             yield "Every nominal rate is the effective one to within a tenth."
         return
     worst = off.loc[off.groupby("method")["rate"].idxmax()]
-    listed = ", ".join(
-        f"{m.method} {m.rate:g} is {m.effective_rate:.3g}" for m in worst.itertuples()
-    )
+    listed = ", ".join(f"{m.method} {m.rate:g} is {m.effective_rate:.3g}" for m in records(worst))
     yield (
         f"Nominal rates are not effective ones for {len(off)} of {len(mine)} models; at the "
         f"highest such rate: {listed}. Compare methods at equal effective rates."
     )
 
 
-# --------------------------------------------------------------------------- trust
-
-
-def _trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
-    cells = _mine(analysis.cells, setting, protocol)
-    rows = _mine(analysis.results.cells, setting, protocol)
-    low, high = int(cells["n"].min()), int(cells["n"].max())
-    seeds = f"{low}" if low == high else f"{low} to {high}"
-    text = f"{seeds} seed{'s' if high > 1 else ''} per cell, {_images(rows)} images each"
-    if high < 2:
-        text += ": no interval and no test is possible; read every difference as noise"
-    else:
-        typical = 100 * cells["half"].median()
-        text += f"; the 95 % interval of a typical cell is ± {typical:.1f} points"
-        if high < 4:
-            factor = half_width(*(pd.Series([v]).to_numpy(float) for v in (high, 1.0)))[0]
-            text += f" ({factor:.1f} SDs: with so few seeds, few differences can be shown)"
-    yield f"{text}."
-    yield (
-        "A best choice is best on these very seeds, so its score is somewhat flattering; rivals "
-        "that can't be told from it may be better on new ones."
-    )
-    gone = _mine(analysis.missing, setting, protocol)
-    if len(gone):
-        text = _sentence(missing_text(gone, len(gone) + len(rows)))
-        yield f"{text}. A model that lacks cells is not chosen."
-    if skipped := int((rows["n_skipped"].fillna(0) > 0).sum()):
-        yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
-    yield from _masking(rows)
-
-
-def _images(rows: pd.DataFrame) -> str:
-    known = rows["n_images"].dropna()
-    if known.empty:
-        return "an unknown number of"
-    low, high = int(known.min()), int(known.max())
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-_FLAG_TEXT = {
-    "softmax-outputs": "attacks differentiate through softmax probabilities, which can hide "
-    "gradients: robust accuracy may be overestimated",
-    "zero-gradients": "the loss gradient is zero on more than 5 % of the images: a gradient "
-    "attack may have had nothing to follow",
-    "unverified": "adversarial images were not checked again",
-    "weaker-than-first-step": "the attack lost images that its own first step had broken",
-    "no-clean-accuracy": "the model gets no attacked image right",
-}
-
-
-def _masking(rows: pd.DataFrame) -> Iterator[str]:
-    raised = rows["flags"].explode().dropna()
-    for flag, count in raised.value_counts().items():
-        text = _FLAG_TEXT.get(str(flag), "see the cells")
-        yield f"Flag {flag} in {count} of {len(rows)} cells: {text}."
-    if raised.empty and len(rows):
-        yield "No cell shows a sign of masked gradients."
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 _WRITERS = {
     Topic.DEPLOY: _deploy,
     Topic.SWEET_SPOTS: _sweet_spots,
     Topic.COMPRESSION: _compression,
-    Topic.TRUST: _trust,
+    Topic.TRUST: trust,
 }

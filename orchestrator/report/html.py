@@ -6,7 +6,6 @@ import json
 from itertools import count, groupby
 from pathlib import Path
 
-import pandas as pd
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
@@ -25,13 +24,11 @@ from orchestrator.report.html_tables import (
     clean_html,
     esc,
     margins_html,
-    row,
     strategies_html,
     sweet_html,
-    table,
-    text_cell,
 )
 from orchestrator.report.missing import missing_text
+from orchestrator.report.overview import footer_html, glance_html
 from orchestrator.report.results import Setting, method_order
 
 
@@ -75,7 +72,7 @@ class Page:
         }
         for number, setting in enumerate(a.results.settings, start=1):
             parts.append(self._setting(setting, f"s{number}", told))
-        parts.append(self._footer())
+        parts.append(footer_html(a))
         return "\n".join(parts)
 
     def _head(self) -> str:
@@ -90,7 +87,7 @@ class Page:
             '<p class="note">Robust accuracy is the share of attacked images that stay correctly '
             "classified. Every number is a mean over seeds; ± is the half width of its 95 % t "
             "interval, – a cell without a result. Hover over a number for its n, sample SD and "
-            "interval; the CSV files hold all of them.</p>"
+            "interval; the CSV files hold all of them.</p>" + glance_html(a)
         )
 
     def _setting(
@@ -143,16 +140,17 @@ class Page:
         for rate in rates:
             chosen = [s for s in mine if s.least_rate == rate]
             if rate == rates[0]:
-                parts.append(strategies_html(chosen))
+                parts.append(strategies_html(a, chosen))
             else:
                 parts.append(
                     f"<details><summary>Weights at least {rate:g} times fewer (effective)"
-                    f"</summary>{strategies_html(chosen)}</details>"
+                    f"</summary>{strategies_html(a, chosen)}</details>"
                 )
         parts.append(
             '<p class="note">Least regret: the smallest mean margin to the unpruned models, over '
             "the attacks and ε in question. Not told apart: rivals whose paired difference from "
-            "the best is not significant (Holm, 5 %).</p>"
+            "the best is not significant (Holm, 5 %). †: a suspiciously flat curve, see "
+            "the findings.</p>"
         )
         parts.append(f"<h3>Sweet spots, protocol {name}</h3>")
         sweet = setting.rows(a.sweet_models)
@@ -213,32 +211,6 @@ class Page:
             f"<figcaption>{caption}</figcaption></figure>"
         )
 
-    def _footer(self) -> str:
-        models, cells = self._analysis.results.models, self._analysis.results.cells
-        rows = []
-        for title, column in _PROVENANCE.items():
-            values = pd.concat([models[column], cells[column]]).dropna().astype(str)
-            values = values[values != ""]
-            shown = [f"{value} ({n})" for value, n in values.value_counts().head(6).items()]
-            rest = values.nunique() - len(shown)
-            text = ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
-            rows.append(row(title, [text_cell(text or "not recorded")]))
-        how = cells[["attack", "protocol", "engine", "outputs", "split"]].drop_duplicates()
-        for attack, protocol, engine, outputs, split in how.itertuples(index=False, name=None):
-            text = f"{engine} engine, through {outputs}, on {split} images"
-            rows.append(row(f"{attack}, {protocol}", [text_cell(text)]))
-        source = f"<p>Store: <code>{esc(self._analysis.results.address)}</code></p>"
-        return f"<footer><h4>Provenance</h4>{source}{table(['', 'rows'], rows)}</footer>"
-
-
-_PROVENANCE = {
-    "git revision": "git_revision",
-    "versions": "versions",
-    "device": "device",
-    "threads": "threads",
-    "host": "host",
-}
-
 
 def _beside(name: str) -> str:
     """A text file of this package."""
@@ -248,11 +220,16 @@ def _beside(name: str) -> str:
 def _findings_html(told: list[Finding]) -> str:
     parts = []
     for topic in Topic:
-        mine = [finding.text for finding in told if finding.topic is topic]
+        mine = [_sentence(finding) for finding in told if finding.topic is topic]
         if mine:
             parts.append(f"<dt>{esc(topic.value)}</dt>")
-            parts += [f"<dd>{esc(text)}</dd>" for text in mine]
+            parts += [f"<dd>{text}</dd>" for text in mine]
     return f"<dl>{''.join(parts)}</dl>"
+
+
+def _sentence(finding: Finding) -> str:
+    rest = finding.text.removeprefix(finding.lead)
+    return (f"<b>{esc(finding.lead)}</b>" if finding.lead else "") + esc(rest)
 
 
 def page(analysis: Analysis, *, title: str) -> str:

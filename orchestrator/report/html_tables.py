@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.report.analysis import Analysis
 from orchestrator.report.findings import name_of
-from orchestrator.report.results import Threat, attack_title, method_order
-from orchestrator.report.statistics import Estimate
+from orchestrator.report.results import Threat, attack_title, groups, method_order, records
+from orchestrator.report.statistics import Estimate, signed
 from orchestrator.report.strategies import ACCURACY, AVERAGE, LEAST_MARGIN, WORST_ATTACK, Strategy
 from orchestrator.report.sweet_spots import SIGNIFICANT
 
+TEXT = ' class="text"'
 NONE = '<td class="none" title="no result">–</td>'
 
 
@@ -22,11 +24,14 @@ def esc(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def table(head: Sequence[str], rows: Iterable[str]) -> str:
-    """`head`: texts, escaped here; `rows`: whole <tr> elements."""
-    cells = "".join(f'<th scope="col">{esc(text)}</th>' for text in head)
+def table(head: Sequence[str], rows: Iterable[str], *, words: Sequence[str] = ()) -> str:
+    """`head`: texts, escaped here; `rows`: whole <tr> elements; `words`: heads of text columns."""
+    cells = "".join(
+        f'<th scope="col"{TEXT if text in words else ""}>{esc(text)}</th>' for text in head
+    )
     body = "".join(rows)
-    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    inner = f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="wide"><table>{inner}</table></div>'
 
 
 def row(head: str, cells: Iterable[str], *, first: bool = False) -> str:
@@ -66,7 +71,7 @@ def points(e: Estimate) -> str:
     if e.n == 0 or math.isnan(e.mean):
         return NONE
     half = "" if math.isnan(e.half) else f"<small>±{100 * e.half:.1f}</small>"
-    return f'<td title="n = {e.n}">{100 * e.mean:+.1f}{half}</td>'
+    return f'<td title="n = {e.n}">{signed(e.mean)}{half}</td>'
 
 
 def clean_html(clean: pd.DataFrame) -> str:
@@ -96,7 +101,7 @@ def margins_html(clean: pd.DataFrame, cells: pd.DataFrame, rates: list[float]) -
     blocks = [("clean", clean.set_index("rate"))]
     found = {
         Threat(str(a), str(n), float(e)): part.set_index("rate")
-        for (a, n, e), part in cells.groupby(["attack", "norm", "eps"], sort=True)  # type: ignore[misc]
+        for (a, n, e), part in groups(cells, ["attack", "norm", "eps"])
     }
     order = sorted(found, key=lambda t: (t.norm, t.attack, t.eps))
     blocks += [(threat.title, found[threat]) for threat in order]
@@ -125,7 +130,7 @@ def _margin_cell(r: Any) -> str:
         return f'<td title="{hint}">{100 * e.mean:.2f}</td>'
     p = float(r["p_holm"]) if "p_holm" in r.index else math.nan
     half = float(r["margin_half"])
-    hint += f"; margin {100 * margin:+.2f}"
+    hint += f"; margin {signed(margin, 2)}"
     hint += "" if math.isnan(half) else f" ± {100 * half:.2f} points"
     hint += "" if math.isnan(p) else f", corrected p = {p:.2g}"
     kind = "gain" if margin >= 0 else "loss"
@@ -133,14 +138,14 @@ def _margin_cell(r: Any) -> str:
     strength = min(45.0, 3 + 300 * abs(margin)) if abs(margin) > 5e-4 else 0
     return (
         f'<td class="{kind}{shown}" style="--m:{strength:.0f}" title="{hint}">'
-        f"{100 * e.mean:.2f}<small>{100 * margin:+.2f}</small></td>"
+        f"{100 * e.mean:.2f}<small>{signed(margin, 2)}</small></td>"
     )
 
 
 def sweet_html(models: pd.DataFrame, *, limit: int = 12) -> str:
     """The pruned models that lose least, safest first."""
     rows = []
-    for m in models.sort_values(["whole", "least"], ascending=False).head(limit).itertuples():
+    for m in records(models.sort_values(["whole", "least"], ascending=False).head(limit)):
         threat = Threat(str(m.least_attack), str(m.least_norm), float(m.least_eps))
         rows.append(
             row(
@@ -158,11 +163,11 @@ def sweet_html(models: pd.DataFrame, *, limit: int = 12) -> str:
             )
         )
     head = ["method", "rate", "effective", "clean", "least margin", "under", "mean margin"]
-    return table([*head, "sweet cells", "gains shown", "losses shown"], rows)
+    return table([*head, "sweet cells", "gains shown", "losses shown"], rows, words=["under"])
 
 
 def _plain_points(value: float) -> str:
-    return NONE if math.isnan(value) else f"<td>{100 * value:+.1f}</td>"
+    return NONE if math.isnan(value) else f"<td>{signed(value)}</td>"
 
 
 _CRITERIA = {
@@ -173,14 +178,15 @@ _CRITERIA = {
 }
 
 
-def strategies_html(strategies: Sequence[Strategy]) -> str:
-    """One line per assumption."""
+def strategies_html(analysis: Analysis, strategies: Sequence[Strategy]) -> str:
+    """One line per assumption; a dagger marks a suspiciously flat curve."""
     rows = []
     previous = ""
     for s in strategies:
         assumed = (
             s.assumption if not s.attack or s.eps == s.eps else f"{attack_title(s.attack)}, any ε"
         )
+        name = name_of(s.method, s.rate, s.effective_rate)
         rivals = "–" if s.rivals < 0 else f"{s.rivals} of {s.candidates - 1}"
         score = points(s.score) if s.criterion == LEAST_MARGIN else estimate_cell(s.score)
         rows.append(
@@ -188,7 +194,7 @@ def strategies_html(strategies: Sequence[Strategy]) -> str:
                 assumed,
                 [
                     text_cell(_CRITERIA[s.criterion]),
-                    text_cell(name_of(s.method, s.rate, s.effective_rate)),
+                    text_cell(name + (" †" if analysis.flat_attacks(s) else "")),
                     score,
                     points(s.margin),
                     f"<td>{rivals}</td>",
@@ -198,4 +204,4 @@ def strategies_html(strategies: Sequence[Strategy]) -> str:
         )
         previous = s.knowledge
     head = ["adversary", "judged by", "best choice", "score, %", "against unpruned"]
-    return table([*head, "not told apart"], rows)
+    return table([*head, "not told apart"], rows, words=["judged by", "best choice"])

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from orchestrator.report.results import CELL, PLACE, THREAT, Results
+from orchestrator.report.results import CELL, PLACE, THREAT, Results, records
 from orchestrator.rows import CellPlace
 
 _KEY = [*[name for name in CELL if name not in ("norm", "eps")], "seed", "eps_text"]
@@ -64,7 +64,8 @@ def missing_text(missing: pd.DataFrame, total: int) -> str:
     """`12 of 240 cells have no result: 8 of random-local-filter at rate 64, ...`"""
     if missing.empty:
         return f"all {total} cells have a result"
-    groups = missing.groupby(["method", "rate"]).size().sort_values(ascending=False)
-    shown = [f"{n} of {method} at rate {rate:g}" for (method, rate), n in groups.head(4).items()]  # type: ignore[misc]
-    more = f" and {len(groups) - 4} more models" if len(groups) > 4 else ""
+    counts = missing.groupby(["method", "rate"]).size().rename("cells").reset_index()
+    counts = counts.sort_values("cells", ascending=False)
+    shown = [f"{c.cells} of {c.method} at rate {c.rate:g}" for c in records(counts.head(4))]
+    more = f" and {len(counts) - 4} more models" if len(counts) > 4 else ""
     return f"{len(missing)} of {total} cells have no result: {', '.join(shown)}{more}"

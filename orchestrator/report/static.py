@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.report.curves import Grid, Panel
 from orchestrator.report.style import REFERENCE, look_of
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.spines.top": False,
@@ -47,7 +47,7 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
                 if panel is None:
                     axes[r][c].set_visible(False)
                 else:
-                    _fill(axes[r][c], panel, first=c == 0, last=r == rows - 1)
+                    _fill(axes[r][c], panel, first=not any(row[:c]), last=r == rows - 1)
         handles = [_handle(method) for method in grid.methods]
         figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         figure.legend(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.report.ladder import add_strength
-from orchestrator.report.results import SETTING, Results, Setting, Threat, threats
+from orchestrator.report.results import SETTING, Results, Setting, Threat, groups, records, threats
 from orchestrator.report.statistics import Estimate, Floats, estimate, holm, paired_p
 from orchestrator.report.sweet_spots import SIGNIFICANT
 from orchestrator.report.tables import DENSE
@@ -68,7 +68,7 @@ def strategies(results: Results, clean: pd.DataFrame) -> list[Strategy]:
     ranked = add_strength(results.cells)
     ranked = ranked[ranked["strength"] > 0]
     out: list[Strategy] = []
-    for place, part in ranked.groupby([*SETTING, "protocol"], sort=True):
+    for place, part in groups(ranked, [*SETTING, "protocol"]):
         setting = Setting(*map(str, place[:3]))
         field = _Field(part, setting.rows(clean))
         for least in sorted(part["rate"].unique()):
@@ -86,7 +86,7 @@ class _Field:
         column = {(t.attack, t.eps): i for i, t in enumerate(self.threats)}
         seeds = sorted(cells["seed"].unique())
         pairs = pooled[["method", "rate"]].drop_duplicates().sort_values(["method", "rate"])
-        self.candidates = [(str(m), float(r)) for m, r in pairs.itertuples(index=False)]
+        self.candidates = [(str(m), float(r)) for m, r in records(pairs)]
         row = {pair: i for i, pair in enumerate(self.candidates)}
         shape = (len(row), len(column), len(seeds))
         total, count = np.zeros(shape), np.zeros(shape)
@@ -100,7 +100,7 @@ class _Field:
         with np.errstate(invalid="ignore"):
             self.values = total / np.where(count > 0, count, np.nan)
         strengths = pooled[["attack", "eps", "strength"]].drop_duplicates()
-        rung = {(a, e): s for a, e, s in strengths.itertuples(index=False)}
+        rung = {(a, e): s for a, e, s in records(strengths)}
         self.strength = np.array([rung[t.attack, t.eps] for t in self.threats])
         known = clean.set_index(["method", "rate"])["effective_rate"]
         self.effective = np.array(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -10,13 +9,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from orchestrator.errors import StoreError, UsageError, expected
 from orchestrator.report.analysis import Against, Analysis, analyse
-from orchestrator.report.findings import findings
+from orchestrator.report.exports import frames
 from orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
-from orchestrator.report.results import SETTING, Results, Setting, eps_text
+from orchestrator.report.results import Results, Setting
 from orchestrator.rows import CellPlace
 
 #: In a folder of ours: which files are ours to replace.
@@ -125,7 +122,7 @@ def _contents(
     analysis: Analysis, title: str, formats: Collection[str]
 ) -> Iterator[tuple[str, bytes]]:
     if "csv" in formats:
-        for name, frame in _frames(analysis).items():
+        for name, frame in frames(analysis).items():
             yield f"csv/{name}.csv", frame.to_csv(index=False).encode()
     if "latex" in formats:
         yield "latex/table1.tex", clean_latex(analysis).encode()
@@ -174,81 +171,6 @@ def _static(analysis: Analysis) -> Iterator[tuple[str, bytes]]:
         if grid.panels and grid.panels[0]:
             for kind, content in render(grid, place).items():
                 yield f"figures/{slug}-{grid.name}.{kind}", content
-
-
-def _frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
-    """What the CSV files hold: accuracies and margins are fractions."""
-    out = {
-        "clean": analysis.clean,
-        "cells": analysis.cells,
-        "worst_case": analysis.worst,
-        "sweet_cells": analysis.sweet,
-        "sweet_models": analysis.sweet_models,
-        "strategies": _strategies(analysis),
-        "missing": analysis.missing,
-        "findings": _findings(analysis),
-    }
-    if analysis.paper is not None:
-        out["against_paper"] = _paper(analysis)
-    if analysis.stores is not None:
-        sides = [
-            c.table.assign(a=c.a, b=c.b, architecture=c.architecture, dataset=c.dataset)
-            for c in analysis.stores
-        ]
-        out["against_store"] = pd.concat(sides) if sides else pd.DataFrame()
-    for name, frame in out.items():
-        if {"norm", "eps"} <= set(frame.columns):
-            labels = [
-                "" if pd.isna(e) else eps_text(str(n), float(e))
-                for n, e in zip(frame["norm"], frame["eps"], strict=True)
-            ]
-            out[name] = frame.assign(eps_label=labels)
-    return out
-
-
-def _strategies(analysis: Analysis) -> pd.DataFrame:
-    rows = []
-    for s in analysis.strategies:
-        flat = {f.name: getattr(s, f.name) for f in dataclasses.fields(s) if f.name != "setting"}
-        for part in ("score", "margin"):
-            found = flat.pop(part)
-            flat |= {f"{part}_{key}": value for key, value in dataclasses.asdict(found).items()}
-        rows.append(dict(zip(SETTING, s.setting, strict=True)) | flat)
-    return pd.DataFrame(rows)
-
-
-def _findings(analysis: Analysis) -> pd.DataFrame:
-    rows = [
-        {
-            **dict(zip(SETTING, f.setting, strict=True)),
-            "protocol": f.protocol,
-            "topic": f.topic.value,
-            "text": f.text,
-        }
-        for f in findings(analysis)
-    ]
-    return pd.DataFrame(rows, columns=[*SETTING, "protocol", "topic", "text"])
-
-
-def _paper(analysis: Analysis) -> pd.DataFrame:
-    rows = []
-    for c in analysis.paper or ():
-        for found in c.cells:
-            rows.append(
-                dict(zip(SETTING, c.setting, strict=True))
-                | {"protocol": c.protocol}
-                | dataclasses.asdict(found.cell)
-                | {
-                    "eps_here": found.eps,
-                    "n": found.ours.n,
-                    "mean": found.ours.mean,
-                    "half": found.ours.half,
-                    "difference_points": found.difference,
-                    "verdict": found.verdict.value,
-                    "implied": found.implied,
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def _comparison_lines(analysis: Analysis) -> Iterator[str]:
