@@ -145,7 +145,7 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
     total, left = int(row["params_total"]), int(row["params_left"])
     if not 0 <= left <= total:
         raise ValueError(f"params_left: expected 0 to params_total ({total}), got {left}")
-    label = row.get("iteration_label")
+    label: Any = row.get("iteration_label")
     return Run(
         architecture=str(row["architecture"]),
         method=method,

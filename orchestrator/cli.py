@@ -132,49 +132,31 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:
 @app.command()
 def report(
     store: StoreOption,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write index.html into.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A new or empty folder, or an earlier report.")
+    ],
     against: Annotated[
-        Literal["paper"] | None,
-        typer.Option(help="paper: beside the published tables, what agrees and by how much not."),
+        str | None,
+        typer.Option(metavar="paper|S", help="Beside the published tables, or another store."),
     ] = None,
 ) -> None:
-    """Tables and figures of a store, as one page that needs no network."""
-    from orchestrator.report import write_report
-    from orchestrator.report.terminal import summary_table
-    from orchestrator.store import Store
+    """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
+    from orchestrator.report.command import report as report_it
 
-    opened = Store.open(store)
-    path, rows = write_report(opened, out, title=out.name or "prunegrid")
-    console = Console()
-    console.print(summary_table(rows))
-    if against == "paper":
-        from orchestrator.paper import comparison_lines
-
-        for line in comparison_lines(opened.files):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"figures: {path}", highlight=False, soft_wrap=True)
+    report_it(store, out, against=against, console=Console())
 
 
 @app.command("import-authors")
 def import_authors(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="The authors' raw results (Parquet).")
+        list[Path], typer.Argument(metavar="FILE...", help="Parquet, a row per trained run.")
     ],
     store: StoreOption,
 ) -> None:
-    """Read the published experiment's raw results into a store of their own, oddities named."""
-    from collections import Counter
+    """Read raw results in the form of the paper's authors into a store."""
+    from orchestrator.report.command import import_authors as import_them
 
-    from orchestrator.authors import import_authors as import_them
-    from orchestrator.store import Store
-
-    done = import_them(files, Store.open_or_create(store).files)
-    console = Console()
-    console.print(f"{done.models} models, {done.cells} cells, {done.images} image rows")
-    for name, count in Counter(finding.name for finding in done.findings).most_common():
-        console.print(f"{count} x {name}", highlight=False)
-    for finding in done.findings[:20]:
-        console.print(f"  {finding.where}: {finding.message}", highlight=False, soft_wrap=True)
+    import_them(files, store, console=Console())
 
 
 def guarded(command: Callable[[], Any]) -> int:

@@ -12,21 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from orchestrator.paper_tables import ROUNDING, PaperCell, find_misprints, paper_cells
-from orchestrator.report.results import (
-    EPS_TOLERANCE,
-    Results,
-    Setting,
-    attack_title,
-    load_results,
-)
+from orchestrator.report.results import EPS_TOLERANCE, Results, Setting, attack_title, groups
 from orchestrator.report.statistics import Estimate, estimate
-from workers.files import Files
 
 ARCHITECTURE = "resnet18"
 
@@ -120,18 +112,6 @@ _VERDICT_TEXT = {
 }
 
 
-def comparison_lines(files: Files) -> list[str]:
-    """A store beside the paper, in words; says so where it holds none of the paper's networks."""
-    compared = compare_with_paper(load_results(files))
-    if not compared:
-        return [f"the published tables are of {ARCHITECTURE}, which this store has no rows of"]
-    return [
-        line
-        for item in compared
-        for line in (f"protocol {item.protocol}, beside the paper:", *item.sentences())
-    ]
-
-
 def compare_with_paper(results: Results) -> tuple[PaperComparison, ...]:
     """Every ResNet18 experiment and protocol of a store beside the published tables; none where
     the store has no ResNet18. Missing cells are said to be missing."""
@@ -151,8 +131,8 @@ def _compare(results: Results, setting: Setting, protocol: str) -> PaperComparis
     cells = setting.rows(results.cells)
     cells = cells[cells["protocol"] == protocol]
     clean = {
-        cast(tuple[str, float], place): estimate(values.tolist())
-        for place, values in models.groupby(["method", "rate"])["accuracy"]
+        (str(method), float(rate)): estimate(part["accuracy"].tolist())
+        for (method, rate), part in groups(models, ["method", "rate"])
     }
     robust = _Robust(cells)
     implied = {misprint.cell: misprint.implied for misprint in find_misprints(paper_cells())}
@@ -200,9 +180,10 @@ class _Robust:
     def __init__(self, cells: pd.DataFrame) -> None:
         keys = ["method", "attack", "rate", "eps"]
         self._found: dict[tuple[str, str, float], list[tuple[float, Estimate]]] = defaultdict(list)
-        for place, values in cells.groupby(keys)["robust_accuracy"]:
-            method, attack, rate, eps = cast(tuple[str, str, float, float], place)
-            self._found[method, attack, rate].append((eps, estimate(values.tolist())))
+        for (method, attack, rate, eps), part in groups(cells, keys):
+            self._found[str(method), str(attack), float(rate)].append(
+                (float(eps), estimate(part["robust_accuracy"].tolist()))
+            )
 
     def at(self, cell: PaperCell, factor: float) -> Estimate:
         assert cell.eps is not None

@@ -181,7 +181,7 @@ def _summarise(
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
-    from orchestrator.report import write_report
+    from orchestrator.report import load_results, summary_rows, write_report
     from orchestrator.report.terminal import summary_table
     from workers.files import LocalFiles
 
@@ -189,7 +189,10 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
     if out is None:
         local = isinstance(store.files, LocalFiles)
         out = Path(store.address) / "report" if local else Path("prunegrid-report")
-    path, rows = write_report(store, out, title=plan.grid.name)
-    if rows:
-        console.print(summary_table(rows))
-        console.print(f"figures: {path}", highlight=False, soft_wrap=True)
+    results = load_results(store.files)
+    if results.models.empty:
+        return
+    planned = [cell.place for cell in plan.cells]
+    paths = write_report(results, out, planned=planned, title=plan.grid.name, formats=["html"])
+    console.print(summary_table(summary_rows(results)))
+    console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)

@@ -1,162 +1,160 @@
-"""Plotly figures: security curves as the paper draws them, accuracy against real compression.
-
-One style for all: the structure is the colour (Okabe and Ito's, safe for colour-blind eyes), the
-criterion and scope are the dash and the marker.
-"""
+"""A grid of curves as a plotly figure. Nothing of it needs a network."""
 
 from __future__ import annotations
 
+import html
 import math
+from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.report.tables import Attacked, SummaryRow, eps_text
+from orchestrator.report.curves import Grid, Panel
+from orchestrator.report.results import records
+from orchestrator.report.style import REFERENCE, look_of
 
-_COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00"}
-_DASHES = {
-    "magnitude-local": ("solid", "circle"),
-    "magnitude-global": ("dash", "square"),
-    "random-local": ("dot", "diamond"),
-    "random-matched": ("dashdot", "x"),
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "showEditInChartStudio": False,
+    "plotlyServerURL": "",
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
-CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True}
+
+_ROW_PX, _TOP_PX, _LEGEND_ROW_PX, _BOTTOM_PX = 190, 24, 22, 56
 
 
-def method_style(method: str) -> dict[str, object]:
-    """Line and marker of a method by its name, `criterion-scope-structure`."""
-    selection, _, structure = method.rpartition("-")
-    dash, symbol = _DASHES.get(selection, ("solid", "circle"))
-    colour = _COLOURS.get(structure, "#666666")
-    return {
-        "line": {"color": colour, "dash": dash, "width": 2},
-        "marker": {"color": colour, "symbol": symbol, "size": 7},
-    }
+def draw(grid: Grid) -> go.Figure:
+    """One line per method in every panel; the legend switches a method in all of them."""
+    rows, columns = len(grid.panels), len(grid.panels[0])
+    legend_rows = math.ceil(len(grid.methods) / 3)
+    top = _TOP_PX + _LEGEND_ROW_PX * legend_rows + 24
+    height = max(rows * _ROW_PX, 260) + top + _BOTTOM_PX
+    titled = any(panel and panel.title for row in grid.panels for panel in row)
+    inner = height - top - _BOTTOM_PX
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        shared_yaxes=True,
+        subplot_titles=[
+            html.escape(panel.title) if panel else "" for row in grid.panels for panel in row
+        ],
+        vertical_spacing=min((44 if titled else 60) / inner, 0.9 / max(rows - 1, 1) / 2),
+        horizontal_spacing=0.03,
+    )
+    seen: set[str] = set()
+    tops = [max((_top(panel) for panel in row if panel), default=100.0) for row in grid.panels]
+    for r, row in enumerate(grid.panels, start=1):
+        for c, panel in enumerate(row, start=1):
+            if panel is None:
+                figure.update_xaxes(visible=False, row=r, col=c)
+                figure.update_yaxes(visible=False, row=r, col=c)
+                continue
+            _fill(figure, panel, grid.methods, seen, (r, c))
+            figure.update_yaxes(range=[-0.03 * tops[r - 1], tops[r - 1]], row=r, col=c)
+            below = grid.panels[r][c - 1] if r < rows else None
+            if below is None or below.x != panel.x or not titled:
+                figure.update_xaxes(title_text=panel.x, row=r, col=c)
+            if all(other is None for other in row[: c - 1]):
+                figure.update_yaxes(title_text=_folded(panel.y), showticklabels=True, row=r, col=c)
+    return _dressed(figure, height=height, top=top)
 
 
-def _layout(figure: go.Figure, *, height: int) -> go.Figure:
+def _top(panel: Panel) -> float:
+    """Of an axis: just above the highest mean; bars may leave the panel."""
+    highest = 100 * panel.rows["mean"].max() if len(panel.rows) else 100.0
+    return min(104.0, max(1.12 * float(highest), 5.0))
+
+
+def _folded(title: str) -> str:
+    """An axis title that fits a panel's height."""
+    return title.replace("under the ", "under<br>the ").replace(", mean over", ",<br>mean over")
+
+
+def _fill(
+    figure: go.Figure, panel: Panel, methods: list[str], seen: set[str], place: tuple[int, int]
+) -> None:
+    r, c = place
+    if not math.isnan(panel.reference):
+        figure.add_hline(
+            y=100 * panel.reference,
+            line={"color": REFERENCE, "width": 1, "dash": "dot"},
+            row=r,
+            col=c,
+        )
+    for method in methods:
+        rows = panel.rows[panel.rows["method"] == method]
+        if len(rows):
+            figure.add_trace(_line(method, rows, legend=method not in seen), row=r, col=c)
+            seen.add(method)
+    ticks = sorted({round(float(v), 6) for v in panel.rows["rate"]})
+    figure.update_xaxes(
+        type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=r, col=c
+    )
+
+
+def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
+    look = look_of(method)
+    name = html.escape(method)
+    return go.Scatter(
+        x=[round(float(v), 5) for v in rows["x"]],
+        y=[round(100 * float(v), 4) for v in rows["mean"]],
+        error_y={
+            "type": "data",
+            "array": [0.0 if math.isnan(h) else round(100 * h, 4) for h in rows["half"]],
+            "thickness": 1,
+            "width": 0,
+            "color": look.faded(0.35),
+        },
+        customdata=[_hover(row) for row in records(rows)],
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        mode="lines+markers",
+        line={"color": look.colour, "dash": look.dash, "width": 1.8},
+        marker={"color": look.colour, "symbol": look.symbol, "size": 6},
+        hovertemplate=f"<b>{name}</b><br>%{{customdata[0]}}<br>%{{customdata[1]}}<extra></extra>",
+    )
+
+
+def _hover(row: Any) -> list[str]:
+    """Two lines: which model, and its n, mean and interval."""
+    effective = "" if math.isnan(row.effective_rate) else f", effective {row.effective_rate:.3g}"
+    mean = f"{100 * row.mean:.2f} %"
+    if math.isnan(row.half):
+        found = f"{mean}, n = {row.n}"
+    else:
+        low, high = 100 * (row.mean - row.half), 100 * (row.mean + row.half)
+        found = f"{mean}, 95 % interval {low:.2f} to {high:.2f}, n = {row.n}"
+    return [f"rate {row.rate:g}{effective}", found]
+
+
+def _dressed(figure: go.Figure, *, height: int, top: int) -> go.Figure:
     figure.update_layout(
         template="none",
         height=height,
-        margin={"l": 60, "r": 20, "t": 90, "b": 55},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": "#808080"},
+        margin={"l": 62, "r": 12, "t": top, "b": _BOTTOM_PX},
+        font={"family": "system-ui, sans-serif", "size": 12, "color": "#6b7280"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "yref": "container", "y": 0.99, "x": 0, "yanchor": "top"},
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "x": 0,
+            "entrywidthmode": "pixels",
+            "entrywidth": 240,
+            "font": {"size": 12},
+        },
         hovermode="closest",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#808080", "activecolor": "#0072B2"},
+        hoverlabel={"font": {"family": "system-ui, sans-serif", "size": 13}, "align": "left"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#9aa0aa", "activecolor": "#0072B2"},
     )
-    figure.update_annotations(font_size=13)
-    grid = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "linecolor": "#808080"}
-    figure.update_xaxes(**grid)
-    figure.update_yaxes(**grid)
+    figure.update_annotations(font_size=12.5)
+    grid = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "showline": False}
+    figure.update_xaxes(title_standoff=4, title_font_size=12, **grid)
+    figure.update_yaxes(title_standoff=6, title_font_size=12, **grid)
     return figure
-
-
-def security_curves(rows: list[SummaryRow], protocol: str) -> go.Figure:
-    """Robust accuracy against the nominal rate: attacks by column, eps by row, one line per
-    method. `rows` are of one architecture and variant."""
-    columns = [c for c in rows[0].robust if c.protocol == protocol]
-    attacks = list(dict.fromkeys(c.attack for c in columns))
-    by_attack: dict[str, list[Attacked]] = {
-        a: [c for c in columns if c.attack == a] for a in attacks
-    }
-    deepest = max(len(part) for part in by_attack.values())
-    titles = [
-        f"{a}, ε = {eps_text(by_attack[a][r].norm, by_attack[a][r].eps)}"
-        if r < len(by_attack[a])
-        else ""
-        for r in range(deepest)
-        for a in attacks
-    ]
-    figure = make_subplots(
-        rows=deepest,
-        cols=len(attacks),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        subplot_titles=titles,
-        vertical_spacing=0.3 / max(deepest, 2) / 2,
-        horizontal_spacing=0.03,
-    )
-    for column, attack in enumerate(attacks, start=1):
-        for row, attacked in enumerate(by_attack[attack], start=1):
-            for trace in _curves(rows, attacked, legend=column == row == 1):
-                figure.add_trace(trace, row=row, col=column)
-    rates = sorted({row.rate for row in rows})
-    figure.update_xaxes(type="log", tickvals=rates, ticktext=[f"{r:g}" for r in rates])
-    figure.update_xaxes(title_text="compression rate (nominal)", title_standoff=6, row=deepest)
-    figure.update_yaxes(range=[-2, 102])
-    figure.update_yaxes(title_text="robust accuracy, %", col=1)
-    return _layout(figure, height=190 * deepest + 170)
-
-
-def _curves(rows: list[SummaryRow], attacked: Attacked, *, legend: bool) -> list[go.Scatter]:
-    traces = []
-    for method in dict.fromkeys(row.method for row in rows):
-        mine = [row for row in rows if row.method == method and row.robust[attacked].n]
-        found = [row.robust[attacked] for row in mine]
-        traces.append(
-            go.Scatter(
-                x=[row.rate for row in mine],
-                y=[100 * e.mean for e in found],
-                error_y=_bars([e.half for e in found]),
-                customdata=[
-                    [e.n, e.text(), row.effective_rate] for e, row in zip(found, mine, strict=True)
-                ],
-                name=method,
-                legendgroup=method,
-                showlegend=legend,
-                mode="lines+markers",
-                hovertemplate="%{fullData.name}<br>rate %{x:g} (effective %{customdata[2]:.1f})"
-                "<br>%{customdata[1]} % over %{customdata[0]} seeds<extra></extra>",
-                **method_style(method),
-            )
-        )
-    return traces
-
-
-def _bars(halves: list[float]) -> dict[str, object]:
-    """95 % intervals; none where one seed says nothing about spread."""
-    return {
-        "type": "data",
-        "array": [0 if math.isnan(h) else 100 * h for h in halves],
-        "thickness": 1,
-        "width": 2,
-        "color": "rgba(128,128,128,0.45)",
-    }
-
-
-def clean_curves(rows: list[SummaryRow]) -> go.Figure:
-    """Clean accuracy against the nominal and against the effective rate, side by side."""
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        subplot_titles=["nominal compression rate", "effective compression rate"],
-    )
-    for method in dict.fromkeys(row.method for row in rows):
-        mine = [row for row in rows if row.method == method and math.isfinite(row.effective_rate)]
-        for column, x in (
-            (1, [row.rate for row in mine]),
-            (2, [row.effective_rate for row in mine]),
-        ):
-            figure.add_trace(
-                go.Scatter(
-                    x=x,
-                    y=[100 * row.clean.mean for row in mine],
-                    error_y=_bars([row.clean.half for row in mine]),
-                    name=method,
-                    legendgroup=method,
-                    showlegend=column == 1,
-                    mode="lines+markers",
-                    hovertemplate="%{fullData.name}<br>rate %{x:.3g}: %{y:.2f} %<extra></extra>",
-                    **method_style(method),
-                ),
-                row=1,
-                col=column,
-            )
-    rates = sorted({row.rate for row in rows})
-    figure.update_xaxes(type="log", tickvals=rates, ticktext=[f"{r:g}" for r in rates])
-    figure.update_yaxes(title_text="clean accuracy, %", col=1)
-    return _layout(figure, height=420)

@@ -1,148 +1,237 @@
-"""One self-contained page: no network, plotly.js once, everything from the store escaped."""
+"""One self-contained page: plotly.js once, no network, everything from the store escaped."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+import json
+from itertools import count, groupby
+from pathlib import Path
 
-import pandas as pd
-import plotly.graph_objects as go
+import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-from orchestrator.report.figures import CONFIG, clean_curves, security_curves
-from orchestrator.report.tables import SummaryRow, attacked_columns
+from orchestrator.report.against_html import paper_html, stores_html
+from orchestrator.report.analysis import Analysis
+from orchestrator.report.curves import (
+    Grid,
+    compression_grid,
+    protocol_grid,
+    security_grid,
+    worst_grid,
+)
+from orchestrator.report.figures import CONFIG, draw
+from orchestrator.report.findings import Finding, Topic, findings
+from orchestrator.report.html_tables import (
+    clean_html,
+    esc,
+    margins_html,
+    strategies_html,
+    sweet_html,
+)
+from orchestrator.report.missing import missing_text
+from orchestrator.report.overview import footer_html, glance_html
+from orchestrator.report.results import Setting, method_order
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --dim: #5b6470; --line: #d9dee5; --paper: #fff;
-  --soft: #f5f7f9; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --dim: #9aa4b1; --line: #333a44;
-  --paper: #14171b; --soft: #1c2026; } }
-body { margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.25rem 4rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.9rem; margin: 0 0 .25rem; } h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; }
-h3 { font-size: 1.05rem; margin: 2rem 0 .25rem; } p { max-width: 46rem; }
-.dim, figcaption, footer { color: var(--dim); } figure { margin: 1rem 0 2rem; }
-figcaption { font-size: .9rem; max-width: 46rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-th { font-weight: 600; color: var(--dim); } td:first-child, th:first-child { text-align: left; }
-tr.first td { border-top: 2px solid var(--line); } tbody tr:hover { background: var(--soft); }
-nav a { margin-right: 1.2rem; } a { color: inherit; }
-footer { margin-top: 4rem; font-size: .85rem; border-top: 1px solid var(--line); }
-"""
+
+class Page:
+    """Builds one document; figures get numbers as they come."""
+
+    def __init__(self, analysis: Analysis, title: str) -> None:
+        self._analysis = analysis
+        self._title = title
+        self._numbers = count(1)
+        self._links: list[tuple[str, str, str]] = []  # class, anchor, text
+
+    def html(self) -> str:
+        body = self._body()
+        links = "".join(f'<a class="{c}" href="#{a}">{esc(text)}</a>' for c, a, text in self._links)
+        style, script = (_beside(f"page.{kind}") for kind in ("css", "js"))
+        script = script.replace("CONFIG_JSON", json.dumps(CONFIG))
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="generator" content="prunegrid">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<title>{esc(self._title)}</title><link rel="icon" href="data:,">'
+            f"<style>{style}</style></head><body><nav>{links}</nav><main>{body}</main>"
+            f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>\n"
+        )
+
+    # ------------------------------------------------------------------ parts
+
+    def _body(self) -> str:
+        a = self._analysis
+        self._links.append(("top", "top", self._title))
+        parts = [self._head()]
+        if a.paper is not None or a.stores is not None:
+            self._links.append(("", "against", "Side by side"))
+            parts.append(
+                paper_html(a.paper) if a.paper is not None else stores_html(a.stores or ())
+            )
+        told = {
+            (setting, protocol): list(part)
+            for (setting, protocol), part in groupby(findings(a), lambda f: (f.setting, f.protocol))
+        }
+        for number, setting in enumerate(a.results.settings, start=1):
+            parts.append(self._setting(setting, f"s{number}", told))
+        parts.append(footer_html(a))
+        return "\n".join(parts)
+
+    def _head(self) -> str:
+        a = self._analysis
+        results = a.results
+        lead = (
+            f"{len(results.models)} models and {len(results.cells)} cells; "
+            f"{missing_text(a.missing, a.wanted)}."
+        )
+        return (
+            f'<h1 id="top">{esc(self._title)}</h1><p class="lead">{esc(lead)}</p>'
+            '<p class="note">Robust accuracy is the share of attacked images that stay correctly '
+            "classified. Every number is a mean over seeds; ± is the half width of its 95 % t "
+            "interval, – a cell without a result. Hover over a number for its n, sample SD and "
+            "interval; the CSV files hold all of them.</p>" + glance_html(a)
+        )
+
+    def _setting(
+        self, setting: Setting, anchor: str, told: dict[tuple[Setting, str], list[Finding]]
+    ) -> str:
+        a = self._analysis
+        self._links.append(("top", anchor, setting.title))
+        clean = setting.rows(a.clean)
+        protocols = a.results.protocols(setting)
+        parts = [f'<h2 id="{anchor}">{esc(setting.title)}</h2>']
+        parts.append("<h3>Clean accuracy by nominal compression rate</h3>")
+        parts.append(clean_html(clean))
+        parts.append(
+            '<p class="note">In percent, on the whole test split; the best rate of each method is '
+            "bold.</p>"
+        )
+        for number, protocol in enumerate(protocols, start=1):
+            parts.append(
+                self._protocol(
+                    setting, protocol, f"{anchor}p{number}", told.get((setting, protocol), [])
+                )
+            )
+        if len(protocols) > 1:
+            caption = (
+                "The same trained models under each protocol: what differs is how they were "
+                "attacked."
+            )
+            parts.append("<h3>Protocols side by side</h3>")
+            parts.append(self._figure(protocol_grid(a, setting), caption))
+        return "\n".join(parts)
+
+    def _protocol(self, setting: Setting, protocol: str, anchor: str, told: list[Finding]) -> str:
+        a = self._analysis
+        self._links.append(("sub", anchor, f"protocol {protocol}"))
+        name = esc(protocol)
+        parts = [f'<h3 id="{anchor}">Findings, protocol {name}</h3>', _findings_html(told)]
+        parts.append(f"<h3>Security curves, protocol {name}</h3>")
+        parts.append(
+            self._figure(
+                security_grid(a, setting, protocol),
+                "Robust accuracy against the nominal compression rate: attacks by column, ε "
+                "growing downwards. Colour is the structure that is pruned, dash and marker the "
+                "criterion and its scope; bars are 95 % intervals, the dotted line is the mean of "
+                "the unpruned models. Click on a method to hide it, twice to see it alone.",
+            )
+        )
+        parts.append(f"<h3>Best strategy by what is known of the adversary, protocol {name}</h3>")
+        mine = [s for s in a.strategies if s.setting == setting and s.protocol == protocol]
+        rates = sorted({s.least_rate for s in mine})
+        for rate in rates:
+            chosen = [s for s in mine if s.least_rate == rate]
+            if rate == rates[0]:
+                parts.append(strategies_html(a, chosen))
+            else:
+                parts.append(
+                    f"<details><summary>Weights at least {rate:g} times fewer (effective)"
+                    f"</summary>{strategies_html(a, chosen)}</details>"
+                )
+        parts.append(
+            '<p class="note">Least regret: the smallest mean margin to the unpruned models, over '
+            "the attacks and ε in question. Not told apart: rivals whose paired difference from "
+            "the best is not significant (Holm, 5 %). †: a suspiciously flat curve, see "
+            "the findings.</p>"
+        )
+        parts.append(f"<h3>Sweet spots, protocol {name}</h3>")
+        sweet = setting.rows(a.sweet_models)
+        parts.append(sweet_html(sweet[sweet["protocol"] == protocol]))
+        parts.append(
+            '<p class="note">Margins in percentage points to the unpruned model of the same chain, '
+            "safest first. Gains and losses are shown where a paired t test over seeds, corrected "
+            "for all cells of this protocol, says so.</p>"
+        )
+        parts.append(self._margins(setting, protocol))
+        parts.append(f"<h3>What compression buys, protocol {name}</h3>")
+        parts.append(
+            self._figure(
+                compression_grid(a, setting, protocol),
+                "The same accuracies against what was asked for (nominal), what the weights "
+                "count (effective) and, where recorded, the theoretical speed-up.",
+            )
+        )
+        parts.append(f"<h3>Worst case over attacks, protocol {name}</h3>")
+        parts.append(
+            self._figure(
+                worst_grid(a, setting, protocol),
+                "Per seed the least robust accuracy of all attacks at their k-th ε. An adversary "
+                "who may choose the attack for every single image does at least as well.",
+            )
+        )
+        return "\n".join(parts)
+
+    def _margins(self, setting: Setting, protocol: str) -> str:
+        a = self._analysis
+        clean, cells = setting.rows(a.clean), setting.rows(a.cells)
+        cells = cells[cells["protocol"] == protocol]
+        rates = sorted({*clean["rate"], *cells["rate"]})
+        parts = [
+            f"<h3>Accuracy and margin to the unpruned model, protocol {esc(protocol)}</h3>",
+            '<p class="note key">By nominal rate; small numbers are margins in points.'
+            '<i style="background:var(--gain)"></i>gain<i style="background:var(--loss)"></i>loss; '
+            "underlined: significant after correction.</p>",
+        ]
+        for number, method in enumerate(method_order(cells["method"])):
+            body = margins_html(
+                clean[clean["method"] == method], cells[cells["method"] == method], rates
+            )
+            state = " open" if number == 0 else ""
+            parts.append(f"<details{state}><summary>{esc(method)}</summary>{body}</details>")
+        return "\n".join(parts)
+
+    def _figure(self, grid: Grid, caption: str) -> str:
+        if not grid.panels or not grid.panels[0]:
+            return '<p class="note">No cell has a result yet.</p>'
+        figure = draw(grid)
+        name = f"figure-{next(self._numbers)}"
+        # "<" never ends a script element from inside a JSON string
+        data = str(pio.to_json(figure, validate=False, engine="json")).replace("<", "\\u003c")
+        return (
+            f'<figure><div class="plot" id="{name}" style="min-height:{figure.layout.height}px">'
+            f'</div><script type="application/json" id="{name}-data">{data}</script>'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
 
 
-def page(title: str, rows: list[SummaryRow], models: pd.DataFrame, cells: pd.DataFrame) -> str:
+def _beside(name: str) -> str:
+    """A text file of this package."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _findings_html(told: list[Finding]) -> str:
+    parts = []
+    for topic in Topic:
+        mine = [_sentence(finding) for finding in told if finding.topic is topic]
+        if mine:
+            parts.append(f"<dt>{esc(topic.value)}</dt>")
+            parts += [f"<dd>{text}</dd>" for text in mine]
+    return f"<dl>{''.join(parts)}</dl>"
+
+
+def _sentence(finding: Finding) -> str:
+    rest = finding.text.removeprefix(finding.lead)
+    return (f"<b>{esc(finding.lead)}</b>" if finding.lead else "") + esc(rest)
+
+
+def page(analysis: Analysis, *, title: str) -> str:
     """The whole HTML document."""
-    parts = [_head(title, rows, models, cells)]
-    for place in dict.fromkeys((row.architecture, row.variant) for row in rows):
-        mine = [row for row in rows if (row.architecture, row.variant) == place]
-        parts.append(_section(place, mine, cells))
-    parts.append(_footer(models, cells))
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_esc(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body>{body}</body></html>\n"
-    )
-
-
-def _esc(value: object) -> str:
-    return html.escape(str(value), quote=True)
-
-
-def _anchor(place: Sequence[str]) -> str:
-    return _esc("-".join(place))
-
-
-def _name(place: tuple[str, str]) -> str:
-    return place[0] if place[1] == "standard" else f"{place[0]}, {place[1]}"
-
-
-def _head(title: str, rows: list[SummaryRow], models: pd.DataFrame, cells: pd.DataFrame) -> str:
-    seeds = models["seed"].nunique() if not models.empty else 0
-    places = list(dict.fromkeys((row.architecture, row.variant) for row in rows))
-    links = "".join(f'<a href="#{_anchor(p)}">{_esc(_name(p))}</a>' for p in places)
-    return (
-        f"<h1>{_esc(title)}</h1>"
-        f'<p class="dim">{len(models)} models and {len(cells)} cells over {seeds} seeds. Every '
-        "number is a mean over seeds with its 95 % t interval; – marks a cell that has no result "
-        "yet.</p>"
-        f"<nav>{links}</nav>"
-    )
-
-
-def _section(place: tuple[str, str], rows: list[SummaryRow], cells: pd.DataFrame) -> str:
-    parts = [f'<h2 id="{_anchor(place)}">{_esc(_name(place))}</h2>']
-    caption = (
-        "Clean accuracy on the whole test split. A nominal rate is what the grid asked for; the "
-        "effective one is what a reader counts in the weights: structured methods leave dense "
-        "layers alone."
-    )
-    parts.append(_figure(clean_curves(rows), caption))
-    for protocol in dict.fromkeys(c.protocol for c in rows[0].robust):
-        flags = _flags(cells, place, protocol)
-        caption = (
-            f"Protocol {_esc(protocol)}: robust accuracy, the share of attacked images that stay "
-            f"correctly classified. {flags}"
-        )
-        parts.append(f"<h3>Security curves, protocol {_esc(protocol)}</h3>")
-        parts.append(_figure(security_curves(rows, protocol), caption))
-        parts.append(_table(rows, protocol))
-    return "\n".join(parts)
-
-
-def _flags(cells: pd.DataFrame, place: tuple[str, str], protocol: str) -> str:
-    mine = cells[
-        (cells["architecture"] == place[0])
-        & (cells["variant"] == place[1])
-        & (cells["protocol"] == protocol)
-    ]
-    counts = mine["flags"].explode().dropna().value_counts()
-    if counts.empty:
-        return "No sign of masked gradients."
-    listed = ", ".join(f"{_esc(name)} in {count} cells" for name, count in counts.items())
-    return f"Signs of masked gradients: {listed}."
-
-
-def _figure(figure: go.Figure, caption: str) -> str:
-    drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
-    return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>"
-
-
-def _table(rows: list[SummaryRow], protocol: str) -> str:
-    columns = [c for c in rows[0].robust if c.protocol == protocol]
-    head = "".join(f"<th>{_esc(c.title)}</th>" for c in columns)
-    body = []
-    previous = ""
-    for row in rows:
-        first = ' class="first"' if row.method != previous else ""
-        previous = row.method
-        cells = "".join(f"<td>{_esc(row.robust[c].text())}</td>" for c in columns)
-        body.append(
-            f"<tr{first}><td>{_esc(row.method)}</td><td>{row.rate:g}</td>"
-            f"<td>{row.effective_rate:.2f}</td><td>{_esc(row.clean.text())}</td>{cells}</tr>"
-        )
-    return (
-        '<div class="wide"><table><thead><tr><th>method</th><th>rate</th><th>effective</th>'
-        f"<th>clean</th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _footer(models: pd.DataFrame, cells: pd.DataFrame) -> str:
-    if models.empty:
-        return ""
-    facts = []
-    for name in ("git_revision", "device", "threads", "host", "versions"):
-        values = ", ".join(_esc(v) for v in sorted({str(v) for v in models[name]})[:4])
-        facts.append(f"{name.replace('_', ' ')}: {values or 'unknown'}")
-    if not cells.empty:
-        engines = sorted(
-            {f"{a} ({e})" for a, e in zip(cells["algorithm"], cells["engine"], strict=True)}
-        )
-        facts.append("attacks: " + ", ".join(_esc(e) for e in engines))
-        facts.append(f"columns: {len(attacked_columns(cells))}")
-    return f"<footer><p>{'<br>'.join(facts)}</p></footer>"
+    return Page(analysis, title).html()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.results import EPS_TOLERANCE, SETTING
+from orchestrator.report.results import EPS_TOLERANCE, SETTING, groups
 
 #: Axis titles of the paper's Figures 1 to 3: changed elements for L0, else pixels in [0, 1].
 PAPER_EPS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
@@ -60,8 +60,8 @@ def add_strength(cells: pd.DataFrame) -> pd.DataFrame:
     keys = [*SETTING, "protocol", "attack", "eps"]
     known = cells[keys].drop_duplicates().sort_values(keys)
     parts = []
-    for place, part in known.groupby([*SETTING, "protocol"], sort=False):
-        eps = {str(a): list(map(float, f)) for a, f in part.groupby("attack")["eps"]}
+    for place, part in groups(known, [*SETTING, "protocol"]):
+        eps = {str(a): list(map(float, f["eps"])) for (a,), f in groups(part, ["attack"])}
         chosen = rungs(str(place[0]), eps)
         ranks = [
             chosen[a].index(e) + 1 if e in chosen[a] else 0

@@ -7,10 +7,10 @@ them one a file or merged: both read alike, and a row found twice counts once.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -121,7 +121,17 @@ def _read(files: Files, path: str, schema: pa.Schema) -> pa.Table | None:
     return pa.table(columns, schema=schema.remove_metadata())
 
 
-def unique_rows(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, ...]]:
+def records(frame: pd.DataFrame) -> Iterator[Any]:
+    """Named tuples, a row each, without the types that pandas can't know."""
+    return cast(Iterator[Any], frame.itertuples(index=False))
+
+
+def groups(frame: pd.DataFrame, by: list[str]) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """(values of `by`, rows) of every group, sorted."""
+    return cast(Iterator[tuple[Any, pd.DataFrame]], iter(frame.groupby(by, sort=True)))
+
+
+def unique_rows(frame: pd.DataFrame, columns: list[str]) -> list[Any]:
     """Distinct rows of `columns`, sorted."""
     return list(
         frame[columns].drop_duplicates().sort_values(columns).itertuples(index=False, name=None)

@@ -42,6 +42,12 @@ class Estimate:
         return mean if math.isnan(self.half) else f"{mean} ± {scale * self.half:.{digits}f}"
 
 
+def signed(fraction: float, digits: int = 1) -> str:
+    """A difference of accuracies in points: `+1.3`, `−0.4`, `0.0`, with a true minus sign."""
+    text = f"{100 * fraction:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean, sample SD and 95 % t interval; missing values (NaN) do not count."""
     known = np.asarray(values, dtype=float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from orchestrator.report.results import eps_text
 from orchestrator.report.tables import Attacked, SummaryRow
 
 
@@ -23,7 +24,7 @@ def summary_table(rows: list[SummaryRow]) -> Table:
         table.add_column(name, justify="left" if name == "method" else "right")
     columns = middle_columns(list(rows[0].robust)) if rows else []
     for column in columns:
-        table.add_column(f"{column.attack}\n{column.title.split(' ', 1)[1]}", justify="right")
+        table.add_column(f"{column.attack}\n{eps_text(column.norm, column.eps)}", justify="right")
     previous = rows[0].method if rows else ""
     for row in rows:
         if row.method != previous:

@@ -1,35 +1,186 @@
-"""The report's files."""
+"""The report's files: one page, and the same as CSV, LaTeX, PNG and SVG."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import StoreError
-from orchestrator.frames import read_rows
-from orchestrator.report.html import page
-from orchestrator.report.tables import SummaryRow, summary_rows
-from orchestrator.store import Store
-from workers import layout
+from orchestrator.errors import StoreError, UsageError, expected
+from orchestrator.report.analysis import Against, Analysis, analyse
+from orchestrator.report.exports import frames
+from orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
+from orchestrator.report.results import Results, Setting
+from orchestrator.rows import CellPlace
 
-#: In a folder's `index.html`, it says that the page is ours to replace.
-_MARK = '<meta name="generator" content="prunegrid">'
+#: In a folder of ours: which files are ours to replace.
+MARKER = ".prunegrid-report.json"
+#: What an index.html of ours says in its head.
+_GENERATOR = '<meta name="generator" content="prunegrid">'
+
+FORMATS = ("html", "csv", "latex", "figures")
 
 
-def write_report(store: Store, out: Path, *, title: str) -> tuple[Path, list[SummaryRow]]:
-    """Write `out`/index.html from a store's rows. Returns its path and the summary.
+@dataclass(frozen=True, kw_only=True)
+class ReportPaths:
+    folder: Path
+    page: Path | None  #: index.html
+    files: tuple[Path, ...]  #: all that was written
+    lines: tuple[str, ...]  #: the comparison in plain words; empty without one
 
-    Raises StoreError where `out` holds another's index.html, or can't be written.
+
+def write_report(
+    results: Results,
+    out: Path,
+    *,
+    planned: Collection[CellPlace] | None = None,
+    against: Against | None = None,
+    title: str | None = None,
+    formats: Collection[str] = FORMATS,
+) -> ReportPaths:
+    """Write a report of `results` into the folder `out`.
+
+    `planned`: the cells that a grid asks for, so that cells never begun are missing too;
+    `against`: "paper", or another store's results; `formats`: some of FORMATS ("html" alone takes
+    a second; "figures" draws PNG and SVG with matplotlib).
+
+    Raises StoreError where `out` is neither absent, empty nor a report of ours, or can't be
+    written; UsageError for an unknown format.
     """
-    models = read_rows(store.files, layout.MODEL_ROWS)
-    cells = read_rows(store.files, layout.CELL_ROWS)
-    rows = summary_rows(models, cells)
-    target = out / "index.html"
-    text = page(title, rows, models, cells).replace("<head>", f"<head>{_MARK}", 1)
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"report format: {expected(FORMATS, name)}")
+    old = _claim(out)
+    analysis = analyse(results, planned=planned, against=against)
+    name = title or f"prunegrid: {Path(results.address).name or 'report'}"
     try:
-        if target.exists() and _MARK not in target.read_text(errors="replace")[:500]:
-            raise StoreError(f"{target}: not a page of ours, it is left as it is; choose another")
         out.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        # the marker comes first and goes last: a folder that a crash left half written is ours
+        written: list[str] = []
+        _write(out, MARKER, json.dumps({"files": old}).encode())
+        for path, content in _contents(analysis, name, formats):
+            _write(out, path, content)
+            written.append(path)
+        for path in set(old) - set(written):
+            _remove(out, path)
+        _write(out, MARKER, json.dumps({"files": written}, indent=1).encode())
     except OSError as error:
-        raise StoreError(f"can't write {target}: {error.strerror}") from error
-    return target, rows
+        raise StoreError(f"can't write {out}: {error.strerror or error}") from error
+    return ReportPaths(
+        folder=out,
+        page=out / "index.html" if "index.html" in written else None,
+        files=tuple(out / path for path in written),
+        lines=tuple(_comparison_lines(analysis)),
+    )
+
+
+def _claim(out: Path) -> list[str]:
+    """The files of our former report in `out`. Raises StoreError where it is somebody else's."""
+    try:
+        names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        if MARKER in names:
+            raw = json.loads((out / MARKER).read_text(encoding="utf-8"))
+            return [str(path) for path in raw["files"]]
+        if (
+            names == ["index.html"]
+            and _GENERATOR
+            in (out / "index.html").read_text(encoding="utf-8", errors="replace")[:1000]
+        ):
+            return names
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{out / MARKER}: torn: {error}; choose another folder") from error
+    except OSError as error:
+        raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise StoreError(
+            f"{out}: not a report of ours, it is left as it is: it holds {shown}; expected a new "
+            "or empty folder or an earlier report"
+        )
+    return []
+
+
+def _write(out: Path, path: str, content: bytes) -> None:
+    target = out / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.tmp")
+    aside.write_bytes(content)
+    os.replace(aside, target)
+
+
+def _remove(out: Path, path: str) -> None:
+    """A stale file of ours, never one outside of the folder."""
+    target = (out / path).resolve()
+    if out.resolve() in target.parents:
+        target.unlink(missing_ok=True)
+
+
+def _contents(
+    analysis: Analysis, title: str, formats: Collection[str]
+) -> Iterator[tuple[str, bytes]]:
+    if "csv" in formats:
+        for name, frame in frames(analysis).items():
+            yield f"csv/{name}.csv", frame.to_csv(index=False).encode()
+    if "latex" in formats:
+        yield "latex/table1.tex", clean_latex(analysis).encode()
+        yield "latex/strategies.tex", strategies_latex(analysis).encode()
+        for setting, protocol in _sides(analysis):
+            text = margins_latex(analysis, setting, protocol)
+            yield f"latex/table2-{_slug(*setting, protocol)}.tex", text.encode()
+    if "figures" in formats:
+        yield from _static(analysis)
+    if "html" in formats:
+        from orchestrator.report.html import page
+
+        yield "index.html", page(analysis, title=title).encode()
+
+
+def _sides(analysis: Analysis) -> Iterator[tuple[Setting, str]]:
+    for setting in analysis.results.settings:
+        for protocol in analysis.results.protocols(setting):
+            yield setting, protocol
+
+
+def _slug(*names: str) -> str:
+    """A file name out of names that may hold anything."""
+    return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", name)[:40] or "_" for name in names)
+
+
+def _static(analysis: Analysis) -> Iterator[tuple[str, bytes]]:
+    from orchestrator.report.curves import (
+        compression_grid,
+        protocol_grid,
+        security_grid,
+        worst_grid,
+    )
+    from orchestrator.report.static import render
+
+    grids = []
+    for setting, protocol in _sides(analysis):
+        for make in (security_grid, compression_grid, worst_grid):
+            grid = make(analysis, setting, protocol)
+            place = f"{setting.title}, protocol {protocol}"
+            grids.append((grid, place, _slug(*setting, protocol)))
+    for setting in analysis.results.settings:
+        if len(analysis.results.protocols(setting)) > 1:
+            grids.append((protocol_grid(analysis, setting), setting.title, _slug(*setting)))
+    for grid, place, slug in grids:
+        if grid.panels and grid.panels[0]:
+            for kind, content in render(grid, place).items():
+                yield f"figures/{slug}-{grid.name}.{kind}", content
+
+
+def _comparison_lines(analysis: Analysis) -> Iterator[str]:
+    for paper in analysis.paper or ():
+        yield f"{paper.setting.title}, protocol {paper.protocol or '–'}:"
+        yield from (f"  {line}" for line in paper.sentences())
+    if analysis.paper == ():
+        yield "no ResNet18 results to put beside the paper's"
+    for side in analysis.stores or ():
+        yield f"{side.architecture} on {side.dataset}: a = {side.a}, b = {side.b}"
+        yield from (f"  {line}" for line in side.sentences())
+    if analysis.stores == ():
+        yield "the two have no architecture and data set in common"

@@ -1,0 +1,72 @@
+"""All that a report says, computed once from a store's rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import pandas as pd
+
+from orchestrator.paper import PaperComparison, compare_with_paper
+from orchestrator.report.comparison import SideComparison, compare_stores
+from orchestrator.report.masking import flat_curves
+from orchestrator.report.missing import missing_cells
+from orchestrator.report.results import Results
+from orchestrator.report.strategies import Strategy, strategies
+from orchestrator.report.sweet_spots import sweet_cells, sweet_models
+from orchestrator.report.tables import cell_table, clean_table, worst_table
+from orchestrator.rows import CellPlace
+
+#: What results stand beside: the published tables, or another store's results.
+Against: TypeAlias = Literal["paper"] | Results
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Analysis:
+    results: Results
+    clean: pd.DataFrame  #: `clean_table`
+    cells: pd.DataFrame  #: `cell_table`
+    worst: pd.DataFrame  #: `worst_table`
+    sweet: pd.DataFrame  #: `sweet_cells`
+    sweet_models: pd.DataFrame
+    strategies: list[Strategy]
+    flat: pd.DataFrame  #: `flat_curves`
+    missing: pd.DataFrame  #: `missing_cells`
+    wanted: int  #: cells that should be there
+    paper: tuple[PaperComparison, ...] | None  #: None: not asked for
+    stores: tuple[SideComparison, ...] | None
+
+    def flat_attacks(self, s: Strategy) -> list[str]:
+        """Attacks under which the chosen model's curve is suspiciously flat, of those that the
+        choice rests on."""
+        mine = s.setting.rows(self.flat)
+        mine = mine[(mine["protocol"] == s.protocol) & (mine["method"] == s.method)]
+        attacks = mine.loc[mine["rate"] == s.rate, "attack"]
+        return sorted(str(a) for a in attacks if s.attack in ("", a))
+
+
+def analyse(
+    results: Results,
+    *,
+    planned: Collection[CellPlace] | None = None,
+    against: Against | None = None,
+) -> Analysis:
+    """`planned`: the cells that a grid asks for; without it, all combinations that occur."""
+    clean, cells = clean_table(results), cell_table(results)
+    sweet = sweet_cells(clean, cells)
+    missing = missing_cells(results, planned)
+    return Analysis(
+        results=results,
+        clean=clean,
+        cells=cells,
+        worst=worst_table(results),
+        sweet=sweet,
+        sweet_models=sweet_models(sweet),
+        strategies=strategies(results, clean),
+        flat=flat_curves(cells),
+        missing=missing,
+        wanted=len(results.cells) + len(missing) if planned is None else len(planned),
+        paper=compare_with_paper(results) if isinstance(against, str) else None,
+        stores=compare_stores(results, against) if isinstance(against, Results) else None,
+    )

@@ -1,0 +1,172 @@
+"""Two stores, or two protocols of one, cell by cell.
+
+Cells match by architecture, data set, method, rate and (attack, eps); variant and protocol are
+what is compared. Where both sides attack the very same trained networks, seeds are paired;
+else the interval of the difference is Welch's. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.report.results import THREAT, Results
+from orchestrator.report.statistics import TINY, over_seeds, welch_half
+
+_MATCH = ["method", "rate", *THREAT]
+
+#: The attack of a row that compares clean accuracy.
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SideComparison:
+    """One experiment, as two sides have it; `table` has a row per cell of either side.
+
+    Columns: method, rate, attack ("clean": the whole test split), norm, eps; n_a, mean_a, half_a,
+    n_b, mean_b, half_b (fractions); `difference` (a - b) and its 95 % `half`; `verdict`: "a
+    higher", "b higher", "no difference shown", "one seed", "missing in a", "missing in b".
+    """
+
+    architecture: str
+    dataset: str
+    a: str  #: what a is: address, variant, protocol
+    b: str
+    paired: bool  #: the same trained networks on both sides
+    table: pd.DataFrame
+
+    def sentences(self) -> list[str]:
+        """The outcome in plain words."""
+        attacked = self.table[self.table["attack"] != CLEAN]
+        known = attacked.dropna(subset=["difference"])
+        lines = [
+            f"{len(known)} of {len(attacked)} cells have a result on both sides"
+            + (" (the same networks, seeds paired)" if self.paired else "")
+        ]
+        if known.empty:
+            return lines
+        gap = 100 * known["difference"]
+        low, high = gap.min(), gap.max()
+        lines.append(
+            f"robust accuracy of a minus b: {gap.mean():+.1f} points on average, from {low:+.1f} "
+            f"to {high:+.1f}"
+        )
+        count = known["verdict"].value_counts()
+        lines.append(
+            ", ".join(f"{n} cells: {verdict}" for verdict, n in count.items())
+            + "; intervals are per cell, one in twenty would miss by chance"
+        )
+        for attack, part in known.groupby("attack", sort=True):
+            mean = 100 * part["difference"].mean()
+            lines.append(f"{attack}: {mean:+.1f} points over {len(part)} cells")
+        return lines
+
+
+def compare_stores(a: Results, b: Results) -> tuple[SideComparison, ...]:
+    """Every experiment that both have. Sides of one name (variant and protocol) are compared with
+    each other; where there is no such pair, each side of a with each of b. A store compared with
+    itself compares its protocols."""
+    out = []
+    pairs: list[tuple[_Side, _Side]]
+    for architecture, dataset in sorted(_experiments(a) & _experiments(b)):
+        sides = [_sides(results, architecture, dataset) for results in (a, b)]
+        if a is b or a.address == b.address:
+            pairs = [(s, t) for s, t in product(sides[0], sides[0]) if s < t]
+        else:
+            pairs = [(s, s) for s in sides[0] if s in sides[1]] or list(product(sides[0], sides[1]))
+        for side_a, side_b in pairs:
+            out.append(_compare(a, b, architecture, dataset, side_a, side_b))
+    return tuple(out)
+
+
+_Side = tuple[str, str]  # variant, protocol
+
+
+def _experiments(results: Results) -> set[tuple[str, str]]:
+    return {(s.architecture, s.dataset) for s in results.settings}
+
+
+def _sides(results: Results, architecture: str, dataset: str) -> list[_Side]:
+    mine = _part(results.cells, architecture, dataset)
+    pairs = mine[["variant", "protocol"]].drop_duplicates()
+    return sorted((str(v), str(p)) for v, p in pairs.itertuples(index=False))
+
+
+def _part(frame: pd.DataFrame, architecture: str, dataset: str) -> pd.DataFrame:
+    return frame[(frame["architecture"] == architecture) & (frame["dataset"] == dataset)]
+
+
+def _compare(
+    a: Results, b: Results, architecture: str, dataset: str, side_a: _Side, side_b: _Side
+) -> SideComparison:
+    rows = [
+        _rows(results, architecture, dataset, side) for results, side in ((a, side_a), (b, side_b))
+    ]
+    names = [
+        f"{results.address} ({' '.join(side)})" for results, side in ((a, side_a), (b, side_b))
+    ]
+    keys = [*_MATCH, "seed"]
+    both = rows[0].merge(rows[1], on=keys, suffixes=("_a", "_b"))
+    paired = bool(len(both)) and bool((both["model_a"] == both["model_b"]).all())
+    return SideComparison(
+        architecture=architecture,
+        dataset=dataset,
+        a=names[0],
+        b=names[1],
+        paired=paired,
+        table=_table(rows[0], rows[1], both, paired=paired),
+    )
+
+
+def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.DataFrame:
+    """method, rate, attack, norm, eps, seed, model, value; clean accuracy as an attack."""
+    variant, protocol = side
+    cells = _part(results.cells, architecture, dataset)
+    cells = cells[(cells["variant"] == variant) & (cells["protocol"] == protocol)]
+    models = _part(results.models, architecture, dataset)
+    models = models[models["variant"] == variant]
+    columns = [*_MATCH, "seed", "model", "value"]
+    attacked = cells.rename(columns={"model_key": "model", "robust_accuracy": "value"})[columns]
+    clean = models.rename(columns={"task_key": "model", "accuracy": "value"})
+    clean = clean.assign(attack=CLEAN, norm="", eps=0.0)[columns]
+    out = pd.concat([clean, attacked], ignore_index=True)
+    # eps of two grids may differ in the last bits: 8/255 is not always the same float
+    return out.assign(eps=out["eps"].map(lambda eps: float(f"{eps:.6g}")))
+
+
+def _table(
+    rows_a: pd.DataFrame, rows_b: pd.DataFrame, both: pd.DataFrame, *, paired: bool
+) -> pd.DataFrame:
+    sides = [over_seeds(rows, _MATCH, "value") for rows in (rows_a, rows_b)]
+    table = sides[0].merge(sides[1], on=_MATCH, how="outer", suffixes=("_a", "_b"))
+    table[["n_a", "n_b"]] = table[["n_a", "n_b"]].fillna(0).astype(int)
+    if paired:
+        differences = both.assign(d=both["value_a"] - both["value_b"])
+        found = over_seeds(differences, _MATCH, "d")[[*_MATCH, "mean", "half"]]
+        table = table.merge(found.rename(columns={"mean": "difference"}), on=_MATCH, how="left")
+    else:
+        table["difference"] = table["mean_a"] - table["mean_b"]
+        parts = [table[[f"n_{s}", f"sd_{s}"]].set_axis(["n", "sd"], axis=1) for s in ("a", "b")]
+        table["half"] = welch_half(parts[0], parts[1])
+    table["verdict"] = _verdicts(table)
+    order = table["attack"].ne(CLEAN)
+    table = table.assign(order=order).sort_values(["order", "attack", "eps", "method", "rate"])
+    names = [*_MATCH, "n_a", "mean_a", "half_a", "n_b", "mean_b", "half_b"]
+    return table[[*names, "difference", "half", "verdict"]].reset_index(drop=True)
+
+
+def _verdicts(table: pd.DataFrame) -> pd.Series[str]:
+    difference, half = (table[c].to_numpy(float) for c in ("difference", "half"))
+    choices = [
+        (table["n_a"].to_numpy() == 0, "missing in a"),
+        (table["n_b"].to_numpy() == 0, "missing in b"),
+        (np.abs(difference) < TINY, "no difference shown"),
+        (np.isnan(half), "one seed"),
+        (difference - half > 0, "a higher"),
+        (difference + half < 0, "b higher"),
+    ]
+    conditions, names = zip(*choices, strict=True)
+    return pd.Series(np.select(conditions, names, "no difference shown"), index=table.index)

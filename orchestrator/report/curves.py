@@ -1,0 +1,162 @@
+"""The lines of every figure, as data: what plotly and matplotlib both draw. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.report.analysis import Analysis
+from orchestrator.report.ladder import add_strength
+from orchestrator.report.results import Setting, attack_title, eps_text, groups, records, threats
+from orchestrator.report.statistics import over_seeds
+from orchestrator.report.style import legend_order
+from orchestrator.report.tables import DENSE
+
+AXES = {
+    "rate": "compression rate, nominal",
+    "effective_rate": "compression rate, effective",
+    "speedup": "theoretical speed-up",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Panel:
+    """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate."""
+
+    title: str
+    x: str  #: title of the axis
+    y: str
+    rows: pd.DataFrame
+    reference: float  #: the dense models' mean; NaN: none
+
+    @property
+    def methods(self) -> list[str]:
+        return legend_order(list(self.rows["method"]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grid:
+    """A figure: panels by row and column; None is an empty place."""
+
+    name: str  #: of its files
+    panels: tuple[tuple[Panel | None, ...], ...]
+
+    @property
+    def methods(self) -> list[str]:
+        return legend_order([m for row in self.panels for p in row if p for m in p.methods])
+
+
+def _mine(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
+    part = setting.rows(frame)
+    return part[part["protocol"] == protocol]
+
+
+def _panel(
+    rows: pd.DataFrame, clean: pd.DataFrame, *, title: str, y: str, x: str = "rate"
+) -> Panel:
+    """`rows`: method, rate, n, mean, sd, half; x and effective rate come from `clean`."""
+    extra = clean[["method", "rate", "effective_rate", "speedup"]]
+    lean = rows[["method", "rate", "n", "mean", "sd", "half"]]
+    both = lean.merge(extra, on=["method", "rate"], how="left")
+    both = both.assign(x=both[x]).dropna(subset=["mean", "x"]).sort_values(["method", "rate"])
+    dense = both.loc[both["rate"] == DENSE, "mean"]
+    return Panel(
+        title=title,
+        x=AXES[x],
+        y=y,
+        rows=both,
+        reference=float(dense.mean()) if len(dense) else np.nan,
+    )
+
+
+def security_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
+    """Figures 1 to 3: attacks by column, eps by row; eps without a counterpart come last."""
+    clean = setting.rows(analysis.clean)
+    cells = add_strength(_mine(analysis.cells, setting, protocol))
+    columns = []
+    for attack in dict.fromkeys(t.attack for t in threats(cells)):
+        mine = cells[cells["attack"] == attack]
+        order = mine[["eps", "norm", "strength"]].drop_duplicates()
+        order = order.assign(last=order["strength"] == 0).sort_values(["last", "eps"])
+        columns.append(
+            [
+                _panel(
+                    mine[mine["eps"] == eps],
+                    clean,
+                    title=f"{attack_title(attack)}, ε = {eps_text(str(norm), float(eps))}",
+                    y="robust accuracy, %",
+                )
+                for eps, norm in records(order[["eps", "norm"]])
+            ]
+        )
+    deepest = max(map(len, columns), default=0)
+    panels = tuple(
+        tuple(column[row] if row < len(column) else None for column in columns)
+        for row in range(deepest)
+    )
+    return Grid(name="security-curves", panels=panels)
+
+
+def average_robustness(
+    analysis: Analysis, setting: Setting, protocol: str, attack: str | None = None
+) -> pd.DataFrame:
+    """Per method and rate: n, mean, sd, half of each seed's mean robust accuracy over the rungs
+    of one attack or of all. A seed that lacks one of the cells does not count."""
+    cells = add_strength(_mine(analysis.results.cells, setting, protocol))
+    cells = cells[cells["strength"] > 0]
+    if attack is not None:
+        cells = cells[cells["attack"] == attack]
+    wanted = len(cells[["attack", "eps"]].drop_duplicates())
+    seeds = cells.groupby(["method", "rate", "seed"])["robust_accuracy"].agg(["mean", "count"])
+    whole = seeds[seeds["count"] == wanted].reset_index()
+    return over_seeds(whole.rename(columns={"mean": "value"}), ["method", "rate"], "value")
+
+
+def compression_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
+    """Clean and average robust accuracy against nominal rate, effective rate and speed-up."""
+    clean = setting.rows(analysis.clean)
+    robust = average_robustness(analysis, setting, protocol)
+    axes = [x for x in AXES if clean[x].notna().any()]
+    rows = []
+    for values, y in ((clean, "clean accuracy, %"), (robust, "average robust accuracy, %")):
+        rows.append(tuple(_panel(values, clean, title="", y=y, x=x) for x in axes))
+    return Grid(name="compression", panels=tuple(rows))
+
+
+def worst_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
+    """The worst case over attacks, a panel for each strength."""
+    clean = setting.rows(analysis.clean)
+    worst = _mine(analysis.worst, setting, protocol)
+    row = tuple(
+        _panel(
+            part,
+            clean,
+            title=f"strength {strength}",
+            y="robust accuracy under the worst attack, %",
+        )
+        for (strength,), part in groups(worst, ["strength"])
+    )
+    return Grid(name="worst-case", panels=(row,))
+
+
+def protocol_grid(analysis: Analysis, setting: Setting) -> Grid:
+    """Attacks by row, protocols by column: robust accuracy, averaged over each attack's eps."""
+    clean = setting.rows(analysis.clean)
+    protocols = analysis.results.protocols(setting)
+    attacks = [t.attack for t in threats(setting.rows(analysis.cells))]
+    rows = []
+    for attack in dict.fromkeys(attacks):
+        rows.append(
+            tuple(
+                _panel(
+                    average_robustness(analysis, setting, protocol, attack),
+                    clean,
+                    title=f"{attack_title(attack)}, {protocol}",
+                    y="robust accuracy, mean over ε, %",
+                )
+                for protocol in protocols
+            )
+        )
+    return Grid(name="protocols", panels=tuple(rows))

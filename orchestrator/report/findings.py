@@ -1,0 +1,217 @@
+"""What the numbers say, in plain words: what to deploy under which threat, and how sure that is.
+Pure; every sentence is built from the analysis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.report.analysis import Analysis
+from orchestrator.report.results import Setting, Threat, attack_title, records
+from orchestrator.report.statistics import Estimate, signed
+from orchestrator.report.strategies import (
+    ATTACK_KNOWN,
+    AVERAGE,
+    LEAST_MARGIN,
+    NOTHING_KNOWN,
+    RATE_TOLERANCE,
+    UNPRUNED,
+    WORST_ATTACK,
+    Strategy,
+)
+from orchestrator.report.trust import of_protocol, trust
+
+#: A nominal rate is called wrong where the effective one differs by more than this share.
+COMPRESSION_TOLERANCE = 0.1
+
+
+class Topic(StrEnum):
+    DEPLOY = "What to deploy"
+    SWEET_SPOTS = "Sweet spots"
+    COMPRESSION = "Compression"
+    TRUST = "How far to trust this"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    setting: Setting
+    protocol: str
+    topic: Topic
+    text: str  #: a sentence, or `lead: sentence`
+
+    @property
+    def lead(self) -> str:
+        """What a sentence on what to deploy is about; "" for another."""
+        return self.text.partition(": ")[0] if self.topic is Topic.DEPLOY else ""
+
+
+def findings(analysis: Analysis) -> list[Finding]:
+    """For each setting and protocol, by topic."""
+    out = []
+    for setting in analysis.results.settings:
+        for protocol in analysis.results.protocols(setting):
+            for topic, write in _WRITERS.items():
+                out += [
+                    Finding(setting=setting, protocol=protocol, topic=topic, text=text)
+                    for text in write(analysis, setting, protocol)
+                ]
+    return out
+
+
+# --------------------------------------------------------------------------- what to deploy
+
+
+def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
+    mine = [s for s in analysis.strategies if s.setting == setting and s.protocol == protocol]
+    free = {(s.knowledge, s.attack, s.criterion): s for s in mine if s.least_rate == 1}
+    unknown = [free.get((NOTHING_KNOWN, "", c)) for c in (AVERAGE, WORST_ATTACK, LEAST_MARGIN)]
+    leads = (
+        "Adversary unknown, average case",
+        "Adversary unknown, worst attack at each strength",
+        "Adversary unknown, least regret at any attack and ε",
+    )
+    for lead, strategy in zip(leads, unknown, strict=True):
+        if strategy is not None:
+            yield f"{lead}: {_choice(analysis, strategy)}."
+    for strategy in free.values():
+        if strategy.knowledge == ATTACK_KNOWN and strategy.criterion == AVERAGE:
+            lead = f"{attack_title(strategy.attack)} known, ε unknown"
+            yield f"{lead}: {_choice(analysis, strategy)}."
+    for rate in sorted({s.least_rate for s in mine if s.least_rate > 1}):
+        found = next(
+            (
+                s
+                for s in mine
+                if (s.least_rate, s.knowledge, s.criterion) == (rate, NOTHING_KNOWN, AVERAGE)
+            ),
+            None,
+        )
+        if found is None:
+            share = f"{RATE_TOLERANCE:.0%}"
+            yield f"Weights at least {rate:g} times fewer: no method reaches {share} of that."
+        elif rate in _shown_rates(mine):
+            lead = f"Weights at least {rate:g} times fewer, average case"
+            yield f"{lead}: {_choice(analysis, found)}."
+
+
+def _shown_rates(mine: list[Strategy]) -> list[float]:
+    """A mild, a middle and the highest demand that can be met."""
+    rates = sorted({s.least_rate for s in mine if s.least_rate > 1})
+    return sorted({rates[0], rates[len(rates) // 2], rates[-1]}) if rates else []
+
+
+def name_of(method: str, rate: float, effective: float) -> str:
+    """`magnitude-global-filter at rate 8 (effective 14.4)`."""
+    if method == UNPRUNED:
+        return "no pruning"
+    far = abs(effective / rate - 1) > COMPRESSION_TOLERANCE
+    return f"{method} at rate {rate:g}" + (f" (effective {effective:.3g})" if far else "")
+
+
+def _choice(analysis: Analysis, s: Strategy) -> str:
+    text = _score(s)
+    if flat := analysis.flat_attacks(s):
+        names = ", ".join(attack_title(attack) for attack in flat)
+        text += f". Beware: its curve under {names} is suspiciously flat (see below)"
+    return text
+
+
+def _score(s: Strategy) -> str:
+    name = name_of(s.method, s.rate, s.effective_rate)
+    if s.criterion == LEAST_MARGIN:
+        text = f"{name}, {_points(s.score)} against unpruned under its least favourable threat"
+        if s.method == UNPRUNED:
+            text = (
+                "no pruning: beside the unpruned models of all methods together, every pruned "
+                "model loses somewhere"
+            )
+    else:
+        text = f"{name}, {s.criterion} {s.score.text()} %"
+        if s.method != UNPRUNED:
+            text += f" ({_points(s.margin)} against unpruned)"
+    others = s.candidates - 1
+    if others == 0:
+        return f"{text}; the only candidate"
+    rivals = "its one rival" if others == 1 else f"its {others} rivals"
+    if s.rivals == -1:
+        return f"{text}; one seed, so nothing tells it from {rivals}"
+    if s.rivals == 0:
+        return f"{text}; told from {rivals}"
+    if s.rivals == others:
+        return f"{text}; can't be told from {rivals}"
+    return f"{text}; {s.rivals} of {rivals} can't be told from it"
+
+
+def _points(e: Estimate) -> str:
+    if math.isnan(e.mean):
+        return "unknown margin"
+    half = "" if math.isnan(e.half) else f" ± {100 * e.half:.1f}"
+    return f"{signed(e.mean)}{half} points"
+
+
+# --------------------------------------------------------------------------- sweet spots
+
+
+def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
+    models = of_protocol(analysis.sweet_models, setting, protocol)
+    cells = of_protocol(analysis.sweet, setting, protocol)
+    if cells.empty or models["least"].isna().all():
+        yield "No pruned model has an unpruned one of the same seed beside it to compare with."
+        return
+    whole = models[models["whole"]]
+    if len(whole):
+        best = whole.sort_values("effective_rate", ascending=False).head(3)
+        listed = "; ".join(
+            f"{name_of(m.method, m.rate, m.effective_rate)} "
+            f"(clean {signed(m.clean_margin)}, at least {signed(m.least)} points)"
+            for m in records(best)
+        )
+        more = f", of {len(whole)}" if len(whole) > 3 else ""
+        yield (
+            "At least as accurate as the unpruned model of the same chain, clean and under every "
+            f"attack and ε, by their means{more}: {listed}."
+        )
+    else:
+        yield "No pruned model is, by its means, at least as accurate under every attack and ε."
+    top = models.sort_values("least", ascending=False).iloc[0]
+    threat = Threat(str(top["least_attack"]), str(top["least_norm"]), float(top["least_eps"]))
+    name = name_of(str(top["method"]), float(top["rate"]), float(top["effective_rate"]))
+    yield (
+        f"The safest pruned model is {name}: its least margin is {signed(top['least'])} points "
+        f"({threat.title}), its mean margin {signed(top['mean_margin'])}."
+    )
+    count = cells["verdict"].value_counts()
+    yield (
+        f"{int(cells['sweet'].sum())} of {len(cells)} pruned cells are sweet spots by their means. "
+        f"With a correction for {int(cells['p'].notna().sum())} paired tests, "
+        f"{count.get('better', 0)} cells are shown to gain and {count.get('worse', 0)} to lose "
+        "robustness."
+    )
+
+
+# --------------------------------------------------------------------------- compression
+
+
+def _compression(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
+    mine = setting.rows(analysis.clean).dropna(subset="effective_rate")
+    off = mine[(mine["effective_rate"] / mine["rate"] - 1).abs() > COMPRESSION_TOLERANCE]
+    if off.empty:
+        if len(mine):
+            yield "Every nominal rate is the effective one to within a tenth."
+        return
+    worst = off.loc[off.groupby("method")["rate"].idxmax()]
+    listed = ", ".join(f"{m.method} {m.rate:g} is {m.effective_rate:.3g}" for m in records(worst))
+    yield (
+        f"Nominal rates are not effective ones for {len(off)} of {len(mine)} models; at the "
+        f"highest such rate: {listed}. Compare methods at equal effective rates."
+    )
+
+
+_WRITERS = {
+    Topic.DEPLOY: _deploy,
+    Topic.SWEET_SPOTS: _sweet_spots,
+    Topic.COMPRESSION: _compression,
+    Topic.TRUST: trust,
+}

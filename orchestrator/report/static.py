@@ -1,0 +1,115 @@
+"""The same grids as PNG and SVG, by matplotlib: it needs no browser and no network."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from typing import Any
+
+from orchestrator.report.curves import Grid, Panel
+from orchestrator.report.style import REFERENCE, look_of
+
+_SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#b8bcc4",
+    "axes.labelcolor": "#4b5563",
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "axes.titlesize": 8.5,
+    "axes.titlecolor": "#1f2937",
+    "axes.grid": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.6,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "prunegrid",  # the same figure, the same bytes
+    "text.parse_math": False,  # a "$" in a name is a "$"
+}
+
+
+def render(grid: Grid, title: str) -> dict[str, bytes]:
+    """`png` (200 dpi) and `svg` of a grid."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, columns = len(grid.panels), len(grid.panels[0])
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=(2.6 * columns + 0.6, 1.75 * rows + 1.3), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False, sharey="row")
+        for r, row in enumerate(grid.panels):
+            for c, panel in enumerate(row):
+                if panel is None:
+                    axes[r][c].set_visible(False)
+                else:
+                    _fill(axes[r][c], panel, first=not any(row[:c]), last=r == rows - 1)
+        handles = [_handle(method) for method in grid.methods]
+        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+        figure.legend(
+            handles=handles,
+            loc="outside lower left",
+            ncols=3 if columns > 1 else 1,
+            frameon=False,
+            fontsize=8,
+            handlelength=3.2,
+        )
+        out = {}
+        for kind, options in (
+            ("png", {"dpi": 200}),
+            ("svg", {"metadata": {"Date": None, "Creator": "prunegrid"}}),
+        ):
+            sink = io.BytesIO()
+            figure.savefig(sink, format=kind, **options)
+            out[kind] = sink.getvalue()
+    return out
+
+
+def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
+    if not math.isnan(panel.reference):
+        axes.axhline(100 * panel.reference, color=REFERENCE, linewidth=0.8, linestyle=":")
+    for method in panel.methods:
+        rows = panel.rows[panel.rows["method"] == method]
+        look = look_of(method)
+        mean, half = 100 * rows["mean"].to_numpy(float), 100 * rows["half"].to_numpy(float)
+        axes.errorbar(
+            rows["x"],
+            mean,
+            yerr=[0 if math.isnan(h) else h for h in half],
+            color=look.colour,
+            linestyle=look.mpl_dash,
+            linewidth=1.2,
+            marker=look.mpl_marker,
+            markersize=2.6,
+            elinewidth=0.5,
+        )
+    axes.set_xscale("log")
+    ticks = sorted({float(v) for v in panel.rows["rate"]})
+    axes.set_xticks(ticks, [f"{v:g}" for v in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(bottom=0)
+    axes.set_title(panel.title, loc="left")
+    if first:
+        axes.set_ylabel(panel.y.replace("under the ", "under\nthe "))
+    if last or not panel.title:
+        axes.set_xlabel(panel.x)
+
+
+def _handle(method: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    look = look_of(method)
+    return Line2D(
+        [],
+        [],
+        color=look.colour,
+        linestyle=look.mpl_dash,
+        linewidth=1.2,
+        marker=look.mpl_marker,
+        markersize=3.5,
+        label=method,
+    )

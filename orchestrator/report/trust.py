@@ -1,0 +1,93 @@
+"""How far a setting's numbers can be trusted, in plain words: seeds, gaps, masked gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.report.analysis import Analysis
+from orchestrator.report.missing import missing_text
+from orchestrator.report.results import Setting, attack_title, groups, records
+from orchestrator.report.statistics import half_width
+
+
+def of_protocol(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
+    """The part of a frame that belongs to one experiment under one protocol."""
+    part = setting.rows(frame)
+    return part[part["protocol"] == protocol]
+
+
+def trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
+    cells = of_protocol(analysis.cells, setting, protocol)
+    rows = of_protocol(analysis.results.cells, setting, protocol)
+    low, high = int(cells["n"].min()), int(cells["n"].max())
+    seeds = f"{low}" if low == high else f"{low} to {high}"
+    text = f"{seeds} seed{'s' if high > 1 else ''} per cell, {_images(rows)} images each"
+    if high < 2:
+        text += ": no interval and no test is possible; read every difference as noise"
+    else:
+        typical = 100 * cells["half"].median()
+        text += f"; the 95 % interval of a typical cell is ± {typical:.1f} points"
+        if high < 4:
+            factor = half_width(np.array([float(high)]), np.array([1.0]))[0]
+            text += f" ({factor:.1f} SDs: with so few seeds, few differences can be shown)"
+    yield f"{text}."
+    yield (
+        "A best choice is best on these very seeds, so its score is somewhat flattering; rivals "
+        "that can't be told from it may be better on new ones."
+    )
+    gone = of_protocol(analysis.missing, setting, protocol)
+    if len(gone):
+        text = _sentence(missing_text(gone, len(gone) + len(rows)))
+        yield f"{text}. A model that lacks cells is not chosen."
+    if skipped := int((rows["n_skipped"].fillna(0) > 0).sum()):
+        yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
+    yield from _flat(of_protocol(analysis.flat, setting, protocol))
+    yield from _masking(rows)
+
+
+def _images(rows: pd.DataFrame) -> str:
+    known = rows["n_images"].dropna()
+    if known.empty:
+        return "an unknown number of"
+    low, high = int(known.min()), int(known.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+_FLAG_TEXT = {
+    "softmax-outputs": "attacks differentiate through softmax probabilities, which can hide "
+    "gradients: robust accuracy may be overestimated",
+    "zero-gradients": "the loss gradient is zero on more than 5 % of the images: a gradient "
+    "attack may have had nothing to follow",
+    "unverified": "adversarial images were not checked again",
+    "weaker-than-first-step": "the attack lost images that its own first step had broken",
+    "no-clean-accuracy": "the model gets no attacked image right",
+}
+
+
+def _flat(flat: pd.DataFrame) -> Iterator[str]:
+    for (attack,), part in groups(flat, ["attack"]):
+        listed = ", ".join(
+            f"{m.method} at rate {m.rate:g} ({100 * m.weakest:.0f} % to {100 * m.strongest:.0f} %)"
+            for m in records(part.head(4))
+        )
+        more = f" and {len(part) - 4} more" if len(part) > 4 else ""
+        yield (
+            f"{attack_title(str(attack))} hardly gains with ε on {listed}{more}, where it breaks "
+            "most images of unpruned models: rather a failing attack than a robust model."
+        )
+
+
+def _masking(rows: pd.DataFrame) -> Iterator[str]:
+    raised = rows["flags"].explode().dropna()
+    for flag, count in raised.value_counts().items():
+        text = _FLAG_TEXT.get(str(flag), "see the cells")
+        yield f"Flag {flag} in {count} of {len(rows)} cells: {text}."
+    if raised.empty and len(rows):
+        yield "No cell shows a sign of masked gradients."
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
