@@ -60,6 +60,7 @@ class Resources:
     threads: int
     gpu_memory_mib: int | None
     price_per_hour: float | None  #: of one task slot, in the grid's currency of choice
+    latency_batch: int | None = None  #: images of the forward pass that models are timed with
 
 
 @dataclass(frozen=True, kw_only=True)

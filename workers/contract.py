@@ -204,6 +204,8 @@ class WorkerSettings:
     threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
     git_revision: str  #: of the driver's checkout, "" where there is none
+    #: Images of the forward pass that every model is timed with; None: no timing.
+    latency_batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
