@@ -1,4 +1,4 @@
-"""`prunegrid export` on a store that a real run left: which model, what is in the file, how fast."""
+"""`prunegrid export` on a store that a real run left: which model, what the file has, how fast."""
 
 from __future__ import annotations
 
@@ -121,8 +121,7 @@ def test_what_can_t_be_exported_is_said_in_one_line(store, tmp_path):
 def test_the_command_prints_its_answer_and_nothing_else(store, tmp_path):
     where, out = "method=magnitude-local-filter,rate=64,seed=0", tmp_path / "m.keras"
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", "export", where]
-        + ["--store", store, "--out", str(out)],
+        [sys.executable, "-m", "orchestrator.cli", "export", where, "--store", store, "--out", out],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -32,13 +32,13 @@ PGD = AttackSettings(
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def dense(request, tmp_path_factory, data_dir):
+def dense(request, tmp_path_factory, data_dir, tensorflow):
     """(surroundings, dense task): the smallest data set of the architecture's channels."""
     from workers.stages import train
 
     where = context(tmp_path_factory.mktemp(request.param), data_dir)
     channels = ARCHITECTURES[request.param].input_shape[2]
-    small = data("synthetic28" if channels == 1 else "synthetic32", 40)
+    small = data("synthetic28" if channels == 1 else "synthetic16", 40)
     task = train_task(architecture=request.param, data=small, training=ONE_EPOCH)
     train(task, where)
     return where, task
