@@ -77,18 +77,14 @@ def _fill(
     figure: go.Figure, panel: Panel, methods: list[str], seen: set[str], place: tuple[int, int]
 ) -> None:
     r, c = place
-    if not math.isnan(panel.reference):
-        figure.add_hline(
-            y=100 * panel.reference,
-            line={"color": REFERENCE, "width": 1, "dash": "dot"},
-            row=r,
-            col=c,
-        )
     for method in methods:
         rows = panel.rows[panel.rows["method"] == method]
         if len(rows):
             figure.add_trace(_line(method, rows, legend=method not in seen), row=r, col=c)
             seen.add(method)
+    if not math.isnan(panel.reference):  # after the lines: plotly leaves empty panels without it
+        line = {"color": REFERENCE, "width": 1.2, "dash": "dot"}
+        figure.add_hline(y=100 * panel.reference, line=line, row=r, col=c)
     ticks = sorted({round(float(v), 6) for v in panel.rows["rate"]})
     figure.update_xaxes(
         type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=r, col=c

@@ -39,7 +39,8 @@ def synthetic(
     noise: float = 0.01,
     address: str = "synthetic",
 ) -> Results:
-    """A grid of cells whose robust accuracy falls with eps and rate. Equal arguments, equal rows."""
+    """A grid of cells whose robust accuracy falls with eps and rate. Equal arguments, equal
+    rows."""
     draw = np.random.default_rng(7)
     models, cells = [], []
     for architecture in architectures:
@@ -102,6 +103,10 @@ def synthetic(
         models=pa.Table.from_pylist(models, schema=MODEL_SCHEMA).to_pandas(),
         cells=pa.Table.from_pylist(cells, schema=CELL_SCHEMA).to_pandas(),
     )
+
+
+def _robust(value: float) -> float:
+    return float(np.clip(value, 0, 1))
 
 
 _PROVENANCE = {
