@@ -10,6 +10,7 @@ import pandas as pd
 
 from orchestrator.paper import PaperComparison, compare_with_paper
 from orchestrator.report.comparison import SideComparison, compare_stores
+from orchestrator.report.limits import Limit, limits, margin_rows
 from orchestrator.report.masking import flat_curves
 from orchestrator.report.missing import missing_cells
 from orchestrator.report.results import Results
@@ -31,6 +32,8 @@ class Analysis:
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
     strategies: list[Strategy]
+    margins: pd.DataFrame  #: `margin_rows`
+    limits: list[Limit]
     flat: pd.DataFrame  #: `flat_curves`
     missing: pd.DataFrame  #: `missing_cells`
     wanted: int  #: cells that should be there
@@ -56,14 +59,17 @@ def analyse(
     clean, cells = clean_table(results), cell_table(results)
     sweet = sweet_cells(clean, cells)
     missing = missing_cells(results, planned)
+    margins = margin_rows(results, clean)
     return Analysis(
         results=results,
         clean=clean,
         cells=cells,
         worst=worst_table(results),
         sweet=sweet,
-        sweet_models=sweet_models(sweet),
+        sweet_models=sweet_models(sweet, margins),
         strategies=strategies(results, clean),
+        margins=margins,
+        limits=limits(margins),
         flat=flat_curves(cells),
         missing=missing,
         wanted=len(results.cells) + len(missing) if planned is None else len(planned),
