@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, TornError
 from orchestrator.rows import place_of
 from workers import layout
-from workers.contract import Failure
+from workers.contract import Failure, TaskKind
 from workers.files import Files, LocalFiles, StorageError, open_files
 from workers.results import ModelRecord
 from workers.tables import ImageRows, read_images
@@ -149,6 +149,15 @@ class Store:
         out |= {Path(path).stem: path for path in images if path.endswith(".parquet")}
         return out
 
+    def has(self, key: str) -> bool:
+        """Whether a task's result is there and whole. Raises StoreError."""
+        attack = key.startswith(TaskKind.ATTACK)
+        path = layout.image_rows(key) if attack else layout.model_record(key)
+        try:
+            return self.files.exists(path) and self._is_whole(path)
+        except StorageError as error:
+            raise StoreError(str(error)) from error
+
     def whole(self) -> set[str]:
         """As `finished`, without files that are torn."""
         return {key for key, path in self._result_files().items() if self._is_whole(path)}
@@ -197,11 +206,11 @@ class Store:
         try:
             return parse(self.files.read(path))
         except FileNotFoundError:
-            raise StoreError(f"{self.address}/{path}: missing") from None
+            raise TornError(f"{self.address}/{path}: missing") from None
         except StorageError as error:
             raise StoreError(str(error)) from error
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{self.address}/{path}: torn or not ours: {error}") from error
+            raise TornError(f"{self.address}/{path}: torn or not ours: {error}") from error
 
     def record_failure(self, failure: Failure, attempt: int) -> None:
         content = json.dumps({**dataclasses.asdict(failure), "attempt": attempt, "at": time.time()})

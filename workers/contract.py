@@ -39,6 +39,7 @@ class FailureKind(StrEnum):
     DEVICE_MEMORY = "device-memory"
     STORAGE = "storage"  #: the store or disk refused; usually passes
     TIMEOUT = "timeout"  #: over its limit, or no heartbeat
+    INPUT = "input"  #: a stored result that it rests on is missing or torn
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
 
@@ -204,6 +205,7 @@ class WorkerSettings:
     threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
     git_revision: str  #: of the driver's checkout, "" where there is none
+    gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,7 @@ class Attempt:
 
     task: Task
     number: int  #: 1 for the first
+    share: int = 1  #: how many slots' room it is to have, where a machine can give it
 
 
 @dataclass(frozen=True, kw_only=True)
