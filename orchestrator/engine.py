@@ -25,7 +25,6 @@ from workers.contract import (
 )
 from workers.entry import REAL_RUNNER, Worker
 
-
 NoticeKind: TypeAlias = Literal[
     "node-joined", "node-left", "node-draining", "node-fenced", "no-room"
 ]

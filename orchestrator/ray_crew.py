@@ -14,7 +14,7 @@ from orchestrator.ray_nodes import Nodes, label
 from orchestrator.ray_slots import Slot, SlotPool
 from orchestrator.ray_start import EngineError
 from orchestrator.room import Need, Node, capacity, no_room
-from workers.contract import FailureKind, Outcome, Success, WorkerSettings
+from workers.contract import Outcome, Success, WorkerSettings
 
 STEP_EVERY_S = 0.2
 SPARE_S = 60.0  #: an idle slot beyond the demand goes after that, where nodes cost money
