@@ -9,24 +9,25 @@ from typing import TypeVar
 from orchestrator.errors import StoreError, TornError
 
 T = TypeVar("T")
+LIMIT_S = 600.0
 
 
 class Patience:
-    """Tries again, ever more slowly, for up to `limit_s`; not once the user wants to stop."""
+    """Tries again, ever more slowly, for up to LIMIT_S; not once the user wants to stop."""
 
     def __init__(
         self,
         *,
         say: Callable[[str], None],
         stop_requested: Callable[[], bool],
-        limit_s: float = 600.0,
+        limit_s: float | None = None,
         first_s: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._say = say
         self._stop_requested = stop_requested
-        self._limit_s = limit_s
+        self._limit_s = LIMIT_S if limit_s is None else limit_s
         self._first_s = first_s
         self._sleep = sleep
         self._clock = clock

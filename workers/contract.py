@@ -11,6 +11,7 @@ Equal work therefore has one key and runs once, whichever grid asks for it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class TrainTask:
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return task_key(self)
 
@@ -137,7 +138,7 @@ class PruneTask:
 
     kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return task_key(self)
 
@@ -157,7 +158,7 @@ class AttackTask:
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return task_key(self)
 
