@@ -122,6 +122,34 @@ def explain(
 
 
 @app.command()
+def export(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model, cell or task name, its first letters, or coordinates as in --select.",
+        ),
+    ],
+    store: StoreOption,
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="A new file.keras, or a new folder (SavedModel).")
+    ],
+    form: Annotated[
+        Literal["keras", "savedmodel", "shrunk"],
+        typer.Option(help="shrunk: physically smaller, without dead channels, the same logits."),
+    ] = "keras",
+    latency_batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Also time a forward pass of N images here."),
+    ] = None,
+) -> None:
+    """A model as a plain Keras file or a SavedModel; pruned weights are its zeros."""
+    from orchestrator.export import export as export_it
+
+    export_it(store, what, out, form=form, latency_batch=latency_batch, console=Console())
+
+
+@app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
     from orchestrator.verify import show_findings

@@ -263,7 +263,16 @@ def _check_images(node: Node, plan: ArchitecturePlan, dataset: DatasetEntry) -> 
 
 
 def _read_resources(node: Node | None) -> Resources:
-    keys = ("cpus_per_task", "gpus_per_task", "threads", "gpu_memory_mib", "price_per_hour")
+    keys = (
+        "cpus_per_task",
+        "gpus_per_task",
+        "threads",
+        "gpu_memory_mib",
+        "price_per_hour",
+        "latency_batch",
+        "silence_s",
+        "timeout_s",
+    )
     own = node.mapping(keys) if node is not None else {}
     return Resources(
         cpus_per_task=own["cpus_per_task"].integer(minimum=1) if "cpus_per_task" in own else 1,
@@ -273,4 +282,11 @@ def _read_resources(node: Node | None) -> Resources:
         if "gpu_memory_mib" in own
         else None,
         price_per_hour=own["price_per_hour"].number(minimum=0) if "price_per_hour" in own else None,
+        latency_batch=own["latency_batch"].optional(lambda n: n.integer(minimum=1))
+        if "latency_batch" in own
+        else None,
+        silence_s=own["silence_s"].number(minimum=1) if "silence_s" in own else 900.0,
+        timeout_s=own["timeout_s"].optional(lambda n: n.number(minimum=1))
+        if "timeout_s" in own
+        else None,
     )

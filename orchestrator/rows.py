@@ -95,6 +95,7 @@ MODEL_SCHEMA = pa.schema(
         ("flops_left", pa.int64()),
         ("latency_ms", pa.float64()),
         ("shrunk_latency_ms", pa.float64()),
+        ("latency_batch", pa.int32()),
         ("weights_sha256", pa.string()),
         *PROVENANCE_FIELDS,
     ],

@@ -93,6 +93,7 @@ def _engine(
         threads=resources.threads,
         gpu_memory_mib=resources.gpu_memory_mib,
         git_revision=git_revision(),
+        latency_batch=resources.latency_batch,
     )
     if not plan.unfinished(store.whole()):
         return _NoEngine(settings)

@@ -207,6 +207,8 @@ class WorkerSettings:
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
     git_revision: str  #: of the driver's checkout, "" where there is none
     gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
+    #: Images of the forward pass that every model is timed with; None: no timing.
+    latency_batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 
 _configured: str | None = None
 
@@ -19,14 +23,18 @@ def configure(threads: int, gpu_memory_mib: int | None) -> str:
     if _configured is not None:
         return _configured
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+    with _chatter_withheld() as chatter:
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        # A GPU was given and TensorFlow does not see it: its words say why.
+        chatter.wanted = not gpus and os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("", "-1")
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     # Grappler's meta optimizer rewrites arithmetic: attacks' distances would move by up to 6e-5
     # against the eager reference.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         _configured = "cpu"
         return _configured
@@ -41,3 +49,30 @@ def configure(threads: int, gpu_memory_mib: int | None) -> str:
     details = tf.config.experimental.get_device_details(gpus[0])
     _configured = str(details.get("device_name", "gpu"))
     return _configured
+
+
+class _Chatter:
+    wanted = True  #: shown after all; so too where the import fails
+
+
+@contextlib.contextmanager
+def _chatter_withheld() -> Iterator[_Chatter]:
+    """Holds back what TensorFlow's libraries write to standard error while they load, which
+    TF_CPP_MIN_LOG_LEVEL does not reach."""
+    chatter = _Chatter()
+    sys.stderr.flush()
+    try:
+        before = os.dup(2)
+    except OSError:  # no standard error to hold back
+        yield chatter
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield chatter
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            if chatter.wanted:
+                held.seek(0)
+                os.write(2, held.read())

@@ -59,8 +59,11 @@ class ModelResult:
     nominal_rate: float
     layers: tuple[LayerCount, ...]
     weights_sha256: str  #: of weights.npz's arrays, in name order
-    latency_ms: float | None = None  #: of one forward pass, where the grid asks for it
+    #: Of one forward pass of `latency_batch` images, where the grid asks for it: as it is (a
+    #: pruned weight is a 0 in a kernel of the dense shape), and without its dead channels.
+    latency_ms: float | None = None
     shrunk_latency_ms: float | None = None
+    latency_batch: int | None = None
 
     @property
     def params_total(self) -> int:

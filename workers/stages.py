@@ -20,6 +20,7 @@ from workers.context import TaskContext
 from workers.contract import AttackTask, PruneTask, Task, TrainTask
 from workers.data.base import Dataset, load
 from workers.device import configure
+from workers.export.latency import dense_and_shrunk_ms
 from workers.keys import derive_seed
 from workers.models.base import build, get_weights, kernels, prunable, set_weights
 from workers.pruning.counts import layer_counts
@@ -176,6 +177,8 @@ def _finish(
     loss, accuracy = evaluate(dataset.test, tick)
     validation_loss, validation_accuracy = evaluate(dataset.validation, tick)
     weights = get_weights(model)
+    batch = context.settings.latency_batch
+    dense_ms, shrunk_ms = (None, None) if batch is None else dense_and_shrunk_ms(model, batch)
     result = ModelResult(
         accuracy=accuracy,
         loss=loss,
@@ -188,6 +191,9 @@ def _finish(
         nominal_rate=nominal_rate,
         layers=layer_counts(kernels(model), masks),
         weights_sha256=weights_sha256(weights),
+        latency_ms=dense_ms,
+        shrunk_latency_ms=shrunk_ms,
+        latency_batch=batch,
     )
     record = ModelRecord(task=task, result=result, provenance=_provenance(task, context, clock))
     save_model(context.files, record, weights, masks, fitted.history)

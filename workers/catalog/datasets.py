@@ -67,6 +67,17 @@ DATASETS: Mapping[str, DatasetEntry] = {
             title="Imagenette",
         ),
         DatasetEntry(
+            name="synthetic16",
+            target="workers.data.synthetic:read_16",
+            fingerprint="synthetic:16x16x3/1",
+            shape=(16, 16, 3),
+            classes=10,
+            train_images=100,
+            test_images=40,
+            needs="nothing",
+            title="Synthetic 16x16x3",
+        ),
+        DatasetEntry(
             name="synthetic28",
             target="workers.data.synthetic:read_28",
             fingerprint="synthetic:28x28x1/1",

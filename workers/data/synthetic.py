@@ -10,6 +10,10 @@ import numpy as np
 from workers.data.base import RawDataset
 
 
+def read_16(folder: Path) -> RawDataset:
+    return _draw((16, 16, 3), train=100, test=40)
+
+
 def read_28(folder: Path) -> RawDataset:
     return _draw((28, 28, 1))
 

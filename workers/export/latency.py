@@ -9,6 +9,19 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from workers.export.shrink import ShrinkError, shrink
+
+
+def dense_and_shrunk_ms(model: keras.Model, batch_size: int) -> tuple[float, float | None]:
+    """(as it is, without its dead channels); None where there is no smaller network to time:
+    the weights are not finite, or the smaller network's logits are other ones."""
+    try:
+        small = shrink(model)
+    except (ValueError, ShrinkError):
+        return latency_ms(model, batch_size=batch_size), None
+    dense_ms, shrunk_ms = latencies_ms([model, small], batch_size=batch_size)
+    return dense_ms, shrunk_ms
+
 
 def latency_ms(model: keras.Model, *, batch_size: int = 1, repeats: int = 30) -> float:
     """Milliseconds of one forward pass; see `latencies_ms`."""
