@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from orchestrator.dag import Plan, parent_of
 from orchestrator.descriptions import short
@@ -34,6 +34,7 @@ from orchestrator.run_state import GivenUp, Observer, RunResult, View
 from orchestrator.scheduler import Job, Scheduler, State
 from orchestrator.stock import Stock, set_torn_parents_aside, take_stock
 from orchestrator.store import Store
+from workers import layout
 from workers.contract import Attempt, Failure, FailureKind, Success, Task, TaskKind
 
 POLL_S = 0.25
@@ -101,10 +102,8 @@ class Driver:
             self._durations = stock.durations
             self._patiently(lambda done=stock.done: self._recorder.catch_up(done))  # type: ignore[misc]
             reused = len(stock.done) if reused is None else reused
-            self._run_pass(stock, began_s)
-            if not self._recorder.missing_count or self._stopping or number == MAX_PASSES:
-                break
-            if not self._repair():
+            self._run_pass(stock, number, began_s)
+            if self._stopping or number == MAX_PASSES or not self._repair():
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
         self._patiently(self._journal.close)
@@ -118,16 +117,16 @@ class Driver:
             elapsed_s=self._clock() - began_s,
         )
 
-    def _run_pass(self, stock: Stock, began_s: float) -> None:
+    def _run_pass(self, stock: Stock, number: int, began_s: float) -> None:
         """Every task that is not done, once through."""
         todo = self._plan.unfinished(stock.done)
         self._scheduler = Scheduler([self._job(task, todo, stock) for task in todo.values()])
+        self._torn.clear()
         self._tally.given_up.clear()
         self._tally.blocked.clear()
         self._over, self._slots = False, -1
-        self._journal.write(
-            "run", grid=self._plan.grid.name, tasks=len(self._plan.tasks), todo=len(todo)
-        )
+        name, count = self._plan.grid.name, len(self._plan.tasks)
+        self._journal.write("run", grid=name, tasks=count, todo=len(todo), number=number)
         if todo:
             self._prepare(todo)
         self._feed(SlotsEvent(slots=0, at_s=began_s))
@@ -135,7 +134,9 @@ class Driver:
             self._step(began_s)
 
     def _repair(self) -> bool:
-        """Whether results were torn while the run went on; they step aside, to be made anew."""
+        """Whether files were torn while the run went on: what rests on them is made anew."""
+        if not self._tally.ran and not self._tally.given_up:
+            return False  # the stock was taken a moment ago
         children = [g.key for g in self._tally.given_up if g.kind == FailureKind.INPUT]
         found = self._patiently(
             lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
@@ -143,7 +144,10 @@ class Driver:
         return found > 0 or bool(self._torn) or self._patiently(self._any_torn)
 
     def _any_torn(self) -> bool:
-        return len(self._store.whole()) < len(self._store.finished())
+        store = self._store
+        folders = (layout.MODEL_ROWS, layout.CELL_ROWS)
+        rows = sum(len(store.row_ids(f)) - len(store.row_ids(f, whole=True)) for f in folders)
+        return rows > 0 or len(store.whole()) < len(store.finished())
 
     def _job(self, task: Task, todo: Mapping[str, Task], stock: Stock) -> Job:
         parent = parent_of(task)
@@ -175,7 +179,7 @@ class Driver:
         for ended in ends:
             self._take(ended)
         for notice in self._engine.notices():
-            self._journal.write("notice", kind=notice.kind, node=notice.node, text=notice.text)
+            self._journal.write("notice", **asdict(notice))
             self._say(notice.text)
         if not self._over:
             self._feed(TickEvent(at_s=self._clock()))

@@ -56,6 +56,7 @@ class Notice:
     kind: NoticeKind
     node: str  #: as people know it; "" where it is about none
     text: str
+    for_s: float = 0.0  #: how long it holds, where that is known
 
 
 class Engine(Protocol):

@@ -114,9 +114,9 @@ class Crew:
                 self.pool.drop(slot)
         known = self.nodes.alive.get(node)
         name = label(known) if known else node[:8]
-        minutes = self.fences.term_s(node, time.monotonic()) / 60
-        text = f"node {name} gets no more tasks for {minutes:.0f} min: {reason}"
-        self.notices.append(Notice(kind="node-fenced", node=name, text=text))
+        term_s = self.fences.term_s(node, time.monotonic())
+        text = f"node {name} gets no more tasks for {term_s / 60:.0f} min: {reason}"
+        self.notices.append(Notice(kind="node-fenced", node=name, text=text, for_s=term_s))
 
     def _stillborn(self, slot: Slot, error: Exception) -> None:
         self.pool.drop(slot)

@@ -56,7 +56,7 @@ def run_attempt(
         from workers import stages
         from workers.device import configure
 
-        device = configure(settings.threads, settings.gpu_memory_mib)
+        device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         context = TaskContext(
             files=open_files(settings.store),
             settings=settings,

@@ -64,7 +64,7 @@ def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> 
         f"**{len(reports)} of {rounds} rounds equal**, {total} harms, seed {seed}, "
         f"{seconds / 60:.0f} min. The choices come from the seed; the moments are the machine's.",
         "",
-        "| round | harm | drivers | exit codes | attempts | failed attempts by class | cells equal |",
+        "| round | harm | drivers | exit codes | attempts | failed, by class | cells equal |",
         "|---|---|---|---|---|---|---|",
     ]
     for report in reports:
@@ -90,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Harm a grid, and compare its cells.")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--harm-s", type=float, default=12.0)
+    parser.add_argument("--harm-s", type=float, default=15.0)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed

@@ -24,8 +24,6 @@ class FakeCluster:
 
     def __enter__(self) -> FakeCluster:
         keep_to_ourselves()
-        os.environ["RAY_health_check_period_ms"] = "1000"
-        os.environ["RAY_health_check_failure_threshold"] = "3"
         import ray
         from ray.cluster_utils import Cluster
 

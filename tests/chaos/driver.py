@@ -1,4 +1,4 @@
-"""One driver process: `python -m tests.chaos.driver GRID STORE ADDRESS`, in the weather as it is."""
+"""One driver process: `python -m tests.chaos.driver GRID STORE ADDRESS`, in the weather."""
 
 from __future__ import annotations
 

@@ -14,18 +14,18 @@ from tests.chaos.weather import Weather, report
 
 #: Harm -> how often, against the others.
 HARM = {
-    "worker killed": 4,
-    "worker frozen": 1,
+    "worker killed": 6,
+    "worker frozen": 2,
     "node killed": 2,
-    "node drained": 1,
+    "node drained": 2,
     "node added": 2,
-    "driver killed": 2,
+    "driver killed": 1,
     "driver interrupted": 1,
-    "file torn": 4,
+    "file torn": 5,
     "disk quota": 1,
     "storage refuses": 1,
     "storage slow": 1,
-    "fine weather": 2,
+    "fine weather": 3,
 }
 _TEARABLE = (
     "results/images/*.parquet",

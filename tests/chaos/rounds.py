@@ -72,10 +72,10 @@ def compare(store: Path, whole: Path) -> int:
         "images": ["task_key", "image", "eps"],
     }
     for kind, keys in kinds.items():
-        found, expected = rows(store, kind, keys), rows(whole, kind, keys)
         try:
+            found, expected = rows(store, kind, keys), rows(whole, kind, keys)
             pd.testing.assert_frame_equal(found, expected)
-        except AssertionError as error:
+        except (AssertionError, ValueError) as error:  # pyarrow's errors are ValueErrors
             raise ChaosError(f"{kind}: {error}") from error
     cells = rows(store, "cells", COORDINATES)
     if cells.duplicated(COORDINATES).any():
@@ -159,25 +159,30 @@ class Round:
         self._start()
         limit_s = time.monotonic() + self._harm_s
         while time.monotonic() < limit_s:
-            time.sleep(self._rng.uniform(0.2, 1.2))
+            time.sleep(self._rng.uniform(0.1, 0.8))
             monkey.act()
             if self._ended() is not None:
                 self._start()
 
     def _finish(self) -> None:
+        """Let the driver under way end; then one that saw no harm must say that all is done."""
+        if self._driver is not None:
+            self._wait()
         for left in range(CALM_RUNS, 0, -1):
-            if self._driver is None:
-                self._start()
-            assert self._driver is not None
-            try:
-                self._driver.wait(timeout=120)
-            except subprocess.TimeoutExpired:
-                raise ChaosError(f"the driver does not end: see {self._folder}/log.txt") from None
-            code = self._ended()
+            self._start()
+            code = self._wait()
             if code == 0:
                 return
             print(f"    exit {code}; {left - 1} calm runs left", flush=True)
         raise ChaosError(f"not done after {CALM_RUNS} calm runs: see {self._folder}/log.txt")
+
+    def _wait(self) -> int | None:
+        assert self._driver is not None
+        try:
+            self._driver.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            raise ChaosError(f"the driver does not end: see {self._folder}/log.txt") from None
+        return self._ended()
 
 
 def _failures(store: Path) -> Counter[str]:

@@ -17,8 +17,8 @@ from workers.entry import classify, describe
 
 __all__ = ["prepare", "run_attempt"]
 
-STEPS = 4
-STEP_S = 0.08
+STEPS = 5
+STEP_S = 0.25
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
