@@ -53,6 +53,7 @@ Event: TypeAlias = SlotsEvent | SucceededEvent | FailedEvent | TickEvent | StopE
 class RunCommand:
     key: str
     attempt: int  #: 1 for a task's first
+    share: int = 1  #: how many slots' room it is to have
 
 
 @dataclass(frozen=True, kw_only=True)

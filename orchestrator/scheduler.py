@@ -27,6 +27,7 @@ from orchestrator.events import (
     SucceededEvent,
     TickEvent,
 )
+from orchestrator.policies import MAX_SHARE, POLICIES, Policy
 from workers.contract import FailureKind
 
 
@@ -44,27 +45,6 @@ ENDED = (State.DONE, State.FAILED, State.BLOCKED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What one kind of failure costs."""
-
-    attempts: int  #: failures of this kind after which the task is given up
-    delay_s: float = 0.0  #: before the first retry; doubles with each further failure of the kind
-    max_delay_s: float = 300.0
-
-
-POLICIES: Mapping[FailureKind, Policy] = {
-    FailureKind.LOST: Policy(attempts=50),
-    FailureKind.CRASHED: Policy(attempts=3),
-    FailureKind.HOST_MEMORY: Policy(attempts=3, delay_s=10),
-    FailureKind.DEVICE_MEMORY: Policy(attempts=3),
-    FailureKind.STORAGE: Policy(attempts=6, delay_s=2),
-    FailureKind.TIMEOUT: Policy(attempts=2),
-    FailureKind.DATA: Policy(attempts=1),
-    FailureKind.BUG: Policy(attempts=2),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """A task as the scheduler sees it."""
 
@@ -72,6 +52,7 @@ class Job:
     parent: str | None  #: None where there is none, or its result is there already
     cost_s: float  #: expected duration; only its size against others matters
     rank: int = 0  #: lower runs first, whatever the path
+    attempts: int = 0  #: made by earlier runs: numbers go on, budgets start anew
 
 
 class Scheduler:
@@ -92,7 +73,8 @@ class Scheduler:
                 self._children.setdefault(job.parent, []).append(job.key)
         self._path = self._remaining_paths()
         self._order = {key: number for number, key in enumerate(self._jobs)}
-        self._attempts: dict[str, int] = {}
+        self._attempts = {job.key: job.attempts for job in jobs if job.attempts}
+        self._shares: dict[str, int] = {}
         self._failures: dict[tuple[str, FailureKind], int] = {}
         self._ready: list[tuple[int, float, int, str]] = []
         self._delayed: list[tuple[float, str]] = []
@@ -124,6 +106,11 @@ class Scheduler:
     @property
     def running(self) -> Collection[str]:
         return self._running
+
+    @property
+    def demand(self) -> int:
+        """How many tasks could run at once, had they the slots."""
+        return 0 if self._stopping else len(self._running) + len(self._ready)
 
     @property
     def next_due_s(self) -> float | None:
@@ -174,13 +161,15 @@ class Scheduler:
         self._running.discard(key)
         policy = self._policies[event.kind]
         count = self._failures[key, event.kind] = self._failures.get((key, event.kind), 0) + 1
+        if policy.larger:
+            self._shares[key] = min(2 * self._shares.get(key, 1), MAX_SHARE)
         if count >= policy.attempts:
             self._end(key, State.FAILED)
             return [
                 GiveUpCommand(key=key, kind=event.kind, message=event.message),
                 *self._block_below(key),
             ]
-        delay_s = min(policy.delay_s * 2 ** (count - 1), policy.max_delay_s)
+        delay_s = policy.delay_s_after(count)
         self.states[key] = State.DELAYED
         heapq.heappush(self._delayed, (event.at_s + delay_s, key))
         return [RetryCommand(key=key, kind=event.kind, not_before_s=event.at_s + delay_s)]
@@ -219,7 +208,8 @@ class Scheduler:
             self.states[key] = State.RUNNING
             self._running.add(key)
             self._attempts[key] = self._attempts.get(key, 0) + 1
-            commands.append(RunCommand(key=key, attempt=self._attempts[key]))
+            share = self._shares.get(key, 1)
+            commands.append(RunCommand(key=key, attempt=self._attempts[key], share=share))
         return commands
 
     def _is_over(self) -> bool:
