@@ -156,6 +156,23 @@ def test_a_retry_gives_a_given_up_task_its_whole_budget_and_frees_what_rests_on_
     )
 
 
+def test_a_retried_run_ends_when_all_is_done_and_takes_no_retry_after_that():
+    scheduler = Scheduler([job("a"), job("b", "a"), job("c", "b"), job("other")])
+    scheduler.handle(SlotsEvent(slots=2, at_s=0))
+    for attempt in (1, 2):
+        scheduler.handle(bug("a", attempt))
+    assert runs(scheduler.handle(RetryEvent(keys=("a",), at_s=2))) == ["a"]
+    assert scheduler.handle(SucceededEvent(key="other", attempt=1, at_s=3)) == []
+    for key, attempt in (("a", 3), ("b", 1)):
+        commands = scheduler.handle(SucceededEvent(key=key, attempt=attempt, at_s=4))
+        assert EndCommand() not in commands
+    assert EndCommand() in scheduler.handle(SucceededEvent(key="c", attempt=1, at_s=4))
+    over = Scheduler([job("a")], policies=dict.fromkeys(FailureKind, Policy(attempts=1)))
+    over.handle(SlotsEvent(slots=1, at_s=0))
+    assert EndCommand() in over.handle(bug("a", 1))
+    assert over.handle(RetryEvent(keys=("a",), at_s=2)) == []
+
+
 def test_a_retry_ends_a_delay_and_an_old_delay_does_not_end_a_new_one():
     scheduler = Scheduler([job("a")])
     scheduler.handle(SlotsEvent(slots=1, at_s=0))
