@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.grid import AXES
@@ -35,6 +35,7 @@ def files(tmp_path) -> LocalFiles:
     return LocalFiles(tmp_path / "s")
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     asked=st.builds(
         Request,
