@@ -158,6 +158,36 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def dashboard(
+    store: StoreOption,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; any but loopback needs the token it prints.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="[default: 8050, or the next free one; 0: any]")
+    ] = None,
+    allow_retry: Annotated[
+        bool, typer.Option("--allow-retry", help="Let viewers ask the driver to retry tasks.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name of this server, as a proxy has it."),
+    ] = None,
+) -> None:
+    """Watch a store in a browser: live, beside a driver or after its end."""
+    from orchestrator.dashboard.server import ServerOptions, serve
+
+    options = ServerOptions(
+        store=store,
+        host=host,
+        port=port,
+        allow_retry=allow_retry,
+        allowed_hosts=tuple(allowed_host or ()),
+    )
+    serve(options, Console())
+
+
+@app.command()
 def report(
     store: StoreOption,
     out: Annotated[
