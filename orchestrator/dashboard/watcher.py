@@ -31,7 +31,7 @@ class Watcher:
         self._snapshot: Snapshot | None = None
         self._made_s = -1e9  #: monotonic
         self._asked_s = time.monotonic()
-        self._closed = False
+        self._closing = threading.Event()
         self.refreshes = 0
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -40,7 +40,7 @@ class Watcher:
         self._thread.start()
 
     def close(self) -> None:
-        self._closed = True
+        self._closing.set()
         self._asked.set()
         self._thread.join(timeout=2.0)
 
@@ -60,7 +60,7 @@ class Watcher:
         return self._snapshot is not None and age_s < IDLE_S
 
     def _run(self) -> None:
-        while not self._closed:
+        while not self._closing.is_set():
             if time.monotonic() - self._asked_s > IDLE_S:
                 self._asked.clear()
                 self._asked.wait()
@@ -73,4 +73,4 @@ class Watcher:
                 self.refreshes += 1
                 self._fresh.notify_all()
             pause_s = max(self._every_s - took_s, took_s * (1 / SHARE - 1))
-            time.sleep(min(0.05, pause_s) if snapshot.unread_files else pause_s)
+            self._closing.wait(min(0.05, pause_s) if snapshot.unread_files else pause_s)
