@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from orchestrator.dashboard.bodies import BodyCache
-from orchestrator.dashboard.filters import selection_of
-from orchestrator.dashboard.heatmap import grid_payload
-from orchestrator.dashboard.security import Access, SafeHeaders, TokenGate
+from orchestrator.dashboard.answers import Answers, Query
+from orchestrator.dashboard.bodies import Body, BodyCache
+from orchestrator.dashboard.drill import UnknownNameError
+from orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
+from orchestrator.dashboard.pictures import is_attack_key, picture
+from orchestrator.dashboard.retry import RefusedError, take_request
+from orchestrator.dashboard.security import Access, SafeHeaders, TokenGate, why_not_write
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.static_files import StaticFiles
-from orchestrator.dashboard.status import status_payload
 from orchestrator.dashboard.watcher import Watcher
 from orchestrator.errors import PrunegridError, UsageError
+from workers.files import StorageError
 
 #: An unchanged store's status is told anew this often, for the age of its data.
 _TICK_S = 5.0
+#: Of a request to retry.
+_MOST_BYTES = 64 * 1024
 
 
 def make_app(watcher: Watcher, access: Access) -> Starlette:
@@ -44,7 +49,13 @@ def make_app(watcher: Watcher, access: Access) -> Starlette:
             Route("/favicon.ico", api.icon),
             Route("/static/{name}", api.static),
             Route("/api/status.json", api.status),
-            Route("/api/grid.json", api.grid),
+            *(
+                Route(f"/api/{name}.json", api.answer)
+                for name in ("grid", "square", "cell", "curves", "timeline", "failures")
+            ),
+            Route("/api/adversarial.png", api.picture),
+            Route("/api/retry", api.retry, methods=["POST"]),
+            Route("/metrics", api.metrics),
         ],
         middleware=[
             Middleware(SafeHeaders),
@@ -58,7 +69,10 @@ def make_app(watcher: Watcher, access: Access) -> Starlette:
         exception_handlers={
             UsageError: _told(400),
             TimeoutError: _told(503),
+            UnknownNameError: _told(404),
+            RefusedError: _told(403),
             PrunegridError: _told(503),
+            StorageError: _told(503),
         },
     )
 
@@ -76,15 +90,9 @@ class _Api:
     def __init__(self, watcher: Watcher, access: Access) -> None:
         self._watcher = watcher
         self._access = access
+        self._answers = Answers(watcher.reader, can_retry=access.can_retry)
         self._cache = BodyCache()
         self._files = StaticFiles()
-
-    def _answer(self, request: Request, make: Callable[[Snapshot], Any]) -> Response:
-        """Computed once per generation and address."""
-        snapshot = self._watcher.current()
-        key = (request.url.path, request.url.query)
-        body = self._cache.get(key, snapshot.generation, lambda: make(snapshot))
-        return body.response(request)
 
     # ------------------------------------------------------------------ the page
 
@@ -107,15 +115,57 @@ class _Api:
 
     def status(self, request: Request) -> Response:
         snapshot = self._watcher.current()
-        stamp = (snapshot.generation, snapshot.state, snapshot.at_s // _TICK_S)
-        body = self._cache.get(
-            "status", stamp, lambda: status_payload(snapshot, can_retry=self._access.can_retry)
-        )
+        return self._cache.get(
+            "status", _moment(snapshot), lambda: self._answers.status(snapshot)
+        ).response(request)
+
+    def answer(self, request: Request) -> Response:
+        """Any other JSON: computed once per generation and address, for all viewers."""
+        snapshot = self._watcher.current()
+        name = request.url.path.rpartition("/")[2].removesuffix(".json")
+        query = Query(tuple(request.query_params.multi_items()))
+        make = getattr(self._answers, name)
+        key = (name, query.items)
+        body = self._cache.get(key, snapshot.generation, lambda: make(snapshot, query))
         return body.response(request)
 
-    def grid(self, request: Request) -> Response:
-        query = request.query_params
-        return self._answer(
-            request,
-            lambda s: grid_payload(s, selection_of(query.multi_items()), query.get("value")),
-        )
+    def metrics(self, request: Request) -> Response:
+        snapshot = self._watcher.current()
+
+        def make() -> Body:
+            text = metrics_text(snapshot, self._answers.status(snapshot))
+            return Body(text.encode(), MEDIA_TYPE)
+
+        return self._cache.get("metrics", _moment(snapshot), make).response(request)
+
+    def picture(self, request: Request) -> Response:
+        query = Query(tuple(request.query_params.multi_items()))
+        key = query.get("task") or ""
+        index = query.number("index") or 0.0
+        if not is_attack_key(key):
+            raise UsageError(f"task: expected an attack task's key, got {key[:100]!r}")
+        files = self._watcher.reader.store.files
+        try:
+            content = picture(files, key, int(index), query.get("kind") or "adversarial")
+        except FileNotFoundError as error:
+            return JSONResponse({"error": f"{error}"}, 404)
+        except (ValueError, StorageError) as error:
+            return JSONResponse({"error": f"{error}"}, 422)
+        return Body(content, "image/png").response(request)
+
+    async def retry(self, request: Request) -> Response:
+        snapshot = await run_in_threadpool(self._watcher.current)
+        if reason := why_not_write(request.headers, self._access):
+            raise RefusedError(reason)
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > _MOST_BYTES:
+                return JSONResponse({"error": "the request is too large"}, 413)
+        files = self._watcher.reader.store.files
+        name = await run_in_threadpool(take_request, files, snapshot, bytes(content))
+        return JSONResponse({"request": name}, 202)
+
+
+def _moment(snapshot: Snapshot) -> tuple[object, ...]:
+    return (snapshot.generation, snapshot.state, snapshot.at_s // _TICK_S)

@@ -51,23 +51,33 @@ def json_body(value: object) -> Body:
     return Body(text.encode(), "application/json")
 
 
-class BodyCache:
-    """Bodies of one generation; safe from any thread; one computation per key."""
+class _Place:
+    """One key's body, and who computes it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._bodies: OrderedDict[Hashable, tuple[Hashable, Body]] = OrderedDict()
+        self.lock = threading.Lock()
+        self.stamp: Hashable = None
+        self.body: Body | None = None
+
+
+class BodyCache:
+    """The newest body of each key; safe from any thread. Viewers who ask for the same at once
+    wait for one computation; those who ask for something else don't."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
 
     def get(self, key: Hashable, stamp: Hashable, make: Callable[[], Any]) -> Body:
         """The body of `make()`, made anew where `stamp` differs from when it was made."""
         with self._lock:
-            known = self._bodies.get(key)
-            if known is not None and known[0] == stamp:
-                self._bodies.move_to_end(key)
-                return known[1]
-            value = make()
-            body = value if isinstance(value, Body) else json_body(value)
-            self._bodies[key] = (stamp, body)
-            while len(self._bodies) > _KEPT:
-                self._bodies.popitem(last=False)
-            return body
+            place = self._places.setdefault(key, _Place())
+            self._places.move_to_end(key)
+            while len(self._places) > _KEPT:
+                self._places.popitem(last=False)
+        with place.lock:
+            if place.body is None or place.stamp != stamp:
+                value = make()
+                place.body = value if isinstance(value, Body) else json_body(value)
+                place.stamp = stamp
+            return place.body

@@ -64,3 +64,16 @@ def _nearest(axis: str, text: str, names: tuple[str | float | int, ...]) -> obje
         if abs(float(name) - number) <= 1e-6 * max(1e-3, abs(number)):
             return name
     raise UsageError(f"{axis}: {expected([f'{name:g}' for name in names], text)}")
+
+
+def tasks_of(index: PlanIndex, view: View) -> set[str]:
+    """The tasks that a view's models and cells rest on, ancestors included."""
+    wanted = np.zeros(len(index.keys), dtype=bool)
+    wanted[index.model_task[view.models]] = True
+    if len(view.cells):
+        lengths = np.diff(index.shard_start)
+        wanted[index.shard_task[np.repeat(view.cells, lengths)]] = True
+    for level in reversed(index.levels):
+        parents = index.parent[level[wanted[level]]]
+        wanted[parents[parents >= 0]] = True
+    return {index.keys[i] for i in np.flatnonzero(wanted)}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.dashboard.filters import View, values_of, view_of
 from orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats, PlanIndex
 from orchestrator.dashboard.snapshot import Snapshot
+from orchestrator.dashboard.square import number
 from orchestrator.errors import UsageError
 
 _SHOWN = ("done", "running", "waiting", "blocked", "failed")
@@ -99,11 +100,11 @@ def _facet_payload(
                 "rate": rate,
                 "models": _named(model_counts[m, r]),
                 "cells": _named(cell_counts[m, r]),
-                "accuracy": _number(mean[m, r]),
+                "accuracy": number(mean[m, r]),
                 "accuracy_n": int(n[m, r]),
             }
             if shown is not None:
-                square["value"], square["n"] = _number(shown[0][m, r]), int(shown[1][m, r])
+                square["value"], square["n"] = number(shown[0][m, r]), int(shown[1][m, r])
             squares.append(square)
     return {
         "architecture": facet.architecture,
@@ -173,7 +174,3 @@ def _eps(index: PlanIndex) -> dict[str, dict[str, list[float]]]:
 def _named(counts: NDArray[np.intp]) -> dict[str, int]:
     by_name = dict(zip(STATES, counts.tolist(), strict=True))
     return {name: by_name[name] for name in _SHOWN}
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 5)
