@@ -6,11 +6,14 @@ import contextlib
 import logging
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from rich.console import Console
 
 from orchestrator.dashboard.api import make_app
+from orchestrator.dashboard.beside import end_with_parent
+from orchestrator.dashboard.export import export
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.security import Access, access_for, token_of_environment
 from orchestrator.dashboard.watcher import Watcher
@@ -49,6 +52,7 @@ def serve(options: ServerOptions, console: Console) -> None:
         console.print(f"port {DEFAULT_PORT} is taken; using {port}", highlight=False)
     console.print(f"dashboard of {store.address}:", highlight=False, soft_wrap=True, markup=False)
     console.print(address_of(options.host, port, access), soft_wrap=True, markup=False)
+    end_with_parent()
     app = make_app(Watcher(StoreReader(store)), access)
     config = uvicorn.Config(
         app,
@@ -62,6 +66,12 @@ def serve(options: ServerOptions, console: Console) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def export_page(store: str, out: Path, console: Console) -> None:
+    """Raises StoreError."""
+    page = export(StoreReader(Store.open(store)), out)
+    console.print(f"a copy to read: {page}", highlight=False, soft_wrap=True, markup=False)
 
 
 def listen(host: str, port: int | None) -> socket.socket:

@@ -17,7 +17,7 @@ _TYPES = {
     ".png": "image/png",
     ".ico": "image/x-icon",
 }
-_PLOTLY = "plotly.min.js"
+PLOTLY = "plotly.min.js"
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#3b6ea8">'
     '<path d="M1 1h4v4H1zM6 1h4v4H6zM1 6h4v4H1z"/><path d="M11 1h4v4h-4zM6 6h4v4H6zM1 11h4v4H1z" '
@@ -46,8 +46,8 @@ class StaticFiles:
             return Body(_ICON.encode(), _TYPES[".svg"])
         if name == "index.html" and not (_FOLDER / name).is_file():
             return Body(_NO_PAGE.encode(), _TYPES[".html"])
-        path = plotly_file() if name == _PLOTLY else _FOLDER / name
-        if name != _PLOTLY and name not in self.names():
+        path = plotly_file() if name == PLOTLY else _FOLDER / name
+        if name != PLOTLY and name not in self.names():
             return None
         changed_ns = path.stat().st_mtime_ns
         known = self._bodies.get(name)
@@ -62,4 +62,4 @@ def plotly_file() -> Path:
     spec = find_spec("plotly")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the package plotly is not installed")
-    return Path(spec.origin).parent / "package_data" / _PLOTLY
+    return Path(spec.origin).parent / "package_data" / PLOTLY
