@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +11,7 @@ from orchestrator.dag import parent_of
 from orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
 from orchestrator.dashboard.pictures import Sample, samples
 from orchestrator.dashboard.plan_index import STATES, PlanIndex
-from orchestrator.dashboard.run_log import Try
+from orchestrator.dashboard.run_log import Try, finite
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.square import number
 from orchestrator.descriptions import describe
@@ -193,14 +192,8 @@ def _history(files: Files, index: PlanIndex, key: str) -> dict[str, list[float |
     epochs = raw[:_EPOCHS]
     out: dict[str, list[float | None]] = {"epoch": [i + 1 for i in range(len(epochs))]}
     for name, own in names.items():
-        out[name] = [_plain(epoch.get(own)) for epoch in epochs]
+        out[name] = [finite(epoch.get(own)) for epoch in epochs]  # diverged: NaN
     return out
-
-
-def _plain(value: object) -> float | None:
-    """A loss that diverged is NaN, which JSON has not."""
-    known = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if known else None  # type: ignore[arg-type]
 
 
 def _safely_samples(files: Files, key: str) -> list[Sample]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from orchestrator.dashboard.journal_tail import JournalTail
 from orchestrator.dashboard.plan_index import DONE, Bools, Floats, PlanIndex
 from orchestrator.dashboard.result_files import ResultFiles
-from orchestrator.dashboard.run_log import RunLog
+from orchestrator.dashboard.run_log import RunLog, finite
 from orchestrator.dashboard.snapshot import Problem, Rate, Snapshot, Workers
 from orchestrator.dashboard.vitals import cost_of, rate_of, slots_of, workers_of
 from orchestrator.errors import PrunegridError, StoreError
@@ -59,8 +59,10 @@ class StoreReader:
         try:
             changed = self._follow(budget_s)
             self._last = self._snapshot(changed)
-        except (PrunegridError, StorageError, OSError) as error:
+        except (PrunegridError, StorageError) as error:
             self._last = self._unreadable(str(error))
+        except Exception as error:  # whatever lies in the store must not end the server
+            self._last = self._unreadable(f"{type(error).__name__}: {error}")
         return self._last
 
     # ------------------------------------------------------------------ following
@@ -111,7 +113,7 @@ class StoreReader:
 
     def _snapshot(self, changed: bool) -> Snapshot:
         now_s = self._clock()
-        holder = read_holder(self.store)
+        holder = _sound(read_holder(self.store))
         alive = holder is not None and is_alive(holder)
         identity = (holder, alive, int(now_s // 60) if alive else 0)
         last, index = self._last, self._index
@@ -250,3 +252,11 @@ class StoreReader:
         if self.log.paused:
             say("warning", "paused: 'prunegrid resume' lets it go on")
         return tuple(out)
+
+
+def _sound(holder: Holder | None) -> Holder | None:
+    """None for a lease that no driver of ours wrote."""
+    if holder is None or finite(holder.renewed_at_s) is None:
+        return None
+    texts = isinstance(holder.host, str) and isinstance(holder.process_start, str)
+    return holder if texts and isinstance(holder.pid, int) and 0 < holder.pid < 2**31 else None

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Moments outside of these are no moments: the line is not ours, or damaged.
-_EARLIEST_S, _LATEST_S = 0.0, 1e11
+#: Later moments and longer durations are none: the line is not ours, or damaged.
+_LATEST_S = 1e11
+_MOST = 10**9
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,12 +45,10 @@ class RunLog:
 
     def take(self, entry: Mapping[str, Any]) -> None:
         """One line. What is not known is passed over; what is malformed is counted."""
-        at, key = entry.get("at"), entry.get("key", "")
-        sound = isinstance(at, int | float) and not isinstance(at, bool) and math.isfinite(at)
-        if not sound or not _EARLIEST_S < float(at or 0) < _LATEST_S or not isinstance(key, str):
+        at_s, key = finite(entry.get("at")), entry.get("key", "")
+        if at_s is None or not 0 < at_s < _LATEST_S or not isinstance(key, str):
             self.bad += 1
             return
-        at_s = float(at or 0)
         match entry.get("event"):
             case "run":
                 self._run(at_s)
@@ -109,11 +108,21 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    number = finite(value)
+    return int(number) if number is not None and 0 <= number < _MOST else 0
 
 
 def _seconds(value: object) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    if not known or not math.isfinite(value):  # type: ignore[arg-type]
+    number = finite(value)
+    return number if number is not None and 0 <= number < _LATEST_S else None
+
+
+def finite(value: object) -> float | None:
+    """A number of a file that anyone may have written; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return max(0.0, float(value))  # type: ignore[arg-type]
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
