@@ -7,20 +7,20 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.dashboard.health import problems_of, sound_holder
 from orchestrator.dashboard.journal_tail import JournalTail
 from orchestrator.dashboard.plan_index import DONE, Bools, Floats, PlanIndex
 from orchestrator.dashboard.result_files import ResultFiles
-from orchestrator.dashboard.run_log import RunLog, finite
-from orchestrator.dashboard.snapshot import Problem, Rate, Snapshot, Workers
+from orchestrator.dashboard.run_log import RunLog
+from orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
 from orchestrator.dashboard.vitals import cost_of, rate_of, slots_of, workers_of
 from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.estimates import Durations, Eta, duration_text, estimate
-from orchestrator.lease import Holder, is_alive, read_holder
+from orchestrator.estimates import Durations, Eta, estimate
+from orchestrator.lease import is_alive, read_holder
 from orchestrator.store import MARKER, SELECTION, Store
 from orchestrator.stored_plan import load_plan
 from workers import layout
@@ -113,7 +113,7 @@ class StoreReader:
 
     def _snapshot(self, changed: bool) -> Snapshot:
         now_s = self._clock()
-        holder = _sound(read_holder(self.store))
+        holder = sound_holder(read_holder(self.store))
         alive = holder is not None and is_alive(holder)
         identity = (holder, alive, int(now_s // 60) if alive else 0)
         last, index = self._last, self._index
@@ -135,7 +135,7 @@ class StoreReader:
             workers = workers_of(log, index.plan, len(running), alive=alive)
             cost = cost_of(log, index.plan, eta, now_s if alive else log.last_s)
             newest_s = max(log.last_s, holder.renewed_at_s if holder else 0.0)
-            problems = self._problems(holder, alive, now_s, left)
+            problems = problems_of(log, self._results.torn, alive=alive, left=left, now_s=now_s)
         task_state = index.task_states(done, index.present(running), index.present(failed))
         cell_value, rows = self._values(layout.CELL_ROWS, index.cell_number)
         model_value, _ = self._values(layout.MODEL_ROWS, index.model_number)
@@ -172,29 +172,7 @@ class StoreReader:
             return dataclasses.replace(
                 self._last, generation=self._generation, at_s=now_s, problem=problem, alive=False
             )
-        nothing = np.zeros(0)
-        return Snapshot(
-            generation=self._generation,
-            at_s=now_s,
-            index=None,
-            problem=problem,
-            task_state=nothing.astype(np.int8),
-            cell_state=nothing.astype(np.int8),
-            cell_value=nothing,
-            model_value=nothing,
-            needed=nothing.astype(bool),
-            running=frozenset(),
-            failed=frozenset(),
-            holder=None,
-            alive=False,
-            newest_s=0.0,
-            eta=None,
-            rate=Rate(now_per_min=0.0, expected_per_min=None, spark=()),
-            workers=Workers(busy=0, slots=0, gpus_busy=0.0, gpus=0.0),
-            cost=None,
-            problems=(),
-            unread_files=0,
-        )
+        return empty_snapshot(generation=self._generation, at_s=now_s, problem=problem)
 
     def _estimate(self, index: PlanIndex, needed: Bools) -> Eta:
         """As `status --json` has it; on a huge grid not at every refresh."""
@@ -231,32 +209,3 @@ class StoreReader:
         since = index.present(self._done_since)[index.shard_task]
         whole = np.logical_and.reduceat(task_state[index.shard_task] == DONE, start)
         return np.asarray(whole & np.logical_or.reduceat(since, start), dtype=bool)
-
-    def _problems(
-        self, holder: Holder | None, alive: bool, now_s: float, left: int
-    ) -> tuple[Problem, ...]:
-        out: list[Problem] = []
-
-        def say(level: Literal["warning", "error"], text: str) -> None:
-            out.append(Problem(level=level, text=text))
-
-        if not alive and left and not self.log.ended:
-            silent = f"for {duration_text(max(0.0, now_s - self.log.last_s))}"
-            say("error", f"the driver ended without a word {silent}; 'prunegrid run' resumes")
-        if torn := self._results.torn:
-            path, why = next(iter(torn.items()))
-            more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
-            say("error", f"torn result: {path} ({why}){more}; 'prunegrid verify' names them all")
-        if self.log.bad:
-            say("warning", f"{self.log.bad} lines of the journal are damaged and were left out")
-        if self.log.paused:
-            say("warning", "paused: 'prunegrid resume' lets it go on")
-        return tuple(out)
-
-
-def _sound(holder: Holder | None) -> Holder | None:
-    """None for a lease that no driver of ours wrote."""
-    if holder is None or finite(holder.renewed_at_s) is None:
-        return None
-    texts = isinstance(holder.host, str) and isinstance(holder.process_start, str)
-    return holder if texts and isinstance(holder.pid, int) and 0 < holder.pid < 2**31 else None

@@ -110,3 +110,30 @@ def by_state(states: NDArray[np.int8]) -> Mapping[str, int]:
     count = np.bincount(states, minlength=len(STATES)).tolist()
     named = dict(zip(STATES, count, strict=True))
     return {name: named[name] for name in ("done", "running", "waiting", "blocked", "failed")}
+
+
+def empty_snapshot(*, generation: int, at_s: float, problem: str) -> Snapshot:
+    """Of a store that could never be read."""
+    nothing = np.zeros(0)
+    return Snapshot(
+        generation=generation,
+        at_s=at_s,
+        index=None,
+        problem=problem,
+        task_state=nothing.astype(np.int8),
+        cell_state=nothing.astype(np.int8),
+        cell_value=nothing,
+        model_value=nothing,
+        needed=nothing.astype(bool),
+        running=frozenset(),
+        failed=frozenset(),
+        holder=None,
+        alive=False,
+        newest_s=0.0,
+        eta=None,
+        rate=Rate(now_per_min=0.0, expected_per_min=None, spark=()),
+        workers=Workers(busy=0, slots=0, gpus_busy=0.0, gpus=0.0),
+        cost=None,
+        problems=(),
+        unread_files=0,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run.start(dense[2])
     run.beat()
     return run
+
+
+@pytest.fixture(scope="session")
+def _whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "s"
+    Run(folder).finish_all()
+    return folder
+
+
+@pytest.fixture
+def done(_whole: Path, tmp_path: Path) -> Run:
+    """A store of one's own in which every task is done, at `tmp_path / "s"`."""
+    shutil.copytree(_whole, tmp_path / "s")
+    return Run(tmp_path / "s", tell=False)
 
 
 def descendants(run: Run, root: str) -> set[str]:

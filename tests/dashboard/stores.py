@@ -22,14 +22,16 @@ from workers.files import FileInfo, LocalFiles
 class Run:
     """A driver's traces in a store, one step at a time."""
 
-    def __init__(self, folder: Path, text: str = SMALL) -> None:
+    def __init__(self, folder: Path, text: str = SMALL, *, tell: bool = True) -> None:
+        """`tell`: that a run begins."""
         self.store = Store.open_or_create(str(folder))
         self.store.set_grid(text)
         self.store.set_selection({})
         self.plan = expand(parse_grid(text, source="grid.yaml"))
         self._recorder = Recorder(self.plan, self.store)
         self.journal = Journal(self.store)
-        self.say("run", grid=self.plan.grid.name, tasks=len(self.plan.tasks))
+        if tell:
+            self.say("run", grid=self.plan.grid.name, tasks=len(self.plan.tasks))
 
     @property
     def keys(self) -> list[str]:
