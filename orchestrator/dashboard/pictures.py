@@ -77,7 +77,7 @@ def amplified(change: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def png(pixels: NDArray[np.float32]) -> bytes:
     """`pixels`: [h, w, 1 or 3], in [0, 1]; what is outside, or no number, is clipped."""
-    bytes_ = np.clip(np.nan_to_num(pixels) * 255 + 0.5, 0, 255).astype(np.uint8)
+    bytes_ = (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
     image = Image.fromarray(bytes_[:, :, 0] if bytes_.shape[2] == 1 else bytes_)
     sink = io.BytesIO()
     image.save(sink, format="PNG", optimize=False)
