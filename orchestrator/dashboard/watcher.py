@@ -18,6 +18,8 @@ SHARE = 0.25
 IDLE_S = 30.0
 #: A viewer who comes after an idle time waits this long for fresh numbers.
 _PATIENCE_S = 20.0
+#: The thread has nothing to save: who ends does not wait for what it reads or imports.
+_END_S = 0.2
 
 
 class Watcher:
@@ -44,7 +46,7 @@ class Watcher:
     def close(self) -> None:
         self._closing.set()
         self._asked.set()
-        self._thread.join(timeout=2.0)
+        self._thread.join(timeout=_END_S)
 
     def current(self) -> Snapshot:
         """The newest snapshot; waits only where there is none, or it is from before an idle
