@@ -72,10 +72,9 @@ class Watcher:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._warm_up()
-            if time.monotonic() - self._asked_s > IDLE_S:
-                self._asked.clear()
-                self._asked.wait()
-                continue
+            self._asked.clear()  # before looking: who asks after this is not missed
+            if time.monotonic() - self._asked_s > IDLE_S and not self._closing.is_set():
+                self._asked.wait()  # who woke it waits for what it reads now
             began_s = time.monotonic()
             snapshot = self.reader.refresh(budget_s=self._every_s * SHARE)
             took_s = time.monotonic() - began_s
