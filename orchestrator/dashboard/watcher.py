@@ -30,7 +30,7 @@ class Watcher:
         self.reader = reader
         self._every_s = (EVERY_S if local else REMOTE_EVERY_S) if every_s is None else every_s
         self._fresh = threading.Condition()
-        self._asked = threading.Event()
+        self._waiting = 0  #: viewers in `current`
         self._snapshot: Snapshot | None = None
         self._made_s = -1e9  #: monotonic
         self._asked_s = time.monotonic()
@@ -40,21 +40,25 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def start(self) -> None:
-        self._asked.set()
         self._thread.start()
 
     def close(self) -> None:
         self._closing.set()
-        self._asked.set()
+        with self._fresh:
+            self._fresh.notify_all()
         self._thread.join(timeout=_END_S)
 
     def current(self) -> Snapshot:
         """The newest snapshot; waits only where there is none, or it is from before an idle
         time. Raises TimeoutError where reading takes longer than anyone would wait."""
-        self._asked_s = time.monotonic()
-        self._asked.set()
         with self._fresh:
-            self._fresh.wait_for(self._is_usable, timeout=_PATIENCE_S)
+            self._asked_s = time.monotonic()
+            self._waiting += 1
+            self._fresh.notify_all()
+            try:
+                self._fresh.wait_for(self._is_usable, timeout=_PATIENCE_S)
+            finally:
+                self._waiting -= 1
             if self._snapshot is None:
                 raise TimeoutError("the store is still being read")
             return self._snapshot
@@ -62,6 +66,10 @@ class Watcher:
     def _is_usable(self) -> bool:
         age_s = time.monotonic() - self._made_s
         return self._snapshot is not None and age_s < IDLE_S
+
+    def _is_wanted(self) -> bool:
+        recently = time.monotonic() - self._asked_s < IDLE_S
+        return recently or self._waiting > 0 or self._closing.is_set()
 
     def _warm_up(self) -> None:
         """Import what the first view of curves would wait for, once numbers are there."""
@@ -72,9 +80,8 @@ class Watcher:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._warm_up()
-            self._asked.clear()  # before looking: who asks after this is not missed
-            if time.monotonic() - self._asked_s > IDLE_S and not self._closing.is_set():
-                self._asked.wait()  # who woke it waits for what it reads now
+            with self._fresh:
+                self._fresh.wait_for(self._is_wanted)
             began_s = time.monotonic()
             snapshot = self.reader.refresh(budget_s=self._every_s * SHARE)
             took_s = time.monotonic() - began_s
