@@ -18,7 +18,7 @@ help:
 	@echo "make demo    install into $(VENV) and run a small grid over Ray on this machine"
 	@echo "make test    install, then lint, types and every test"
 	@echo "make lint    ruff and mypy alone"
-	@echo "make bench   our attacks against stock Foolbox, side by side"
+	@echo "make bench   our attacks beside stock Foolbox; the dashboard on the paper's grid"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
 setup: $(READY)
@@ -51,6 +51,7 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks
+	$(BIN)/python -m tests.bench.dashboard
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \
