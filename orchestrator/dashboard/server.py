@@ -85,7 +85,8 @@ def listen(host: str, port: int | None) -> socket.socket:
     except OSError as error:
         raise ServerError(f"--host {host}: {error.strerror or error}") from error
     for number in range(first, last):
-        one = socket.socket(family)
+        # named as TCP, or asyncio would leave small answers waiting for each other (Nagle)
+        one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind((where[0], number, *where[2:]))

@@ -83,7 +83,8 @@ class Watcher:
             with self._fresh:
                 self._fresh.wait_for(self._is_wanted)
             began_s = time.monotonic()
-            snapshot = self.reader.refresh(budget_s=self._every_s * SHARE)
+            first = self._snapshot is None  # counts before values
+            snapshot = self.reader.refresh(budget_s=0.0 if first else self._every_s * SHARE)
             took_s = time.monotonic() - began_s
             with self._fresh:
                 self._snapshot, self._made_s = snapshot, time.monotonic()

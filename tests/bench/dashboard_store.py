@@ -39,8 +39,9 @@ def make(folder: Path, grid: str, *, done_frac: float) -> MadeStore:
     store.set_grid(grid)
     store.set_selection({})
     plan = expand(parse_grid(grid, source="grid.yaml"))
-    attacks = [key for key in plan.tasks if key.startswith("attack-")]
-    random.Random(0).shuffle(attacks)
+    shards = list(dict.fromkeys(cell.task_keys for cell in plan.cells))
+    random.Random(0).shuffle(shards)
+    attacks = [key for keys in shards for key in keys]
     done = attacks[: round(done_frac * len(attacks))]
     models = [key for key in plan.tasks if not key.startswith("attack-")]
     for name in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS, layout.JOURNAL):
