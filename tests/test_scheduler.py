@@ -310,8 +310,20 @@ def test_random_runs_keep_the_invariants_and_always_end(jobs, data):
             break
         action = data.draw(
             st.sampled_from(
-                ("succeed", "succeed", "fail", "bug", "lose", "late", "tick", "slots", "stop")
-                + ("pause", "resume", "retry")
+                [
+                    "succeed",
+                    "succeed",
+                    "fail",
+                    "bug",
+                    "lose",
+                    "late",
+                    "tick",
+                    "slots",
+                    "stop",
+                    "pause",
+                    "resume",
+                    "retry",
+                ]
             )
         )
         flying = sorted(checker.in_flight)
