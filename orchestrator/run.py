@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from collections import Counter
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.dag import Plan, expand
+from orchestrator.dashboard.beside import Beside
 from orchestrator.driver import Driver
 from orchestrator.engine import Engine, InlineEngine
 from orchestrator.estimates import duration_text
@@ -38,6 +40,7 @@ class RunOptions:
     engine: Literal["ray", "inline"] = "ray"
     data_dir: str | None = None
     report: Path | None = None
+    dashboard: bool = False
     runner: str = REAL_RUNNER  #: tests name their own
 
 
@@ -52,7 +55,8 @@ def run_grid(options: RunOptions, console: Console) -> int:
     try:
         store.set_grid(grid.text)
         store.set_selection(selection)
-        result = _run(plan, store, options, console, lease)
+        with Beside(store.address, console) if options.dashboard else contextlib.nullcontext():
+            result = _run(plan, store, options, console, lease)
     finally:
         lease.release()
     _report(plan, store, options, console)

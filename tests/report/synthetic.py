@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,7 @@ def synthetic(
     noise: float = 0.01,
     address: str = "synthetic",
 ) -> Results:
-    """A grid of cells whose robust accuracy falls with eps and rate. Equal arguments, equal
-    rows."""
+    """Cells whose robust accuracy falls with eps and rate. Equal arguments, equal rows."""
     draw = np.random.default_rng(7)
     models, cells = [], []
     for architecture in architectures:
@@ -84,13 +84,7 @@ def synthetic(
                                 "finds": "fixed-eps" if norm == "linf" else "minimum-norm",
                                 "eps": value,
                                 "n_images": 128,
-                                "robust_accuracy": float(
-                                    np.clip(
-                                        clean - 0.2 * (rung + 1) - loss + noise * draw.normal(),
-                                        0,
-                                        1,
-                                    )
-                                ),
+                                "robust_accuracy": _falling(clean, rung, loss, noise, draw),
                                 "n_skipped": 0,
                                 "flags": list(flags),
                                 "task_keys": [f"attack-{name}-{attack}"],
@@ -105,8 +99,8 @@ def synthetic(
     )
 
 
-def _robust(value: float) -> float:
-    return float(np.clip(value, 0, 1))
+def _falling(clean: float, rung: int, loss: float, noise: float, draw: Any) -> float:
+    return float(np.clip(clean - 0.2 * (rung + 1) - loss + noise * draw.normal(), 0, 1))
 
 
 _PROVENANCE = {
