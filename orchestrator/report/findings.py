@@ -82,6 +82,7 @@ def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str
         if strategy.knowledge == ATTACK_KNOWN and strategy.criterion == AVERAGE:
             lead = f"{attack_title(strategy.attack)} known, ε unknown"
             yield f"{lead}: {_choice(analysis, strategy)}."
+    before = _model(unknown[0]) if unknown[0] else None
     for rate in sorted({s.least_rate for s in mine if s.least_rate > 1}):
         found = next(
             (
@@ -94,9 +95,14 @@ def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str
         if found is None:
             share = f"{RATE_TOLERANCE:.0%}"
             yield f"Weights at least {rate:g} times fewer: no method reaches {share} of that."
-        elif rate in _shown_rates(mine):
+        elif rate in _shown_rates(mine) and _model(found) != before:
             lead = f"Weights at least {rate:g} times fewer, average case"
             yield f"{lead}: {_choice(analysis, found)}."
+            before = _model(found)
+
+
+def _model(s: Strategy) -> tuple[str, float]:
+    return s.method, s.rate
 
 
 def _shown_rates(mine: list[Strategy]) -> list[float]:
@@ -125,7 +131,8 @@ def _score(s: Strategy) -> str:
     clean = f"clean {s.clean.text()} %, n = {s.score.n}"
     if s.criterion == LEAST_MARGIN:
         if s.method == UNPRUNED:
-            return f"Every pruned model loses to the unpruned ones somewhere; {clean}"
+            lead = "Beside the unpruned models of all methods together, every pruned one loses"
+            return f"{lead} somewhere; {clean}"
         return f"{_against(s.score)} under its least favourable threat; {clean}"
     what = "Robust under the worst attack" if s.criterion == WORST_ATTACK else "Robust"
     text = f"{what} {s.score.text()} %, {clean}"
@@ -165,9 +172,10 @@ def _points(e: Estimate) -> str:
 
 def _how_far(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
     few = f"{100 * TOLERANCE:g} points"
-    for found in analysis.limits:
-        if (found.setting, found.protocol) != (setting, protocol):
-            continue
+    mine = [f for f in analysis.limits if (f.setting, f.protocol) == (setting, protocol)]
+    for found in mine:
+        if found.attack and found.models == mine[0].models:
+            continue  # the average case has said it
         lead = f"{attack_title(found.attack)} known" if found.attack else "Adversary unknown"
         lead += ", worst attack" if found.criterion == WORST_ATTACK else ", average case"
         shown, mean = found.shown, found.by_means

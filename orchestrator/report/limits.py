@@ -50,6 +50,11 @@ class Limit:
     shown: Tolerable | None  #: the most compressed that the tests pass
     by_means: Tolerable | None  #: the most compressed whose mean losses are within TOLERANCE
 
+    @property
+    def models(self) -> list[tuple[str, float] | None]:
+        """Method and rate of either."""
+        return [(t.method, t.rate) if t else None for t in (self.shown, self.by_means)]
+
 
 def margin_rows(results: Results, clean: pd.DataFrame) -> pd.DataFrame:
     """A row per setting, protocol, assumption (`attack`, "" for all, and `criterion`), method and

@@ -30,6 +30,7 @@ class ReportPaths:
     page: Path | None  #: index.html
     files: tuple[Path, ...]  #: all that was written
     lines: tuple[str, ...]  #: the comparison in plain words; empty without one
+    analysis: Analysis
 
 
 def write_report(
@@ -74,6 +75,7 @@ def write_report(
         page=out / "index.html" if "index.html" in written else None,
         files=tuple(out / path for path in written),
         lines=tuple(_comparison_lines(analysis)),
+        analysis=analysis,
     )
 
 
