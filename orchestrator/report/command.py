@@ -10,12 +10,13 @@ from rich.console import Console
 
 from orchestrator.authors import import_authors as import_files
 from orchestrator.authors_findings import FINDINGS
+from orchestrator.dag import Plan
 from orchestrator.errors import StoreError
 from orchestrator.report.analysis import Against
+from orchestrator.report.evidence import gather
 from orchestrator.report.results import load_results
 from orchestrator.report.terminal import print_report, say, say_whole
 from orchestrator.report.write import write_report
-from orchestrator.rows import CellPlace
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
 from workers import layout
@@ -35,7 +36,10 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
         other = "paper"
     elif against is not None:
         other = load_results(Store.open(against).files)
-    paths = write_report(results, out, planned=_planned(opened), against=other)
+    plan = _plan(opened)
+    planned = None if plan is None else [cell.place for cell in plan.cells]
+    evidence = gather(opened.files, results, plan)
+    paths = write_report(results, out, planned=planned, against=other, evidence=evidence)
     print_report(console, paths.analysis)
     for line in paths.lines:
         say(console, line, hang=6)
@@ -45,11 +49,11 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
     )
 
 
-def _planned(store: Store) -> list[CellPlace] | None:
+def _plan(store: Store) -> Plan | None:
     """What the store's own grid asks for; None where no grid was run, or rows were imported."""
     if store.read_text(layout.GRID) is None or any(store.files.list("imported")):
         return None
-    return [cell.place for cell in load_plan(store).cells]
+    return load_plan(store)
 
 
 def import_authors(files: Sequence[Path], store: str, *, console: Console) -> None:

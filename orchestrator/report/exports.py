@@ -17,6 +17,8 @@ def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
         "clean": analysis.clean,
         "cells": analysis.cells,
         "worst_case": analysis.worst,
+        "worst_case_per_image": analysis.worst_images,
+        "convergence": analysis.convergence,
         "sweet_cells": analysis.sweet,
         "sweet_models": analysis.sweet_models,
         "strategies": _strategies(analysis),

@@ -30,6 +30,7 @@ from orchestrator.report.html_tables import (
 from orchestrator.report.missing import missing_text
 from orchestrator.report.overview import footer_html, glance_html
 from orchestrator.report.results import Setting, method_order
+from orchestrator.report.worst_html import convergence_html, per_image_text
 
 
 class Page:
@@ -178,10 +179,11 @@ class Page:
         parts.append(
             self._figure(
                 worst_grid(a, setting, protocol),
-                "Per seed the least robust accuracy of all attacks at their k-th ε. An adversary "
-                "who may choose the attack for every single image does at least as well.",
+                "Per seed the least robust accuracy of all attacks at their k-th ε. "
+                + per_image_text(a, setting, protocol),
             )
         )
+        parts.append(convergence_html(a, setting, protocol))
         return "\n".join(parts)
 
     def _margins(self, setting: Setting, protocol: str) -> str:

@@ -49,6 +49,7 @@ def trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
         yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
     yield from _flat(of_protocol(analysis.flat, setting, protocol))
     yield from _masking(rows)
+    yield from _convergence(of_protocol(analysis.convergence, setting, protocol))
 
 
 def _left_out(rows: pd.DataFrame) -> Iterator[str]:
@@ -104,6 +105,19 @@ def _masking(rows: pd.DataFrame) -> Iterator[str]:
         yield f"Flag {flag} in {where}: {text}."
     if raised.empty and len(rows):
         yield "No cell shows a sign of masked gradients."
+
+
+def _convergence(found: pd.DataFrame) -> Iterator[str]:
+    for (attack, steps), part in groups(found, ["attack", "steps"]):
+        models, drop = int(part["models"].max()), 100 * part["largest_drop"].max()
+        short = int((part["models"] - part["converged"]).max())
+        name = f"{attack_title(str(attack))} with {2 * steps} steps instead of {steps}"
+        yield (
+            f"{name} breaks no more on {models} models: it has converged."
+            if not short
+            else f"{name} still breaks more on {short} of {models} models, by up to {drop:.1f} "
+            "points: its robust accuracies are upper bounds."
+        )
 
 
 def _sentence(text: str) -> str:
