@@ -233,6 +233,14 @@ def dashboard(
 
 
 @app.command()
+def compact(store: StoreOption) -> None:
+    """Merge many small result files into few; readers may go on reading."""
+    from orchestrator.compact import compact as compact_it
+
+    compact_it(store, Console())
+
+
+@app.command()
 def report(
     store: StoreOption,
     out: Annotated[
