@@ -186,8 +186,9 @@ def _summarise(
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
-    from orchestrator.report import load_results, summary_rows, write_report
-    from orchestrator.report.terminal import summary_tables
+    from orchestrator.report import load_results, write_report
+    from orchestrator.report.evidence import gather
+    from orchestrator.report.terminal import print_report
     from workers.files import LocalFiles
 
     out = options.report
@@ -198,7 +199,13 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
     if results.models.empty:
         return
     planned = [cell.place for cell in plan.cells]
-    paths = write_report(results, out, planned=planned, title=plan.grid.name, formats=["html"])
-    for table in summary_tables(summary_rows(results)):
-        console.print(table)
+    paths = write_report(
+        results,
+        out,
+        planned=planned,
+        evidence=gather(store.files, results, plan),
+        title=plan.grid.name,
+        formats=["html"],
+    )
+    print_report(console, paths.analysis)
     console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)
