@@ -24,6 +24,11 @@ def problems_of(
         more = f", and {len(torn) - 1} more" if len(torn) > 1 else ""
         text = f"torn result: {path}: {why}{more}; 'prunegrid verify' names them all"
         out.append(Problem(level="error", text=text))
+    if alive and log.waiting:
+        out.append(Problem(level="warning", text=log.waiting))
+    for until_s, text in log.fenced.values():
+        if alive and until_s > now_s:
+            out.append(Problem(level="warning", text=text))
     if log.bad:
         text = f"{log.bad} damaged lines of the journal were left out"
         out.append(Problem(level="warning", text=text))

@@ -42,6 +42,8 @@ class RunLog:
     paused: bool = False
     last_s: float = 0.0  #: the newest line
     bad: int = 0  #: lines that are none of ours
+    waiting: str = ""  #: why nothing can run for now
+    fenced: dict[str, tuple[float, str]] = field(default_factory=dict)  #: node -> until_s, text
 
     def take(self, entry: Mapping[str, Any]) -> None:
         """One line. What is not known is passed over; what is malformed is counted."""
@@ -65,6 +67,10 @@ class RunLog:
                 self._end(entry, key, at_s, "failed", _seconds(entry.get("seconds")))
             case "given-up":
                 self.given_up.add(key)
+            case "reopened":
+                self.given_up.discard(key)
+            case "notice":
+                self._notice(entry, at_s)
             case "slots":
                 self.slots = _count(entry.get("slots"))
             case "pause" | "resume" as word:
@@ -79,6 +85,8 @@ class RunLog:
         self.open.clear()
         self.given_up.clear()
         self.most, self.slots, self.began_s, self.ended = 0, None, at_s, False
+        self.waiting = ""
+        self.fenced.clear()
 
     def _start(self, key: str, number: int, worker: str, at_s: float) -> None:
         one = Try(key=key, number=number, worker=worker, start_s=at_s)
@@ -86,12 +94,16 @@ class RunLog:
         self.bars.append(one)
         self.open[key] = one
         self.given_up.discard(key)
+        self.waiting = ""
         self.most = max(self.most, len(self.open))
 
     def _end(
         self, entry: Mapping[str, Any], key: str, at_s: float, outcome: str, seconds: float | None
     ) -> None:
         one = self.open.pop(key, None)
+        if one is None and outcome == "done" and (known := self.tries.get(key)):
+            if known[-1].outcome == "failed" and known[-1].number == _count(entry.get("attempt")):
+                one = known[-1]  # its worker was lost after it had written its result
         if one is None:  # its start was not told
             one = Try(key=key, number=_count(entry.get("attempt")), worker="", start_s=at_s)
             self.tries.setdefault(key, []).append(one)
@@ -101,6 +113,15 @@ class RunLog:
         if seconds is not None:  # started when a slot was free, not when it was handed over
             one.start_s = at_s - seconds
         one.kind, one.message = _text(entry.get("kind")), _text(entry.get("message"))
+
+    def _notice(self, entry: Mapping[str, Any], at_s: float) -> None:
+        """A node that is kept out for a while, or that there is room for no task."""
+        text = _text(entry.get("text"))
+        if entry.get("kind") == "no-room":
+            self.waiting = text
+        elif entry.get("kind") == "node-fenced":
+            until_s = at_s + (finite(entry.get("for_s")) or 0.0)
+            self.fenced[_text(entry.get("node"))] = (until_s, text)
 
 
 def _text(value: object) -> str:

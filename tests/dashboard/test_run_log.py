@@ -72,6 +72,40 @@ def test_a_worker_may_be_told_before_the_end():
     assert log.open[KEY].worker == "b/3"
 
 
+def test_a_result_that_outlived_its_worker_is_a_success():
+    told = {"key": KEY, "attempt": 1, "worker": "a/0"}
+    log = replayed(
+        line(1, "run"),
+        line(2, "start", key=KEY, attempt=1),
+        line(9, "failed", **told, kind="crashed", message="gone"),
+        line(9, "done", **told, seconds=5.0),
+    )
+    (one,) = log.tries[KEY]
+    assert (one.outcome, one.start_s, one.kind) == ("done", 4, "")
+
+
+def test_what_a_retry_opens_again_is_given_up_no_more():
+    log = replayed(line(1, "run"), line(2, "given-up", key=KEY), line(3, "reopened", key=KEY))
+    assert log.given_up == set()
+
+
+def test_what_the_driver_says_of_nodes_and_pauses_is_kept_while_it_holds():
+    fence = {"kind": "node-fenced", "node": "n1", "for_s": 60, "text": "n1 is fenced off"}
+    log = replayed(
+        line(1, "run"),
+        line(2, "notice", **fence),
+        line(3, "notice", kind="no-room", text="no node has a GPU"),
+        line(4, "pause", by="cli"),
+    )
+    assert (log.fenced, log.waiting) == ({"n1": (62, "n1 is fenced off")}, "no node has a GPU")
+    assert log.paused
+    log.take(line(5, "start", key=KEY, attempt=1))
+    log.take(line(6, "resume", by="cli"))
+    assert (log.waiting, log.paused) == ("", False)
+    log.take(line(7, "run"))
+    assert log.fenced == {}
+
+
 def test_running_and_given_up_are_as_status_counts_them(tmp_path):
     run = Run(tmp_path / "s")
     keys = run.keys
