@@ -101,9 +101,8 @@ class RunLog:
         self, entry: Mapping[str, Any], key: str, at_s: float, outcome: str, seconds: float | None
     ) -> None:
         one = self.open.pop(key, None)
-        if one is None and outcome == "done" and (known := self.tries.get(key)):
-            if known[-1].outcome == "failed" and known[-1].number == _count(entry.get("attempt")):
-                one = known[-1]  # its worker was lost after it had written its result
+        if one is None and outcome == "done":
+            one = self._outlived(key, _count(entry.get("attempt")))
         if one is None:  # its start was not told
             one = Try(key=key, number=_count(entry.get("attempt")), worker="", start_s=at_s)
             self.tries.setdefault(key, []).append(one)
@@ -113,6 +112,12 @@ class RunLog:
         if seconds is not None:  # started when a slot was free, not when it was handed over
             one.start_s = at_s - seconds
         one.kind, one.message = _text(entry.get("kind")), _text(entry.get("message"))
+
+    def _outlived(self, key: str, number: int) -> Try | None:
+        """A failed attempt that proves to be a success: its worker was lost after it had written
+        its result."""
+        last = next(iter(self.tries.get(key, [])[-1:]), None)
+        return last if last and last.outcome == "failed" and last.number == number else None
 
     def _notice(self, entry: Mapping[str, Any], at_s: float) -> None:
         """A node that is kept out for a while, or that there is room for no task."""
