@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,24 @@ def test_it_follows_a_run_without_reading_anything_twice(tmp_path):
     assert (second.task_state == DONE).sum() == (first.task_state == DONE).sum() + 1
     rows = [path for path in files.reads if path.startswith("results/")]
     assert len(rows) == 1, "the new model's row"
+
+
+def test_it_follows_a_run_in_a_bucket(s3_bucket):
+    run = Run(f"{s3_bucket}/{uuid.uuid4().hex}")
+    reader = reader_of(run)
+    dense = run.keys[0]
+    attacks = [key for cell in run.plan.cells[:4] for key in cell.task_keys]
+    for key in [dense, *attacks[:2]]:
+        run.start(key)
+        same_as_status(reader.refresh(), run.store)
+        run.finish(key)
+    run.beat()
+    run.give_up(attacks[-1])
+    reader._look_due_s = 0.0
+    snapshot = reader.refresh()
+    same_as_status(snapshot, run.store)
+    assert (snapshot.state, (snapshot.cell_state == DONE).sum()) == ("live", 2)
+    assert np.isfinite(snapshot.cell_value).sum() == 2
 
 
 def test_nothing_new_is_the_same_generation(done):
