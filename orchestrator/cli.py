@@ -154,6 +154,40 @@ def export(
 
 
 @app.command()
+def retry(
+    store: StoreOption,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TASK...", help="Names of tasks or cells, or their first letters."),
+    ] = None,
+    select: SelectOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Every task that was given up, within --select.")
+    ] = False,
+) -> None:
+    """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
+    from orchestrator import request_commands as commands
+
+    commands.retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Console())
+
+
+@app.command()
+def pause(store: StoreOption) -> None:
+    """Start nothing new until 'resume'; what runs goes on to its end."""
+    from orchestrator import request_commands as commands
+
+    commands.pause(store, Console())
+
+
+@app.command()
+def resume(store: StoreOption) -> None:
+    """Go on after 'pause'."""
+    from orchestrator import request_commands as commands
+
+    commands.resume(store, Console())
+
+
+@app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
     from orchestrator.verify import show_findings

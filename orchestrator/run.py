@@ -187,7 +187,7 @@ def _summarise(
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
     from orchestrator.report import load_results, summary_rows, write_report
-    from orchestrator.report.terminal import summary_table
+    from orchestrator.report.terminal import summary_tables
     from workers.files import LocalFiles
 
     out = options.report
@@ -199,5 +199,6 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
         return
     planned = [cell.place for cell in plan.cells]
     paths = write_report(results, out, planned=planned, title=plan.grid.name, formats=["html"])
-    console.print(summary_table(summary_rows(results)))
+    for table in summary_tables(summary_rows(results)):
+        console.print(table)
     console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)
