@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.store import Store
+from orchestrator.trouble import find_trouble
 from orchestrator.views import _from_journal
 from tests.dashboard.stores import Run
 
@@ -97,13 +98,25 @@ def test_what_the_driver_says_of_nodes_and_pauses_is_kept_while_it_holds():
         line(3, "notice", kind="no-room", text="no node has a GPU"),
         line(4, "pause", by="cli"),
     )
-    assert (log.fenced, log.waiting) == ({"n1": (62, "n1 is fenced off")}, "no node has a GPU")
+    trouble = find_trouble(log.troubles, 10)
+    assert (trouble.fenced, trouble.waiting) == ({"n1": "n1 is fenced off"}, "no node has a GPU")
     assert log.paused
     log.take(line(5, "start", key=KEY, attempt=1))
     log.take(line(6, "resume", by="cli"))
-    assert (log.waiting, log.paused) == ("", False)
+    assert (find_trouble(log.troubles, 10).waiting, log.paused) == ("", False)
     log.take(line(7, "run"))
-    assert log.fenced == {}
+    assert find_trouble(log.troubles, 10).fenced == {}
+
+
+@given(st.lists(st.sampled_from(["run", "start", "done", "failed", "given-up", "notice"])))
+def test_trouble_is_found_in_what_is_kept_as_in_the_whole_journal(events):
+    kinds = {"notice": "no-room", "failed": "bug", "given-up": "bug"}
+    lines = [
+        line(n, event, key=f"attack-{n % 3}", kind=kinds.get(event, ""), text="x", message="m")
+        | {"number": 1 + n % 2}
+        for n, event in enumerate(events, start=1)
+    ]
+    assert find_trouble(replayed(*lines).troubles, 99) == find_trouble(lines, 99)
 
 
 def test_running_and_given_up_are_as_status_counts_them(tmp_path):
@@ -144,4 +157,5 @@ def test_no_line_breaks_it_and_its_times_are_times(entries):
     assert 0 <= log.last_s < 1e11
     assert all(isinstance(b.worker, str) and isinstance(b.message, str) for b in log.bars)
     assert all(0 < (b.end_s or 1) < 1e11 for b in log.bars)
+    find_trouble(log.troubles, 1.0)
     json.dumps([(b.start_s, b.end_s, b.number) for b in log.bars], allow_nan=False)
