@@ -74,7 +74,7 @@ def test_the_copy_holds_every_view(mixed, page, tmp_path):
     out = tmp_path / "copy"
     assert export(reader, out) == out / "index.html"
     found = embedded(out)
-    snapshot, answers = reader.refresh(), Answers(reader, can_retry=False)
+    snapshot, answers = reader.refresh(budget_s=60), Answers(reader, can_retry=False)
     assert found["api/grid.json"] == json.loads(json.dumps(answers.grid(snapshot, Query())))
     assert found["api/status.json"]["export"] is True
     assert found["api/status.json"]["done"] == 15

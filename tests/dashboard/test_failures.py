@@ -34,7 +34,9 @@ def test_classes_and_words_tell_causes_apart():
 
 def payload(run: Run, **query: str) -> dict:
     reader = StoreReader(Store.open(run.address))
-    return Answers(reader, can_retry=False).failures(reader.refresh(), Query(tuple(query.items())))
+    return Answers(reader, can_retry=False).failures(
+        reader.refresh(budget_s=60), Query(tuple(query.items()))
+    )
 
 
 def test_a_group_says_what_where_when_and_how_to_try_again(mixed):
