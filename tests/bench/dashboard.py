@@ -114,7 +114,7 @@ class Viewer:
     bytes_: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
 
     def get(self, path: str) -> tuple[int, bytes, float]:
         """Status, what was sent, milliseconds."""
@@ -181,8 +181,10 @@ def measure(made: MadeStore, *, view_s: float) -> dict[str, Any]:
         page, viewer = Viewer(server.port), Viewer(server.port)
         page.get("/")
         page_s = time.monotonic() - server.began_s
-        status, content, _ = viewer.get("/api/status.json")
-        first_s = time.monotonic() - server.began_s
+        status, content = 503, b""
+        while status == 503:  # a machine under load reads for long
+            status, content, _ = viewer.get("/api/status.json")
+        first_s, processor_s = time.monotonic() - server.began_s, server.processor_s()
         assert status == 200, content
         while json.loads(_plain(viewer.get("/api/status.json")[1] or content)).get("unread_files"):
             viewer.seen.clear()
@@ -210,6 +212,7 @@ def measure(made: MadeStore, *, view_s: float) -> dict[str, Any]:
         "models": len(made.plan.models),
         "page_s": round(page_s, 2),
         "first_answer_s": round(first_s, 2),
+        "first_answer_processor_s": round(processor_s, 2),
         "all_rows_read_s": round(rows_s, 2),
         "answers": answers,
         "one_viewer": alone,
