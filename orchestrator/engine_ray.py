@@ -158,7 +158,7 @@ class RayEngine:
         waiting: deque[tuple[float, Attempt]] = deque()
         while self._queue and idle:
             came_s, attempt = self._queue.popleft()
-            avoid = self._failed_on.get(attempt.task.key, set())
+            avoid = self._failed_on.get(attempt.task.key, set()) if attempt.share == 1 else set()
             slot = choose(idle, attempt.task, share=self._share(attempt), avoid=avoid)
             if slot is None or (slot.node in avoid and self._may_wait(came_s, avoid)):
                 waiting.append((came_s, attempt))
@@ -216,6 +216,8 @@ class RayEngine:
             outcome: Outcome = self._ray.get(slot.call)
         except Exception as error:  # whatever Ray or unpickling raises: the slot is of no more use
             kind = classify(self._ray, error, node_gone=self._nodes.is_gone(slot.node))
+            if kind is FailureKind.LOST:
+                self._crew.doubt(slot.node)
             self._fail(slot, kind, first_line(error), str(error))
             return
         self._end(slot, outcome)
