@@ -55,7 +55,7 @@ def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> 
         "# Chaos",
         "",
         f"`make chaos` runs a small grid {rounds} times on a Ray cluster of {NODES} nodes "
-        f"({CPUS} CPUs and {GPUS} fake GPU each, two slots per GPU) on one machine, with tasks "
+        f"({CPUS} CPU and {GPUS} fake GPU each) on one machine, with tasks "
         "that take a fraction of a second, and meanwhile harms it at random moments: "
         f"{', '.join(HARM)}. A driver that ended is started again. Then the harm stops, the "
         "driver finishes, and cells, models and attacked images are compared with those of an "
@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Harm a grid, and compare its cells.")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--acts", type=int, default=20, help="harms per round")
+    parser.add_argument("--acts", type=int, default=16, help="harms per round")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed

@@ -23,8 +23,8 @@ from tests.chaos.monkey import Monkey
 from tests.chaos.weather import FILE, Weather, report
 from tests.grids import SMALL
 
-#: Two slots on each node's fake GPU; a frozen worker is found after some seconds.
-GRID = SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 0.5, silence_s: 6}\n"
+#: A slot on each node's fake GPU; a frozen worker is found after some seconds.
+GRID = SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 1, silence_s: 5}\n"
 COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]
 #: What may differ between two runs of the same work.
 PROVENANCE = ["started_at", "duration_s", "host", "attempt"]
