@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 from orchestrator.dag import Plan, parent_of
-from orchestrator.descriptions import short
 from orchestrator.engine import Ended, Engine
 from orchestrator.errors import PrunegridError, TornError
-from orchestrator.estimates import Durations, estimate
+from orchestrator.estimates import Durations
 from orchestrator.events import (
     BlockCommand,
     Command,
@@ -19,6 +17,7 @@ from orchestrator.events import (
     Event,
     FailedEvent,
     GiveUpCommand,
+    ReopenCommand,
     RetryCommand,
     RunCommand,
     SlotsEvent,
@@ -30,12 +29,14 @@ from orchestrator.journal import Journal
 from orchestrator.lease import Lease
 from orchestrator.patience import Patience
 from orchestrator.recorder import Recorder
-from orchestrator.run_state import GivenUp, Observer, RunResult, View
-from orchestrator.scheduler import Job, Scheduler, State
+from orchestrator.request_taker import RequestTaker
+from orchestrator.run_state import GivenUp, Observer, RunResult, Tally
+from orchestrator.run_view import make_view
+from orchestrator.scheduler import Job, Scheduler
 from orchestrator.stock import Stock, set_torn_parents_aside, take_stock
 from orchestrator.store import Store
 from workers import layout
-from workers.contract import Attempt, Failure, FailureKind, Success, Task, TaskKind
+from workers.contract import Attempt, Failure, FailureKind, Success, Task
 
 POLL_S = 0.25
 SHOW_S = 1.0
@@ -47,14 +48,6 @@ _MAY_HAVE_ENDED = (FailureKind.LOST, FailureKind.CRASHED, FailureKind.TIMEOUT)
 
 class DataError(PrunegridError):
     """A data set can't be had; nothing was started."""
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    ran: int = 0
-    failures: Counter[str] = field(default_factory=Counter)  #: by kind
-    given_up: list[GivenUp] = field(default_factory=list)
-    blocked: dict[str, str] = field(default_factory=dict)
 
 
 class Driver:
@@ -82,15 +75,16 @@ class Driver:
         self._journal = Journal(store)
         self._durations = Durations()
         self._say = observer.say
+        self._requests = RequestTaker(plan, store, self._journal, say=observer.say, feed=self._feed)
         self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
-        self._tally = _Tally()
+        self._tally = Tally()
         self._started: dict[str, float] = {}
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
         self._over = False
         self._slots = -1
-        self._shown_s = 0.0
+        self._show_due_s = 0.0
 
     def run(self) -> RunResult:
         """Until every task has ended, or the run was stopped. Raises DataError, EngineError,
@@ -129,6 +123,7 @@ class Driver:
         self._journal.write("run", grid=name, tasks=count, todo=len(todo), number=number)
         if todo:
             self._prepare(todo)
+        self._requests.begin(self._clock())
         self._feed(SlotsEvent(slots=0, at_s=began_s))
         while not self._over:
             self._step(began_s)
@@ -172,7 +167,9 @@ class Driver:
         self._check_stop()
         if self._engine.slots != self._slots:
             self._slots = self._engine.slots
+            self._journal.write("slots", slots=self._slots)
             self._feed(SlotsEvent(slots=self._slots, at_s=self._clock()))
+        self._requests.take_up(self._clock())
         self._engine.demand(self._scheduler.demand)
         ends = [] if self._over else self._engine.poll(POLL_S)
         self._check_stop()  # what ended because of a stop must not look like a failure
@@ -185,9 +182,28 @@ class Driver:
             self._feed(TickEvent(at_s=self._clock()))
         self._patiently(self._lease.renew)
         self._patiently(self._journal.flush)
-        if self._over or self._clock() - self._shown_s >= SHOW_S:
-            self._shown_s = self._clock()
-            self._observer.show(self._view(began_s))
+        if self._over or self._clock() >= self._show_due_s:
+            self._show(began_s)
+
+    def _show(self, began_s: float) -> None:
+        """Each second; less often where that alone would take a twentieth of the time."""
+        now_s, processor_s = self._clock(), time.thread_time()
+        view = make_view(
+            self._plan,
+            states=self._scheduler.states,
+            durations=self._durations,
+            elapsed={key: now_s - started_s for key, started_s in self._started.items()},
+            slots=max(self._slots, 0),
+            doing=tuple(self._engine.doing()),
+            tally=self._tally,
+            cells_missing=self._recorder.missing_count,
+            elapsed_s=now_s - began_s,
+            stopping=self._stopping,
+            paused=self._requests.paused,
+        )
+        self._observer.show(view)
+        took_s = time.thread_time() - processor_s
+        self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
 
     def _check_stop(self) -> None:
         if self._stop_requested() and not self._stopping:
@@ -241,9 +257,11 @@ class Driver:
             )
         )
 
-    def _feed(self, event: Event) -> None:
-        for command in self._scheduler.handle(event):
+    def _feed(self, event: Event) -> list[Command]:
+        commands = self._scheduler.handle(event)
+        for command in commands:
             self._perform(command)
+        return commands
 
     def _perform(self, command: Command) -> None:
         match command:
@@ -263,32 +281,8 @@ class Driver:
             case BlockCommand():
                 self._tally.blocked[command.key] = command.ancestor
                 self._journal.write("blocked", key=command.key, ancestor=command.ancestor)
+            case ReopenCommand():
+                self._tally.reopen(command.key)
+                self._journal.write("reopened", key=command.key, was=command.was)
             case EndCommand():
                 self._over = True
-
-    # ------------------------------------------------------------------ views
-
-    def _view(self, began_s: float) -> View:
-        counts: dict[str, Counter[str]] = {kind.value: Counter() for kind in TaskKind}
-        states = self._scheduler.states
-        left = {}
-        for key, task in self._plan.tasks.items():
-            state = states.get(key, State.DONE)
-            counts[task.kind.value][state.value] += 1
-            if state in (State.WAITING, State.READY, State.DELAYED, State.RUNNING):
-                left[key] = task
-        now_s = self._clock()
-        elapsed = [now_s - started_s for started_s in self._started.values()]
-        return View(
-            counts=counts,
-            cells_total=len(self._plan.cells),
-            cells_missing=self._recorder.missing_count,
-            slots=max(self._slots, 0),
-            doing=(doing := tuple(self._engine.doing())),
-            names={d.key: short(self._plan.tasks[d.key]) for d in doing},
-            failures=self._tally.failures.total(),
-            given_up=tuple(self._tally.given_up),
-            elapsed_s=now_s - began_s,
-            eta=estimate(left, self._durations, slots=max(self._slots, 1), elapsed=elapsed),
-            stopping=self._stopping,
-        )

@@ -8,6 +8,7 @@ driver's thread owns an engine; nothing here is thread-safe.
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -121,6 +122,7 @@ class InlineEngine:
 
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         if not self._queue:
+            time.sleep(timeout_s)
             return []
         attempt = self._queue.popleft()
         try:

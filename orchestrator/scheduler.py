@@ -20,7 +20,10 @@ from orchestrator.events import (
     Event,
     FailedEvent,
     GiveUpCommand,
+    PauseEvent,
+    ReopenCommand,
     RetryCommand,
+    RetryEvent,
     RunCommand,
     SlotsEvent,
     StopEvent,
@@ -78,9 +81,11 @@ class Scheduler:
         self._failures: dict[tuple[str, FailureKind], int] = {}
         self._ready: list[tuple[int, float, int, str]] = []
         self._delayed: list[tuple[float, str]] = []
+        self._due_s: dict[str, float] = {}
         self._running: set[str] = set()
         self._slots = 0
         self._stopping = False
+        self._paused = False
         self._ended = False
         self._open = len(self._jobs)
         self.states: dict[str, State] = dict.fromkeys(self._jobs, State.WAITING)
@@ -110,7 +115,9 @@ class Scheduler:
     @property
     def demand(self) -> int:
         """How many tasks could run at once, had they the slots."""
-        return 0 if self._stopping else len(self._running) + len(self._ready)
+        if self._stopping:
+            return 0
+        return len(self._running) + (0 if self._paused else len(self._ready))
 
     @property
     def next_due_s(self) -> float | None:
@@ -131,6 +138,10 @@ class Scheduler:
                 self._slots = event.slots
             case StopEvent():
                 self._stopping = True
+            case PauseEvent():
+                self._paused = event.paused
+            case RetryEvent():
+                commands += self._reopen(event)
             case SucceededEvent():
                 self._succeed(event.key)
             case FailedEvent():
@@ -170,9 +181,10 @@ class Scheduler:
                 *self._block_below(key),
             ]
         delay_s = policy.delay_s_after(count)
+        due_s = self._due_s[key] = event.at_s + delay_s
         self.states[key] = State.DELAYED
-        heapq.heappush(self._delayed, (event.at_s + delay_s, key))
-        return [RetryCommand(key=key, kind=event.kind, not_before_s=event.at_s + delay_s)]
+        heapq.heappush(self._delayed, (due_s, key))
+        return [RetryCommand(key=key, kind=event.kind, not_before_s=due_s)]
 
     def _block_below(self, key: str) -> list[Command]:
         commands: list[Command] = []
@@ -181,6 +193,33 @@ class Scheduler:
             child = stack.pop()
             self._end(child, State.BLOCKED)
             commands.append(BlockCommand(key=child, ancestor=key))
+            stack.extend(self._children.get(child, ()))
+        return commands
+
+    def _reopen(self, event: RetryEvent) -> list[Command]:
+        """A retry after the end comes too late: the run is over."""
+        commands: list[Command] = []
+        for key in event.keys if not self._ended else ():
+            was = self.states.get(key)
+            if was not in (State.FAILED, State.DELAYED):
+                continue
+            for kind in FailureKind:
+                self._failures.pop((key, kind), None)
+            self._make_ready(key)
+            commands.append(ReopenCommand(key=key, was=was.value))
+            if was is State.FAILED:
+                self._open += 1
+                commands += self._unblock_below(key)
+        return commands
+
+    def _unblock_below(self, key: str) -> list[Command]:
+        commands: list[Command] = []
+        stack = list(self._children.get(key, ()))
+        while stack:
+            child = stack.pop()
+            self.states[child] = State.WAITING
+            self._open += 1
+            commands.append(ReopenCommand(key=child, was=State.BLOCKED.value))
             stack.extend(self._children.get(child, ()))
         return commands
 
@@ -195,13 +234,14 @@ class Scheduler:
 
     def _wake(self, now_s: float) -> None:
         while self._delayed and self._delayed[0][0] <= now_s:
-            _, key = heapq.heappop(self._delayed)
-            if self.states[key] is State.DELAYED:
-                self._make_ready(key)
+            due_s, key = heapq.heappop(self._delayed)
+            if self.states[key] is State.DELAYED and due_s == self._due_s[key]:
+                self._make_ready(key)  # else it ran meanwhile, and may wait for a later moment
 
     def _fill(self) -> list[Command]:
         commands: list[Command] = []
-        while not self._stopping and self._ready and len(self._running) < self._slots:
+        held = self._stopping or self._paused
+        while not held and self._ready and len(self._running) < self._slots:
             *_, key = heapq.heappop(self._ready)
             if self.states[key] is not State.READY:
                 continue  # it succeeded meanwhile, by an attempt that was given up for lost

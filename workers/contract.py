@@ -23,6 +23,8 @@ from workers.keys import Scalar, digest, from_dict, hashable
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
 STAGE_VERSIONS: Mapping[str, int] = {"train": 1, "prune": 1, "attack": 1}
+#: Likewise, of one attack as one engine runs it; 1 where it is not named.
+ATTACK_VERSIONS: Mapping[tuple[str, str], int] = {("cw_l2", "strict"): 2}
 
 
 class TaskKind(StrEnum):
@@ -173,11 +175,15 @@ _TASK_CLASSES: Mapping[str, type[TrainTask] | type[PruneTask] | type[AttackTask]
 
 def task_key(task: Task) -> str:
     """`<kind>-<20 hex digits>`: a file name, and readable in a listing."""
-    identity = {
+    identity: dict[str, Any] = {
         "version": STAGE_VERSIONS[task.kind],
         "kind": task.kind.value,
         "task": hashable(task),
     }
+    if isinstance(task, AttackTask):
+        version = ATTACK_VERSIONS.get((task.attack.attack, task.attack.engine), 1)
+        if version > 1:
+            identity["attack_version"] = version
     return f"{task.kind.value}-{digest(identity)}"
 
 

@@ -66,7 +66,7 @@ class BrendelBethgeL0:
         """Best adversarials [n, h, w, c] and the passes made of each image."""
         n = len(batch)
         x0, labels = batch.images, batch.labels.astype(np.int32)
-        flat0 = x0.reshape(n, -1).astype(np.float64)
+        flat0 = x0.reshape(n, -1)
         look = network.margin_and_gradient()
         x = _bisector(network, self.searches)(x0, starts, labels).numpy()
         best = starts.copy()
@@ -123,7 +123,7 @@ class BrendelBethgeL0:
         """Best adversarials [n, h, w, c] and the passes made of each image, [n]."""
         n, lanes = len(batch), job.lanes
         x0, labels = batch.images, batch.labels.astype(np.int32)
-        flat0 = x0.reshape(n, -1).astype(np.float64)
+        flat0 = x0.reshape(n, -1)
         searches = min(self.searches, BISECTIONS)
         bisect, look = _bisector(network, searches), network.margin_and_gradient()
         x = np.empty_like(x0)

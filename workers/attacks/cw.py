@@ -13,14 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.boundary_nearest import nearest_side
+from workers.attacks.boundary_nearest import linear_crossing, nearest_side
 from workers.attacks.cw_graph import CWGraph
 from workers.attacks.network import Network
 from workers.attacks.pace import Pace
+from workers.attacks.starts import nearest_starts
 from workers.keys import Scalar
 
 #: Above ten searches Foolbox spends the last one at the upper bound, this at most.
 LAST_CONST = 1e10
+#: Images of other classes that `strict` also starts from where Adam finds nothing.
+STARTS = 3
 
 
 class CarliniWagnerL2:
@@ -152,15 +155,39 @@ class CarliniWagnerL2:
                 state[over] = 0.0
             hit[over], step[over] = False, 0
             previous[over] = lowest[over] = np.inf
-        claimed = np.isfinite(best_norm)
-        lost = np.flatnonzero(~claimed)
-        if len(lost):  # `best` is black there, which Foolbox would return: it may do
-            claimed[lost] = network.predictions(best[lost], lanes) != batch.labels[lost]
-            queries[lost] += 1
-        best = np.where(claimed[:, None, None, None], best, batch.images)
-        best, more = nearest_side(network, batch, best, claimed, job)
-        distance = np.where(claimed, row_norms(best - batch.images, "l2"), np.inf)
-        return (Found(images=best, claimed=claimed, distance=distance, queries=queries + more),)
+        return (self._nearest(network, batch, best, best_norm, queries, job),)
+
+    def _nearest(
+        self,
+        network: Network,
+        batch: Batch,
+        best: np.ndarray,
+        best_norm: np.ndarray,
+        queries: np.ndarray,
+        job: Job,
+    ) -> Found:
+        """Adam's best, or a straight way to the boundary where that is nearer, moved to the
+        nearest side; where Adam found nothing, also from the nearest images of other classes."""
+        crossing, crossed, passes = linear_crossing(network, batch, job)
+        norm = np.where(crossed, row_norms(crossing - batch.images, "l2"), np.inf)
+        claimed = crossed | np.isfinite(best_norm)
+        start = np.where((norm < best_norm)[:, None, None, None], crossing, best)
+        images, more = nearest_side(network, batch, start, claimed, job)
+        distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
+        queries = queries + passes + more
+        lost = np.flatnonzero(~np.isfinite(best_norm))
+        part = batch.take(lost)
+        for starts, started in (
+            nearest_starts(network, part, job, count=STARTS) if len(lost) else ()
+        ):
+            others, more = nearest_side(network, part, starts, started, job)
+            norm = np.where(started, row_norms(others - part.images, "l2"), np.inf)
+            closer = norm < distance[lost]
+            images[lost[closer]], distance[lost[closer]] = others[closer], norm[closer]
+            claimed[lost] |= started
+            queries[lost] += more
+        images = np.where(claimed[:, None, None, None], images, batch.images)
+        return Found(images=images, claimed=claimed, distance=distance, queries=queries)
 
     def _next_const(
         self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: np.ndarray

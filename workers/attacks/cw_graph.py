@@ -83,7 +83,10 @@ class CWGraph:
     def image_stepper(self) -> Callable[..., Any]:
         """`count` steps of each image from its own `step`; each aborts by its own loss.
 
-        One image's loss is noisier than a batch's sum: its lowest so far is what must fall.
+        One image's loss is noisier than a batch's sum: its lowest so far is what must fall. And
+        it may stand still for long: where pruning left only weights of black or white pixels,
+        every gradient first has to leave tanh's flat ends. So a search ends early only once it
+        has found something.
         """
 
         def advance(  # type: ignore[no-untyped-def]
@@ -105,7 +108,7 @@ class CWGraph:
                     check = live & (step % self._interval == 0)
                     enough = lowest <= PROGRESS * previous
                     previous = tf.where(check, lowest, previous)
-                    over |= check & ~enough
+                    over |= check & ~enough & hit
                 # A step that gives up is not recorded by Foolbox; its image counts all the same.
                 take = changed & live
                 hit = hit | take

@@ -72,21 +72,25 @@ class Network:
         """Classes int64 [n] by the largest logit, in micro-batches."""
         return self.lane_logits(images, lanes).argmax(axis=1)
 
-    def margin_and_gradient(self) -> Callable[..., Any]:
+    def margin_and_gradient(self, *, smooth: bool = False) -> Callable[..., Any]:
         """(images, labels int32) to how far each image is inside its label's class by scores
-        (float32 [n], negative beyond the boundary), and the gradient of that."""
+        (float32 [n], negative beyond the boundary), and the gradient of that.
+
+        `smooth`: the gradient against all other classes (by log-sum-exp) in place of the best
+        one, of which a pruned network may have none.
+        """
 
         def look(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 scores = self.scores(x)
                 margin = at(scores, labels) - at(scores, best_other(scores, labels))
-                total = tf.reduce_sum(margin)
+                sloped = at(scores, labels) - all_others(scores, labels) if smooth else margin
+                total = tf.reduce_sum(sloped)
             return margin, tape.gradient(total, x)
 
-        return self.compiled(
-            ("margin",), look, [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
-        )
+        name = "smooth-margin" if smooth else "margin"
+        return self.compiled((name,), look, [self.image_spec(), tf.TensorSpec((None,), tf.int32)])
 
     def smaller_is_equal(self, size: int) -> bool:
         """Whether `size` images give the same bits, gradients included, in batches of every
@@ -131,6 +135,12 @@ def best_other(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Index of the highest score that is not the label's; int64 [n]."""
     excluded = tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(np.inf))
     return tf.argmax(scores - excluded, axis=-1)
+
+
+def all_others(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """log-sum-exp of the scores but the label's; float32 [n]."""
+    excluded = tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(np.inf))
+    return tf.reduce_logsumexp(scores - excluded, axis=-1)
 
 
 def at(scores: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
