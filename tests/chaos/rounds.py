@@ -77,7 +77,7 @@ def compare(store: Path, whole: Path) -> int:
             found, expected = rows(store, kind, keys), rows(whole, kind, keys)
             pd.testing.assert_frame_equal(found, expected)
         except (AssertionError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise ChaosError(f"{kind}: {error}") from error
+            raise ChaosError(f"{kind}: {str(error)[:300]}") from error
     cells = rows(store, "cells", COORDINATES)
     if cells.duplicated(COORDINATES).any():
         raise ChaosError("a cell is there twice")
