@@ -188,8 +188,10 @@ class RayEngine:
         for slot in self._crew.step(largest=largest, now=now):
             self._fail(slot, FailureKind.LOST, "its node is gone", "")
         self._watch.ask(self._pool.slots)
-        for slot, why in self._watch.overdue(self._pool.slots):
-            self._fail(slot, FailureKind.TIMEOUT, why, self._watch.end(slot))
+        if overdue := self._watch.overdue(self._pool.slots):
+            stacks = self._watch.end([slot for slot, _ in overdue])
+            for (slot, why), text in zip(overdue, stacks, strict=True):
+                self._fail(slot, FailureKind.TIMEOUT, why, text)
 
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         self._step()

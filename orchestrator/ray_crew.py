@@ -169,7 +169,9 @@ class Crew:
         if self._lacking or now_s - self._last_room_s < CROWDED_S:
             return
         self._lacking = True
-        if not any(capacity(node, self.need) for node in healthy):
+        if self.nodes.alive and not healthy:
+            text = "every node is fenced off or is to go away: waiting for one"
+        elif not any(capacity(node, self.need) for node in healthy):
             text = no_room(self.nodes.alive.values(), self.need)
             text += "; the autoscaler was asked for more" if self.elastic else "; waiting for one"
         else:
