@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from orchestrator.engine import Ended, InlineEngine
-from orchestrator.lease import LEASE
+from orchestrator.lease import LEASE, is_alive, read_holder
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 from tests import fakes
@@ -23,7 +23,7 @@ from tests.grids import SMALL, with_seeds
 from tests.test_engines import settings, task
 from tests.test_loopback import family
 from tests.test_run import cells, run, spawn, wait_for
-from workers.contract import Attempt, Failure, FailureKind, Success
+from workers.contract import Attempt, DataSettings, Failure, FailureKind, Success
 from workers.entry import Worker
 from workers.files import LocalFiles, StorageError
 
@@ -112,6 +112,27 @@ def test_one_task_run_by_two_workers_at_once_leaves_one_result(tmp_path):
     assert attempts_of(tmp_path / "store")[task(0).key] == 16, "it was done"
     assert len(cells(tmp_path)) == 24
     assert list(Verifier(Store.open(str(tmp_path / "store"))).findings()) == []
+
+
+def test_a_driver_that_prepares_data_for_long_keeps_its_lease(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.lease.RENEW_S", 0.05)
+    monkeypatch.setattr("orchestrator.lease.TTL_S", 0.5)
+    store = Store.open_or_create(str(tmp_path / "store"))
+    seen = []
+
+    class Slow(InlineEngine):
+        def prepare(self, data: DataSettings) -> str | None:
+            limit_s = time.monotonic() + 1.5
+            while time.monotonic() < limit_s:
+                holder = read_holder(store)
+                seen.append(holder is not None and is_alive(holder))
+                time.sleep(0.1)
+            return None
+
+    monkeypatch.setattr("orchestrator.run.InlineEngine", Slow)
+    assert run(tmp_path, select=("seed=0", "attack=cw_l2")) == 0
+    assert all(seen), "another driver could have taken the store"
+    assert len(seen) > 3
 
 
 # --------------------------------------------------------------------------- engines that harm
