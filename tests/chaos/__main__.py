@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Harm a grid, and compare its cells.")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--acts", type=int, default=10, help="harms per round")
+    parser.add_argument("--acts", type=int, default=8, help="harms per round")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
