@@ -83,6 +83,10 @@ def _run(
         try:
             with stop:
                 return driver.run()
+        except BaseException:
+            if stop.is_final():  # Ray may have made another error of it, or have lost it
+                raise SystemExit(INTERRUPTED) from None
+            raise
         finally:
             engine.close()
 
@@ -129,6 +133,9 @@ class _StopSignal:
 
     def is_requested(self) -> bool:
         return self._count > 0
+
+    def is_final(self) -> bool:
+        return self._count > 1
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
