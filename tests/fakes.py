@@ -32,7 +32,9 @@ from workers.tables import images_to_parquet
 from workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
-BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
+BUG, DIES_ONCE, DIES, SLOW, DATA, BROKEN = 900, 901, 902, 903, 904, 905
+#: While this file is in the store, tasks of seed BROKEN fail as with a bug.
+CAUSE = "broken"
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
@@ -41,6 +43,8 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
     files.write(f"log/{task.key}-{attempt.number}-{uuid.uuid4().hex}", b"")
     if failure := _misbehave(attempt, stop_requested):
         return failure
+    if task.seed == BROKEN and files.exists(CAUSE):
+        return failed(attempt, FailureKind.BUG, "ValueError: broken")
     beat(0.5, "half way")
     if isinstance(task, AttackTask):
         files.write(layout.image_rows(task.key), fake_images(task, attempt.number))
