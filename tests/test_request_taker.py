@@ -145,7 +145,7 @@ def test_a_retry_gives_a_whole_budget_and_unblocks_what_waits(tmp_path):
     request = Request(kind="retry", by="dashboard", failed=True)
     seen = {}
     scene.at = {
-        20: lambda: (
+        10: lambda: (
             seen.update(given_up=len(scene.told("given-up")), view=scene.view.given_up),
             cause.unlink(),
             write(scene.store.files, request),
