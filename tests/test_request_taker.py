@@ -236,3 +236,20 @@ def test_a_request_that_cannot_be_moved_is_acted_upon_once(tmp_path, monkeypatch
     assert sorted(attempts_of(scene.root).values())[-1] == 4
     (name, _) = read_requests(scene.store.files)[0]
     assert json.loads((scene.root / "requests" / name).read_text())["failed"] is True
+
+
+def test_a_pause_holds_what_a_second_pass_makes_anew(scene):
+    seen = {}
+
+    def tear() -> None:
+        victim = sorted((scene.root / "results/images").glob("*.parquet"))[0]
+        victim.write_bytes(victim.read_bytes()[:-20])
+
+    scene.at = {
+        14: lambda: write(scene.store.files, PAUSE),
+        15: tear,  # the last task runs already
+        20: lambda: (seen.update(ran=scene.ran()), write(scene.store.files, RESUME)),
+    }
+    assert not scene.run().missing
+    assert seen == {"ran": 15}
+    assert scene.ran() == 16
