@@ -73,6 +73,12 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the report here [default: next to a local store].")
     ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
+        ),
+    ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
     from orchestrator.run import RunOptions, run_grid
@@ -85,6 +91,7 @@ def run(
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
+        slices=slices,
     )
     raise typer.Exit(run_grid(options, Console()))
 
