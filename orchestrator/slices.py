@@ -28,7 +28,7 @@ def slice_ranks(plan: Plan) -> dict[str, int]:
         for key in cell.task_keys:
             rank = (models[group], attack)
             first[key] = min(first.get(key, rank), rank)
-    for key in reversed(plan.tasks):  # children before parents
+    for key in reversed(list(plan.tasks)):  # children before parents
         parent = parent_of(plan.tasks[key])
         if parent is not None and key in first:
             first[parent] = min(first.get(parent, first[key]), first[key])
