@@ -79,6 +79,9 @@ def run(
             "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
         ),
     ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
+    ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
     from orchestrator.run import RunOptions, run_grid
@@ -92,6 +95,7 @@ def run(
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
         slices=slices,
+        dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))
 
@@ -196,6 +200,43 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     from orchestrator.verify import show_findings
 
     raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
+
+
+@app.command()
+def dashboard(
+    store: StoreOption,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; any but loopback needs the token it prints.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="[default: 8050, or the next free one; 0: any]")
+    ] = None,
+    allow_retry: Annotated[
+        bool, typer.Option("--allow-retry", help="Let viewers ask the driver to retry tasks.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name of this server, as a proxy has it."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Don't serve: write a copy to read, as files, here."),
+    ] = None,
+) -> None:
+    """Watch a store in a browser: live, beside a driver or after its end."""
+    from orchestrator.dashboard.server import ServerOptions, export_page, serve
+
+    if export is not None:
+        export_page(store, export, Console())
+        return
+    options = ServerOptions(
+        store=store,
+        host=host,
+        port=port,
+        allow_retry=allow_retry,
+        allowed_hosts=tuple(allowed_host or ()),
+    )
+    serve(options, Console())
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.engine import Notice
 from orchestrator.fences import Fences
 from orchestrator.ray_clearing import Clearing
-from orchestrator.ray_failures import first_line
+from orchestrator.ray_failures import why_not_started
 from orchestrator.ray_nodes import Nodes, label
 from orchestrator.ray_slots import Slot, SlotPool
 from orchestrator.ray_start import EngineError
@@ -121,7 +121,7 @@ class Crew:
     def _stillborn(self, slot: Slot, error: Exception) -> None:
         self.pool.drop(slot)
         self._births[slot.node] += 1
-        self.birth_failure = f"no worker starts: {first_line(error)}"
+        self.birth_failure = f"no worker starts: {why_not_started(error)}"
         if self._births[slot.node] >= BIRTHS and slot.node in self.nodes.alive:
             self._births[slot.node] = 0
             self.fence(slot.node, self.birth_failure)

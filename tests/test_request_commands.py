@@ -113,7 +113,7 @@ def test_a_retry_of_what_needs_none_names_what_was_given_up(folder):
     [
         ({}, "expected --failed, --select or names of tasks"),
         ({"select": ["sed=0"]}, "did you mean 'seed'"),
-        ({"select": ["seed=7"]}, "seed=7: expected one of 0, 905"),
+        ({"select": ["seed=7"]}, "seed=7: expected one of 0, 990"),
         ({"tasks": [""]}, "no task of the store's grid begins with ''"),
     ],
 )

@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class FakeCluster:
-    """A head without slots and NODES nodes; use it as a context manager."""
+    """A head without slots and some nodes; use it as a context manager."""
+
+    def __init__(self, nodes: int = NODES, *, cpus: int = CPUS, gpus: int = GPUS) -> None:
+        self._wanted = nodes
+        self._size = {"num_cpus": cpus, "num_gpus": gpus}
 
     def __enter__(self) -> FakeCluster:
         keep_to_ourselves()
@@ -32,7 +36,7 @@ class FakeCluster:
         self._temp = tempfile.mkdtemp(prefix="pg", dir="/tmp")  # socket paths must be short
         self._cluster: Any = Cluster()
         self._add(num_cpus=0)
-        for _ in range(NODES):
+        for _ in range(self._wanted):
             self.add_node(wait=False)
         self._cluster.wait_for_nodes()
         return self
@@ -61,12 +65,16 @@ class FakeCluster:
         self._cluster.add_node(wait=wait, **common, **options)
 
     def add_node(self, *, wait: bool = True) -> None:
-        self._add(wait=wait, num_cpus=CPUS, num_gpus=GPUS)
+        self._add(wait=wait, **self._size)
 
     def fill(self) -> None:
         """As many nodes as at first."""
-        while len(self.nodes) < NODES:
+        while len(self.nodes) < self._wanted:
             self.add_node()
+
+    @staticmethod
+    def raylet_pid(node: Any) -> int:
+        return int(node.all_processes["raylet"][0].process.pid)
 
     def kill_node(self, node: Any) -> None:
         self._cluster.remove_node(node, allow_graceful=False)

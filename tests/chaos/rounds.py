@@ -123,7 +123,7 @@ class Round:
             drivers=self._drivers,
             exits=self._exits,
             failures=_failures(store),
-            attempts=len(list((store / "log").glob("*"))),
+            attempts=len(list((store / "begun").glob("*"))),
             cells=compare(store, whole),
             seconds=time.monotonic() - began_s,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from workers.checkpoints import Checkpoint
 from workers.context import Interrupted
 from workers.contract import Attempt, Failure, Outcome, WorkerSettings
 from workers.entry import classify, describe
+from workers.files import LocalFiles
 
 __all__ = ["prepare", "run_attempt"]
 
@@ -24,6 +27,7 @@ STEP_S = 0.25
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
     fakes.open_files = weathered
     began_s = time.monotonic()
+    LocalFiles(Path(settings.store)).write(f"begun/{attempt.task.key}-{uuid.uuid4().hex}", b"")
     try:
         _work(attempt, settings, beat, stop_requested)
         return fakes.run_attempt(attempt, settings, beat, stop_requested)
