@@ -10,7 +10,7 @@ from orchestrator.dag import Plan, expand, parent_of
 from orchestrator.grid_file import parse_grid
 from orchestrator.slices import slice_ranks
 from tests.grids import SMALL
-from tests.simulation import drawn_durations, jobs_of, lower_bound_s, simulate
+from tests.simulation import corner, drawn_durations, jobs_of, lower_bound_s, simulate
 
 
 def slices(plan: Plan) -> dict[tuple, list[str]]:
@@ -63,22 +63,24 @@ def test_one_slot_finishes_slice_after_slice_in_the_files_order(plan):
         assert ends[number] < len(needed), "only what this slice and those before it need ran"
 
 
-@pytest.fixture(scope="module")
-def corner() -> Plan:
-    """A corner of the paper's grid: 2 methods, 7 rates, 5 seeds, 840 tasks and more."""
-    text = SMALL.replace("rates: [1, 2, 4]", "rates: [1, 2, 4, 8, 16, 32, 64]")
-    text = text.replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3, 4]")
-    return expand(parse_grid(text.replace("attack_images: 24", "attack_images: 96"), source="t"))
+def rows(plan: Plan) -> dict[tuple, list[str]]:
+    """Every row of a published table: a model over all seeds, under all attacks."""
+    out: dict[tuple, list[str]] = {}
+    for point, keys in slices(plan).items():
+        out.setdefault(point[:4], []).extend(keys)
+    return out
 
 
-@pytest.mark.parametrize("slots", [2, 4, 8])
-def test_half_of_all_slices_are_there_in_much_less_time_for_little_more_in_all(corner, slots):
-    durations_s = drawn_durations(corner, 0)
-    usual = simulate(jobs_of(corner), durations_s, slots=slots)
-    sliced = simulate(jobs_of(corner, ranks=slice_ranks(corner)), durations_s, slots=slots)
-    assert set(sliced.ended_s) == set(corner.tasks)
-    first = [run.slices_done_s(slices(corner)) for run in (sliced, usual)]
-    half = len(first[0]) // 2
-    assert first[0][0] < 0.25 * first[1][0], "the first slice"
-    assert first[0][half] < 0.75 * first[1][half]
-    assert sliced.makespan_s < 1.15 * lower_bound_s(corner, durations_s, slots=slots)
+@pytest.mark.parametrize("slots", [1, 4, 8])
+def test_half_of_all_rows_are_there_in_two_thirds_of_the_time_for_little_more_in_all(slots):
+    plan = corner()
+    for draw in range(3):
+        durations_s = drawn_durations(plan, draw)
+        usual = simulate(jobs_of(plan), durations_s, slots=slots)
+        sliced = simulate(jobs_of(plan, ranks=slice_ranks(plan)), durations_s, slots=slots)
+        assert set(sliced.ended_s) == set(plan.tasks)
+        early, late = (run.slices_done_s(rows(plan)) for run in (sliced, usual))
+        half = len(early) // 2
+        assert early[0] < 0.2 * late[0], "the first row"
+        assert early[half] < 0.67 * late[half]
+        assert sliced.makespan_s < 1.05 * lower_bound_s(plan, durations_s, slots=slots)

@@ -37,11 +37,10 @@ def paper_plan(seeds: int = 5) -> Plan:
     return expand(parse_grid(text.replace(_SEEDS, f"seeds: {list(range(seeds))}"), source="bench"))
 
 
-def learned(plan: Plan, *, share: int) -> Durations:
-    """What a driver expects once every `share`-th task has been measured, each with luck of its
-    own."""
+def learned(plan: Plan, *, draw: int, share: int) -> Durations:
+    """What a driver expects once every `share`-th task has been measured, with other luck."""
     durations = Durations()
-    for number, (key, seconds) in enumerate(drawn_durations(plan, 1).items()):
+    for number, (key, seconds) in enumerate(drawn_durations(plan, draw, luck=1).items()):
         if number % share == 0:
             durations.add(plan.tasks[key], seconds)
     return durations
@@ -65,14 +64,11 @@ def driver_time(plan_of: Any = paper_plan) -> dict[str, Any]:
 def makespans(plan: Plan, slots: tuple[int, ...] = (SLOTS,), draws: int = 3) -> list[dict]:
     """Each schedule's length over its lower bound, max(work / slots, critical path)."""
     out = []
-    expectations = {
-        "nothing measured yet": None,
-        "one task in 50 measured": learned(plan, share=50),
-    }
-    for name, durations in expectations.items():
-        for count in slots:
-            for draw in range(draws):
-                durations_s = drawn_durations(plan, 10 + draw)
+    for name, share in (("nothing measured yet", None), ("one task in 50 measured", 50)):
+        for draw in range(draws):
+            durations = learned(plan, draw=draw, share=share) if share else None
+            durations_s = drawn_durations(plan, draw)
+            for count in slots:
                 bound_s = lower_bound_s(plan, durations_s, slots=count)
                 usual = simulate(jobs_of(plan, durations), durations_s, slots=count)
                 ranks = slice_ranks(plan)
