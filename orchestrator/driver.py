@@ -82,6 +82,7 @@ class Driver:
         self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
         self._tally = Tally()
         self._started: dict[str, float] = {}
+        self._places: dict[str, str] = {}  #: what runs -> its worker, as the journal knows
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
@@ -206,6 +207,10 @@ class Driver:
             paused=self._requests.paused,
         )
         self._observer.show(view)
+        places = {doing.key: doing.worker for doing in view.doing}
+        for key, worker in places.items() - self._places.items():
+            self._journal.write("placed", key=key, worker=worker)
+        self._places = places
         took_s = time.thread_time() - processor_s
         self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
 

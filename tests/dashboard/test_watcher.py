@@ -64,6 +64,7 @@ def test_without_viewers_nothing_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "IDLE_S", 0.2)
     run = Run(tmp_path / "s")
     watcher = Watcher(StoreReader(Store.open(run.address)), every_s=0.01)
+    watcher._warm = True  # its imports would keep it from reading, too
     watcher.start()
     try:
         watcher.current()
