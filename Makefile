@@ -52,6 +52,7 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks
+	$(BIN)/python -m tests.bench.scheduler
 	$(BIN)/python -m tests.bench.inference
 	$(BIN)/python -m tests.bench.ray_rate
 	$(BIN)/python -m tests.bench.dashboard

@@ -73,6 +73,12 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the report here [default: next to a local store].")
     ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
+        ),
+    ] = False,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
     ] = False,
@@ -88,6 +94,7 @@ def run(
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
+        slices=slices,
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))

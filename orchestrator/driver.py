@@ -63,8 +63,11 @@ class Driver:
         lease: Lease,
         clock: Callable[[], float] = time.time,
         stop_requested: Callable[[], bool] = lambda: False,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
+        """`ranks`: tasks of a lower one run first; see `slices.py`."""
         self._plan = plan
+        self._ranks = ranks or {}
         self._store = store
         self._engine = engine
         self._observer = observer
@@ -151,6 +154,7 @@ class Driver:
             key=task.key,
             parent=parent if parent in todo else None,
             cost_s=self._durations.expect(task)[0],
+            rank=self._ranks.get(task.key, 0),
             attempts=stock.attempts.get(task.key, 0),
         )
 

@@ -24,6 +24,7 @@ from orchestrator.lease import Lease
 from orchestrator.progress import Display
 from orchestrator.run_state import RunResult
 from orchestrator.selection import parse_selection
+from orchestrator.slices import slice_ranks
 from orchestrator.store import Store
 from workers.contract import TaskKind, WorkerSettings
 from workers.entry import REAL_RUNNER
@@ -40,6 +41,7 @@ class RunOptions:
     engine: Literal["ray", "inline"] = "ray"
     data_dir: str | None = None
     report: Path | None = None
+    slices: bool = False  #: whole publishable slices first
     dashboard: bool = False
     runner: str = REAL_RUNNER  #: tests name their own
 
@@ -79,7 +81,15 @@ def _run(
     )
     with Display(console, title=plan.grid.name) as display:
         engine = _engine(plan, store, options, console, stop)
-        driver = Driver(plan, store, engine, display, lease=lease, stop_requested=stop.is_requested)
+        driver = Driver(
+            plan,
+            store,
+            engine,
+            display,
+            lease=lease,
+            stop_requested=stop.is_requested,
+            ranks=slice_ranks(plan) if options.slices else None,
+        )
         try:
             with stop:
                 return driver.run()
