@@ -20,7 +20,8 @@ fi
 if [ ! -x "$venv/bin/python" ]; then
   uv venv --quiet --python "${PRUNEGRID_PYTHON:-3.12}" "$venv"
 fi
-uv pip install --quiet --python "$venv/bin/python" --compile-bytecode \
+export UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1} # once, not in every worker
+uv pip install --quiet --python "$venv/bin/python" \
   --constraint requirements.lock --reinstall-package prunegrid ".[$extras]"
 
 # `ray submit` and `ray up` run commands in a login shell, which reads this.
