@@ -61,7 +61,10 @@ def run(
     select: SelectOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Join this Ray cluster ('auto' or host:port); else start Ray here."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Join this Ray cluster ('auto' or host:port); else start Ray here.",
+        ),
     ] = None,
     engine: Annotated[
         Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
@@ -81,12 +84,26 @@ def run(
         grid=grid,
         store=store,
         select=tuple(select or ()),
-        address=address,
+        address=None if address in (None, "", "local") else address,
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
     )
     raise typer.Exit(run_grid(options, Console()))
+
+
+@app.command()
+def prepare(
+    grid: GridFile,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where prepared data sets are kept [default: ~/.cache/prunegrid]."),
+    ] = None,
+) -> None:
+    """Fetch and check a grid's data sets on this machine, as a node's set-up does."""
+    from orchestrator.prepare import prepare_data
+
+    raise typer.Exit(prepare_data(grid, data_dir, console=Console()))
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,12 @@ from rich.table import Table
 from orchestrator.dag import Plan, expand
 from orchestrator.driver import Driver
 from orchestrator.engine import Engine, InlineEngine
+from orchestrator.errors import UsageError
 from orchestrator.estimates import duration_text
 from orchestrator.grid_file import read_grid
 from orchestrator.lease import Lease
 from orchestrator.progress import Display
+from orchestrator.revision import git_revision
 from orchestrator.run_state import RunResult
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
@@ -44,6 +45,7 @@ class RunOptions:
 def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
+    _check_store(options)
     grid = read_grid(options.grid)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
@@ -60,6 +62,19 @@ def run_grid(options: RunOptions, console: Console) -> int:
     if result.interrupted:
         return INTERRUPTED
     return 1 if result.missing else 0
+
+
+def _check_store(options: RunOptions) -> None:
+    """On a cluster, a relative folder would be in a job's temporary directory, or in the driver's
+    home, which no other node has. Raises UsageError."""
+    if options.address is None or options.engine == "inline":
+        return
+    if "://" not in options.store and not Path(options.store).expanduser().is_absolute():
+        raise UsageError(
+            f"--store {options.store}: workers of the cluster at {options.address} may not see "
+            "this folder; expected an absolute path that all nodes share, s3://bucket/path or "
+            "gs://bucket/path"
+        )
 
 
 def _run(
@@ -138,22 +153,6 @@ class _StopSignal:
         self._count += 1
         if self._count > 1:
             raise SystemExit(INTERRUPTED)
-
-
-def git_revision() -> str:
-    """Of the checkout that this program runs from, "-dirty" if it is; "" outside of one."""
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _summarise(

@@ -9,6 +9,12 @@ from pathlib import Path
 
 from tests.cluster.machines import HOME
 
+#: Left out of what is shown: how ssh, rsync and Ray's own log tell of copying the files.
+_CHATTER = re.compile(
+    r"^$|Shared connection|Permanently added|refers to a file|ensure this mount|INFO |sent [0-9,]+ bytes"
+    r"|total size is|sending incremental|cached provider conf|re-running the command with --no-config"
+    r"|^[a-z_/]+\.(py|yaml|csv|sh|css|js|toml|lock)$"
+)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 
 
@@ -42,7 +48,8 @@ class Laptop:
             for raw in process.stdout:
                 line = _plain(raw)
                 lines.append(line)
-                self._write(line)
+                if not _CHATTER.search(line.strip()):
+                    self._write(line)
         took_s = time.monotonic() - began_s
         self._write(f"[exit {process.returncode}, {took_s:.0f} s]\n")
         assert process.returncode == expect, (
