@@ -34,6 +34,6 @@ export RAY_USAGE_STATS_ENABLED=0
 unset PYTHONDONTWRITEBYTECODE                # or each worker would compile TensorFlow anew
 END
 line='. "$HOME/.prunegrid.sh"'
-grep -qsxF "$line" "$HOME/.bashrc" || echo "$line" >>"$HOME/.bashrc"
+grep -qsxF "$line" "$HOME/.bashrc" || printf '\n%s\n' "$line" >>"$HOME/.bashrc"
 echo "$(hostname): $(uv pip list --quiet --python "$venv/bin/python" --format freeze |
   grep -E '^(ray|tensorflow|prunegrid)(==| )' | tr '\n' ' ')$("$venv/bin/python" --version)"
