@@ -12,13 +12,14 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE # each worker would compile TensorFlow anew
 export UV_NO_PROGRESS = 1
 
-.PHONY: help setup demo test lint types unit lock bench clean
+.PHONY: help setup demo test lint types unit lock bench chaos clean
 
 help:
 	@echo "make demo    install into $(VENV) and run a small grid over Ray on this machine"
 	@echo "make test    install, then lint, types and every test"
 	@echo "make lint    ruff and mypy alone"
-	@echo "make bench   our attacks against stock Foolbox, side by side"
+	@echo "make bench   what is fast, each beside what a user would pick instead; JSON"
+	@echo "make chaos   harm a small cluster at random for 25 rounds; writes docs/chaos.md"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
 setup: $(READY)
@@ -51,6 +52,12 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks
+	$(BIN)/python -m tests.bench.inference
+	$(BIN)/python -m tests.bench.ray_rate
+	$(BIN)/python -m tests.bench.dashboard
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --rounds 25 --out docs/chaos.md
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \

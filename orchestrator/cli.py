@@ -76,6 +76,9 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the report here [default: next to a local store].")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
+    ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
     from orchestrator.run import RunOptions, run_grid
@@ -88,6 +91,7 @@ def run(
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
+        dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))
 
@@ -167,11 +171,82 @@ def export(
 
 
 @app.command()
+def retry(
+    store: StoreOption,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TASK...", help="Names of tasks or cells, or their first letters."),
+    ] = None,
+    select: SelectOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Every task that was given up, within --select.")
+    ] = False,
+) -> None:
+    """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
+    from orchestrator import request_commands as commands
+
+    commands.retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Console())
+
+
+@app.command()
+def pause(store: StoreOption) -> None:
+    """Start nothing new until 'resume'; what runs goes on to its end."""
+    from orchestrator import request_commands as commands
+
+    commands.pause(store, Console())
+
+
+@app.command()
+def resume(store: StoreOption) -> None:
+    """Go on after 'pause'."""
+    from orchestrator import request_commands as commands
+
+    commands.resume(store, Console())
+
+
+@app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
     from orchestrator.verify import show_findings
 
     raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
+
+
+@app.command()
+def dashboard(
+    store: StoreOption,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; any but loopback needs the token it prints.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="[default: 8050, or the next free one; 0: any]")
+    ] = None,
+    allow_retry: Annotated[
+        bool, typer.Option("--allow-retry", help="Let viewers ask the driver to retry tasks.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name of this server, as a proxy has it."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Don't serve: write a copy to read, as files, here."),
+    ] = None,
+) -> None:
+    """Watch a store in a browser: live, beside a driver or after its end."""
+    from orchestrator.dashboard.server import ServerOptions, export_page, serve
+
+    if export is not None:
+        export_page(store, export, Console())
+        return
+    options = ServerOptions(
+        store=store,
+        host=host,
+        port=port,
+        allow_retry=allow_retry,
+        allowed_hosts=tuple(allowed_host or ()),
+    )
+    serve(options, Console())
 
 
 @app.command()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict
 
 from orchestrator.dag import Plan, parent_of
-from orchestrator.descriptions import short
 from orchestrator.engine import Ended, Engine
-from orchestrator.errors import PrunegridError
-from orchestrator.estimates import Durations, estimate
+from orchestrator.errors import PrunegridError, TornError
+from orchestrator.estimates import Durations
 from orchestrator.events import (
     BlockCommand,
     Command,
@@ -19,6 +17,7 @@ from orchestrator.events import (
     Event,
     FailedEvent,
     GiveUpCommand,
+    ReopenCommand,
     RetryCommand,
     RunCommand,
     SlotsEvent,
@@ -26,28 +25,29 @@ from orchestrator.events import (
     SucceededEvent,
     TickEvent,
 )
-from orchestrator.journal import Journal, read_journal
+from orchestrator.journal import Journal
 from orchestrator.lease import Lease
+from orchestrator.patience import Patience
 from orchestrator.recorder import Recorder
-from orchestrator.run_state import GivenUp, Observer, RunResult, View
-from orchestrator.scheduler import Job, Scheduler, State
+from orchestrator.request_taker import RequestTaker
+from orchestrator.run_state import GivenUp, Observer, RunResult, Tally
+from orchestrator.run_view import make_view
+from orchestrator.scheduler import Job, Scheduler
+from orchestrator.stock import Stock, set_torn_parents_aside, take_stock
 from orchestrator.store import Store
-from workers.contract import Attempt, Failure, Success, Task, TaskKind
+from workers import layout
+from workers.contract import Attempt, Failure, FailureKind, Success, Task
 
 POLL_S = 0.25
 SHOW_S = 1.0
+#: What is torn while a run goes on is made anew by another pass, at most so often.
+MAX_PASSES = 4
+#: After these a task's result may be there all the same: its worker wrote it, then was lost.
+_MAY_HAVE_ENDED = (FailureKind.LOST, FailureKind.CRASHED, FailureKind.TIMEOUT)
 
 
 class DataError(PrunegridError):
     """A data set can't be had; nothing was started."""
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    ran: int = 0
-    failures: int = 0
-    given_up: list[GivenUp] = field(default_factory=list)
-    blocked: dict[str, str] = field(default_factory=dict)
 
 
 class Driver:
@@ -74,66 +74,90 @@ class Driver:
         self._recorder = Recorder(plan, store)
         self._journal = Journal(store)
         self._durations = Durations()
-        self._tally = _Tally()
+        self._say = observer.say
+        self._requests = RequestTaker(plan, store, self._journal, say=observer.say, feed=self._feed)
+        self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
+        self._tally = Tally()
         self._started: dict[str, float] = {}
         self._finished: set[str] = set()
+        self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
         self._over = False
         self._slots = -1
-        self._shown_s = 0.0
+        self._show_due_s = 0.0
 
     def run(self) -> RunResult:
-        """Until every task has ended, or the run was stopped. Raises DataError, StoreError."""
+        """Until every task has ended, or the run was stopped. Raises DataError, EngineError,
+        and StoreError where the store refuses for long."""
         began_s = self._clock()
-        done = self._take_stock()
-        todo = self._plan.unfinished(done)
-        self._scheduler = Scheduler([self._job(task, todo) for task in todo.values()])
-        self._journal.write(
-            "run", grid=self._plan.grid.name, tasks=len(self._plan.tasks), todo=len(todo)
-        )
-        if todo:
-            self._prepare(todo)
-        self._feed(SlotsEvent(slots=0, at_s=began_s))
-        while not self._over:
-            self._step(began_s)
+        reused: int | None = None
+        for number in range(1, MAX_PASSES + 1):
+            stock = self._patiently(lambda: take_stock(self._plan, self._store, self._say))
+            self._durations = stock.durations
+            self._patiently(lambda done=stock.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            reused = len(stock.done) if reused is None else reused
+            self._run_pass(stock, number, began_s)
+            if self._stopping or number == MAX_PASSES or not self._repair():
+                break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
-        self._journal.close()
+        self._patiently(self._journal.close)
         return RunResult(
             missing=tuple(self._recorder.missing_cells()),
             given_up=tuple(self._tally.given_up),
             blocked=self._tally.blocked,
             interrupted=self._stopping,
             ran=self._tally.ran,
-            reused=len(done & set(self._plan.tasks)),
+            reused=reused or 0,
             elapsed_s=self._clock() - began_s,
         )
 
-    def _take_stock(self) -> set[str]:
-        """What is done already; torn files step aside, owed rows are written."""
-        for path in self._store.set_torn_aside():
-            self._observer.say(f"torn: {path} was not whole; moved to torn/, its task runs again")
-        finished = self._store.finished()
-        done = {key for key in self._plan.tasks if key in finished}
-        self._recorder.catch_up(done)
-        for entry in read_journal(self._store):  # durations that earlier runs measured
-            task = self._plan.tasks.get(str(entry.get("key")))
-            if entry.get("event") == "done" and task is not None:
-                self._durations.add(task, float(entry.get("seconds", 0.0)))
-        return done
+    def _run_pass(self, stock: Stock, number: int, began_s: float) -> None:
+        """Every task that is not done, once through."""
+        todo = self._plan.unfinished(stock.done)
+        self._scheduler = Scheduler([self._job(task, todo, stock) for task in todo.values()])
+        self._torn.clear()
+        self._tally.given_up.clear()
+        self._tally.blocked.clear()
+        self._over, self._slots = False, -1
+        name, count = self._plan.grid.name, len(self._plan.tasks)
+        self._journal.write("run", grid=name, tasks=count, todo=len(todo), number=number)
+        if todo:
+            self._prepare(todo)
+        self._requests.begin(self._clock())
+        self._feed(SlotsEvent(slots=0, at_s=began_s))
+        while not self._over:
+            self._step(began_s)
 
-    def _job(self, task: Task, todo: Mapping[str, Task]) -> Job:
+    def _repair(self) -> bool:
+        """Whether files were torn while the run went on: what rests on them is made anew."""
+        if not self._tally.ran and not self._tally.given_up:
+            return False  # the stock was taken a moment ago
+        children = [g.key for g in self._tally.given_up if g.kind == FailureKind.INPUT]
+        found = self._patiently(
+            lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
+        )
+        return found > 0 or bool(self._torn) or self._patiently(self._any_torn)
+
+    def _any_torn(self) -> bool:
+        store = self._store
+        folders = (layout.MODEL_ROWS, layout.CELL_ROWS)
+        rows = sum(len(store.row_ids(f)) - len(store.row_ids(f, whole=True)) for f in folders)
+        return rows > 0 or len(store.whole()) < len(store.finished())
+
+    def _job(self, task: Task, todo: Mapping[str, Task], stock: Stock) -> Job:
         parent = parent_of(task)
         return Job(
             key=task.key,
             parent=parent if parent in todo else None,
             cost_s=self._durations.expect(task)[0],
+            attempts=stock.attempts.get(task.key, 0),
         )
 
     def _prepare(self, todo: Mapping[str, Task]) -> None:
         """One clear error before any training, not one per task."""
         sets = dict.fromkeys(task.data for task in todo.values())
         for data in sets:
-            self._observer.say(f"preparing {data.dataset}")
+            self._say(f"preparing {data.dataset}")
             if reason := self._engine.prepare(data):
                 raise DataError(f"data set {data.dataset} can't be had: {reason}")
 
@@ -143,23 +167,48 @@ class Driver:
         self._check_stop()
         if self._engine.slots != self._slots:
             self._slots = self._engine.slots
+            self._journal.write("slots", slots=self._slots)
             self._feed(SlotsEvent(slots=self._slots, at_s=self._clock()))
+        self._requests.take_up(self._clock())
+        self._engine.demand(self._scheduler.demand)
         ends = [] if self._over else self._engine.poll(POLL_S)
         self._check_stop()  # what ended because of a stop must not look like a failure
         for ended in ends:
             self._take(ended)
+        for notice in self._engine.notices():
+            self._journal.write("notice", **asdict(notice))
+            self._say(notice.text)
         if not self._over:
             self._feed(TickEvent(at_s=self._clock()))
-        self._lease.renew()
-        self._journal.flush()
-        if self._over or self._clock() - self._shown_s >= SHOW_S:
-            self._shown_s = self._clock()
-            self._observer.show(self._view(began_s))
+        self._patiently(self._lease.renew)
+        self._patiently(self._journal.flush)
+        if self._over or self._clock() >= self._show_due_s:
+            self._show(began_s)
+
+    def _show(self, began_s: float) -> None:
+        """Each second; less often where that alone would take a twentieth of the time."""
+        now_s, processor_s = self._clock(), time.thread_time()
+        view = make_view(
+            self._plan,
+            states=self._scheduler.states,
+            durations=self._durations,
+            elapsed={key: now_s - started_s for key, started_s in self._started.items()},
+            slots=max(self._slots, 0),
+            doing=tuple(self._engine.doing()),
+            tally=self._tally,
+            cells_missing=self._recorder.missing_count,
+            elapsed_s=now_s - began_s,
+            stopping=self._stopping,
+            paused=self._requests.paused,
+        )
+        self._observer.show(view)
+        took_s = time.thread_time() - processor_s
+        self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
 
     def _check_stop(self) -> None:
         if self._stop_requested() and not self._stopping:
             self._stopping = True
-            self._observer.say("stopping: what runs saves its state; once more to stop at once")
+            self._say("stopping: what runs saves its state; once more to stop at once")
             self._engine.request_stop()
             self._feed(StopEvent(at_s=self._clock()))
 
@@ -169,36 +218,50 @@ class Driver:
         common = {"key": outcome.key, "attempt": ended.attempt, "worker": ended.worker}
         if isinstance(outcome, Success):
             self._durations.add(self._plan.tasks[outcome.key], outcome.duration_s)
-            self._recorder.task_done(outcome.key)
-            self._tally.ran += outcome.key not in self._finished
-            self._finished.add(outcome.key)
-            self._journal.write(
-                "done", **common, seconds=round(outcome.duration_s, 3), **dict(outcome.summary)
-            )
-            self._feed(SucceededEvent(key=outcome.key, attempt=ended.attempt, at_s=now_s))
+            summary = dict(outcome.summary)
+            seconds = round(outcome.duration_s, 3)
+            self._journal.write("done", **common, seconds=seconds, **summary)
+            self._succeed(outcome.key, ended.attempt, now_s)
         else:
             self._take_failure(outcome, ended, common, now_s)
+
+    def _succeed(self, key: str, attempt: int, now_s: float) -> None:
+        try:
+            self._patiently(lambda: self._recorder.task_done(key))
+        except TornError as error:  # its rows are still owed: see _repair
+            self._torn.add(key)
+            self._say(str(error))
+        self._tally.ran += key not in self._finished
+        self._finished.add(key)
+        self._feed(SucceededEvent(key=key, attempt=attempt, at_s=now_s))
 
     def _take_failure(
         self, failure: Failure, ended: Ended, common: dict[str, object], now_s: float
     ) -> None:
+        kind = failure.kind
+        self._journal.write("failed", **common, kind=kind.value, message=failure.message)
+        if kind in _MAY_HAVE_ENDED and self._patiently(lambda: self._store.has(failure.key)):
+            self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
+            self._succeed(failure.key, ended.attempt, now_s)
+            return
         if not self._stopping:
-            self._tally.failures += 1
-            self._store.record_failure(failure, ended.attempt)
-        self._journal.write("failed", **common, kind=failure.kind.value, message=failure.message)
+            self._tally.failures[kind.value] += 1
+            self._patiently(lambda: self._store.record_failure(failure, ended.attempt))
         self._feed(
             FailedEvent(
                 key=failure.key,
                 attempt=ended.attempt,
-                kind=failure.kind,
+                kind=kind,
                 message=failure.message,
                 at_s=now_s,
             )
         )
 
-    def _feed(self, event: Event) -> None:
-        for command in self._scheduler.handle(event):
+    def _feed(self, event: Event) -> list[Command]:
+        commands = self._scheduler.handle(event)
+        for command in commands:
             self._perform(command)
+        return commands
 
     def _perform(self, command: Command) -> None:
         match command:
@@ -206,7 +269,7 @@ class Driver:
                 self._started[command.key] = self._clock()
                 self._journal.write("start", key=command.key, attempt=command.attempt)
                 task = self._plan.tasks[command.key]
-                self._engine.submit(Attempt(task=task, number=command.attempt))
+                self._engine.submit(Attempt(task=task, number=command.attempt, share=command.share))
             case RetryCommand():
                 self._journal.write("retry", key=command.key, kind=command.kind.value)
             case GiveUpCommand():
@@ -214,36 +277,12 @@ class Driver:
                     GivenUp(key=command.key, kind=command.kind.value, message=command.message)
                 )
                 self._journal.write("given-up", key=command.key, kind=command.kind.value)
-                self._observer.say(f"given up: {command.key}: {command.message}")
+                self._say(f"given up: {command.key}: {command.message}")
             case BlockCommand():
                 self._tally.blocked[command.key] = command.ancestor
                 self._journal.write("blocked", key=command.key, ancestor=command.ancestor)
+            case ReopenCommand():
+                self._tally.reopen(command.key)
+                self._journal.write("reopened", key=command.key, was=command.was)
             case EndCommand():
                 self._over = True
-
-    # ------------------------------------------------------------------ views
-
-    def _view(self, began_s: float) -> View:
-        counts: dict[str, Counter[str]] = {kind.value: Counter() for kind in TaskKind}
-        states = self._scheduler.states
-        left = {}
-        for key, task in self._plan.tasks.items():
-            state = states.get(key, State.DONE)
-            counts[task.kind.value][state.value] += 1
-            if state in (State.WAITING, State.READY, State.DELAYED, State.RUNNING):
-                left[key] = task
-        now_s = self._clock()
-        elapsed = [now_s - started_s for started_s in self._started.values()]
-        return View(
-            counts=counts,
-            cells_total=len(self._plan.cells),
-            cells_missing=self._recorder.missing_count,
-            slots=max(self._slots, 0),
-            doing=(doing := tuple(self._engine.doing())),
-            names={d.key: short(self._plan.tasks[d.key]) for d in doing},
-            failures=self._tally.failures,
-            given_up=tuple(self._tally.given_up),
-            elapsed_s=now_s - began_s,
-            eta=estimate(left, self._durations, slots=max(self._slots, 1), elapsed=elapsed),
-            stopping=self._stopping,
-        )

@@ -8,11 +8,12 @@ driver's thread owns an engine; nothing here is thread-safe.
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from orchestrator.store import this_host
 from workers.contract import (
@@ -24,6 +25,10 @@ from workers.contract import (
     WorkerSettings,
 )
 from workers.entry import REAL_RUNNER, Worker
+
+NoticeKind: TypeAlias = Literal[
+    "node-joined", "node-left", "node-draining", "node-fenced", "no-room"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +50,21 @@ class Doing:
     note: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something about the place where tasks run that people should know."""
+
+    kind: NoticeKind
+    node: str  #: as people know it; "" where it is about none
+    text: str
+    for_s: float = 0.0  #: how long it holds, where that is known
+
+
 class Engine(Protocol):
     @property
     def slots(self) -> int:
-        """How many attempts run at once, now; it may change while nodes come and go."""
+        """How many attempts run at once, now; it may change while nodes come and go. 0 where
+        there is no place yet."""
 
     @property
     def description(self) -> str:
@@ -65,6 +81,13 @@ class Engine(Protocol):
 
     def doing(self) -> Sequence[Doing]:
         """What runs, as far as is known without waiting."""
+
+    def notices(self) -> Sequence[Notice]:
+        """What there is to say since the last call: nodes that came, left or were fenced off."""
+
+    def demand(self, tasks: int) -> None:
+        """How many attempts could run at once, had the engine the room: it may ask for more
+        nodes, or let idle ones go."""
 
     def request_stop(self) -> None:
         """Ask what runs to save its state and end; it ends as LOST."""
@@ -99,6 +122,7 @@ class InlineEngine:
 
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         if not self._queue:
+            time.sleep(timeout_s)
             return []
         attempt = self._queue.popleft()
         try:
@@ -117,6 +141,12 @@ class InlineEngine:
     def doing(self) -> Sequence[Doing]:
         key, fraction, note, _ = self._worker.progress()
         return [Doing(key=key, worker=self._name, fraction=fraction, note=note)] if key else []
+
+    def notices(self) -> Sequence[Notice]:
+        return []
+
+    def demand(self, tasks: int) -> None:
+        pass
 
     def request_stop(self) -> None:
         self._worker.request_stop()

@@ -31,6 +31,10 @@ class StoreError(PrunegridError):
     """A store that is not ours, can't be read or written, or is held by another driver."""
 
 
+class TornError(StoreError):
+    """A file of the store that is missing, torn or not ours: made anew, not waited for."""
+
+
 def nearest(name: object, choices: Iterable[str]) -> str:
     """`; did you mean 'x'?` or nothing."""
     found = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.6)

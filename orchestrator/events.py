@@ -46,13 +46,33 @@ class StopEvent:
     at_s: float
 
 
-Event: TypeAlias = SlotsEvent | SucceededEvent | FailedEvent | TickEvent | StopEvent
+@dataclass(frozen=True, kw_only=True)
+class PauseEvent:
+    """From now on nothing new is started, or (not paused) it is again; what runs goes on."""
+
+    paused: bool
+    at_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryEvent:
+    """Somebody asks for another try: given-up tasks get their budgets anew, delayed ones wait
+    no more. Tasks that are in another state, or unknown, are passed over."""
+
+    keys: tuple[str, ...]
+    at_s: float
+
+
+Event: TypeAlias = (
+    SlotsEvent | SucceededEvent | FailedEvent | TickEvent | StopEvent | PauseEvent | RetryEvent
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCommand:
     key: str
     attempt: int  #: 1 for a task's first
+    share: int = 1  #: how many slots' room it is to have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +102,18 @@ class BlockCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReopenCommand:
+    """The task was given up, blocked or delayed, and is open again. For the record."""
+
+    key: str
+    was: str  #: the state that it was in
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndCommand:
     """Nothing runs and nothing more can."""
 
 
-Command: TypeAlias = RunCommand | RetryCommand | GiveUpCommand | BlockCommand | EndCommand
+Command: TypeAlias = (
+    RunCommand | RetryCommand | GiveUpCommand | BlockCommand | ReopenCommand | EndCommand
+)

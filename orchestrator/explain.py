@@ -14,10 +14,13 @@ from orchestrator.descriptions import describe
 from orchestrator.errors import UsageError
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
+from orchestrator.policies import POLICIES
 from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
+from orchestrator.trouble import advice
+from workers.contract import FailureKind
 
 
 def explain(address: str, what: str, console: Console) -> None:
@@ -116,8 +119,18 @@ class _Explainer:
             self._say(f"  {failure['message']}", "yellow")
         if failures:
             self._say(str(failures[-1]["traceback"]))
+            self._say(f"  {self._budget(str(failures[-1]['kind']))}")
         if failures and key not in self._done:
             self._say(f"  to try again: prunegrid run GRID --store {self._store.address}")
+
+    @staticmethod
+    def _budget(kind: str) -> str:
+        if kind not in set(FailureKind):
+            return ""
+        attempts = POLICIES[FailureKind(kind)].attempts
+        return f"a task is given up after {attempts} failures of class {kind} in a run: " + advice(
+            kind
+        )
 
     def _why_not_done(self, key: str) -> str:
         parent = parent_of(self._plan.tasks[key])

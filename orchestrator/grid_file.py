@@ -270,6 +270,8 @@ def _read_resources(node: Node | None) -> Resources:
         "gpu_memory_mib",
         "price_per_hour",
         "latency_batch",
+        "silence_s",
+        "timeout_s",
     )
     own = node.mapping(keys) if node is not None else {}
     return Resources(
@@ -282,5 +284,9 @@ def _read_resources(node: Node | None) -> Resources:
         price_per_hour=own["price_per_hour"].number(minimum=0) if "price_per_hour" in own else None,
         latency_batch=own["latency_batch"].optional(lambda n: n.integer(minimum=1))
         if "latency_batch" in own
+        else None,
+        silence_s=own["silence_s"].number(minimum=1) if "silence_s" in own else 900.0,
+        timeout_s=own["timeout_s"].optional(lambda n: n.number(minimum=1))
+        if "timeout_s" in own
         else None,
     )

@@ -78,7 +78,7 @@ def read_holder(store: Store) -> Holder | None:
         return None
     try:
         return from_dict(Holder, json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return None
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from orchestrator.engine import Ended
 from workers.contract import Attempt, Failure, FailureKind
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def never_started(attempt: Attempt) -> Ended:
@@ -20,15 +23,22 @@ def never_started(attempt: Attempt) -> Ended:
     return Ended(outcome=failure, attempt=attempt.number, worker="none")
 
 
-def classify(ray: Any, error: Exception) -> FailureKind:
+def classify(ray: Any, error: Exception, *, node_gone: bool) -> FailureKind:
+    """`node_gone`: what the cluster itself says of the attempt's node: an actor's loss with its
+    node and its crash look alike for the first seconds."""
     errors = ray.exceptions
     if isinstance(error, errors.OutOfMemoryError):
         return FailureKind.HOST_MEMORY
-    if isinstance(error, errors.ActorDiedError):
-        node_gone = getattr(error, "preempted", False) or "node has died" in str(error)
-        return FailureKind.LOST if node_gone else FailureKind.CRASHED
+    if node_gone or getattr(error, "preempted", False) or "node has died" in str(error):
+        return FailureKind.LOST
     lost = (errors.ActorUnavailableError, errors.NodeDiedError, errors.TaskCancelledError)
     return FailureKind.LOST if isinstance(error, lost) else FailureKind.CRASHED
+
+
+def why_not_started(error: Exception) -> str:
+    """An actor's failed creation: the worker's own exception, which Ray puts last."""
+    lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def first_line(error: Exception) -> str:

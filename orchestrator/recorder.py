@@ -43,8 +43,8 @@ class Recorder:
         """Write the rows that finished tasks owe; rows of another work at a planned place step
         aside. Returns how many rows were written."""
         store = self._store
-        models = store.row_ids(layout.MODEL_ROWS)
-        cells = store.row_ids(layout.CELL_ROWS)
+        models = store.row_ids(layout.MODEL_ROWS, whole=True)
+        cells = store.row_ids(layout.CELL_ROWS, whole=True)
         store.supersede(layout.MODEL_ROWS, self._model_ids, models)
         store.supersede(layout.CELL_ROWS, self._cell_ids, cells)
         self._present = models | cells
@@ -52,7 +52,11 @@ class Recorder:
         return sum(self.task_done(key) for key in finished)
 
     def task_done(self, key: str) -> int:
-        """Note a finished task and write the rows that are now due. Returns how many."""
+        """Note a finished task and write the rows that are now due. Returns how many.
+
+        Raises TornError where a result that a row rests on is, StoreError where the store
+        refuses; calling it again then writes what is still owed.
+        """
         self._done.add(key)
         written = 0
         for model in self._models.get(key, ()):

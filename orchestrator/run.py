@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.dag import Plan, expand
+from orchestrator.dashboard.beside import Beside
 from orchestrator.driver import Driver
 from orchestrator.engine import Engine, InlineEngine
 from orchestrator.errors import UsageError
@@ -39,6 +41,7 @@ class RunOptions:
     engine: Literal["ray", "inline"] = "ray"
     data_dir: str | None = None
     report: Path | None = None
+    dashboard: bool = False
     runner: str = REAL_RUNNER  #: tests name their own
 
 
@@ -54,7 +57,8 @@ def run_grid(options: RunOptions, console: Console) -> int:
     try:
         store.set_grid(grid.text)
         store.set_selection(selection)
-        result = _run(plan, store, options, console, lease)
+        with Beside(store.address, console) if options.dashboard else contextlib.nullcontext():
+            result = _run(plan, store, options, console, lease)
     finally:
         lease.release()
     _report(plan, store, options, console)
@@ -182,7 +186,7 @@ def _summarise(
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
     from orchestrator.report import load_results, summary_rows, write_report
-    from orchestrator.report.terminal import summary_table
+    from orchestrator.report.terminal import summary_tables
     from workers.files import LocalFiles
 
     out = options.report
@@ -194,5 +198,6 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
         return
     planned = [cell.place for cell in plan.cells]
     paths = write_report(results, out, planned=planned, title=plan.grid.name, formats=["html"])
-    console.print(summary_table(summary_rows(results)))
+    for table in summary_tables(summary_rows(results)):
+        console.print(table)
     console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.dag import PlannedCell
@@ -18,6 +18,20 @@ class GivenUp:
     key: str
     kind: str
     message: str
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What a run has seen so far; its driver's."""
+
+    ran: int = 0
+    failures: Counter[str] = field(default_factory=Counter)  #: attempts, by kind
+    given_up: list[GivenUp] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+
+    def reopen(self, key: str) -> None:
+        self.given_up[:] = [item for item in self.given_up if item.key != key]
+        self.blocked.pop(key, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +49,7 @@ class View:
     elapsed_s: float
     eta: Eta
     stopping: bool
+    paused: bool = False
 
 
 class Observer(Protocol):

@@ -20,13 +20,17 @@ from orchestrator.events import (
     Event,
     FailedEvent,
     GiveUpCommand,
+    PauseEvent,
+    ReopenCommand,
     RetryCommand,
+    RetryEvent,
     RunCommand,
     SlotsEvent,
     StopEvent,
     SucceededEvent,
     TickEvent,
 )
+from orchestrator.policies import MAX_SHARE, POLICIES, Policy
 from workers.contract import FailureKind
 
 
@@ -44,27 +48,6 @@ ENDED = (State.DONE, State.FAILED, State.BLOCKED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What one kind of failure costs."""
-
-    attempts: int  #: failures of this kind after which the task is given up
-    delay_s: float = 0.0  #: before the first retry; doubles with each further failure of the kind
-    max_delay_s: float = 300.0
-
-
-POLICIES: Mapping[FailureKind, Policy] = {
-    FailureKind.LOST: Policy(attempts=50),
-    FailureKind.CRASHED: Policy(attempts=3),
-    FailureKind.HOST_MEMORY: Policy(attempts=3, delay_s=10),
-    FailureKind.DEVICE_MEMORY: Policy(attempts=3),
-    FailureKind.STORAGE: Policy(attempts=6, delay_s=2),
-    FailureKind.TIMEOUT: Policy(attempts=2),
-    FailureKind.DATA: Policy(attempts=1),
-    FailureKind.BUG: Policy(attempts=2),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """A task as the scheduler sees it."""
 
@@ -72,6 +55,7 @@ class Job:
     parent: str | None  #: None where there is none, or its result is there already
     cost_s: float  #: expected duration; only its size against others matters
     rank: int = 0  #: lower runs first, whatever the path
+    attempts: int = 0  #: made by earlier runs: numbers go on, budgets start anew
 
 
 class Scheduler:
@@ -92,13 +76,16 @@ class Scheduler:
                 self._children.setdefault(job.parent, []).append(job.key)
         self._path = self._remaining_paths()
         self._order = {key: number for number, key in enumerate(self._jobs)}
-        self._attempts: dict[str, int] = {}
+        self._attempts = {job.key: job.attempts for job in jobs if job.attempts}
+        self._shares: dict[str, int] = {}
         self._failures: dict[tuple[str, FailureKind], int] = {}
         self._ready: list[tuple[int, float, int, str]] = []
         self._delayed: list[tuple[float, str]] = []
+        self._due_s: dict[str, float] = {}
         self._running: set[str] = set()
         self._slots = 0
         self._stopping = False
+        self._paused = False
         self._ended = False
         self._open = len(self._jobs)
         self.states: dict[str, State] = dict.fromkeys(self._jobs, State.WAITING)
@@ -126,6 +113,13 @@ class Scheduler:
         return self._running
 
     @property
+    def demand(self) -> int:
+        """How many tasks could run at once, had they the slots."""
+        if self._stopping:
+            return 0
+        return len(self._running) + (0 if self._paused else len(self._ready))
+
+    @property
     def next_due_s(self) -> float | None:
         """When the first delayed task may run; None where none waits out a delay."""
         return self._delayed[0][0] if self._delayed else None
@@ -144,6 +138,10 @@ class Scheduler:
                 self._slots = event.slots
             case StopEvent():
                 self._stopping = True
+            case PauseEvent():
+                self._paused = event.paused
+            case RetryEvent():
+                commands += self._reopen(event)
             case SucceededEvent():
                 self._succeed(event.key)
             case FailedEvent():
@@ -174,16 +172,19 @@ class Scheduler:
         self._running.discard(key)
         policy = self._policies[event.kind]
         count = self._failures[key, event.kind] = self._failures.get((key, event.kind), 0) + 1
+        if policy.larger:
+            self._shares[key] = min(2 * self._shares.get(key, 1), MAX_SHARE)
         if count >= policy.attempts:
             self._end(key, State.FAILED)
             return [
                 GiveUpCommand(key=key, kind=event.kind, message=event.message),
                 *self._block_below(key),
             ]
-        delay_s = min(policy.delay_s * 2 ** (count - 1), policy.max_delay_s)
+        delay_s = policy.delay_s_after(count)
+        due_s = self._due_s[key] = event.at_s + delay_s
         self.states[key] = State.DELAYED
-        heapq.heappush(self._delayed, (event.at_s + delay_s, key))
-        return [RetryCommand(key=key, kind=event.kind, not_before_s=event.at_s + delay_s)]
+        heapq.heappush(self._delayed, (due_s, key))
+        return [RetryCommand(key=key, kind=event.kind, not_before_s=due_s)]
 
     def _block_below(self, key: str) -> list[Command]:
         commands: list[Command] = []
@@ -192,6 +193,33 @@ class Scheduler:
             child = stack.pop()
             self._end(child, State.BLOCKED)
             commands.append(BlockCommand(key=child, ancestor=key))
+            stack.extend(self._children.get(child, ()))
+        return commands
+
+    def _reopen(self, event: RetryEvent) -> list[Command]:
+        """A retry after the end comes too late: the run is over."""
+        commands: list[Command] = []
+        for key in event.keys if not self._ended else ():
+            was = self.states.get(key)
+            if was not in (State.FAILED, State.DELAYED):
+                continue
+            for kind in FailureKind:
+                self._failures.pop((key, kind), None)
+            self._make_ready(key)
+            commands.append(ReopenCommand(key=key, was=was.value))
+            if was is State.FAILED:
+                self._open += 1
+                commands += self._unblock_below(key)
+        return commands
+
+    def _unblock_below(self, key: str) -> list[Command]:
+        commands: list[Command] = []
+        stack = list(self._children.get(key, ()))
+        while stack:
+            child = stack.pop()
+            self.states[child] = State.WAITING
+            self._open += 1
+            commands.append(ReopenCommand(key=child, was=State.BLOCKED.value))
             stack.extend(self._children.get(child, ()))
         return commands
 
@@ -206,20 +234,22 @@ class Scheduler:
 
     def _wake(self, now_s: float) -> None:
         while self._delayed and self._delayed[0][0] <= now_s:
-            _, key = heapq.heappop(self._delayed)
-            if self.states[key] is State.DELAYED:
-                self._make_ready(key)
+            due_s, key = heapq.heappop(self._delayed)
+            if self.states[key] is State.DELAYED and due_s == self._due_s[key]:
+                self._make_ready(key)  # else it ran meanwhile, and may wait for a later moment
 
     def _fill(self) -> list[Command]:
         commands: list[Command] = []
-        while not self._stopping and self._ready and len(self._running) < self._slots:
+        held = self._stopping or self._paused
+        while not held and self._ready and len(self._running) < self._slots:
             *_, key = heapq.heappop(self._ready)
             if self.states[key] is not State.READY:
                 continue  # it succeeded meanwhile, by an attempt that was given up for lost
             self.states[key] = State.RUNNING
             self._running.add(key)
             self._attempts[key] = self._attempts.get(key, 0) + 1
-            commands.append(RunCommand(key=key, attempt=self._attempts[key]))
+            share = self._shares.get(key, 1)
+            commands.append(RunCommand(key=key, attempt=self._attempts[key], share=share))
         return commands
 
     def _is_over(self) -> bool:

@@ -16,18 +16,20 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, TornError
 from orchestrator.rows import place_of
 from workers import layout
-from workers.contract import Failure
+from workers.contract import Failure, TaskKind
 from workers.files import Files, LocalFiles, StorageError, open_files
 from workers.results import ModelRecord
 from workers.tables import ImageRows, read_images
+from workers.weights import MASKS, WEIGHTS
 
 MARKER = "store.json"
 SELECTION = "selection.json"
 FORMAT = 1
 _PARQUET_MAGIC = b"PAR1"
+_ZIP_MAGIC, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  #: the end's record has 22 bytes
 
 
 class Store:
@@ -149,6 +151,14 @@ class Store:
         out |= {Path(path).stem: path for path in images if path.endswith(".parquet")}
         return out
 
+    def has(self, key: str) -> bool:
+        """Whether a task's result is there and whole. Raises StoreError."""
+        path = _result_path(key)
+        try:
+            return self.files.exists(path) and self._is_whole(path)
+        except StorageError as error:
+            raise StoreError(str(error)) from error
+
     def whole(self) -> set[str]:
         """As `finished`, without files that are torn."""
         return {key for key, path in self._result_files().items() if self._is_whole(path)}
@@ -159,30 +169,44 @@ class Store:
         Our own writes are atomic; a torn file comes from a crashed disk or from outside.
         Returns the moved files' old paths.
         """
-        moved = []
-        for key, path in self._result_files().items():
-            if not self._is_whole(path):
-                stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-                try:
-                    self.files.rename(path, f"torn/{key}-{stamp}{Path(path).suffix}")
-                except StorageError as error:
-                    raise StoreError(str(error)) from error
-                moved.append(path)
-        return moved
+        torn = {k: path for k, path in self._result_files().items() if not self._is_whole(path)}
+        for key in torn:
+            self.set_aside(key)
+        return list(torn.values())
+
+    def set_aside(self, key: str) -> None:
+        """A task's result moves to `torn/`: the task is not done. Raises StoreError."""
+        path = _result_path(key)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        try:
+            self.files.rename(path, f"torn/{key}-{stamp}{Path(path).suffix}")
+        except StorageError as error:
+            raise StoreError(str(error)) from error
 
     def _is_whole(self, path: str) -> bool:
-        if not path.endswith(".parquet"):
-            try:
-                self.model_record(path.split("/")[1])
-            except StoreError:
-                return False
-            return True
+        """By both ends of what is large. Raises StoreError where the store can't be asked."""
+        if path.endswith(".parquet"):
+            return self._has_ends(path, _PARQUET_MAGIC, _PARQUET_MAGIC, tail_bytes=4)
+        key = path.split("/")[1]
+        try:
+            self.model_record(key)
+        except TornError:
+            return False
+        arrays = (layout.model_file(key, name) for name in (WEIGHTS, MASKS))
+        return all(self._has_ends(p, _ZIP_MAGIC, _ZIP_END, tail_bytes=22) for p in arrays)
+
+    def _has_ends(self, path: str, head: bytes, tail: bytes, *, tail_bytes: int) -> bool:
         if not isinstance(self.files, LocalFiles):
             return True  # an object store's PUT is whole or not there
-        with (self.files.root / path).open("rb") as file:
-            head = file.read(4)
-            file.seek(-min(4, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            return head == _PARQUET_MAGIC and file.read(4) == _PARQUET_MAGIC
+        try:
+            with (self.files.root / path).open("rb") as file:
+                starts = file.read(len(head)) == head
+                file.seek(-min(tail_bytes, os.fstat(file.fileno()).st_size), os.SEEK_END)
+                return starts and file.read(len(tail)) == tail
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"can't read {path}: {error.strerror}") from error
 
     def model_record(self, key: str) -> ModelRecord:
         """Raises StoreError where it is missing or torn."""
@@ -197,11 +221,11 @@ class Store:
         try:
             return parse(self.files.read(path))
         except FileNotFoundError:
-            raise StoreError(f"{self.address}/{path}: missing") from None
+            raise TornError(f"{self.address}/{path}: missing") from None
         except StorageError as error:
             raise StoreError(str(error)) from error
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{self.address}/{path}: torn or not ours: {error}") from error
+            raise TornError(f"{self.address}/{path}: torn or not ours: {error}") from error
 
     def record_failure(self, failure: Failure, attempt: int) -> None:
         content = json.dumps({**dataclasses.asdict(failure), "attempt": attempt, "at": time.time()})
@@ -219,12 +243,15 @@ class Store:
 
     # ------------------------------------------------------------------ derived rows
 
-    def row_ids(self, folder: str) -> set[str]:
-        """Names of the rows in `results/models` or `results/cells`."""
+    def row_ids(self, folder: str, *, whole: bool = False) -> set[str]:
+        """Names of the rows in `results/models` or `results/cells`. `whole`: without torn ones,
+        which takes a look into each."""
         return {
             Path(info.path).stem
             for info in self.files.list(folder)
-            if info.path.endswith(".parquet") and info.size_bytes
+            if info.path.endswith(".parquet")
+            and info.size_bytes
+            and (not whole or self._is_whole(info.path))
         }
 
     def supersede(self, folder: str, wanted: Iterable[str], present: Collection[str]) -> list[str]:
@@ -237,6 +264,10 @@ class Store:
                 self.files.rename(f"{folder}/{name}.parquet", f"superseded/{folder}/{name}.parquet")
                 moved.append(name)
         return moved
+
+
+def _result_path(key: str) -> str:
+    return layout.image_rows(key) if key.startswith(TaskKind.ATTACK) else layout.model_record(key)
 
 
 def _files(address: str) -> Files:

@@ -22,6 +22,7 @@ from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
+from orchestrator.trouble import find_trouble, lines
 from workers import layout
 from workers.contract import TaskKind
 
@@ -92,6 +93,7 @@ def status_json(store: Store) -> dict[str, Any]:
         "cells_done": len(ids & store.row_ids(layout.CELL_ROWS)),
         "running": sorted(running) if live else [],
         "failed": sorted(failed),
+        "trouble": asdict(find_trouble(read_journal(store), time.time())),
         "driver": {"alive": live, **(asdict(holder) if holder else {})},
         "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)],
         "eta_measured_frac": round(eta.measured_frac, 3),
@@ -161,5 +163,7 @@ def status(address: str, *, as_json: bool, console: Console) -> None:
         console.print(
             f"left: {duration_text(low)} to {duration_text(high)} ({sure})", highlight=False
         )
+    for line in lines(find_trouble(read_journal(store), time.time())):
+        console.print(line, highlight=False, markup=False)
     for key in numbers["failed"][:10]:
         console.print(f"given up: prunegrid explain --store {address} {key}", highlight=False)

@@ -47,10 +47,21 @@ def _configured(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """A Ray of our own with two CPUs, shared by the tests that join it."""
-    from orchestrator.engine_ray import start_local
-
-    ray = start_local(cpus=2, gpus=0)
+def _ray_ends() -> Iterator[None]:
     yield
+    import ray
+
     ray.shutdown()
+
+
+@pytest.fixture
+def ray_session(_ray_ends: None) -> None:
+    """A Ray of our own with two CPUs, shared by the tests that join it; started anew where a test
+    in between was on a cluster."""
+    from orchestrator.ray_start import keep_to_ourselves, start_local
+
+    keep_to_ourselves()
+    import ray
+
+    if not ray.is_initialized():
+        start_local(cpus=2, gpus=0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -33,13 +35,16 @@ from workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
 BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
+#: Hangs in Python, hangs with the interpreter's lock held, runs deaf to a stop, is cramped below
+#: 400 MiB of GPU, fails on the node whose raylet's pid is in the store's `bad-node`.
+HANGS, HANGS_LOCKED, DEAF, CRAMPED, NODE_BOUND = 905, 906, 907, 908, range(920, 990)
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
     task = attempt.task
     files = open_files(settings.store)
     files.write(f"log/{task.key}-{attempt.number}-{uuid.uuid4().hex}", b"")
-    if failure := _misbehave(attempt, stop_requested):
+    if failure := _misbehave(attempt, settings, stop_requested):
         return failure
     beat(0.5, "half way")
     if isinstance(task, AttackTask):
@@ -57,7 +62,7 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
     return "planted: no such data" if os.environ.get("FAKE_NO_DATA") else None
 
 
-def _misbehave(attempt: Attempt, stop_requested) -> Failure | None:
+def _misbehave(attempt: Attempt, settings: WorkerSettings, stop_requested) -> Failure | None:
     seed = attempt.task.seed
     if seed == BUG:
         return failed(attempt, FailureKind.BUG, "ValueError: planted")
@@ -65,12 +70,28 @@ def _misbehave(attempt: Attempt, stop_requested) -> Failure | None:
         return failed(attempt, FailureKind.DATA, "no such data")
     if seed == DIES or (seed == DIES_ONCE and attempt.number == 1):
         os.kill(os.getpid(), signal.SIGKILL)
+    if seed in (HANGS, DEAF):
+        _hang()
+    if seed == HANGS_LOCKED:
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    if seed == CRAMPED and (settings.gpu_memory_mib or 0) < 400:
+        return failed(attempt, FailureKind.DEVICE_MEMORY, f"OOM at {settings.gpu_memory_mib} MiB")
+    if seed in NODE_BOUND:
+        time.sleep(0.05)
+        bad = Path(settings.store) / "bad-node"
+        if bad.exists() and bad.read_text() == str(os.getppid()):
+            return failed(attempt, FailureKind.BUG, "CudaError: planted: no device")
     if seed == SLOW:
         for _ in range(600):
             if stop_requested():
                 return failed(attempt, FailureKind.LOST, "interrupted")
             time.sleep(0.05)
     return None
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(3600)
 
 
 def failed(attempt: Attempt, kind: FailureKind, message: str) -> Failure:

@@ -24,8 +24,23 @@ def test_once_per_process():
     assert device.configure(1, None) == device.configure(4, 100)
 
 
-@pytest.mark.parametrize("limit_mib", [None, 2048])
-def test_a_gpu_is_limited_and_made_deterministic(limit_mib, monkeypatch):
+NVIDIA_SMI = """#!/bin/sh
+[ "$*" = "--query-gpu=memory.total --format=csv,noheader,nounits --id=3" ] || exit 9
+echo 16000
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit_mib", "frac", "memory"),
+    [
+        (None, 1.0, ("growth", True)),
+        (2048, 1.0, ("limit", 2048)),
+        (2048, 0.25, ("limit", 2048)),
+        (None, 0.25, ("limit", 3400)),  # 0.85 of a quarter
+        (None, 0.5, ("growth", True)),  # nobody tells the size
+    ],
+)
+def test_a_gpu_is_limited_and_made_deterministic(limit_mib, frac, memory, monkeypatch, tmp_path):
     import tensorflow as tf
 
     done: list[tuple] = []
@@ -42,6 +57,10 @@ def test_a_gpu_is_limited_and_made_deterministic(limit_mib, monkeypatch):
     monkeypatch.setattr(played, "set_memory_growth", lambda gpu, on: done.append(("growth", on)))
     monkeypatch.setattr(played, "enable_op_determinism", lambda: done.append(("determinism",)))
     monkeypatch.setattr(played, "get_device_details", lambda gpu: {"device_name": "Tesla T4"})
-    assert device.configure(1, limit_mib) == "Tesla T4"
-    memory = ("growth", True) if limit_mib is None else ("limit", 2048)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    if frac == 0.25:
+        (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert device.configure(1, limit_mib, frac) == "Tesla T4"
     assert done == [memory, ("determinism",)]

@@ -11,7 +11,10 @@ from orchestrator.events import (
     EndCommand,
     FailedEvent,
     GiveUpCommand,
+    PauseEvent,
+    ReopenCommand,
     RetryCommand,
+    RetryEvent,
     RunCommand,
     SlotsEvent,
     StopEvent,
@@ -105,6 +108,87 @@ def test_stop_starts_nothing_more_and_ends_when_what_runs_has_ended():
     assert scheduler.states["b"] is State.READY
 
 
+def test_a_pause_starts_nothing_lets_what_runs_end_and_asks_for_no_room():
+    scheduler = Scheduler([job("a"), job("b"), job("c")])
+    scheduler.handle(SlotsEvent(slots=1, at_s=0))
+    assert scheduler.demand == 3
+    assert scheduler.handle(PauseEvent(paused=True, at_s=1)) == []
+    assert scheduler.demand == 1
+    assert scheduler.handle(SucceededEvent(key="a", attempt=1, at_s=2)) == []
+    assert scheduler.handle(TickEvent(at_s=99)) == [], "neither a start nor an end"
+    assert runs(scheduler.handle(PauseEvent(paused=False, at_s=100))) == ["b"]
+
+
+def test_a_pause_keeps_nobody_who_has_nothing_left():
+    scheduler = Scheduler([job("a")])
+    scheduler.handle(SlotsEvent(slots=1, at_s=0))
+    scheduler.handle(PauseEvent(paused=True, at_s=1))
+    assert scheduler.handle(SucceededEvent(key="a", attempt=1, at_s=2)) == [EndCommand()]
+
+
+def test_a_stop_ends_a_paused_run():
+    scheduler = Scheduler([job("a")])
+    scheduler.handle(PauseEvent(paused=True, at_s=0))
+    assert scheduler.handle(SlotsEvent(slots=1, at_s=0)) == []
+    assert scheduler.handle(StopEvent(at_s=1)) == [EndCommand()]
+
+
+def bug(key: str, attempt: int) -> FailedEvent:
+    return FailedEvent(key=key, attempt=attempt, kind=FailureKind.BUG, message="boom", at_s=1)
+
+
+def test_a_retry_gives_a_given_up_task_its_whole_budget_and_frees_what_rests_on_it():
+    scheduler = Scheduler([job("a", None, 5), job("b", "a"), job("c", "b"), job("slow")])
+    scheduler.handle(SlotsEvent(slots=2, at_s=0))
+    for attempt in (1, 2):
+        scheduler.handle(bug("a", attempt))
+    assert scheduler.states["c"] is State.BLOCKED
+    commands = scheduler.handle(RetryEvent(keys=("a", "b", "slow", "nobody"), at_s=2))
+    assert commands == [
+        ReopenCommand(key="a", was="failed"),
+        ReopenCommand(key="b", was="blocked"),
+        ReopenCommand(key="c", was="blocked"),
+        RunCommand(key="a", attempt=3),
+    ]
+    assert runs(scheduler.handle(bug("a", 3))) == ["a"], "its budget is whole again"
+    assert GiveUpCommand(key="a", kind=FailureKind.BUG, message="boom") in scheduler.handle(
+        bug("a", 4)
+    )
+
+
+def test_a_retried_run_ends_when_all_is_done_and_takes_no_retry_after_that():
+    scheduler = Scheduler([job("a"), job("b", "a"), job("c", "b"), job("other")])
+    scheduler.handle(SlotsEvent(slots=2, at_s=0))
+    for attempt in (1, 2):
+        scheduler.handle(bug("a", attempt))
+    assert runs(scheduler.handle(RetryEvent(keys=("a",), at_s=2))) == ["a"]
+    assert scheduler.handle(SucceededEvent(key="other", attempt=1, at_s=3)) == []
+    for key, attempt in (("a", 3), ("b", 1)):
+        commands = scheduler.handle(SucceededEvent(key=key, attempt=attempt, at_s=4))
+        assert EndCommand() not in commands
+    assert EndCommand() in scheduler.handle(SucceededEvent(key="c", attempt=1, at_s=4))
+    over = Scheduler([job("a")], policies=dict.fromkeys(FailureKind, Policy(attempts=1)))
+    over.handle(SlotsEvent(slots=1, at_s=0))
+    assert EndCommand() in over.handle(bug("a", 1))
+    assert over.handle(RetryEvent(keys=("a",), at_s=2)) == []
+
+
+def test_a_retry_ends_a_delay_and_an_old_delay_does_not_end_a_new_one():
+    scheduler = Scheduler([job("a")])
+    scheduler.handle(SlotsEvent(slots=1, at_s=0))
+
+    def refused(attempt: int, at_s: float) -> FailedEvent:
+        return FailedEvent(
+            key="a", attempt=attempt, kind=FailureKind.STORAGE, message="m", at_s=at_s
+        )
+
+    (first,) = scheduler.handle(refused(1, 0.0))
+    assert runs(scheduler.handle(RetryEvent(keys=("a",), at_s=0.5))) == ["a"]
+    (second,) = scheduler.handle(refused(2, first.not_before_s - 0.1))
+    assert scheduler.handle(TickEvent(at_s=first.not_before_s)) == []
+    assert runs(scheduler.handle(TickEvent(at_s=second.not_before_s))) == ["a"]
+
+
 def test_nothing_to_do_ends_at_once():
     assert Scheduler([]).handle(SlotsEvent(slots=4, at_s=0)) == [EndCommand()]
 
@@ -153,6 +237,7 @@ class Checker:
         self.given_up: set[str] = set()
         self.slots = 0
         self.stopped = False
+        self.paused = False
         self.ended = False
         self.now_s = 0.0
 
@@ -167,11 +252,15 @@ class Checker:
                     assert command.key not in self.in_flight, "a task twice at once"
                     assert command.key not in self.done, "a finished task again"
                     assert not self.stopped, "a start after the stop"
+                    assert not self.paused, "a start in a pause"
                     self.in_flight[command.key] = command.attempt
                 case GiveUpCommand():
                     self.given_up.add(command.key)
                 case BlockCommand():
                     assert command.ancestor in self.given_up
+                case ReopenCommand():
+                    assert (command.key in self.given_up) == (command.was == "failed")
+                    self.given_up.discard(command.key)
                 case EndCommand():
                     assert not self.ended, "two ends"
                     self.ended = True
@@ -185,7 +274,10 @@ class Checker:
                 assert parent is None or parent in self.done
             if state is State.BLOCKED:
                 assert parent in self.given_up or states[parent] is State.BLOCKED
-            if state is State.READY and not self.stopped and not self.ended:
+            if state is State.WAITING:
+                assert parent is not None
+                assert states[parent] not in (State.FAILED, State.BLOCKED)
+            if state is State.READY and not (self.stopped or self.paused or self.ended):
                 assert len(self.in_flight) >= self.slots, "a free slot beside a ready task"
         if self.ended:
             assert not self.in_flight
@@ -217,13 +309,30 @@ def test_random_runs_keep_the_invariants_and_always_end(jobs, data):
         if checker.ended:
             break
         action = data.draw(
-            st.sampled_from(["succeed", "succeed", "fail", "lose", "late", "tick", "slots", "stop"])
+            st.sampled_from(
+                [
+                    "succeed",
+                    "succeed",
+                    "fail",
+                    "bug",
+                    "lose",
+                    "late",
+                    "tick",
+                    "slots",
+                    "stop",
+                    "pause",
+                    "resume",
+                    "retry",
+                ]
+            )
         )
         flying = sorted(checker.in_flight)
-        if action in ("succeed", "fail", "lose") and flying:
+        if action in ("succeed", "fail", "bug", "lose") and flying:
             key = data.draw(st.sampled_from(flying))
             if action == "succeed":
                 checker.succeed(key, checker.in_flight[key])
+            elif action == "bug":
+                checker.fail(key, FailureKind.BUG)
             elif action == "lose":
                 lost.append((key, checker.in_flight[key]))
                 checker.fail(key, FailureKind.LOST)
@@ -235,10 +344,18 @@ def test_random_runs_keep_the_invariants_and_always_end(jobs, data):
             checker.feed(TickEvent(at_s=checker.now_s + data.draw(st.floats(0, 30))))
         elif action == "slots":
             set_slots(data.draw(st.integers(0, 4)))
+        elif action in ("pause", "resume"):
+            checker.paused = action == "pause"
+            checker.feed(PauseEvent(paused=checker.paused, at_s=checker.now_s))
+        elif action == "retry":
+            keys = data.draw(st.lists(st.sampled_from(sorted(checker.jobs)), max_size=5))
+            checker.feed(RetryEvent(keys=tuple(keys), at_s=checker.now_s))
         elif action == "stop" and data.draw(st.integers(0, 9)) == 0:
             checker.stopped = True
             checker.feed(StopEvent(at_s=checker.now_s))
     # Whatever happened, it ends once tasks end and time passes.
+    checker.paused = False
+    checker.feed(PauseEvent(paused=False, at_s=checker.now_s))
     set_slots(2)
     limit = sum(p.attempts for p in POLICIES.values()) * len(jobs) * 4
     for _ in range(limit):

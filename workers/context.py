@@ -13,6 +13,10 @@ class Interrupted(Exception):  # noqa: N818 - no error: the task saved its state
     """Raised by a task after it wrote its checkpoint because `stop_requested()` became true."""
 
 
+class TornInput(ValueError):  # noqa: N818 - what happened, as the log shows it
+    """A stored result that a task rests on is missing, torn or not what its record says."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
     files: Files  #: the store

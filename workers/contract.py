@@ -11,6 +11,7 @@ Equal work therefore has one key and runs once, whichever grid asks for it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class FailureKind(StrEnum):
     DEVICE_MEMORY = "device-memory"
     STORAGE = "storage"  #: the store or disk refused; usually passes
     TIMEOUT = "timeout"  #: over its limit, or no heartbeat
+    INPUT = "input"  #: a stored result that it rests on is missing or torn
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
 
@@ -119,7 +121,7 @@ class TrainTask:
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return task_key(self)
 
@@ -138,7 +140,7 @@ class PruneTask:
 
     kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return task_key(self)
 
@@ -158,7 +160,7 @@ class AttackTask:
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return task_key(self)
 
@@ -210,6 +212,7 @@ class WorkerSettings:
     threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
     git_revision: str  #: of the driver's checkout, "" where there is none
+    gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
 
@@ -220,6 +223,7 @@ class Attempt:
 
     task: Task
     number: int  #: 1 for the first
+    share: int = 1  #: how many slots' room it is to have, where a machine can give it
 
 
 @dataclass(frozen=True, kw_only=True)

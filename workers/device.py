@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from collections.abc import Iterator
 _configured: str | None = None
 
 
-def configure(threads: int, gpu_memory_mib: int | None) -> str:
+def configure(threads: int, gpu_memory_mib: int | None, gpu_frac: float = 1.0) -> str:
     """Set TensorFlow up once per process; returns "cpu" or the GPU's name.
 
     `threads`: operations within a kernel use this many on CPU. Results' last bits depend on it
     (1 and 2 threads give different sums), so it is set here and recorded in every row, instead
     of taken from OMP_NUM_THREADS, which Ray sets to the task's CPUs.
-    `gpu_memory_mib`: a limit on a shared GPU; None lets TensorFlow grow as it needs.
+    `gpu_memory_mib`: a limit on a shared GPU; None: as much as `gpu_frac` of it, where below 1
+    others compute on it too and nvidia-smi tells its size; else TensorFlow grows as it needs.
     """
     global _configured
     if _configured is not None:
@@ -38,6 +40,8 @@ def configure(threads: int, gpu_memory_mib: int | None) -> str:
     if not gpus:
         _configured = "cpu"
         return _configured
+    if gpu_memory_mib is None and gpu_frac < 1:
+        gpu_memory_mib = _part_of_memory_mib(gpu_frac)
     for gpu in gpus:
         if gpu_memory_mib is None:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -49,6 +53,23 @@ def configure(threads: int, gpu_memory_mib: int | None) -> str:
     details = tf.config.experimental.get_device_details(gpus[0])
     _configured = str(details.get("device_name", "gpu"))
     return _configured
+
+
+#: Of its part: each process also holds some hundred MiB for CUDA itself, beside the limit.
+_OF_ITS_PART = 0.85
+
+
+def _part_of_memory_mib(frac: float) -> int | None:
+    """A part of the smallest visible GPU's memory; None where nvidia-smi does not say."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        query.append(f"--id={visible}")
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        total_mib = min(float(line) for line in answer.stdout.split())
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return int(total_mib * frac * _OF_ITS_PART)
 
 
 class _Chatter:

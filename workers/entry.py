@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from workers import catalog
-from workers.context import Interrupted, TaskContext
+from workers.context import Interrupted, TaskContext, TornInput
 from workers.contract import (
     AttackTask,
     Attempt,
@@ -27,6 +27,7 @@ from workers.contract import (
     WorkerSettings,
 )
 from workers.files import StorageError, open_files
+from workers.process import Whereabouts, announce
 
 Beat: TypeAlias = Callable[[float, str], None]
 Runner: TypeAlias = Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome]
@@ -34,6 +35,15 @@ Preparer: TypeAlias = Callable[[DataSettings, WorkerSettings], str | None]
 
 #: The module whose `run_attempt` and `prepare` a worker calls; tests name their own.
 REAL_RUNNER = "workers.entry"
+
+_DISK_REFUSES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EFBIG,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+)
 
 
 def run_attempt(
@@ -46,7 +56,7 @@ def run_attempt(
         from workers import stages
         from workers.device import configure
 
-        device = configure(settings.threads, settings.gpu_memory_mib)
+        device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         context = TaskContext(
             files=open_files(settings.store),
             settings=settings,
@@ -95,7 +105,9 @@ def classify(error: BaseException) -> FailureKind:
         return FailureKind.HOST_MEMORY
     if isinstance(error, StorageError):
         return FailureKind.STORAGE
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    if isinstance(error, TornInput):
+        return FailureKind.INPUT
+    if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
         return FailureKind.STORAGE
     return FailureKind.BUG
 
@@ -133,14 +145,14 @@ class Worker:
         self._stop = threading.Event()
         self._stop_outside = stop_requested
         self._lock = threading.Lock()
-        self._progress = ("", 0.0, "", 0.0)
+        self._progress = ("", 0.0, "", time.monotonic())
 
     def run(self, attempt: Attempt) -> Outcome:
         key = attempt.task.key
 
         def beat(fraction: float, note: str) -> None:
             with self._lock:
-                self._progress = (key, fraction, note, time.time())
+                self._progress = (key, fraction, note, time.monotonic())
 
         beat(0.0, "starting")
         return self._run(attempt, self._settings, beat, self._stop_requested)
@@ -152,9 +164,14 @@ class Worker:
         return self._prepare(data, self._settings)
 
     def progress(self) -> tuple[str, float, str, float]:
-        """Task key, fraction done, note, and when it was said (seconds since the epoch)."""
+        """Task key, fraction done, note, and how many seconds ago that was said."""
         with self._lock:
-            return self._progress
+            key, fraction, note, said_s = self._progress
+        return key, fraction, note, time.monotonic() - said_s
+
+    def whereabouts(self) -> Whereabouts:
+        """Of this process; only for a process that is the engine's to end."""
+        return announce()
 
     def request_stop(self) -> None:
         """The running task is to save its state and end."""

@@ -44,5 +44,6 @@ def failure_file(task_key: str, attempt: int) -> str:
 
 
 def adversarials(task_key: str) -> str:
-    """A few of an attack's adversarial images, to look at."""
+    """A few of an attack's adversarial images, to look at: `<image>`, and `clean.<image>` as it
+    was before (stores of older versions have not that), each [h, w, c] float16 in [0, 1]."""
     return f"adversarials/{task_key}.npz"

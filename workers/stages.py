@@ -107,7 +107,9 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         progress=checkpoint,
     )
     if samples:
+        clean = {i: split.floats(i, i + 1)[0] for i in samples}  # beside it, to see what changed
         arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
+        arrays |= {f"clean.{image}": array.astype(np.float16) for image, array in clean.items()}
         context.files.write(layout.adversarials(task.key), pack(arrays))
     content = images_to_parquet(columns, task=task, provenance=_provenance(task, context, clock))
     context.files.write(layout.image_rows(task.key), content)

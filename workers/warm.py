@@ -15,7 +15,7 @@ import keras
 
 from workers.artifacts import StoredWeights, load_weights
 from workers.catalog import DATASETS
-from workers.context import TaskContext
+from workers.context import TaskContext, TornInput
 from workers.contract import Task
 from workers.models.base import build
 
@@ -48,7 +48,12 @@ def remember(context: TaskContext, stored: StoredWeights) -> None:
 
 
 def stored(context: TaskContext, key: str) -> StoredWeights:
-    """From memory, else from the store. Raises FileNotFoundError, ValueError, StorageError."""
-    found = _kept.get((context.settings.store, key)) or load_weights(context.files, key)
+    """From memory, else from the store. Raises TornInput, StorageError."""
+    found = _kept.get((context.settings.store, key))
+    if found is None:
+        try:
+            found = load_weights(context.files, key)
+        except (FileNotFoundError, ValueError) as error:
+            raise TornInput(f"its parent {key}: {error}") from error
     remember(context, found)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from orchestrator.errors import StoreError
 from orchestrator.report.analysis import Against
 from orchestrator.report.results import load_results
 from orchestrator.report.tables import summary_rows
-from orchestrator.report.terminal import summary_table
+from orchestrator.report.terminal import summary_tables
 from orchestrator.report.write import write_report
 from orchestrator.rows import CellPlace
 from orchestrator.store import Store
@@ -33,7 +34,8 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
     elif against is not None:
         other = load_results(Store.open(against).files)
     paths = write_report(results, out, planned=_planned(opened), against=other)
-    console.print(summary_table(summary_rows(results)))
+    for table in summary_tables(summary_rows(results)):
+        console.print(table)
     for line in paths.lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {paths.page}", highlight=False, markup=False, soft_wrap=True)
@@ -65,7 +67,13 @@ def import_authors(files: Sequence[Path], store: str, *, console: Console) -> No
     )
     if not done.findings:
         return
-    table = Table("finding", "where", "count", "what", box=None)
-    for finding in done.findings:
-        table.add_row(finding.name, finding.where, str(finding.count), finding.message)
+    table = Table("finding", "models", "what", box=None, header_style="bold")
+    for name, mine in groupby(done.findings, key=lambda finding: finding.name):
+        found = list(mine)
+        table.add_row(
+            name, str(sum(f.count for f in found)), f"{found[0].where}: {found[0].message}"
+        )
+        if len(found) > 1:
+            table.add_row("", "", f"and {len(found) - 1} more of this kind")
     console.print(table, markup=False)
+    console.print(f"all of them: prunegrid verify --store {opened.address}", soft_wrap=True)

@@ -7,8 +7,13 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
+
 from orchestrator.report.curves import Grid, Panel
 from orchestrator.report.style import REFERENCE, look_of
+
+#: A method's longest name with its line, at the legend's font size.
+LEGEND_ENTRY_INCHES = 2.6
 
 _SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -39,7 +44,8 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
     rows, columns = len(grid.panels), len(grid.panels[0])
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(2.6 * columns + 0.6, 1.75 * rows + 1.3), layout="constrained")
+        width = 2.6 * columns + 0.6
+        figure = Figure(figsize=(width, 1.75 * rows + 1.3), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False, sharey="row")
         for r, row in enumerate(grid.panels):
@@ -53,7 +59,7 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
         figure.legend(
             handles=handles,
             loc="outside lower left",
-            ncols=3 if columns > 1 else 1,
+            ncols=max(1, int(width / LEGEND_ENTRY_INCHES)),
             frameon=False,
             fontsize=8,
             handlelength=3.2,
@@ -79,7 +85,7 @@ def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
         axes.errorbar(
             rows["x"],
             mean,
-            yerr=[0 if math.isnan(h) else h for h in half],
+            yerr=_within(mean, half),
             color=look.colour,
             linestyle=look.mpl_dash,
             linewidth=1.2,
@@ -91,12 +97,28 @@ def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
     ticks = sorted({float(v) for v in panel.rows["rate"]})
     axes.set_xticks(ticks, [f"{v:g}" for v in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 100)
     axes.set_title(panel.title, loc="left")
     if first:
-        axes.set_ylabel(panel.y.replace("under the ", "under\nthe "))
+        axes.set_ylabel(_in_lines(panel.y))
     if last or not panel.title:
         axes.set_xlabel(panel.x)
+
+
+def _within(mean: Any, half: Any) -> Any:
+    """Error bars [2, n] that stop at 0 and 100 %; none where there is no interval. With two seeds
+    a t interval may be many times the scale."""
+    half = np.nan_to_num(half)
+    return np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]).clip(0)
+
+
+def _in_lines(title: str) -> str:
+    """A long axis title broken once, near its middle."""
+    if len(title) <= 24:
+        return title
+    spaces = [k for k, letter in enumerate(title) if letter == " "]
+    middle = min(spaces, key=lambda k: abs(k - len(title) / 2))
+    return f"{title[:middle]}\n{title[middle + 1 :]}"
 
 
 def _handle(method: str) -> Any:

@@ -34,12 +34,19 @@ class Estimate:
     half: float  #: half width of the 95 % t interval; NaN where n < 2
 
     def text(self, *, percent: bool = True, digits: int = 1) -> str:
-        """`97.2 ± 0.4`, `97.2` for one value, an en dash for none."""
+        """`97.2 ± 0.4`, `97.2` for one value, an en dash for none. Of a percentage, an interval
+        that leaves nothing out is `± >100`."""
         if self.n == 0 or math.isnan(self.mean):
             return "–"
         scale = 100 if percent else 1
         mean = f"{scale * self.mean:.{digits}f}"
-        return mean if math.isnan(self.half) else f"{mean} ± {scale * self.half:.{digits}f}"
+        if math.isnan(self.half):
+            return mean
+        return (
+            f"{mean} ± >100"
+            if percent and self.half > 1
+            else (f"{mean} ± {scale * self.half:.{digits}f}")
+        )
 
 
 def signed(fraction: float, digits: int = 1) -> str:

@@ -166,9 +166,9 @@ class _Field:
                 gone, -np.inf, np.nanmean(np.where(gone[..., None], 0, margins), axis=2)
             )
             worst_threat = means.argmin(axis=1)
-            return np.asarray(
-                np.take_along_axis(margins, worst_threat[:, None, None], axis=1)[:, 0]
-            )
+            least = np.take_along_axis(margins, worst_threat[:, None, None], axis=1)[:, 0]
+            # a seed that lacks one of the threats may lack its worst
+            return np.where(np.isnan(margins).any(axis=1), np.nan, least)
         return np.asarray(values.mean(axis=1))
 
     def _dense(self) -> int | None:

@@ -183,4 +183,4 @@ def _comparison_lines(analysis: Analysis) -> Iterator[str]:
         yield f"{side.architecture} on {side.dataset}: a = {side.a}, b = {side.b}"
         yield from (f"  {line}" for line in side.sentences())
     if analysis.stores == ():
-        yield "the two have no architecture and data set in common"
+        yield "nothing to compare: no architecture and data set, or no second protocol, in common"

@@ -1,0 +1,134 @@
+"""Every answer of the API by name and query, for the server and for the static export alike."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.dashboard.drill import cell_payload, tracebacks
+from orchestrator.dashboard.failures import failures_payload
+from orchestrator.dashboard.filters import selection_of, tasks_of, view_of
+from orchestrator.dashboard.heatmap import grid_payload
+from orchestrator.dashboard.reader import StoreReader
+from orchestrator.dashboard.run_log import Try
+from orchestrator.dashboard.snapshot import Snapshot
+from orchestrator.dashboard.square import square_payload
+from orchestrator.dashboard.status import status_payload
+from orchestrator.dashboard.timeline import timeline_payload
+from orchestrator.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Query:
+    """A request's names and values, in their order; the last of a name counts."""
+
+    items: Sequence[tuple[str, str]] = ()
+
+    def get(self, name: str) -> str | None:
+        return dict(self.items).get(name)
+
+    def number(self, name: str) -> float | None:
+        """Raises UsageError where there is one, but it is none."""
+        text = self.get(name)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"{name}: expected a number, got {text!r}")
+        return value
+
+    @property
+    def selection(self) -> dict[str, tuple[str, ...]]:
+        return selection_of(self.items)
+
+
+class Answers:
+    """JSON-ready values. Safe from any thread."""
+
+    def __init__(self, reader: StoreReader, *, can_retry: bool) -> None:
+        self._reader = reader
+        self._can_retry = can_retry
+        self._tracebacks: dict[tuple[str, int], str] = {}  #: by task and its attempts so far
+
+    def status(self, snapshot: Snapshot, query: Query = Query()) -> dict[str, Any]:
+        return status_payload(snapshot, can_retry=self._can_retry)
+
+    def grid(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
+        return grid_payload(snapshot, query.selection, query.get("value"))
+
+    def square(self, snapshot: Snapshot, query: Query) -> Mapping[str, Any]:
+        return square_payload(snapshot, query.selection)
+
+    def cell(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
+        return cell_payload(
+            snapshot,
+            self._tries,
+            self._reader.store.files,
+            name=query.get("id") or "",
+            retry=self._retry_command(),
+        )
+
+    def curves(self, snapshot: Snapshot, query: Query) -> Mapping[str, Any]:
+        from orchestrator.dashboard.curves import curves_payload  # scipy and pandas take a second
+
+        return curves_payload(snapshot, query.selection)
+
+    def timeline(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
+        now_s = snapshot.at_s if snapshot.alive else snapshot.newest_s
+        bars, began_s = self._bars()
+        return timeline_payload(
+            bars,
+            snapshot.index.plan if snapshot.index else None,
+            now_s=now_s,
+            since_s=began_s if (since_s := query.number("since_s")) is None else since_s,
+            until_s=query.number("until_s"),
+            only=self._only(snapshot, query),
+        )
+
+    def failures(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
+        page = query.number("page") or 0.0
+        if not 0 <= page < 1e6:
+            raise UsageError(f"page: expected 0 or more, got {page:g}")
+        return failures_payload(
+            self._bars()[0],
+            snapshot,
+            page=int(page),
+            only=self._only(snapshot, query),
+            attempts_of=lambda key: len(self._tries(key)),
+            traceback_of=self._traceback,
+            retry_of=lambda keys: f"{self._retry_command()} {' '.join(keys[:20])}".strip(),
+        )
+
+    # ------------------------------------------------------------------ parts
+
+    def _tries(self, key: str) -> list[Try]:
+        with self._reader.lock:
+            return list(self._reader.log.tries.get(key, ()))
+
+    def _bars(self) -> tuple[list[Try], float | None]:
+        """Every attempt, and when the last run began."""
+        with self._reader.lock:
+            return list(self._reader.log.bars), self._reader.log.began_s
+
+    def _only(self, snapshot: Snapshot, query: Query) -> set[str] | None:
+        selection = query.selection
+        if not selection or snapshot.index is None:
+            return None
+        return tasks_of(snapshot.index, view_of(snapshot.index, selection))
+
+    def _traceback(self, key: str) -> str:
+        """Of a task's last recorded failure; read once per attempt."""
+        stamp = (key, len(self._tries(key)))
+        if stamp not in self._tracebacks:
+            found = tracebacks(self._reader.store.files, key)
+            self._tracebacks[stamp] = next(reversed(found.values()), "")
+        return self._tracebacks[stamp]
+
+    def _retry_command(self) -> str:
+        return f"prunegrid retry --store {shlex.quote(self._reader.store.address)}"

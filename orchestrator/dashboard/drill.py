@@ -1,0 +1,203 @@
+"""`api/cell.json`: one cell, model or task: why it is as it is, and who tried what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from orchestrator.dag import parent_of
+from orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
+from orchestrator.dashboard.pictures import Sample, samples
+from orchestrator.dashboard.plan_index import STATES, PlanIndex
+from orchestrator.dashboard.run_log import Try, finite
+from orchestrator.dashboard.snapshot import Snapshot
+from orchestrator.dashboard.square import number
+from orchestrator.descriptions import describe
+from orchestrator.errors import PrunegridError, UsageError
+from workers import layout
+from workers.contract import AttackTask
+from workers.files import Files, StorageError
+
+#: A history of more epochs is not ours.
+_EPOCHS = 100_000
+_SHORTEST_PREFIX = 3
+
+
+class UnknownNameError(PrunegridError):
+    """No task, model or cell of the plan has this name."""
+
+
+def cell_payload(
+    snapshot: Snapshot,
+    tries_of: Callable[[str], list[Try]],
+    files: Files,
+    *,
+    name: str,
+    retry: str,
+) -> dict[str, Any]:
+    """`name`: a cell, model or task, or its first letters. `tries_of`: a task's attempts, oldest
+    first. `retry`: the command, without what.
+
+    Raises UnknownNameError, UsageError where several are meant.
+    """
+    index = snapshot.index
+    if index is None:
+        raise UnknownNameError("the store's plan can't be read")
+    found = _find(index, name)
+    place: dict[str, Any] = {}
+    value, state = None, ""
+    if found in index.cell_number:
+        i = index.cell_number[found]
+        cell = index.plan.cells[i]
+        keys = cell.task_keys
+        place = asdict(cell.place.model) | asdict(cell.place)
+        del place["model"]
+        value, state = number(snapshot.cell_value[i]), STATES[snapshot.cell_state[i]]
+    elif found in index.model_number:
+        i = index.model_number[found]
+        keys = (index.plan.models[i].task_key,)
+        place = asdict(index.plan.models[i].place)
+        value, state = number(snapshot.model_value[i]), snapshot.state_of(keys[0]) or ""
+    else:
+        keys = (found,)
+        state = snapshot.state_of(found) or ""
+    chain = _with_ancestors(index, keys)
+    unfinished = [key for key in keys if snapshot.state_of(key) != "done"]
+    pictures = {key: some for key in keys if (some := _safely_samples(files, key))}
+    pictured = next(iter(pictures), None)
+    return {
+        "id": found,
+        "place": place,
+        "state": state,
+        "why": why(snapshot, unfinished[0] if unfinished else keys[0], len(unfinished), len(keys)),
+        "value": value,
+        "tasks": [_task(snapshot, tries_of(key), files, key) for key in chain],
+        "history": _history(files, index, keys[0]),
+        "adversarials": len(pictures[pictured]) if pictured else 0,
+        "adversarials_task": pictured,
+        "adversarials_clean": pictured is not None and pictures[pictured][0].has_clean,
+        "retry": f"{retry} {' '.join(unfinished or keys)}",
+    }
+
+
+def why(snapshot: Snapshot, key: str, missing: int, total: int) -> str:
+    """In a sentence, as `prunegrid explain` says it."""
+    head = f"waits for {missing} of {total} tasks; the first: " if total > 1 and missing else ""
+    state = snapshot.state_of(key)
+    index = snapshot.index
+    if state == "done" or index is None:
+        return "done: its result is there; it would not run again"
+    if state == "failed":
+        return f"{head}failed: given up after its last attempt"
+    if state == "running":
+        return f"{head}running"
+    parent = parent_of(index.plan.tasks[key])
+    if state == "blocked":
+        while parent is not None and snapshot.state_of(parent) != "failed":
+            parent = parent_of(index.plan.tasks[parent])
+        return f"{head}blocked: its ancestor {parent} was given up"
+    if parent is not None and snapshot.state_of(parent) != "done":
+        return f"{head}waiting for its parent {parent}"
+    return f"{head}ready: it runs as soon as a driver has a free slot"
+
+
+def _find(index: PlanIndex, name: str) -> str:
+    names: tuple[Mapping[str, int], ...] = (index.cell_number, index.model_number, index.number)
+    if any(name in known for known in names):
+        return name
+    long_enough = len(name) >= _SHORTEST_PREFIX
+    found = [n for known in names for n in known if long_enough and n.startswith(name)]
+    if not found:
+        raise UnknownNameError(f"{name[:100]!r} names no cell, model or task of the store's grid")
+    if len(found) > 1:
+        raise UsageError(f"{name!r} names {len(found)} things, such as {found[0]}; give more of it")
+    return found[0]
+
+
+def _with_ancestors(index: PlanIndex, keys: tuple[str, ...]) -> list[str]:
+    """What is asked for first, then its parent, and so on up to the dense network."""
+    out = dict.fromkeys(keys)
+    parent = parent_of(index.plan.tasks[keys[0]])
+    while parent is not None and parent in index.number:
+        out[parent] = None
+        parent = parent_of(index.plan.tasks[parent])
+    return list(out)
+
+
+def _task(snapshot: Snapshot, tries: list[Try], files: Files, key: str) -> dict[str, Any]:
+    assert snapshot.index is not None
+    task = snapshot.index.plan.tasks[key]
+    parent = parent_of(task)
+    texts = tracebacks(files, key) if any(one.outcome == "failed" for one in tries) else {}
+    return {
+        "key": key,
+        "kind": task.kind.value,
+        "state": snapshot.state_of(key),
+        "name": describe(task),
+        "attempts": [_attempt(one, texts) for one in tries],
+        "parents": [parent] if parent else [],
+    }
+
+
+def _attempt(one: Try, texts: Mapping[int, str]) -> dict[str, Any]:
+    duration_s = None if one.end_s is None else round(one.end_s - one.start_s, 3)
+    return {
+        "number": one.number,
+        "worker": one.worker,
+        "host": host_of(one.worker) if one.worker else "",
+        "started_s": round(one.start_s, 3),
+        "duration_s": duration_s,
+        "outcome": one.outcome,
+        "class": one.kind,
+        "message": one.message[:TAIL_CHARACTERS],
+        "traceback": texts.get(one.number, "") if one.outcome == "failed" else "",
+    }
+
+
+def tracebacks(files: Files, key: str) -> dict[int, str]:
+    """Of each attempt that failed, as last recorded, oldest first; torn records are left out."""
+    out = {}
+    try:
+        infos = sorted(files.list(f"{layout.FAILURES}/{key}"), key=lambda info: info.mtime_s)
+        for info in infos[-20:]:
+            try:
+                raw = json.loads(files.read(info.path))
+                out[int(raw["attempt"])] = str(raw["traceback"])[-4 * TAIL_CHARACTERS :]
+            except (ValueError, KeyError, TypeError, FileNotFoundError):
+                continue
+    except StorageError:
+        pass
+    return out
+
+
+def _history(files: Files, index: PlanIndex, key: str) -> dict[str, list[float | None]] | None:
+    """Of the model itself, or the one that is attacked, by epoch; None: none yet, or torn."""
+    task = index.plan.tasks[key]
+    model = task.parent_key if isinstance(task, AttackTask) else key
+    try:
+        raw = json.loads(files.read(layout.model_file(model, "history.json")))
+    except (FileNotFoundError, StorageError, ValueError):
+        return None
+    if not isinstance(raw, list) or not all(isinstance(epoch, dict) for epoch in raw):
+        return None
+    names = {
+        "loss": "train_loss",
+        "val_loss": "validation_loss",
+        "accuracy": "train_accuracy",
+        "val_accuracy": "validation_accuracy",
+        "learning_rate": "learning_rate",
+    }
+    epochs = raw[:_EPOCHS]
+    out: dict[str, list[float | None]] = {"epoch": [i + 1 for i in range(len(epochs))]}
+    for name, own in names.items():
+        out[name] = [finite(epoch.get(own)) for epoch in epochs]  # diverged: NaN
+    return out
+
+
+def _safely_samples(files: Files, key: str) -> list[Sample]:
+    try:
+        return samples(files, key)
+    except (StorageError, ValueError):
+        return []

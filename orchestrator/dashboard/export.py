@@ -1,0 +1,153 @@
+"""`prunegrid dashboard --export DIR`: the page as it is now, as files, to read and to send on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+from orchestrator.dashboard.answers import Answers, Query
+from orchestrator.dashboard.offline_page import offline_page
+from orchestrator.dashboard.reader import StoreReader
+from orchestrator.dashboard.snapshot import Snapshot
+from orchestrator.dashboard.static_files import PLOTLY, StaticFiles
+from orchestrator.errors import StoreError, UsageError
+
+MARKER = ".prunegrid-dashboard.json"
+#: More than this many cells, and squares and failed tasks can't be opened in the copy.
+MOST_CELLS = 50_000
+_FAILED = 200
+
+
+def export(reader: StoreReader, out: Path) -> Path:
+    """Write the copy; returns its index.html. Raises StoreError where the store can't be read,
+    or `out` is neither absent, empty nor an earlier copy, or can't be written."""
+    old = _claim(out)
+    snapshot = reader.refresh(budget_s=3600.0)
+    if snapshot.problem is not None:
+        raise StoreError(snapshot.problem)
+    answers = dict(all_answers(reader, snapshot))
+    files = dict(_contents(answers))
+    try:
+        for folder in (out / "api", out / "static"):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write(out, MARKER, json.dumps({"files": sorted({*old, *files})}).encode())
+        for name, content in files.items():
+            _write(out, name, content)
+        for name in set(old) - set(files):
+            (out / name).unlink(missing_ok=True)
+        _write(out, MARKER, json.dumps({"files": sorted(files)}).encode())
+    except OSError as error:
+        raise StoreError(f"can't write {out}: {error.strerror or error}") from error
+    return out / "index.html"
+
+
+def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
+    """Every address that the copy can show, and its answer."""
+    answers = Answers(reader, can_retry=False)
+    yield "api/status.json", {**answers.status(snapshot), "export": True}
+    grid = answers.grid(snapshot, Query())
+    yield "api/grid.json", grid
+    threats = {
+        f"robust:{attack}:{number_text(eps)}"
+        for attacks in grid["eps"].values()
+        for attack, values in attacks.items()
+        for eps in values
+        if attack in grid["attacks"]
+    }
+    for value in ("accuracy", *sorted(threats)):
+        try:
+            yield _answer(answers.grid, "grid", snapshot, {"value": value})
+        except UsageError:  # an eps that the store's selection leaves out
+            continue
+    for name in ("curves", "timeline", "failures"):
+        yield f"api/{name}.json", getattr(answers, name)(snapshot, Query())
+    if snapshot.index is None or len(snapshot.index.plan.cells) > MOST_CELLS:
+        return
+    for facet in grid["facets"]:
+        axes = ("architecture", "protocol", "variant")
+        place = {axis: facet[axis] for axis in axes if facet[axis] is not None}
+        for square in facet["squares"]:
+            where = {**place, "method": square["method"], "rate": number_text(square["rate"])}
+            yield _answer(answers.square, "square", snapshot, where)
+    for key in sorted(snapshot.failed)[:_FAILED]:
+        if key in snapshot.index.number:
+            yield _answer(answers.cell, "cell", snapshot, {"id": key})
+
+
+def _answer(make: Any, name: str, snapshot: Snapshot, query: dict[str, str]) -> tuple[str, Any]:
+    items = tuple(sorted(query.items()))
+    text = "&".join(f"{_encoded(key)}={_encoded(value)}" for key, value in items)
+    return f"api/{name}.json?{text}", make(snapshot, Query(items))
+
+
+def _encoded(text: str) -> str:
+    """As a browser's URLSearchParams writes it."""
+    return quote_plus(text, safe="*").replace("~", "%7E")
+
+
+def number_text(value: float) -> str:
+    """As JavaScript's String(value) writes it."""
+    if float(value).is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    if 1e-6 <= abs(value) < 1e21:
+        return format(Decimal(repr(value)), "f")
+    mantissa, _, exponent = repr(value).partition("e")
+    return f"{mantissa}e{int(exponent):+d}" if exponent else mantissa
+
+
+def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Every file of the copy; answers to a query are in the page alone."""
+    static = StaticFiles()
+    for address, value in answers.items():
+        if "?" not in address:
+            text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+            yield address, text.encode()
+    modules = {}
+    for name in (*static.names(), PLOTLY):
+        body = static.get(name)
+        if body is not None and name != "index.html":
+            yield f"static/{name}", body.content
+            if name.endswith(".js") and name != PLOTLY:
+                modules[name] = body.content.decode()
+    page = static.get("index.html")
+    icon = static.get("favicon.ico")
+    assert page is not None  # there is one for stores without a page, too
+    assert icon is not None
+    yield "favicon.ico", icon.content
+    yield "index.html", offline_page(page.content.decode(), modules, answers).encode()
+
+
+def _claim(out: Path) -> list[str]:
+    """The files of an earlier copy in `out`. Raises StoreError where it is somebody else's."""
+    try:
+        names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        if not names:
+            return []
+        if MARKER in names:
+            known = json.loads((out / MARKER).read_text())["files"]
+            return [str(name) for name in known if _is_ours(str(name))]
+    except OSError as error:
+        raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{out / MARKER} is torn: {error}") from error
+    few = ", ".join(names[:3])
+    raise StoreError(f"{out}: expected a new or empty folder, or an earlier copy; it holds {few}")
+
+
+def _is_ours(name: str) -> bool:
+    """A copy's own files lie in it, or one folder below."""
+    parts = name.split("/")
+    flat = len(parts) == 1 or (len(parts) == 2 and parts[0] in ("api", "static"))
+    return flat and not any(part in ("", ".", "..") for part in parts)
+
+
+def _write(out: Path, name: str, content: bytes) -> None:
+    """Whole or not at all."""
+    target = out / name
+    aside = target.with_name(f".{target.name}.tmp")
+    aside.write_bytes(content)
+    aside.replace(target)

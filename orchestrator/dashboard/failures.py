@@ -1,0 +1,127 @@
+"""`api/failures.json`: failed attempts that look alike, together. Pure but for a reader of
+tracebacks that the caller brings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from orchestrator.dashboard.run_log import Try
+from orchestrator.dashboard.snapshot import Snapshot
+from orchestrator.descriptions import short
+
+GROUPS = 25  #: a page
+TASKS = 100  #: of a group
+TAIL_CHARACTERS = 4000
+
+#: What differs between two failures of one cause, from the most to the least specific.
+_VARIES = (
+    (re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}"), "<task>"),
+    (re.compile(r"(?<![\w.])(/[\w.\-]+){2,}"), "<path>"),
+    (re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b"), "<id>"),
+    (re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?"), "<n>"),
+)
+
+
+def signature(kind: str, message: str) -> str:
+    """`bug: ValueError: shapes (<n>, <n>) differ`: one line, the same for one cause."""
+    line = message.strip().split("\n", 1)[0][:300]
+    for pattern, word in _VARIES:
+        line = pattern.sub(word, line)
+    return f"{kind or 'failed'}: {line}" if line else kind or "failed"
+
+
+def failures_payload(
+    bars: Sequence[Try],
+    snapshot: Snapshot,
+    *,
+    page: int,
+    only: Collection[str] | None,
+    attempts_of: Callable[[str], int],
+    traceback_of: Callable[[str], str],
+    retry_of: Callable[[list[str]], str],
+) -> dict[str, Any]:
+    """Groups with tasks that have no result yet come first, then the latest. `traceback_of`: of
+    a task's last failed attempt; `retry_of`: the command that tries tasks again."""
+    failed = [bar for bar in bars if bar.outcome == "failed"]
+    if only is not None:
+        failed = [bar for bar in failed if bar.key in only]
+    alike: dict[str, list[Try]] = defaultdict(list)
+    for bar in failed:
+        alike[signature(bar.kind, bar.message)].append(bar)
+    open_tasks = {
+        name: len({b.key for b in own if snapshot.state_of(b.key) != "done"})
+        for name, own in alike.items()
+    }
+    order = sorted(
+        alike, key=lambda name: (open_tasks[name] > 0, _last_s(alike[name])), reverse=True
+    )
+    shown = order[page * GROUPS : (page + 1) * GROUPS]
+    return {
+        "groups": [
+            {
+                **_group(name, alike[name], snapshot, attempts_of, open_tasks[name]),
+                "traceback_tail": traceback_of(_newest(alike[name]).key)[-TAIL_CHARACTERS:],
+                "retry": retry_of(_tasks(alike[name], snapshot)[: open_tasks[name]]),
+            }
+            for name in shown
+        ],
+        "page": page,
+        "pages": -(-len(order) // GROUPS),
+        "attempts": len(failed),
+        "by_class": dict(Counter(bar.kind or "failed" for bar in failed).most_common()),
+        "by_host": dict(Counter(host_of(bar.worker) for bar in failed).most_common(TASKS)),
+    }
+
+
+def host_of(worker: str) -> str:
+    return worker.partition("/")[0] or "unknown"
+
+
+def _newest(bars: Sequence[Try]) -> Try:
+    return max(bars, key=lambda bar: bar.end_s or 0.0)
+
+
+def _last_s(bars: Sequence[Try]) -> float:
+    return _newest(bars).end_s or 0.0
+
+
+def _tasks(bars: Sequence[Try], snapshot: Snapshot) -> list[str]:
+    """Once each: those without a result first, then the latest."""
+    latest = sorted(bars, key=lambda bar: bar.end_s or 0.0, reverse=True)
+    keys = list(dict.fromkeys(bar.key for bar in latest))
+    return sorted(keys, key=lambda key: snapshot.state_of(key) == "done")
+
+
+def _group(
+    name: str,
+    bars: Sequence[Try],
+    snapshot: Snapshot,
+    attempts_of: Callable[[str], int],
+    open_tasks: int,
+) -> dict[str, Any]:
+    keys = _tasks(bars, snapshot)
+    planned = snapshot.index.plan.tasks if snapshot.index else {}
+    latest = _newest(bars)
+    return {
+        "signature": name,
+        "class": latest.kind or "failed",
+        "message": latest.message[:TAIL_CHARACTERS],
+        "count": len(bars),
+        "open": open_tasks,
+        "first_s": min(bar.end_s or 0.0 for bar in bars),
+        "last_s": _last_s(bars),
+        "hosts": dict(Counter(host_of(bar.worker) for bar in bars).most_common(TASKS)),
+        "tasks": [
+            {
+                "key": key,
+                "name": short(planned[key]) if key in planned else key,
+                "attempts": attempts_of(key),
+                "state": snapshot.state_of(key) or "unplanned",
+            }
+            for key in keys[:TASKS]
+        ],
+        "more": max(0, len(keys) - TASKS),
+    }

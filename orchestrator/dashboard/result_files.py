@@ -1,0 +1,171 @@
+"""Follows a store's result files: which are there, which are torn, what the new rows say.
+
+A listing costs as many looks as there are files, so none is repeated where a folder's own time
+says that nothing came or went, and rows are read once each. Image rows are never read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workers import layout
+from workers.files import FileInfo, Files, LocalFiles, StorageError
+
+#: Even where a folder's time stands still, a file in it may have been damaged in place.
+LOOK_AGAIN_S = 60.0
+#: A folder changed less long ago than this is looked at again: its clock may be coarse.
+_COARSE_S = 2.0
+_ROWS = {
+    layout.CELL_ROWS: ("cell_id", "robust_accuracy"),
+    layout.MODEL_ROWS: ("model_id", "accuracy"),
+}
+_FOLDERS = (layout.MODELS, layout.IMAGE_ROWS, *_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    size_bytes: int
+    mtime_s: float
+
+
+class ResultFiles:
+    """Owned by one thread."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._seen: dict[str, dict[str, _Stamp]] = {folder: {} for folder in _FOLDERS}
+        self._listed: dict[str, tuple[int, float]] = {}  #: folder -> (its mtime in ns, when)
+        self._unread: deque[str] = deque()
+        self._rows: dict[str, dict[str, float | None]] = {}  #: row file -> id -> value
+        self._finished: dict[str, str] = {}  #: result file -> task key
+        self.torn: dict[str, str] = {}  #: path -> what is wrong
+
+    # ------------------------------------------------------------------ looking
+
+    def look(self) -> bool:
+        """List what may have changed; True where something did. Raises StorageError."""
+        changed = [self._look_at(folder) for folder in _FOLDERS]
+        return any(changed)
+
+    def _look_at(self, folder: str) -> bool:
+        stamp = self._folder_ns(folder)
+        known_ns, at_s = self._listed.get(folder, (-1, -1e9))
+        now_s = time.monotonic()
+        if stamp is not None and stamp == known_ns and now_s - at_s < LOOK_AGAIN_S:
+            return False
+        found = {info.path: _Stamp(info.size_bytes, info.mtime_s) for info in self._results(folder)}
+        before = self._seen[folder]
+        for path in before.keys() - found.keys():
+            self._forget(path)
+        fresh = [path for path, one in found.items() if before.get(path) != one]
+        for path in fresh:
+            self._forget(path)
+            self._meet(folder, path)
+        self._seen[folder] = found
+        coarse = stamp is None or time.time() - stamp / 1e9 < _COARSE_S
+        self._listed[folder] = (-1 if coarse else stamp or -1, now_s)
+        return bool(fresh) or len(found) != len(before)
+
+    def _folder_ns(self, folder: str) -> int | None:
+        """When names in a flat local folder last changed; None where that can't be known."""
+        if not isinstance(self._files, LocalFiles) or folder == layout.MODELS:
+            return None
+        try:
+            return os.stat(self._files.root / folder).st_mtime_ns
+        except OSError:
+            return None
+
+    def _results(self, folder: str) -> Iterator[FileInfo]:
+        ending = "/result.json" if folder == layout.MODELS else ".parquet"
+        for info in self._files.list(folder):
+            if info.size_bytes and info.path.endswith(ending):
+                yield info
+
+    def _meet(self, folder: str, path: str) -> None:
+        if folder == layout.MODELS:
+            self._finished[path] = path.split("/")[1]
+        elif folder == layout.IMAGE_ROWS:
+            self._finished[path] = PurePosixPath(path).stem
+        else:
+            self._rows[path] = {PurePosixPath(path).stem: None}
+        self._unread.append(path)
+
+    def _forget(self, path: str) -> None:
+        self._finished.pop(path, None)
+        self._rows.pop(path, None)
+        self.torn.pop(path, None)
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, budget_s: float) -> int:
+        """Read new files until the time is used up. Returns how many were read."""
+        limit_s = time.monotonic() + budget_s
+        count = 0
+        while self._unread and time.monotonic() < limit_s:
+            self._read_one(self._unread.popleft())
+            count += 1
+        return count
+
+    @property
+    def unread(self) -> int:
+        return len(self._unread)
+
+    def _read_one(self, path: str) -> None:
+        if path not in self._rows and path not in self._finished:
+            return  # gone meanwhile
+        try:
+            if path in self._rows:
+                self._rows[path] = self._row_values(path)
+            elif not self._looks_whole(path):
+                self.torn[path] = "its end is missing"
+        except FileNotFoundError:
+            return  # the next look notices
+        except (pa.ArrowException, OSError, StorageError, ValueError, KeyError) as error:
+            self.torn[path] = str(error).split("\n", 1)[0][:200]
+
+    def _row_values(self, path: str) -> dict[str, float | None]:
+        folder = path.rsplit("/", 1)[0]
+        name, value = _ROWS[folder if folder in _ROWS else _folder_of(path)]
+        file = pq.ParquetFile(io.BytesIO(self._files.read(path)))
+        if b"prunegrid.schema" not in (file.schema_arrow.metadata or {}):
+            raise ValueError("Parquet file without prunegrid's metadata")
+        table = file.read(columns=[name, value], use_threads=False)
+        ids, values = table.column(name).to_pylist(), table.column(value).to_pylist()
+        return {str(one): number for one, number in zip(ids, values, strict=True)}
+
+    def _looks_whole(self, path: str) -> bool:
+        """By its first and last bytes; an object store's files are whole or not there."""
+        if not isinstance(self._files, LocalFiles):
+            return True
+        with (self._files.root / path).open("rb") as file:
+            head = file.read(4)
+            file.seek(-min(16, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            tail = file.read(16)
+        if path.endswith(".parquet"):
+            return head == b"PAR1" and tail.endswith(b"PAR1")
+        return head.lstrip().startswith(b"{") and tail.rstrip().endswith(b"}")
+
+    # ------------------------------------------------------------------ what is known
+
+    def finished(self) -> set[str]:
+        """Keys of tasks that have a result file, as `Store.finished` says."""
+        return set(self._finished.values())
+
+    def values(self, folder: str) -> Iterator[tuple[str, float | None]]:
+        """(id, value) of every row there; None: not read yet, or torn."""
+        for path, rows in self._rows.items():
+            if path.startswith(folder):
+                yield from rows.items()
+
+
+def _folder_of(path: str) -> str:
+    return next(folder for folder in _ROWS if path.startswith(folder + "/"))

@@ -1,0 +1,54 @@
+"""A store that refuses for a while: the driver waits, and says so, before it gives in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from orchestrator.errors import StoreError, TornError
+
+T = TypeVar("T")
+LIMIT_S = 600.0
+
+
+class Patience:
+    """Tries again, ever more slowly, for up to LIMIT_S; not once the user wants to stop."""
+
+    def __init__(
+        self,
+        *,
+        say: Callable[[str], None],
+        stop_requested: Callable[[], bool],
+        limit_s: float | None = None,
+        first_s: float = 0.5,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._say = say
+        self._stop_requested = stop_requested
+        self._limit_s = LIMIT_S if limit_s is None else limit_s
+        self._first_s = first_s
+        self._sleep = sleep
+        self._clock = clock
+
+    def __call__(self, action: Callable[[], T]) -> T:
+        """The action's own result. Raises TornError at once, StoreError once it has waited."""
+        began_s, wait_s, said = self._clock(), self._first_s, False
+        while True:
+            try:
+                return action()
+            except TornError:
+                raise
+            except StoreError as error:
+                spent_s = self._clock() - began_s
+                if spent_s >= self._limit_s or self._stop_requested():
+                    raise
+                if not said:
+                    said = True
+                    minutes = self._limit_s / 60
+                    self._say(f"the store refuses: {error}; trying again for {minutes:.0f} min")
+            until_s = self._clock() + wait_s
+            while (left_s := until_s - self._clock()) > 0 and not self._stop_requested():
+                self._sleep(min(left_s, 0.5))
+            wait_s = min(2 * wait_s, 30.0)

@@ -1,0 +1,81 @@
+"""What each class of failure costs, and what is done about it. Pure.
+
+`docs/failures.md` says the same for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workers.contract import FailureKind
+
+#: A task that runs out of memory gets twice the room each time, up to so many slots'.
+MAX_SHARE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Of one class of failure."""
+
+    attempts: int  #: failures of this class after which the task is given up
+    delay_s: float = 0.0  #: before a retry; doubles with each further failure of the class
+    max_delay_s: float = 300.0
+    free: int = 0  #: so many first retries wait for nothing
+    larger: bool = False  #: a retry has twice the room of a machine
+    advice: str = ""  #: for people, once the task is given up
+
+    def delay_s_after(self, failures: int) -> float:
+        """Seconds to wait after that many failures of the class."""
+        doublings = failures - 1 - self.free
+        if doublings < 0:
+            return 0.0
+        return min(self.delay_s * 2.0 ** min(doublings, 60), self.max_delay_s)
+
+
+POLICIES: Mapping[FailureKind, Policy] = {
+    FailureKind.LOST: Policy(
+        attempts=100,
+        free=3,
+        delay_s=1,
+        max_delay_s=60,
+        advice="100 nodes or workers were lost under it: it may be what ends them",
+    ),
+    FailureKind.CRASHED: Policy(
+        attempts=3,
+        free=1,
+        delay_s=1,
+        advice="its process died each time: look for a crash in native code, or for the kernel's "
+        "out-of-memory killer in dmesg",
+    ),
+    FailureKind.HOST_MEMORY: Policy(
+        attempts=4,
+        delay_s=5,
+        larger=True,
+        advice="raise cpus_per_task, so that fewer tasks share a machine",
+    ),
+    FailureKind.DEVICE_MEMORY: Policy(
+        attempts=4,
+        larger=True,
+        advice="raise gpus_per_task, or lower the attack's batch_size",
+    ),
+    FailureKind.STORAGE: Policy(
+        attempts=8,
+        delay_s=2,
+        advice="the store or a disk refuses: look at its space and permissions",
+    ),
+    FailureKind.TIMEOUT: Policy(
+        attempts=3,
+        advice="see where it hung in the stacks recorded with it; raise silence_s or timeout_s "
+        "if it only is slow",
+    ),
+    FailureKind.INPUT: Policy(
+        attempts=3,
+        delay_s=1,
+        advice="what it rests on is missing or torn: running again makes that anew",
+    ),
+    FailureKind.DATA: Policy(attempts=1, advice="make the data set available, then run again"),
+    FailureKind.BUG: Policy(
+        attempts=2, advice="see the traceback; once the cause is gone, run again"
+    ),
+}

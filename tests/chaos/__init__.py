@@ -1,0 +1,1 @@
+"""Grids run on a small cluster of fake GPUs while workers, nodes, drivers and files are harmed."""

@@ -1,0 +1,30 @@
+"""One driver process: `python -m tests.chaos.driver GRID STORE ADDRESS`, in the weather."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import orchestrator.store
+from orchestrator.errors import PrunegridError
+from orchestrator.run import RunOptions, run_grid
+from tests.chaos.weather import weathered
+
+RUNNER = "tests.chaos.runner"
+
+
+def main() -> int:
+    grid, store, address = sys.argv[1:]
+    orchestrator.store.open_files = weathered
+    options = RunOptions(grid=Path(grid), store=store, address=address, runner=RUNNER)
+    try:
+        return run_grid(options, Console(width=200))
+    except PrunegridError as error:
+        print(f"error: {error}")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

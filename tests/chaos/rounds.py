@@ -1,0 +1,195 @@
+"""One round: a grid from nothing to its last cell under harm, against an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from orchestrator.run import RunOptions, run_grid
+from orchestrator.store import Store
+from orchestrator.verify import Verifier
+from tests.chaos.cluster import ROOT, FakeCluster
+from tests.chaos.monkey import Monkey
+from tests.chaos.weather import FILE, Weather, report
+from tests.grids import SMALL
+
+#: Two slots on each node's fake GPU; a frozen worker is found after some seconds.
+GRID = SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 0.5, silence_s: 6}\n"
+COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]
+#: What may differ between two runs of the same work.
+PROVENANCE = ["started_at", "duration_s", "host", "attempt"]
+CALM_RUNS = 3  #: drivers that may try to finish once the harm is over
+
+
+class ChaosError(AssertionError):
+    """A round whose cells are not those of the undisturbed run; its store stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    number: int
+    harm: Counter[str]
+    drivers: int
+    exits: Counter[int]
+    failures: Counter[str]  #: recorded attempts by class
+    attempts: int
+    cells: int
+    seconds: float
+
+
+def rows(store: Path, kind: str, keys: list[str]) -> pd.DataFrame:
+    frame = pd.read_parquet(store / "results" / kind).drop(columns=PROVENANCE)
+    return frame.sort_values(keys).reset_index(drop=True)
+
+
+def undisturbed(folder: Path) -> Path:
+    """The store of a run in this process, in fine weather."""
+    folder.mkdir(parents=True)
+    grid = folder / "grid.yaml"
+    grid.write_text(GRID)
+    options = RunOptions(
+        grid=grid, store=str(folder / "store"), engine="inline", runner="tests.fakes"
+    )
+    assert run_grid(options, Console(quiet=True)) == 0
+    return folder / "store"
+
+
+def compare(store: Path, whole: Path) -> int:
+    """How many cells there are. Raises ChaosError where anything but provenance differs."""
+    kinds = {
+        "cells": COORDINATES,
+        "models": ["task_key", "method"],
+        "images": ["task_key", "image", "eps"],
+    }
+    for kind, keys in kinds.items():
+        try:
+            found, expected = rows(store, kind, keys), rows(whole, kind, keys)
+            pd.testing.assert_frame_equal(found, expected)
+        except (AssertionError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise ChaosError(f"{kind}: {error}") from error
+    cells = rows(store, "cells", COORDINATES)
+    if cells.duplicated(COORDINATES).any():
+        raise ChaosError("a cell is there twice")
+    if findings := list(Verifier(Store.open(str(store))).findings()):
+        raise ChaosError("; ".join(f"{f.name} {f.where}: {f.message}" for f in findings[:5]))
+    return len(cells)
+
+
+class Round:
+    """`harm_s`: for how long the monkey is at it."""
+
+    def __init__(
+        self, number: int, seed: int, cluster: FakeCluster, folder: Path, *, harm_s: float
+    ) -> None:
+        self._number = number
+        self._rng = random.Random(f"{seed}/{number}")
+        self._cluster = cluster
+        self._folder = folder
+        self._harm_s = harm_s
+        self._driver: subprocess.Popen[bytes] | None = None
+        self._exits: Counter[int] = Counter()
+        self._drivers = 0
+
+    def run(self, whole: Path) -> Report:
+        """Raises ChaosError."""
+        began_s = time.monotonic()
+        self._folder.mkdir(parents=True)
+        os.environ[FILE] = str(self._folder.parent / "weather.json")
+        report(Weather())
+        (self._folder / "grid.yaml").write_text(GRID)
+        store = self._folder / "store"
+        monkey = Monkey(self._rng, self._cluster, store, self._pid)
+        try:
+            self._harm(monkey)
+            monkey.rest()
+            self._finish()
+        finally:
+            if self._driver is not None:
+                self._driver.kill()
+                self._driver.wait()
+        return Report(
+            number=self._number,
+            harm=monkey.did,
+            drivers=self._drivers,
+            exits=self._exits,
+            failures=_failures(store),
+            attempts=len(list((store / "begun").glob("*"))),
+            cells=compare(store, whole),
+            seconds=time.monotonic() - began_s,
+        )
+
+    def _pid(self) -> int | None:
+        return self._driver.pid if self._driver and self._driver.poll() is None else None
+
+    def _start(self) -> None:
+        with (self._folder / "log.txt").open("ab") as log:
+            self._driver = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "tests.chaos.driver"),
+                    *(str(self._folder / "grid.yaml"), str(self._folder / "store")),
+                    self._cluster.address,
+                ],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._drivers += 1
+
+    def _ended(self) -> int | None:
+        """The driver's exit code, once, when it has ended."""
+        if self._driver is None or self._driver.poll() is None:
+            return None
+        code = self._driver.returncode
+        self._exits[code] += 1
+        self._driver = None
+        return code
+
+    def _harm(self, monkey: Monkey) -> None:
+        """Until its time is over; a driver that ended is started again by somebody."""
+        self._start()
+        limit_s = time.monotonic() + self._harm_s
+        while time.monotonic() < limit_s:
+            time.sleep(self._rng.uniform(0.1, 0.8))
+            monkey.act()
+            if self._ended() is not None:
+                self._start()
+
+    def _finish(self) -> None:
+        """Let the driver under way end; then one that saw no harm must say that all is done."""
+        if self._driver is not None:
+            self._wait()
+        for left in range(CALM_RUNS, 0, -1):
+            self._start()
+            code = self._wait()
+            if code == 0:
+                return
+            print(f"    exit {code}; {left - 1} calm runs left", flush=True)
+        raise ChaosError(f"not done after {CALM_RUNS} calm runs: see {self._folder}/log.txt")
+
+    def _wait(self) -> int | None:
+        assert self._driver is not None
+        try:
+            self._driver.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            raise ChaosError(f"the driver does not end: see {self._folder}/log.txt") from None
+        return self._ended()
+
+
+def _failures(store: Path) -> Counter[str]:
+    out: Counter[str] = Counter()
+    for path in store.glob("failures/*/*.json"):
+        try:
+            out[json.loads(path.read_text())["kind"]] += 1
+        except (ValueError, KeyError):  # torn by the monkey
+            continue
+    return out

@@ -1,0 +1,74 @@
+"""A store with a bit of everything, and a server over it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.dashboard.api import make_app
+from orchestrator.dashboard.reader import StoreReader
+from orchestrator.dashboard.security import Access, access_for
+from orchestrator.dashboard.watcher import Watcher
+from orchestrator.store import Store
+from tests.dashboard.stores import Run
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Seed 0 of the first method done, a dense network given up after two attempts, one task
+    running under a living driver, the rest waiting."""
+    run = Run(tmp_path_factory.mktemp("mixed") / "store")
+    dense = [key for key in run.keys if key.startswith("train-")]
+    run.fail(dense[1], "ValueError: shapes (3, 4) differ", attempt=1)
+    run.give_up(dense[1], "ValueError: shapes (5, 6) differ", attempt=2)
+    mine = descendants(run, dense[0])
+    for key in run.keys:
+        if key in mine:
+            run.start(key)
+            run.finish(key)
+    run.start(dense[2])
+    run.beat()
+    return run
+
+
+@pytest.fixture(scope="session")
+def _whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "s"
+    Run(folder).finish_all()
+    return folder
+
+
+@pytest.fixture
+def done(_whole: Path, tmp_path: Path) -> Run:
+    """A store of one's own in which every task is done, at `tmp_path / "s"`."""
+    shutil.copytree(_whole, tmp_path / "s")
+    return Run(tmp_path / "s", tell=False)
+
+
+def descendants(run: Run, root: str) -> set[str]:
+    out = {root}
+    for key, task in run.plan.tasks.items():
+        if getattr(task, "parent_key", None) in out:
+            out.add(key)
+    return out
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Any]]:
+    """serve(address) -> the application, its watcher running."""
+    watchers = []
+
+    def start(address: str | Path, access: Access | None = None, **more: Any) -> Any:
+        reader = StoreReader(Store.open(str(address)))
+        watcher = Watcher(reader, every_s=more.pop("every_s", 0.02))
+        watcher.start()
+        watchers.append(watcher)
+        return make_app(watcher, access or access_for("127.0.0.1", allow_retry=False, **more))
+
+    yield start
+    for watcher in watchers:
+        watcher.close()

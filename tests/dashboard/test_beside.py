@@ -1,0 +1,77 @@
+"""`run --dashboard`: a process of its own that ends with the run, however that ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import SLOW
+from tests.grids import with_seeds
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CODE = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from orchestrator.run import RunOptions, run_grid
+options = RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2], engine="inline",
+                     runner="tests.fakes", dashboard=True)
+sys.exit(run_grid(options, Console(width=300)))
+"""
+
+
+def status(port: int) -> dict | None:
+    """None where nobody listens."""
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/api/status.json")
+        return json.loads(connection.getresponse().read())
+    except (ConnectionError, http.client.HTTPException):
+        return None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_it_shows_the_run_and_ends_with_it(tmp_path, number):
+    (tmp_path / "grid.yaml").write_text(with_seeds(SLOW))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CODE}",
+         str(tmp_path / "grid.yaml"), str(tmp_path / "store")],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    try:
+        assert run.stdout is not None
+        said = ""
+        for line in run.stdout:
+            said += line
+            if match := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                break
+        else:
+            pytest.fail(said)
+        port = int(match[1])
+        told = status(port)
+        assert told is not None
+        assert told["state"] == "live"
+        assert told["driver"]["pid"] == run.pid
+        run.send_signal(number)
+        assert run.wait(20) == (130 if number == signal.SIGINT else -number)
+        limit = time.monotonic() + 10
+        while status(port) is not None:
+            assert time.monotonic() < limit, "the dashboard outlived its run"
+            time.sleep(0.05)
+    finally:
+        run.kill()
+        run.communicate()

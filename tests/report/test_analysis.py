@@ -1,0 +1,167 @@
+"""Missing cells, two stores side by side, the best strategy, flat curves, and what is said of
+all that in words; over imaginary grids with planted shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from orchestrator.report.analysis import analyse
+from orchestrator.report.comparison import compare_stores
+from orchestrator.report.findings import Topic, findings
+from orchestrator.report.masking import flat_curves
+from orchestrator.report.missing import missing_cells, missing_text
+from orchestrator.report.results import Results
+from orchestrator.report.strategies import ATTACK_KNOWN, KNOWN, NOTHING_KNOWN, strategies
+from orchestrator.report.tables import cell_table, clean_table
+from orchestrator.rows import CellPlace, ModelPlace
+from tests.report.synthetic import METHODS, synthetic, without
+
+
+def changed(results: Results, value: float, **where: object) -> Results:
+    """With the robust accuracy of the cells at `where` moved by `value`."""
+    cells = results.cells.copy()
+    mine = np.logical_and.reduce([cells[name] == at for name, at in where.items()])
+    assert mine.any()
+    cells.loc[mine, "robust_accuracy"] += value
+    return dataclasses.replace(results, address=f"{results.address}-changed", cells=cells)
+
+
+# ------------------------------------------------------------------ missing cells
+
+
+def test_missing_cells_are_named_with_and_without_a_plan():
+    whole = synthetic()
+    assert missing_cells(whole).empty
+    part = without(whole, method=METHODS[1], rate=8.0, seed=1, attack="cw_l2")
+    gone = missing_cells(part)
+    assert len(gone) == 4
+    assert set(gone.method) == {METHODS[1]}
+    assert missing_text(gone, 288) == (
+        f"4 of 288 cells have no result: 4 of {METHODS[1]} at rate 8"
+    )
+    place = ModelPlace(
+        architecture="vgg11",
+        dataset="cifar10",
+        variant="standard",
+        method=METHODS[0],
+        rate=2.0,
+        seed=0,
+    )
+    planned = [CellPlace(model=place, protocol="strict", attack="cw_l2", eps=1.0)]
+    assert missing_cells(whole, planned).architecture.tolist() == ["vgg11"]
+
+
+# ------------------------------------------------------------------ two stores
+
+
+def test_a_store_beside_its_equal_shows_no_difference():
+    a, b = synthetic(), dataclasses.replace(synthetic(), address="other")
+    (side,) = compare_stores(a, b)
+    assert side.paired
+    assert set(side.table.verdict) == {"no difference shown"}
+    assert (side.table.difference == 0).all()
+
+
+def test_a_moved_cell_is_the_one_that_differs():
+    a = synthetic(seeds=5)
+    place = {"method": METHODS[0], "rate": 4.0, "attack": "cw_l2", "eps": 1.0}
+    (side,) = compare_stores(changed(a, 0.1, **place), a)
+    (odd,) = side.table[side.table.verdict != "no difference shown"].itertuples()
+    assert (odd.method, odd.rate, odd.attack, odd.eps) == (METHODS[0], 4.0, "cw_l2", 1.0)
+    assert odd.difference == pytest.approx(0.1)
+    assert odd.verdict == "a higher"
+    assert "1 cells: a higher" in " ".join(side.sentences())
+
+
+def test_protocols_of_one_store_are_compared_and_gaps_are_missing():
+    both = synthetic(protocols=("paper", "strict"))
+    part = without(both, protocol="strict", attack="bb_l0", rate=2.0)
+    (side,) = compare_stores(part, part)
+    assert "paper" in side.a
+    assert "strict" in side.b
+    gaps = side.table[side.table.verdict == "missing in b"]
+    assert set(gaps.attack) == {"bb_l0"}
+    assert len(gaps) == 3 * 4
+
+
+def test_stores_with_nothing_in_common():
+    assert compare_stores(synthetic(), synthetic(architectures=("vgg11",), address="b")) == ()
+
+
+# ------------------------------------------------------------------ strategies
+
+
+def test_the_best_choice_under_each_assumption_is_the_planted_one():
+    results = synthetic(seeds=3, noise=0.001)
+    results = changed(results, 0.15, method=METHODS[1], rate=2.0, attack="cw_l2")
+    results = changed(results, 0.05, method=METHODS[2], rate=2.0, attack="bb_l0", eps=3.0)
+    chosen = {
+        (s.knowledge, s.attack, s.eps if s.knowledge == KNOWN else 0, s.criterion): s
+        for s in strategies(results, clean_table(results))
+        if s.least_rate == 1
+    }
+    cw = chosen[ATTACK_KNOWN, "cw_l2", 0, "average robust accuracy"]
+    assert (cw.method, cw.rate, cw.rivals) == (METHODS[1], 2.0, 0)
+    assert cw.margin.mean == pytest.approx(0.15, abs=0.02)
+    bb = chosen[KNOWN, "bb_l0", 3.0, "robust accuracy"]
+    assert (bb.method, bb.rate) == (METHODS[2], 2.0)
+    unknown = chosen[NOTHING_KNOWN, "", 0, "average robust accuracy"]
+    assert (unknown.method, unknown.rate) == (METHODS[1], 2.0)
+
+
+def test_a_demand_for_compression_leaves_out_what_does_not_meet_it():
+    """The second method's effective rate is far below its nominal one."""
+    results = changed(synthetic(noise=0.0), 0.3, method=METHODS[1])
+    for s in strategies(results, clean_table(results)):
+        assert s.effective_rate >= 0.9 * s.least_rate
+        if s.least_rate == 8:
+            assert s.method != METHODS[1]
+
+
+def test_a_candidate_that_lacks_a_cell_is_not_chosen():
+    results = changed(synthetic(noise=0.0), 0.3, method=METHODS[0], rate=2.0)
+    part = without(results, method=METHODS[0], rate=2.0, seed=0, attack="pgd_linf")
+    for s in strategies(part, clean_table(part)):
+        if s.knowledge == NOTHING_KNOWN:
+            assert (s.method, s.rate) != (METHODS[0], 2.0)
+            assert s.incomplete == (1 if s.least_rate <= 2 else 0)
+
+
+# ------------------------------------------------------------------ trust, and words
+
+
+def test_a_curve_that_hardly_falls_is_not_trusted_unremarked():
+    results = synthetic(noise=0.0)
+    cells = results.cells.copy()
+    flat = (cells.method == METHODS[0]) & (cells.rate == 8) & (cells.attack == "cw_l2")
+    cells.loc[flat, "robust_accuracy"] = 0.7
+    results = dataclasses.replace(results, cells=cells)
+    (curve,) = flat_curves(cell_table(results)).itertuples()
+    assert (curve.method, curve.rate, curve.attack) == (METHODS[0], 8.0, "cw_l2")
+    text = " ".join(f.text for f in findings(analyse(results)))
+    assert "suspiciously flat" in text
+
+
+def test_findings_say_what_to_deploy_and_how_sure_it_is():
+    results = changed(synthetic(seeds=5, noise=0.001), 0.1, method=METHODS[0], rate=2.0)
+    models = results.models.copy()
+    models["accuracy"] = 0.97
+    said = findings(analyse(dataclasses.replace(results, models=models)))
+    deploy = [f.text for f in said if f.topic is Topic.DEPLOY]
+    assert deploy[0].startswith(f"Adversary unknown, average case: {METHODS[0]} at rate 2")
+    assert "told from its" in deploy[0]
+    sweet = " ".join(f.text for f in said if f.topic is Topic.SWEET_SPOTS)
+    assert f"{METHODS[0]} at rate 2" in sweet
+    compression = " ".join(f.text for f in said if f.topic is Topic.COMPRESSION)
+    assert f"{METHODS[1]} 8 is 4.5" in compression
+    assert {f.topic for f in said} == set(Topic)
+
+
+def test_one_seed_proves_nothing_and_says_so():
+    said = findings(analyse(synthetic(seeds=1)))
+    deploy = [f.text for f in said if f.topic is Topic.DEPLOY and "rival" in f.text]
+    assert deploy
+    assert all("one seed" in text for text in deploy)

@@ -1,0 +1,75 @@
+"""A worker's process as its engine needs to know it: where it is, and how to end one that hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_DUMP = signal.SIGUSR2
+_DUMP_WITHIN_S = 3.0
+_stacks: IO[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whereabouts:
+    host: str
+    pid: int
+    stack_file: str  #: on that host; SIGUSR2 has every thread's stack written there
+    gpus: str  #: CUDA_VISIBLE_DEVICES, "" where there is none
+
+
+def announce() -> Whereabouts:
+    """Of this process, which from now on writes its stacks on SIGUSR2, also while a thread holds
+    the interpreter's lock: the handler is C."""
+    global _stacks
+    if _stacks is None:
+        handle, name = tempfile.mkstemp(prefix=f"prunegrid-{os.getpid()}-", suffix=".stacks")
+        _stacks = os.fdopen(handle, "w")
+        faulthandler.register(_DUMP, file=_stacks, all_threads=True)
+    else:
+        name = _stacks.name
+    return Whereabouts(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        stack_file=str(name),
+        gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+    )
+
+
+def end_process(where: Whereabouts) -> str:
+    """Called on the same host: where another process hangs, by its stacks; then kill it.
+
+    Returns the stacks' text, or a line that says why there is none.
+    """
+    path = Path(where.stack_file)
+    try:
+        os.kill(where.pid, _DUMP)
+        text = _wait_for(path)
+        os.kill(where.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        text = "the process was gone already"
+    except OSError as error:
+        text = f"its stacks can't be had: {error.strerror}"
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return text
+
+
+def _wait_for(path: Path) -> str:
+    """The file's text once it stops growing."""
+    text, limit_s = "", time.monotonic() + _DUMP_WITHIN_S
+    while time.monotonic() < limit_s:
+        time.sleep(0.1)
+        now = path.read_text(errors="replace")
+        if now and now == text:
+            return now
+        text = now
+    return text or f"it wrote no stacks within {_DUMP_WITHIN_S:.0f} s"
