@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.errors import PrunegridError
+from orchestrator.prepare import prepare
 
 app = typer.Typer(
     name="prunegrid",
@@ -96,18 +97,7 @@ def run(
     raise typer.Exit(run_grid(options, Console()))
 
 
-@app.command()
-def prepare(
-    grid: GridFile,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where prepared data sets are kept [default: ~/.cache/prunegrid]."),
-    ] = None,
-) -> None:
-    """Fetch and check a grid's data sets on this machine, as a node's set-up does."""
-    from orchestrator.prepare import prepare_data
-
-    raise typer.Exit(prepare_data(grid, data_dir, console=Console()))
+app.command()(prepare)
 
 
 @app.command()

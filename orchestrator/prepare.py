@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
-from orchestrator.grid_file import read_grid
-from workers.contract import WorkerSettings
-from workers.entry import prepare
+
+def prepare(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where prepared data sets are kept [default: ~/.cache/prunegrid]."),
+    ] = None,
+) -> None:
+    """Fetch and check a grid's data sets on this machine, as a cluster node's set-up does."""
+    raise typer.Exit(prepare_data(grid, data_dir, console=Console()))
 
 
 def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     """Returns 0 where all can be had, 1 else. Raises GridError for a grid that is no good."""
+    from orchestrator.grid_file import read_grid
+    from workers.contract import WorkerSettings
+    from workers.entry import prepare as prepare_here
+
     folder = None if data_dir is None else str(data_dir.expanduser().absolute())
     wanted = {plan.data.dataset: plan.data for plan in read_grid(grid).architectures}
     settings = WorkerSettings(
@@ -20,7 +33,7 @@ def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     )
     failed = 0
     for name, data in wanted.items():
-        reason = prepare(data, settings)
+        reason = prepare_here(data, settings)
         failed += reason is not None
         console.print(f"{name}: {reason or 'ready'}", highlight=False, markup=False, soft_wrap=True)
     return 1 if failed else 0

@@ -37,10 +37,13 @@ class Laptop:
         """A comment between commands."""
         self._write("\n" + "".join(f"# {line}\n" for line in text.splitlines()))
 
-    def run(self, command: str, *, expect: int = 0, limit_s: float = 900.0) -> str:
+    def run(
+        self, command: str, *, expect: int = 0, limit_s: float = 900.0, quiet: bool = False
+    ) -> str:
         """Run it, show it, and return its output. AssertionError where its exit code is not
         `expect`; 124 is a timeout's."""
-        self._write(f"\n$ {command}\n")
+        show = (lambda text: None) if quiet else self._show
+        show(f"\n$ {command}\n")
         began_s = time.monotonic()
         lines = []
         with self._start(f"timeout {limit_s:.0f} bash -c {_quoted(command)}") as process:
@@ -48,10 +51,9 @@ class Laptop:
             for raw in process.stdout:
                 line = _plain(raw)
                 lines.append(line)
-                if not _CHATTER.search(line.strip()):
-                    self._write(line)
+                show(line)
         took_s = time.monotonic() - began_s
-        self._write(f"[exit {process.returncode}, {took_s:.0f} s]\n")
+        show(f"[exit {process.returncode}, {took_s:.0f} s]\n")
         assert process.returncode == expect, (
             f"`{command}`: expected exit code {expect}, got {process.returncode}"
         )
@@ -67,8 +69,10 @@ class Laptop:
     def finish(self, process: subprocess.Popen[bytes], *, expect: int = 0) -> str:
         """Wait for a started command, and show what it said."""
         output, _ = process.communicate(timeout=1800)
-        text = "".join(_plain(line) for line in output.splitlines(keepends=True))
-        self._write(text)
+        lines = [_plain(line) for line in output.splitlines(keepends=True)]
+        for line in lines:
+            self._show(line)
+        text = "".join(lines)
         assert process.returncode == expect, f"expected {expect}, got {process.returncode}"
         return text
 
@@ -87,6 +91,10 @@ class Laptop:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    def _show(self, line: str) -> None:
+        if line.startswith("\n$ ") or not _CHATTER.search(line.strip()):
+            self._write(line)
 
     def _write(self, text: str) -> None:
         print(text, end="", flush=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,55 +12,124 @@ from tests.cluster.laptop import Laptop
 from tests.cluster.machines import HOME, SHARED, Machine
 
 COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]
-PLAIN = "--log-style=pretty --log-color=false"
 VALUES = ["robust_accuracy", "n_images"]
+#: Ray's log as people read it, also where it is written to a file.
+PLAIN = "--log-style=pretty --log-color=false"
+CLUSTER = "cluster/onprem.yaml"
+HTTP = "--address http://localhost:8265"
+LIMIT_S = 1800.0
 
 
 def tell(laptop: Laptop, machines: list[Machine], *, grid: str, select: str) -> None:
     """Raises AssertionError where anything is not as it should be."""
+    work = f"{grid} --select {select}"
     _prepare(laptop, machines)
-    _up(laptop, machines)
-    by_submit = _ray_submit(laptop, grid, select)
-    laptop.run(f"ray down --yes {PLAIN} cluster/onprem.yaml")
-    print(by_submit)
+    _up(laptop)
+    submitted = _ray_submit(laptop, work)
+    job = _ray_job_submit(laptop, machines[-1], work)
+    _compare(laptop, submitted, job)
+    laptop.say("The cluster goes; what it found stays.")
+    laptop.run(f"ray down --yes {PLAIN} {CLUSTER}")
+    left = _ray_processes()
+    assert not left, f"still there after `ray down`: {left}"
+    laptop.run(f"prunegrid status --store {job}")
 
 
 def _prepare(laptop: Laptop, machines: list[Machine]) -> None:
     head, *workers = machines
-    laptop.say("A laptop, and three machines that it reaches by SSH. Once: the program, a key, a\n"
-               "token for the cluster, and the machines' addresses.")
+    laptop.say(
+        "A laptop, and three machines that it reaches by SSH. Once: the program on the laptop, a\n"
+        "key that the machines know, a token for the cluster, and the machines' addresses."
+    )
     laptop.run("bash cluster/setup_node.sh")
     laptop.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
-    key = HOME / ".ssh/id_ed25519.pub"
+    key = (HOME / ".ssh/id_ed25519.pub").read_text()
     for machine in machines:
-        (machine.root / "home/.ssh/authorized_keys").write_text(key.read_text())
+        (machine.root / "home/.ssh/authorized_keys").write_text(key)
     laptop.run("ray get-auth-token --generate >/dev/null")
     ips = ", ".join(worker.address for worker in workers)
     laptop.run(
         f"sed -i -e 's/^  head_ip:.*/  head_ip: {head.address}/' "
         f"-e 's/^  worker_ips:.*/  worker_ips: [{ips}]/' "
-        "-e 's/ray start /ray start --num-cpus=1 /' cluster/onprem.yaml"
+        f"-e 's/ray start /ray start --num-cpus=1 /' {CLUSTER}"
     )
 
 
-def _up(laptop: Laptop, machines: list[Machine]) -> None:
-    laptop.run(f"ray up --yes {PLAIN} cluster/onprem.yaml")
-    end_s = time.monotonic() + 300
-    while True:
-        said = laptop.run(f"ray exec {PLAIN} cluster/onprem.yaml 'ray status'")
-        if said.count(" local.cluster.node") and "3 local.cluster.node" in said:
-            break
-        assert time.monotonic() < end_s, "the workers did not join"
-        time.sleep(10)
+def _up(laptop: Laptop) -> None:
+    laptop.say("Up: the project goes to the head, the head sets the workers up.")
+    laptop.run(f"ray up --yes {PLAIN} {CLUSTER}")
+    end_s = time.monotonic() + 600
+    while "\n 3 local.cluster.node" not in laptop.run(
+        f"ray exec {PLAIN} {CLUSTER} 'ray status'", quiet=True
+    ):
+        assert time.monotonic() < end_s, "the workers did not join within 10 minutes"
+        time.sleep(5)
+    laptop.run(f"ray exec {PLAIN} {CLUSTER} 'ray status'")
 
 
-def _ray_submit(laptop: Laptop, grid: str, select: str) -> pd.DataFrame:
+def _ray_submit(laptop: Laptop, work: str) -> Path:
     store = SHARED / "submitted"
-    laptop.run(
-        f"ray submit {PLAIN} cluster/onprem.yaml orchestrator/main.py -- {grid} --store {store} "
-        f"--select {select}",
-        limit_s=1800,
+    laptop.say("By `ray submit`, which copies main.py to the head and runs it there.")
+    command = f"ray submit {PLAIN} {CLUSTER} orchestrator/main.py -- {work} --store {store}"
+    laptop.run(command, limit_s=LIMIT_S)
+    laptop.run(f"ray exec {PLAIN} {CLUSTER} 'prunegrid verify --store {store}'")
+    laptop.say("Again: nothing is left to do.")
+    said = laptop.run(command)
+    assert "all done" in said
+    return store
+
+
+def _ray_job_submit(laptop: Laptop, victim: Machine, work: str) -> Path:
+    store = SHARED / "job"
+    laptop.say(
+        "By `ray job submit`, through the head's dashboard, which listens on the head's loopback\n"
+        "alone and asks for the token."
     )
-    laptop.run(f"ray exec {PLAIN} cluster/onprem.yaml 'prunegrid verify --store {store}'")
-    frame = pd.read_parquet(store / "results/cells")
-    return frame.sort_values(COORDINATES).reset_index(drop=True)
+    laptop.start(f"ray dashboard {CLUSTER}")
+    _wait_for_port()
+    laptop.run(f"RAY_AUTH_MODE=disabled ray job list {HTTP} 2>&1 | tail -n 1")
+    program = "python orchestrator/main.py"
+    submit = f"RAY_ADDRESS= ray job submit {HTTP} --working-dir . --"
+    said = laptop.run(f"{submit} {program} {work} --store results", expect=1)
+    assert "expected an absolute path that all nodes share" in said
+    job = laptop.start(f"env {submit} {program} {work} --store {store}")
+    end_s = time.monotonic() + LIMIT_S
+    while len(list((store / "results/images").glob("*.parquet"))) < 5:
+        assert job.poll() is None, "the job ended early"
+        assert time.monotonic() < end_s, "the job did not get going"
+        time.sleep(0.5)
+    victim.switch_off()
+    laptop.say(f"Five results are in. Meanwhile {victim.name} is switched off for good.")
+    said = laptop.finish(job)
+    assert "succeeded" in said
+    laptop.run(f"ray exec {PLAIN} {CLUSTER} 'prunegrid verify --store {store}'")
+    return store
+
+
+def _compare(laptop: Laptop, one: Path, other: Path) -> None:
+    """Both ways, one of them with a loss in the middle, must find the same."""
+    frames = [
+        pd.read_parquet(store / "results/cells").sort_values(COORDINATES)[COORDINATES + VALUES]
+        for store in (one, other)
+    ]
+    first, second = (frame.reset_index(drop=True) for frame in frames)
+    pd.testing.assert_frame_equal(first, second)
+    assert len(first) and not first.duplicated(COORDINATES).any()
+    laptop.say(f"{len(first)} cells each, equal value by value.")
+
+
+def _wait_for_port() -> None:
+    import socket
+
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 8265)) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError("`ray dashboard` forwards no port")
+
+
+def _ray_processes() -> list[str]:
+    """Of all machines: their processes are below ours."""
+    listed = subprocess.run(["ps", "-eo", "comm="], stdout=subprocess.PIPE, text=True, check=True)
+    return [name for name in listed.stdout.split() if name in ("raylet", "gcs_server")]
