@@ -51,9 +51,7 @@ POD = fields(
             fields(key=TEXT, operator={"enum": ["Exists", "Equal"]}, value=TEXT, effect=TEXT)
         ),
         containers=items(CONTAINER),
-        volumes=items(
-            fields("name", name=TEXT, emptyDir=fields(medium=TEXT, sizeLimit=QUANTITY))
-        ),
+        volumes=items(fields("name", name=TEXT, emptyDir=fields(medium=TEXT, sizeLimit=QUANTITY))),
     ),
 )
 CLUSTER_SPEC = fields(
