@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 INSIDE = "PRUNEGRID_TEST_CLUSTER"  #: set within the namespaces: the scratch folder
 #: Three machines on one disk: packages are linked, not copied, and compiled once.
 QUICK = {"UV_LINK_MODE": "symlink", "UV_COMPILE_BYTECODE": "0"}
+NAMESPACES = ("unshare", "-pfnmu", "--mount-proc")
 MACHINES = ("head", "worker1", "worker2")
 
 
@@ -57,8 +58,7 @@ def _outside(*, keep: bool, fetched: bool) -> int:
         if not fetched:
             _fetch(scratch / "fetch")
         return subprocess.run(
-            ["unshare", "-pfnmu", "--mount-proc", sys.executable, "-m", "tests.cluster"]
-            + sys.argv[1:],
+            [*NAMESPACES, sys.executable, "-m", "tests.cluster", *sys.argv[1:]],
             cwd=ROOT,
             env=os.environ | {INSIDE: str(scratch)},
             check=False,

@@ -11,8 +11,9 @@ from tests.cluster.machines import HOME
 
 #: Left out of what is shown: how ssh, rsync and Ray's own log tell of copying the files.
 _CHATTER = re.compile(
-    r"^$|Shared connection|Permanently added|refers to a file|ensure this mount|INFO |sent [0-9,]+ bytes"
-    r"|total size is|sending incremental|cached provider conf|re-running the command with --no-config"
+    r"^$|Shared connection|Permanently added|refers to a file|ensure this mount|INFO "
+    r"|sent [0-9,]+ bytes|total size is|sending incremental|cached provider conf"
+    r"|re-running the command with --no-config"
     r"|^[a-z_/]+\.(py|yaml|csv|sh|css|js|toml|lock)$"
 )
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")

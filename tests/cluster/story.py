@@ -114,7 +114,8 @@ def _compare(laptop: Laptop, one: Path, other: Path) -> None:
     ]
     first, second = (frame.reset_index(drop=True) for frame in frames)
     pd.testing.assert_frame_equal(first, second)
-    assert len(first) and not first.duplicated(COORDINATES).any()
+    assert len(first)
+    assert not first.duplicated(COORDINATES).any()
     laptop.say(f"{len(first)} cells each, equal value by value.")
 
 

@@ -1,4 +1,4 @@
-"""cluster/gpu.yaml and its stack against a simulated AWS (moto): Ray's own code rents the machines."""
+"""cluster/gpu.yaml and its stack in a simulated AWS (moto): Ray's own code rents the machines."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def statements(account, role: str) -> list[dict]:
         found.append(iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"])
     out = []
     for document in found:
-        document = yaml.safe_load(document) if isinstance(document, str) else document
-        out += document["Statement"]
+        read_one = yaml.safe_load(document) if isinstance(document, str) else document
+        out += read_one["Statement"]
     return out
 
 

@@ -173,9 +173,8 @@ def test_a_cluster_asks_for_its_token_and_its_dashboard_is_on_loopback(name):
 def test_no_file_holds_a_secret_or_opens_a_port_to_the_world(path):
     text = path.read_text()
     assert "0.0.0.0" not in text
-    secret = (
-        r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|(password|secret|token)\s*[:=]\s*['\"]?\w{16}"
-    )
+    secret = r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY"
+    secret += r"|(password|secret|token)\s*[:=]\s*['\"]?\w{16}"
     assert not re.search(secret, text, re.IGNORECASE)
 
 

@@ -19,6 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # --------------------------------------------------------------------------- set-up
 
 
+_UV = """#!/bin/sh
+echo "$@" >>{log}
+case "$1 $2" in
+  "pip list") echo ray==2.60.0;;
+  venv*) for folder in "$@"; do :; done
+    mkdir -p "$folder/bin"
+    printf '#!/bin/sh\\necho Python 3.12.0\\n' >"$folder/bin/python"
+    chmod +x "$folder/bin/python";;
+esac
+"""
+
+
 def set_up(tmp_path: Path, *extras: str, driver: bool = False) -> str:
     """Run setup_node.sh with a uv that only writes down what it is asked; returns that."""
     tools, home = tmp_path / "tools", tmp_path / "home"
@@ -26,10 +38,7 @@ def set_up(tmp_path: Path, *extras: str, driver: bool = False) -> str:
     home.mkdir(exist_ok=True)
     log = tmp_path / "uv.log"
     log.write_text("")
-    script = f'#!/bin/sh\necho "$@" >>{log}\n'
-    script += 'case "$1" in venv) for v in "$@"; do :; done; mkdir -p "$v/bin"\n'
-    script += 'printf "#!/bin/sh\\necho Python 3.12.0\\n" >"$v/bin/python"; chmod +x "$v/bin/python";; esac\n'
-    script += 'case "$2" in list) echo ray==2.60.0;; esac\n'
+    script = _UV.format(log=log)
     for name, text in {"uv": script, "nvidia-smi": f"#!/bin/sh\nexit {int(not driver)}\n"}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
