@@ -1,10 +1,10 @@
 """Tell Ray when the cloud is about to take this spot machine back: tasks save their state and go.
 
-    python spot_notice.py aws|gcp
+    python spot_notice.py aws|gcp|now
 
 Ray itself does not look. AWS gives two minutes, GCP thirty seconds. `ray up` starts this on each
 spot worker; it asks the machine's own metadata server every few seconds, tells Ray once, and ends.
-Standard library only.
+`now` waits for nobody: to take a machine of one's own out of a running cluster.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def _get(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
         return None
 
 
+def now() -> float:
+    """Seconds that one's own machine leaves."""
+    return 120.0
+
+
 def watch(ask: Callable[[], float | None], every_s: float = ASK_EVERY_S) -> float:
     """Wait for the notice; returns the seconds left."""
     while (left_s := ask()) is None:
@@ -71,13 +76,13 @@ def drain(left_s: float) -> int:
     ray.shutdown()
     command = ["ray", "drain-node", "--node-id", node]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION"]
-    command += ["--reason-message", "the cloud takes this spot machine back"]
+    command += ["--reason-message", "this machine is about to go"]
     command += ["--deadline-remaining-seconds", str(int(left_s))]
     return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
-    clouds = {"aws": aws, "gcp": gcp}
+    clouds = {"aws": aws, "gcp": gcp, "now": now}
     if sys.argv[1:] not in ([name] for name in clouds):
         sys.exit(f"usage: spot_notice.py {'|'.join(clouds)}; got {' '.join(sys.argv[1:])!r}")
     sys.exit(drain(watch(clouds[sys.argv[1]])))

@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the transcript there")
     parser.add_argument("--grid", default="grids/demo.yaml")
-    parser.add_argument("--select", default="seed=0")
+    parser.add_argument(
+        "--select", default="seed=0,method=magnitude-global-unstructured,random-local-unstructured"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the scratch folder")
     parser.add_argument("--fetched", action="store_true", help="uv has all packages already")
     options = parser.parse_args()
@@ -117,6 +119,10 @@ def _inside(scratch: Path, options: argparse.Namespace) -> int:
         for number, name in enumerate(MACHINES, start=2)
     ]
     laptop = Laptop(cwd=HOME / "prunegrid", environment=environment, transcript=options.out)
+    laptop.say(
+        f"What `make test-cluster` showed, on {os.cpu_count()} cores. Left out: how ssh, rsync and\n"
+        "Ray's log tell of copying files."
+    )
     try:
         tell(laptop, machines, grid=options.grid, select=options.select)
     except AssertionError as error:

@@ -24,7 +24,7 @@ class Laptop:
 
     def __init__(self, *, cwd: Path, environment: dict[str, str], transcript: Path | None) -> None:
         self._cwd = cwd
-        self._environment = environment | {
+        self.environment = environment | {
             "HOME": str(HOME),
             "USER": "researcher",
             "LANG": "C.UTF-8",
@@ -37,6 +37,11 @@ class Laptop:
     def say(self, text: str) -> None:
         """A comment between commands."""
         self._write("\n" + "".join(f"# {line}\n" for line in text.splitlines()))
+
+    def export(self, name: str, value: str, shown: str | None = None) -> None:
+        """Set a variable for what follows."""
+        self.environment[name] = value
+        self._write(f"\n$ export {name}={shown or value}\n")
 
     def run(
         self, command: str, *, expect: int = 0, limit_s: float = 900.0, quiet: bool = False
@@ -87,7 +92,7 @@ class Laptop:
         return subprocess.Popen(
             ["bash", "-c", f". ~/.bashrc 2>/dev/null; {command}"],
             cwd=self._cwd,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

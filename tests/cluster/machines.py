@@ -119,6 +119,7 @@ def switch_on(name: str, number: int, root: Path, environment: dict[str, str]) -
     process = subprocess.Popen(
         ["unshare", "-pfnmu", "--mount-proc", "sh", "-c", textwrap.dedent(_NODE.format(**values))],
         stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     machine = Machine(name=name, address=address, root=root, process=process)
     _wait_for((root / "ready").exists, "the machine's namespaces")

@@ -26,7 +26,7 @@ def tell(laptop: Laptop, machines: list[Machine], *, grid: str, select: str) -> 
     _prepare(laptop, machines)
     _up(laptop)
     submitted = _ray_submit(laptop, work)
-    job = _ray_job_submit(laptop, machines[-1], work)
+    job = _ray_job_submit(laptop, *machines[1:], work)
     _compare(laptop, submitted, job)
     laptop.say("The cluster goes; what it found stays.")
     laptop.run(f"ray down --yes {PLAIN} {CLUSTER}")
@@ -41,7 +41,13 @@ def _prepare(laptop: Laptop, machines: list[Machine]) -> None:
         "A laptop, and three machines that it reaches by SSH. Once: the program on the laptop, a\n"
         "key that the machines know, a token for the cluster, and the machines' addresses."
     )
-    laptop.run("bash cluster/setup_node.sh")
+    python = laptop.environment["PRUNEGRID_PYTHON"]
+    laptop.run(f"uv venv --quiet --python {python}")
+    laptop.run("uv pip install --quiet --constraint requirements.lock '.[cluster,mnist5k]'")
+    laptop.export(
+        "PATH", f"{HOME}/prunegrid/.venv/bin:{laptop.environment['PATH']}", "$PWD/.venv/bin:$PATH"
+    )
+    laptop.export("RAY_AUTH_MODE", "token")
     laptop.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
     key = (HOME / ".ssh/id_ed25519.pub").read_text()
     for machine in machines:
@@ -79,7 +85,7 @@ def _ray_submit(laptop: Laptop, work: str) -> Path:
     return store
 
 
-def _ray_job_submit(laptop: Laptop, victim: Machine, work: str) -> Path:
+def _ray_job_submit(laptop: Laptop, leaver: Machine, victim: Machine, work: str) -> Path:
     store = SHARED / "job"
     laptop.say(
         "By `ray job submit`, through the head's dashboard, which listens on the head's loopback\n"
@@ -89,21 +95,37 @@ def _ray_job_submit(laptop: Laptop, victim: Machine, work: str) -> Path:
     _wait_for_port()
     laptop.run(f"RAY_AUTH_MODE=disabled ray job list {HTTP} 2>&1 | tail -n 1")
     program = "python orchestrator/main.py"
-    submit = f"RAY_ADDRESS= ray job submit {HTTP} --working-dir . --"
+    submit = f"ray job submit {HTTP} --working-dir . --"
     said = laptop.run(f"{submit} {program} {work} --store results", expect=1)
     assert "expected an absolute path that all nodes share" in said
-    job = laptop.start(f"env {submit} {program} {work} --store {store}")
-    end_s = time.monotonic() + LIMIT_S
-    while len(list((store / "results/images").glob("*.parquet"))) < 5:
-        assert job.poll() is None, "the job ended early"
-        assert time.monotonic() < end_s, "the job did not get going"
-        time.sleep(0.5)
+    job = laptop.start(f"{submit} {program} {work} --store {store}")
+    _wait_for_results(job, store, 5)
     victim.switch_off()
-    laptop.say(f"Five results are in. Meanwhile {victim.name} is switched off for good.")
+    laptop.say(f"Five results are in. {victim.name} is switched off, without a word.")
+    _wait_for_results(job, store, 10)
+    laptop.say(
+        f"Ten. {leaver.name} is told that it is to go, as a cloud would tell a spot machine."
+    )
+    notice = "python ~/prunegrid/cluster/spot_notice.py now"
+    ssh = "ssh -i ~/.ssh/id_ed25519 -o StrictHostKeyChecking=no -o LogLevel=ERROR"
+    laptop.run(f"{ssh} researcher@{leaver.address} '. ~/.prunegrid.sh; {notice}'")
+    laptop.say("What the job said, when it had ended:")
     said = laptop.finish(job)
     assert "succeeded" in said
+    journal = "".join(path.read_text() for path in (store / "journal").iterdir())
+    assert f"node {victim.name}/" in journal
+    assert f"node {leaver.name}/" in journal
+    laptop.run(f'grep -ho \'"text":"node [^"]*\' {store}/journal/*')
     laptop.run(f"ray exec {PLAIN} {CLUSTER} 'prunegrid verify --store {store}'")
     return store
+
+
+def _wait_for_results(job: subprocess.Popen[bytes], store: Path, count: int) -> None:
+    end_s = time.monotonic() + LIMIT_S
+    while len(list((store / "results/images").glob("*.parquet"))) < count:
+        assert job.poll() is None, "the job ended early"
+        assert time.monotonic() < end_s, "the job did not get going"
+        time.sleep(0.2)
 
 
 def _compare(laptop: Laptop, one: Path, other: Path) -> None:
