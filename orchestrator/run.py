@@ -48,7 +48,7 @@ class RunOptions:
 def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
-    _check_store(options)
+    _check_cluster(options)
     grid = read_grid(options.grid)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
@@ -68,11 +68,16 @@ def run_grid(options: RunOptions, console: Console) -> int:
     return 1 if result.missing else 0
 
 
-def _check_store(options: RunOptions) -> None:
-    """On a cluster, a relative folder would be in a job's temporary directory, or in the driver's
-    home, which no other node has. Raises UsageError."""
+def _check_cluster(options: RunOptions) -> None:
+    """The address, and the store: a relative folder would be in a job's temporary directory, or
+    in the driver's home, which no other node has. Raises UsageError."""
     if options.address is None or options.engine == "inline":
         return
+    if options.address.startswith(("http:", "https:")):
+        raise UsageError(
+            f"--address, or RAY_ADDRESS: {options.address} is a dashboard, which takes `ray job "
+            "submit`; expected auto, host:port, or none to start Ray here"
+        )
     if "://" not in options.store and not Path(options.store).expanduser().is_absolute():
         raise UsageError(
             f"--store {options.store}: workers of the cluster at {options.address} may not see "

@@ -186,6 +186,14 @@ def test_main_in_a_working_directory_takes_the_packages_beside_it(tmp_path):
     assert done.stdout == "this one ['run', 'grid.yaml']\n", done.stderr
 
 
+def test_a_dashboard_is_no_cluster_to_join(tmp_path):
+    script = ROOT / "orchestrator/main.py"
+    done = run_main(script, "grid.yaml", "--store", "/s", RAY_ADDRESS="http://localhost:8265")
+    assert done.returncode == 2
+    assert "http://localhost:8265 is a dashboard" in done.stderr
+    assert "expected auto, host:port, or none" in done.stderr
+
+
 def test_a_relative_store_on_a_cluster_is_refused_with_what_to_give(tmp_path):
     (tmp_path / "grid.yaml").write_text("name: x\n")
     done = run_main(
