@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.errors import PrunegridError
+from orchestrator.prepare import prepare
 
 app = typer.Typer(
     name="prunegrid",
@@ -61,7 +62,10 @@ def run(
     select: SelectOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Join this Ray cluster ('auto' or host:port); else start Ray here."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Join this Ray cluster ('auto' or host:port); else start Ray here.",
+        ),
     ] = None,
     engine: Annotated[
         Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
@@ -90,7 +94,7 @@ def run(
         grid=grid,
         store=store,
         select=tuple(select or ()),
-        address=address,
+        address=None if address in (None, "", "local") else address,
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
@@ -98,6 +102,9 @@ def run(
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))
+
+
+app.command()(prepare)
 
 
 @app.command()
