@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.errors import PrunegridError
+from orchestrator.options import GridFile, JsonOption, SelectOption, StoreOption
 from orchestrator.prepare import prepare
 
 app = typer.Typer(
@@ -22,22 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file, such as grid.yaml.")]
-StoreOption = Annotated[
-    str,
-    typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://bucket/path."),
-]
-SelectOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select",
-        metavar="AXIS=V[,V]",
-        help="Only these coordinates: architecture, variant, method, rate, seed, protocol, "
-        "attack, eps; for example architecture=cnn5,seed=0,1.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.command()

@@ -152,8 +152,6 @@ def read(address: str) -> dict[str, Any]:
         import pandas  # noqa: F401
         import scipy.stats  # noqa: F401
 
-        import orchestrator.report.exports
-
     _, import_s = timed(imports)
     import pandas as pd
 

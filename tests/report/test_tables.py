@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrator.report.limits import margin_rows
 from orchestrator.report.results import load_results
 from orchestrator.report.sweet_spots import AS_GOOD, BETTER, LOWER, UNKNOWN, WORSE, sweet_cells
-from orchestrator.report.limits import margin_rows
 from orchestrator.report.sweet_spots import sweet_models as models_of
 from orchestrator.report.tables import cell_table, clean_table, summary_rows, worst_table
 from tests.report.synthetic import METHODS, synthetic, write_store
