@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from orchestrator.errors import StoreError
 from orchestrator.report.limits import margin_rows
 from orchestrator.report.results import load_results
 from orchestrator.report.sweet_spots import AS_GOOD, BETTER, LOWER, UNKNOWN, WORSE, sweet_cells
@@ -193,3 +194,25 @@ def test_a_file_without_a_column_or_of_another_program(results, tmp_path):
     assert len(found) == len(results.cells)
     assert found.engine.isna().all()
     assert set(cell_table(load_results(LocalFiles(tmp_path)))["flags"]) == {""}
+
+
+class _Compacting(LocalFiles):
+    """Merges all rows once, between a reader's listing and its reading; or vanishes for ever."""
+
+    def __init__(self, root, moves: int) -> None:
+        super().__init__(root)
+        self.moves = moves
+
+    def read(self, path: str) -> bytes:
+        if self.moves:
+            self.moves -= 1
+            name = self.root / path
+            name.rename(name.with_name(f"merged-{self.moves}.parquet"))
+        return super().read(path)
+
+
+def test_a_store_that_is_compacted_meanwhile_loses_no_row(results, tmp_path):
+    write_store(results, tmp_path)
+    assert len(load_results(_Compacting(tmp_path, 1)).cells) == len(results.cells)
+    with pytest.raises(StoreError, match="results/models: files go while they are read"):
+        load_results(_Compacting(tmp_path, 1000))
