@@ -183,9 +183,10 @@ def test_merged_torn_and_foreign_image_files(store, tmp_path):
     ]
     whole = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
     ours = whole.replace_schema_metadata({"prunegrid.schema": "1"})
-    other.files.write("results/images/merged-1.parquet", parquet_bytes(ours))
     other.files.write("results/images/merged-2.parquet", parquet_bytes(whole))
     other.files.write("results/images/merged-3.parquet", b"PAR1 torn")
+    assert load_images(other.files, keys) == {}
+    other.files.write("results/images/merged-1.parquet", parquet_bytes(ours))
     merged = load_images(other.files, keys)
     assert set(merged) == keys
     for key, rows in loose.items():
