@@ -63,8 +63,11 @@ class Driver:
         lease: Lease,
         clock: Callable[[], float] = time.time,
         stop_requested: Callable[[], bool] = lambda: False,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
+        """`ranks`: tasks of a lower one run first; see `slices.py`."""
         self._plan = plan
+        self._ranks = ranks or {}
         self._store = store
         self._engine = engine
         self._observer = observer
@@ -151,6 +154,7 @@ class Driver:
             key=task.key,
             parent=parent if parent in todo else None,
             cost_s=self._durations.expect(task)[0],
+            rank=self._ranks.get(task.key, 0),
             attempts=stock.attempts.get(task.key, 0),
         )
 
@@ -159,7 +163,9 @@ class Driver:
         sets = dict.fromkeys(task.data for task in todo.values())
         for data in sets:
             self._say(f"preparing {data.dataset}")
-            if reason := self._engine.prepare(data):
+            with self._lease.kept():
+                reason = self._engine.prepare(data)
+            if reason:
                 raise DataError(f"data set {data.dataset} can't be had: {reason}")
 
     # ------------------------------------------------------------------ the loop
