@@ -17,7 +17,8 @@ from orchestrator.dashboard.plan_index import DONE, Bools, Floats, PlanIndex
 from orchestrator.dashboard.result_files import ResultFiles
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
-from orchestrator.dashboard.vitals import QuickDurations, cost_of, rate_of, slots_of, workers_of
+from orchestrator.dashboard.vitals import cost_of, rate_of, slots_of, workers_of
+from orchestrator.durations import Durations
 from orchestrator.errors import PrunegridError, StoreError
 from orchestrator.estimates import Eta, estimate
 from orchestrator.lease import is_alive, read_holder
@@ -43,7 +44,7 @@ class StoreReader:
         self._results = ResultFiles(store.files)
         self._texts: tuple[str | None, str | None] | None = None
         self._index: PlanIndex | None = None
-        self._durations = QuickDurations()
+        self._durations = Durations()
         self._learned = 0  #: of log.done, in _durations
         self._done_since: set[str] = set()  #: told by the journal since the last listing
         self._look_due_s = self._eta_due_s = 0.0  #: monotonic
@@ -75,7 +76,7 @@ class StoreReader:
         with self.lock:
             if lines.restarted:
                 self.log = RunLog()
-                self._durations, self._learned = QuickDurations(), 0
+                self._durations, self._learned = Durations(), 0
             self.log.bad += lines.bad
             for entry in lines.entries:
                 self.log.take(entry)
@@ -107,7 +108,7 @@ class StoreReader:
             return False
         self._index = PlanIndex(load_plan(self.store))
         self._texts = texts
-        self._durations, self._learned, self._eta_due_s = QuickDurations(), 0, 0.0
+        self._durations, self._learned, self._eta_due_s = Durations(), 0, 0.0
         return True
 
     # ------------------------------------------------------------------ a snapshot

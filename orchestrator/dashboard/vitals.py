@@ -3,51 +3,13 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Hashable
 
 from orchestrator.dag import Plan
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.snapshot import Cost, Rate, Workers
-from orchestrator.estimates import Durations, Eta
-from workers.contract import AttackTask, PruneTask, Task
+from orchestrator.estimates import Eta
 
 SPARK_MIN = 60
-
-
-class QuickDurations(Durations):
-    """Asks once for tasks that differ by seed or shard alone: a huge grid has few kinds of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._expected: dict[Hashable, tuple[float, bool]] = {}
-        self._spreads: dict[Hashable, float] = {}
-
-    def add(self, task: Task, duration_s: float) -> None:
-        super().add(task, duration_s)
-        self._expected.clear()
-        self._spreads.clear()
-
-    def expect(self, task: Task) -> tuple[float, bool]:
-        like = _likeness(task)
-        if like not in self._expected:
-            self._expected[like] = super().expect(task)
-        return self._expected[like]
-
-    def spread(self, task: Task) -> float:
-        like = _likeness(task)
-        if like not in self._spreads:
-            self._spreads[like] = super().spread(task)
-        return self._spreads[like]
-
-
-def _likeness(task: Task) -> Hashable:
-    if isinstance(task, AttackTask):  # a plan's tasks share their attacks' settings
-        return task.architecture, id(task.attack), task.stop - task.start
-    if isinstance(task, PruneTask):
-        return task.architecture, task.pruning.method, task.pruning.rate
-    return task.architecture
-
-
 #: "Now" is the last five minutes, or what there is of the run.
 _NOW_S = 300.0
 

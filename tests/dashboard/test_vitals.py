@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from orchestrator.dag import expand
 from orchestrator.dashboard.run_log import RunLog
-from orchestrator.dashboard.vitals import QuickDurations, rate_of
-from orchestrator.estimates import Durations, estimate
+from orchestrator.dashboard.vitals import rate_of
+from orchestrator.durations import Durations
+from orchestrator.estimates import estimate
 from orchestrator.grid_file import parse_grid
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL, source="grid.yaml"))
-
-
-def test_a_quick_estimate_is_the_same_estimate():
-    plain, quick = Durations(), QuickDurations()
-    draw = random.Random(0)
-    for number, task in enumerate(PLAN.tasks.values()):
-        if number % 9 == 0:
-            seconds = draw.random()
-            plain.add(task, seconds)
-            quick.add(task, seconds)
-        for slots in (1, 3):
-            found = [estimate(PLAN.tasks, d, slots=slots, elapsed=[]) for d in (plain, quick)]
-            assert found[0] == found[1]
 
 
 def log_of(*done_at: float, began_s: float = 1000.0) -> RunLog:
