@@ -68,13 +68,15 @@ def prunegrid(*arguments: str) -> tuple[str, float]:
 
 def test_the_papers_grid_is_planned_in_under_two_seconds():
     out, best_s = prunegrid("plan", "grid.yaml", "--json")
-    assert json.loads(out) == {
+    counts = {
         "models": 1260,
         "cells": 15120,
         "tasks": {"train": 180, "prune": 1080, "attack": 15120},
         "done": 0,
         "remaining": 16380,
     }
+    numbers = json.loads(out)
+    assert {name: numbers[name] for name in counts} == counts
     assert best_s < 2
 
 
