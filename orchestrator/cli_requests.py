@@ -19,7 +19,7 @@ def retry(
     store: StoreOption,
     tasks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TASK...", help="Names of tasks or cells, or their first letters."),
+        typer.Argument(metavar="TASK", help="Names of tasks or cells, or their first letters."),
     ] = None,
     select: SelectOption = None,
     failed: Annotated[

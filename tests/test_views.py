@@ -121,6 +121,12 @@ def test_explain_shows_a_failure_with_its_traceback_and_attempts(partly_failed):
     assert "Traceback (planted)" in text
 
 
+def test_explain_names_the_command_that_tries_again(partly_failed):
+    failed = status_json(Store.open(partly_failed))["failed"][0]
+    text = told(explain, partly_failed, failed)
+    assert f"prunegrid retry --store {partly_failed} {failed}" in text
+
+
 def test_explain_follows_a_blocked_cell_to_its_cause(partly_failed):
     where = f"seed={BUG},rate=4,method=random-local-filter,attack=cw_l2,eps=1"
     text = told(explain, partly_failed, where)
