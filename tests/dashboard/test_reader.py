@@ -31,9 +31,9 @@ def reader_of(run: Run) -> StoreReader:
 
 
 def same_as_status(snapshot, store: Store) -> None:
-    """Every number of `status --json`, but for the moment it was taken."""
-    told, expected = status_payload(snapshot, can_retry=False), status_json(store)
-    expected.pop("at_s")
+    """Every number of `status --json` at the same moment."""
+    told = status_payload(snapshot, can_retry=False)
+    expected = status_json(store, now_s=snapshot.at_s)
     assert {name: told[name] for name in expected} == expected
 
 
