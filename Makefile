@@ -53,9 +53,11 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks
+	$(BIN)/python -m tests.bench.scheduler
 	$(BIN)/python -m tests.bench.inference
 	$(BIN)/python -m tests.bench.ray_rate
 	$(BIN)/python -m tests.bench.dashboard
+	$(BIN)/python -m tests.bench.store
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --rounds 25 --out docs/chaos.md

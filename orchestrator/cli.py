@@ -77,6 +77,12 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the report here [default: next to a local store].")
     ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
+        ),
+    ] = False,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
     ] = False,
@@ -92,6 +98,7 @@ def run(
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
+        slices=slices,
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))
@@ -237,6 +244,14 @@ def dashboard(
         allowed_hosts=tuple(allowed_host or ()),
     )
     serve(options, Console())
+
+
+@app.command()
+def compact(store: StoreOption) -> None:
+    """Merge many small result files into few; readers may go on reading."""
+    from orchestrator.compact import compact as compact_it
+
+    compact_it(store, Console())
 
 
 @app.command()

@@ -25,6 +25,7 @@ from orchestrator.progress import Display
 from orchestrator.revision import git_revision
 from orchestrator.run_state import RunResult
 from orchestrator.selection import parse_selection
+from orchestrator.slices import slice_ranks
 from orchestrator.store import Store
 from workers.contract import TaskKind, WorkerSettings
 from workers.entry import REAL_RUNNER
@@ -41,6 +42,7 @@ class RunOptions:
     engine: Literal["ray", "inline"] = "ray"
     data_dir: str | None = None
     report: Path | None = None
+    slices: bool = False  #: whole publishable slices first
     dashboard: bool = False
     runner: str = REAL_RUNNER  #: tests name their own
 
@@ -99,10 +101,22 @@ def _run(
     )
     with Display(console, title=plan.grid.name) as display:
         engine = _engine(plan, store, options, console, stop)
-        driver = Driver(plan, store, engine, display, lease=lease, stop_requested=stop.is_requested)
+        driver = Driver(
+            plan,
+            store,
+            engine,
+            display,
+            lease=lease,
+            stop_requested=stop.is_requested,
+            ranks=slice_ranks(plan) if options.slices else None,
+        )
         try:
             with stop:
                 return driver.run()
+        except BaseException:
+            if stop.is_final():  # Ray may have made another error of it, or have lost it
+                raise SystemExit(INTERRUPTED) from None
+            raise
         finally:
             engine.close()
 
@@ -150,6 +164,9 @@ class _StopSignal:
     def is_requested(self) -> bool:
         return self._count > 0
 
+    def is_final(self) -> bool:
+        return self._count > 1
+
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._old[number] = signal.signal(number, self._receive)
@@ -190,8 +207,9 @@ def _summarise(
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
-    from orchestrator.report import load_results, summary_rows, write_report
-    from orchestrator.report.terminal import summary_tables
+    from orchestrator.report import load_results, write_report
+    from orchestrator.report.evidence import gather
+    from orchestrator.report.terminal import print_report
     from workers.files import LocalFiles
 
     out = options.report
@@ -202,7 +220,13 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
     if results.models.empty:
         return
     planned = [cell.place for cell in plan.cells]
-    paths = write_report(results, out, planned=planned, title=plan.grid.name, formats=["html"])
-    for table in summary_tables(summary_rows(results)):
-        console.print(table)
+    paths = write_report(
+        results,
+        out,
+        planned=planned,
+        evidence=gather(store.files, results, plan),
+        title=plan.grid.name,
+        formats=["html"],
+    )
+    print_report(console, paths.analysis)
     console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)
