@@ -152,7 +152,7 @@ def read(address: str) -> dict[str, Any]:
         import pandas  # noqa: F401
         import scipy.stats  # noqa: F401
 
-        import orchestrator.report.exports
+        import orchestrator.report.exports  # noqa: F401
 
     _, import_s = timed(imports)
     import pandas as pd
