@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 
 from orchestrator.errors import PrunegridError
+from orchestrator.options import GridFile, JsonOption, SelectOption, StoreOption
+from orchestrator.prepare import prepare
 
 app = typer.Typer(
     name="prunegrid",
@@ -21,22 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file, such as grid.yaml.")]
-StoreOption = Annotated[
-    str,
-    typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://bucket/path."),
-]
-SelectOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select",
-        metavar="AXIS=V[,V]",
-        help="Only these coordinates: architecture, variant, method, rate, seed, protocol, "
-        "attack, eps; for example architecture=cnn5,seed=0,1.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.command()
@@ -61,7 +47,10 @@ def run(
     select: SelectOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Join this Ray cluster ('auto' or host:port); else start Ray here."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Join this Ray cluster ('auto' or host:port); else start Ray here.",
+        ),
     ] = None,
     engine: Annotated[
         Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
@@ -73,6 +62,12 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the report here [default: next to a local store].")
     ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
+        ),
+    ] = False,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
     ] = False,
@@ -84,13 +79,17 @@ def run(
         grid=grid,
         store=store,
         select=tuple(select or ()),
-        address=address,
+        address=None if address in (None, "", "local") else address,
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
+        slices=slices,
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))
+
+
+app.command()(prepare)
 
 
 @app.command()
@@ -230,6 +229,14 @@ def dashboard(
         allowed_hosts=tuple(allowed_host or ()),
     )
     serve(options, Console())
+
+
+@app.command()
+def compact(store: StoreOption) -> None:
+    """Merge many small result files into few; readers may go on reading."""
+    from orchestrator.compact import compact as compact_it
+
+    compact_it(store, Console())
 
 
 @app.command()

@@ -63,8 +63,11 @@ class Driver:
         lease: Lease,
         clock: Callable[[], float] = time.time,
         stop_requested: Callable[[], bool] = lambda: False,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
+        """`ranks`: tasks of a lower one run first; see `slices.py`."""
         self._plan = plan
+        self._ranks = ranks or {}
         self._store = store
         self._engine = engine
         self._observer = observer
@@ -79,6 +82,7 @@ class Driver:
         self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
         self._tally = Tally()
         self._started: dict[str, float] = {}
+        self._places: dict[str, str] = {}  #: what runs -> its worker, as the journal knows
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
@@ -150,6 +154,7 @@ class Driver:
             key=task.key,
             parent=parent if parent in todo else None,
             cost_s=self._durations.expect(task)[0],
+            rank=self._ranks.get(task.key, 0),
             attempts=stock.attempts.get(task.key, 0),
         )
 
@@ -158,7 +163,9 @@ class Driver:
         sets = dict.fromkeys(task.data for task in todo.values())
         for data in sets:
             self._say(f"preparing {data.dataset}")
-            if reason := self._engine.prepare(data):
+            with self._lease.kept():
+                reason = self._engine.prepare(data)
+            if reason:
                 raise DataError(f"data set {data.dataset} can't be had: {reason}")
 
     # ------------------------------------------------------------------ the loop
@@ -202,6 +209,10 @@ class Driver:
             paused=self._requests.paused,
         )
         self._observer.show(view)
+        places = {doing.key: doing.worker for doing in view.doing}
+        for key, worker in places.items() - self._places.items():
+            self._journal.write("placed", key=key, worker=worker)
+        self._places = places
         took_s = time.thread_time() - processor_s
         self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
 

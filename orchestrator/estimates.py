@@ -1,20 +1,22 @@
-"""How long what is left will take: measured durations where there are any, guesses elsewhere.
-
-Pure. An estimate says how much of it is measured.
-"""
+"""How long what is left will take, as a range that says how much of it is measured. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.dag import parent_of
-from workers.contract import PruneTask, Task, TrainTask
+from orchestrator.durations import Durations, Outlook
+from workers.contract import Task
 
-#: Guesses in seconds before anything is measured; only their proportions matter much.
-_GUESS_S = {"train": 60.0, "prune": 40.0, "attack": 30.0}
+__all__ = ["Durations", "Eta", "duration_text", "estimate"]
+
+#: The scheduler ends this close to max(work / slots, critical path): see tests/bench/scheduler.py.
+_SLACK = 1.05
+#: Ranges are this many standard deviations wide, either way; for the unluckiest of many, more.
+_WIDE, _UNLUCKIEST = 2.0, 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,80 +28,99 @@ class Eta:
     work_s: float  #: slot-seconds left
     critical_s: float  #: the longest chain left: no number of slots beats it
     measured_frac: float  #: share of the work whose duration rests on finished tasks alike
+    work_low_s: float = 0.0
+    work_high_s: float = 0.0
 
 
-class Durations:
-    """Learns from finished tasks. Tasks are alike by kind, architecture and what they run."""
+class _Work:
+    """Durations added up. Tasks vary by themselves; those of a group are off together."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
-        self._measured_s = 0.0
-        self._guessed_s = 0.0  #: what was guessed for the same tasks: it scales other guesses
+        self.mean_s = 0.0
+        self.measured_s = 0.0
+        self._variance = 0.0
+        self._guess_low_s = self._guess_high_s = 0.0
+        self._off_s: dict[Hashable, float] = defaultdict(float)
 
-    def add(self, task: Task, duration_s: float) -> None:
-        self._measured_s += duration_s
-        self._guessed_s += _GUESS_S[task.kind.value]
-        for group in _groups(task):
-            self._seen[group].append(duration_s)
+    def add(self, outlook: Outlook, left_s: float) -> None:
+        self.mean_s += left_s
+        if outlook.measured:
+            self.measured_s += left_s
+            self._variance += outlook.spread_s**2
+            self._off_s[outlook.group] += left_s * outlook.unsure
+        else:
+            self._guess_low_s += left_s / outlook.factor
+            self._guess_high_s += left_s * outlook.factor
 
-    def expect(self, task: Task) -> tuple[float, bool]:
-        """Seconds, and whether that was measured on tasks of the same group."""
-        groups = _groups(task)
-        for index, group in enumerate(groups):
-            if seen := self._seen.get(group):
-                recent = seen[-50:]
-                return sum(recent) / len(recent), index == 0
-        scale = self._measured_s / self._guessed_s if self._guessed_s else 1.0
-        return _GUESS_S[task.kind.value] * scale, False
-
-    def spread(self, task: Task) -> float:
-        """Sample SD of the finest measured group with at least two; else the mean itself."""
-        for group in _groups(task):
-            seen = self._seen.get(group, [])[-50:]
-            if len(seen) >= 2:
-                mean = sum(seen) / len(seen)
-                return math.sqrt(sum((s - mean) ** 2 for s in seen) / (len(seen) - 1))
-        return self.expect(task)[0]
+    def bounds_s(self) -> tuple[float, float]:
+        variance = self._variance + sum(off_s**2 for off_s in self._off_s.values())
+        margin_s = _WIDE * math.sqrt(variance)
+        low_s = max(0.0, self.measured_s - margin_s) + self._guess_low_s
+        return low_s, self.measured_s + margin_s + self._guess_high_s
 
 
-def _groups(task: Task) -> list[tuple[str, ...]]:
-    """From the finest group that a task belongs to, to the coarsest."""
-    kind = task.kind.value
-    if isinstance(task, TrainTask):
-        return [(kind, task.architecture), (kind,)]
-    if isinstance(task, PruneTask):
-        return [(kind, task.architecture, str(task.pruning.rate)), (kind, task.architecture)]
-    what = f"{task.attack.attack}/{task.attack.engine}"
-    return [(kind, task.architecture, what), (kind, what), (kind,)]
+class _Path:
+    """A chain of tasks from one that can run now."""
+
+    __slots__ = ("_high_s", "_low_s", "_variance", "mean_s")
+
+    def __init__(
+        self, mean_s: float = 0.0, low_s: float = 0.0, high_s: float = 0.0, variance: float = 0.0
+    ) -> None:
+        self.mean_s, self._low_s, self._high_s = mean_s, low_s, high_s
+        self._variance = variance
+
+    def longer(self, outlook: Outlook, left_s: float) -> _Path:
+        off = _WIDE * outlook.unsure
+        return _Path(
+            self.mean_s + left_s,
+            self._low_s + left_s * max(0.0, 1 - off) / outlook.factor,
+            self._high_s + left_s * (1 + off) * outlook.factor,
+            self._variance + outlook.spread_s**2,
+        )
+
+    def least_s(self) -> float:
+        return max(0.0, self._low_s - _WIDE * math.sqrt(self._variance))
+
+    def most_s(self) -> float:
+        return self._high_s + _UNLUCKIEST * math.sqrt(self._variance)
 
 
 def estimate(
-    remaining: Mapping[str, Task], durations: Durations, *, slots: int, elapsed: Iterable[float]
+    remaining: Mapping[str, Task],
+    durations: Durations,
+    *,
+    slots: int,
+    elapsed: Mapping[str, float] | Iterable[tuple[str, float]],
 ) -> Eta:
-    """`remaining`: tasks without a result, parents before children; `elapsed`: seconds that
-    the running ones among them have run already. The two bounds of any schedule on `slots`
-    equal slots: at least max(work / slots, critical path), at most their sum (Graham)."""
-    path: dict[str, float] = {}
-    work_s = variance = measured_s = 0.0
+    """`remaining`: tasks without a result, parents before children; `elapsed`: seconds that the
+    running ones among them have run already.
+
+    Whatever the schedule, `slots` equal slots take at least max(work / slots, critical path);
+    ours takes little more.
+    """
+    spent = dict(elapsed)
+    work, last_s = _Work(), 0.0
+    paths: dict[str, _Path] = {"": _Path()}
     for key, task in remaining.items():
-        cost_s, measured = durations.expect(task)
-        work_s += cost_s
-        variance += durations.spread(task) ** 2
-        measured_s += cost_s * measured
-        path[key] = cost_s + path.get(parent_of(task) or "", 0.0)
-    critical_s = max(path.values(), default=0.0)
-    spent_s = min(sum(elapsed), work_s)
-    share_s = (work_s - spent_s) / max(slots, 1)
-    margin_s = 2 * math.sqrt(variance) / max(slots, 1)
-    low_s = max(0.0, share_s - margin_s, critical_s - spent_s)
-    high_s = max(share_s + margin_s, critical_s)
-    known = measured_s / work_s if work_s else 1.0
+        outlook = durations.outlook(task)
+        # What has run longer than expected may run on for as long as such tasks vary.
+        least_s = min(max(0.1 * outlook.mean_s, 0.5 * outlook.spread_s), outlook.mean_s)
+        left_s = max(outlook.mean_s - spent.get(key, 0.0), least_s)
+        work.add(outlook, left_s)
+        last_s = max(last_s, left_s)  # others have nothing left while it runs
+        above = paths.get(parent_of(task) or "", paths[""])
+        paths[key] = above.longer(outlook, left_s)
+    low_s, high_s = work.bounds_s()
+    full_s = high_s / max(slots, 1) + (last_s if slots > 1 else 0.0)
     return Eta(
-        low_s=low_s,
-        high_s=max(low_s, high_s) * (1 if known > 0.5 else 2),
-        work_s=work_s,
-        critical_s=critical_s,
-        measured_frac=known,
+        low_s=max(low_s / max(slots, 1), *(path.least_s() for path in paths.values())),
+        high_s=_SLACK * max(full_s, *(path.most_s() for path in paths.values())),
+        work_s=work.mean_s,
+        critical_s=max(path.mean_s for path in paths.values()),
+        measured_frac=work.measured_s / work.mean_s if work.mean_s else 1.0,
+        work_low_s=low_s,
+        work_high_s=high_s,
     )
 
 

@@ -66,6 +66,19 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a machine costs, and so what a task's hour does; never part of a task's identity."""
+
+    per_hour: float  #: of one node, or of one slot where the grid says so
+    currency: str  #: as the grid calls it, such as USD; "" where it does not
+    slots_per_node: int  #: tasks that one node runs at once
+
+    @property
+    def per_slot_hour(self) -> float:
+        return self.per_hour / self.slots_per_node
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     name: str
     source: str  #: the file it was read from
@@ -76,6 +89,7 @@ class Grid:
     seeds: tuple[int, ...]
     dense_model: Literal["per_method", "shared"]
     resources: Resources
+    price: Price | None = None
 
 
 #: The axes that `--select` knows.

@@ -16,11 +16,11 @@ from orchestrator.grid import (
     Grid,
     PlannedAttack,
     PruningPlan,
-    Resources,
     Split,
     Variant,
 )
 from orchestrator.grid_attacks import Protocol, read_attacks, read_protocols
+from orchestrator.grid_resources import read_resources
 from orchestrator.grid_training import TrainingDraft, read_training
 from orchestrator.yaml_nodes import Node, require
 from workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
@@ -40,6 +40,7 @@ KEYS = (
     "attacks",
     "protocols",
     "resources",
+    "price",
 )
 ARCHITECTURE_KEYS = (
     "dataset",
@@ -82,6 +83,7 @@ def parse_grid(text: str, *, source: str) -> Grid:
         _read_architecture(name, node, fields=fields, variants=variants, protocols=protocols)
         for name, node in _named(require(fields, "architectures", root), "architectures")
     )
+    resources, price = read_resources(fields.get("resources"), fields.get("price"))
     dense = "per_method"
     if "dense_model" in fields:
         dense = fields["dense_model"].choice(("per_method", "shared"))
@@ -94,7 +96,8 @@ def parse_grid(text: str, *, source: str) -> Grid:
         rates=tuple(sorted(rates)),
         seeds=seeds,
         dense_model=cast(Literal["per_method", "shared"], dense),
-        resources=_read_resources(fields.get("resources")),
+        resources=resources,
+        price=price,
     )
 
 
@@ -260,33 +263,3 @@ def _check_images(node: Node, plan: ArchitecturePlan, dataset: DatasetEntry) -> 
                 f"expected at most {sizes[attack.split]}, the {attack.split} images of "
                 f"{dataset.name} that protocol {attack.protocol} attacks, got {plan.attack_images}"
             )
-
-
-def _read_resources(node: Node | None) -> Resources:
-    keys = (
-        "cpus_per_task",
-        "gpus_per_task",
-        "threads",
-        "gpu_memory_mib",
-        "price_per_hour",
-        "latency_batch",
-        "silence_s",
-        "timeout_s",
-    )
-    own = node.mapping(keys) if node is not None else {}
-    return Resources(
-        cpus_per_task=own["cpus_per_task"].integer(minimum=1) if "cpus_per_task" in own else 1,
-        gpus_per_task=own["gpus_per_task"].number(minimum=0) if "gpus_per_task" in own else 0.0,
-        threads=own["threads"].integer(minimum=1) if "threads" in own else 1,
-        gpu_memory_mib=own["gpu_memory_mib"].optional(lambda n: n.integer(minimum=64))
-        if "gpu_memory_mib" in own
-        else None,
-        price_per_hour=own["price_per_hour"].number(minimum=0) if "price_per_hour" in own else None,
-        latency_batch=own["latency_batch"].optional(lambda n: n.integer(minimum=1))
-        if "latency_batch" in own
-        else None,
-        silence_s=own["silence_s"].number(minimum=1) if "silence_s" in own else 900.0,
-        timeout_s=own["timeout_s"].optional(lambda n: n.number(minimum=1))
-        if "timeout_s" in own
-        else None,
-    )

@@ -83,6 +83,8 @@ def one_line(view: View) -> str:
         parts.append(f"{view.failures} failed attempts")
     if count["failed"] or count["blocked"]:
         parts.append(f"{count['failed']} given up, {count['blocked']} blocked")
+    if view.paused:
+        parts.append("paused")
     return f"{', '.join(parts)}; left: {eta_text(view.eta)}"
 
 
@@ -119,6 +121,8 @@ def render(view: View, title: str) -> RenderableType:
     lines: list[RenderableType] = [head, kinds, doing]
     if view.failures:
         lines.append(Text(f"{view.failures} attempts failed", style="yellow"))
+    if view.paused:
+        lines.append(Text("paused: 'prunegrid resume' goes on", style="yellow"))
     if view.stopping:
         lines.append(Text("stopping: Ctrl-C again stops at once", style="yellow"))
     return Group(*lines)

@@ -49,7 +49,7 @@ def make_view(
         failures=tally.failures.total(),
         given_up=tuple(tally.given_up),
         elapsed_s=elapsed_s,
-        eta=estimate(left, durations, slots=max(slots, 1), elapsed=elapsed.values()),
+        eta=estimate(left, durations, slots=max(slots, 1), elapsed=elapsed),
         stopping=stopping,
         paused=paused,
     )

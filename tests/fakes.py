@@ -38,6 +38,9 @@ BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
 #: Hangs in Python, hangs with the interpreter's lock held, runs deaf to a stop, is cramped below
 #: 400 MiB of GPU, fails on the node whose raylet's pid is in the store's `bad-node`.
 HANGS, HANGS_LOCKED, DEAF, CRAMPED, NODE_BOUND = 905, 906, 907, 908, range(920, 990)
+BROKEN = 990
+#: While this file is in the store, tasks of seed BROKEN fail as with a bug.
+CAUSE = "broken"
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
@@ -46,6 +49,8 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
     files.write(f"log/{task.key}-{attempt.number}-{uuid.uuid4().hex}", b"")
     if failure := _misbehave(attempt, settings, stop_requested):
         return failure
+    if task.seed == BROKEN and files.exists(CAUSE):
+        return failed(attempt, FailureKind.BUG, "ValueError: broken")
     beat(0.5, "half way")
     if isinstance(task, AttackTask):
         files.write(layout.image_rows(task.key), fake_images(task, attempt.number))

@@ -16,6 +16,44 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: name: (text replaced, by what, words that the message must have)
 BROKEN_GRIDS = {
+    "misspelt price": ("seeds:", "price: {per_hor: 1}\nseeds:", ["'per_hor'", "did you mean"]),
+    "price without currency": (
+        "seeds:",
+        "price: {per_hour: 1, cpus_per_node: 8}\nseeds:",
+        ["'currency'", "no default"],
+    ),
+    "negative price": (
+        "seeds:",
+        "price: {per_hour: -1, currency: USD, cpus_per_node: 8}\nseeds:",
+        ["at least 0", "-1"],
+    ),
+    "empty currency": (
+        "seeds:",
+        "price: {per_hour: 1, currency: '', cpus_per_node: 8}\nseeds:",
+        ["a currency such as USD", "''"],
+    ),
+    "price of a node without CPUs": (
+        "seeds:",
+        "price: {per_hour: 1, currency: USD}\nseeds:",
+        ["expected cpus_per_node"],
+    ),
+    "price of a node without GPUs": (
+        "seeds:",
+        "resources: {gpus_per_task: 0.5}\nprice: {per_hour: 1, currency: USD}\nseeds:",
+        ["expected gpus_per_node", "0.5 GPUs", ":3:"],
+    ),
+    "node too small for a task": (
+        "seeds:",
+        "resources: {gpus_per_task: 2}\n"
+        "price: {per_hour: 1, currency: USD, gpus_per_node: 1}\nseeds:",
+        ["price.gpus_per_node", "too small", "2 GPUs"],
+    ),
+    "two prices": (
+        "seeds:",
+        "resources: {price_per_hour: 1}\n"
+        "price: {per_hour: 1, currency: USD, cpus_per_node: 1}\nseeds:",
+        ["resources.price_per_hour", "beside 'price'"],
+    ),
     "unknown key": (
         "seeds: [0, 1]",
         "seeds: [0]\nseed: 1",

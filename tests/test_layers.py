@@ -12,7 +12,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py")])
 STANDARD_LIBRARY_ONLY = {"contract", "keys", "results", "layout", "context"}
-PURE = {"grid", "dag", "events", "scheduler", "estimates", "errors", "fences", "room"}
+PURE = {
+    "grid",
+    "dag",
+    "events",
+    "scheduler",
+    "estimates",
+    "errors",
+    "fences",
+    "room",
+    "durations",
+    "guesses",
+    "costs",
+    "slices",
+    "retries",
+    "journal_state",
+}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}
 
 

@@ -77,3 +77,9 @@ def test_off_a_terminal_it_prints_lines_and_not_too_many():
 def test_markup_in_a_name_stays_text():
     text = drawn(view(names={"prune-1": "[red]evil[/red]"}))
     assert "[red]evil[/red]" in text
+
+
+def test_a_pause_is_said():
+    assert "paused" not in one_line(view()) + drawn(view())
+    assert "paused; left:" in one_line(view(paused=True))
+    assert "prunegrid resume" in drawn(view(paused=True))

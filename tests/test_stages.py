@@ -298,9 +298,29 @@ def test_attack_writes_a_row_per_image(store, data_dir):
     assert sorted(set(table["image"])) == list(range(10, 30))
     broken = table.groupby("eps")["broken"].mean()
     assert broken[0.3] > broken[0.02]
+    _check_samples(where, task, table)
     # Again, after the network held another model's weights.
     train(train_task(seed=1, training=ONE_EPOCH), where)
     attack(task, where)
     again = read_images(where.files.read(layout.image_rows(task.key))).table.to_pandas()
     found = ["image", "eps", "clean_prediction", "adversarial_prediction", "distance", "broken"]
     pd.testing.assert_frame_equal(again[found], table[found])
+
+
+def _check_samples(where, task, table) -> None:
+    """A few adversarials to look at, each beside the image that it was."""
+    from workers.checkpoints import unpack
+    from workers.data.base import load
+
+    arrays = unpack(where.files.read(layout.adversarials(task.key)))
+    images = [int(name) for name in arrays if name.isdecimal()]
+    assert images
+    assert len(arrays) == 2 * len(images)
+    split = load(task.data, where.settings.data_dir).split(task.split)
+    for image in images:
+        clean, adversarial = arrays[f"clean.{image}"], arrays[str(image)]
+        assert clean.dtype == adversarial.dtype == np.float16
+        np.testing.assert_array_equal(clean, split.floats(image, image + 1)[0].astype(np.float16))
+        change = np.abs(adversarial.astype(float) - clean).max()
+        mine = table[(table["image"] == image) & table["broken"]]
+        assert 0 < change <= mine["eps"].max() + 1e-3

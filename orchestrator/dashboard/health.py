@@ -8,10 +8,17 @@ from orchestrator.dashboard.run_log import RunLog, finite
 from orchestrator.dashboard.snapshot import Problem
 from orchestrator.estimates import duration_text
 from orchestrator.lease import Holder
+from orchestrator.trouble import Trouble
 
 
 def problems_of(
-    log: RunLog, torn: Mapping[str, str], *, alive: bool, left: int, now_s: float
+    log: RunLog,
+    trouble: Trouble,
+    torn: Mapping[str, str],
+    *,
+    alive: bool,
+    left: int,
+    now_s: float,
 ) -> tuple[Problem, ...]:
     """`torn`: result files and what is wrong with each; `left`: tasks that must run yet."""
     out = []
@@ -24,6 +31,9 @@ def problems_of(
         more = f", and {len(torn) - 1} more" if len(torn) > 1 else ""
         text = f"torn result: {path}: {why}{more}; 'prunegrid verify' names them all"
         out.append(Problem(level="error", text=text))
+    if alive:
+        texts = [trouble.waiting, *trouble.fenced.values()]
+        out += [Problem(level="warning", text=text) for text in texts if text]
     if log.bad:
         text = f"{log.bad} damaged lines of the journal were left out"
         out.append(Problem(level="warning", text=text))

@@ -23,6 +23,7 @@ from orchestrator.estimates import Durations, Eta, estimate
 from orchestrator.lease import is_alive, read_holder
 from orchestrator.store import MARKER, SELECTION, Store
 from orchestrator.stored_plan import load_plan
+from orchestrator.trouble import find_trouble
 from workers import layout
 from workers.files import StorageError
 
@@ -135,7 +136,10 @@ class StoreReader:
             workers = workers_of(log, index.plan, len(running), alive=alive)
             cost = cost_of(log, index.plan, eta, now_s if alive else log.last_s)
             newest_s = max(log.last_s, holder.renewed_at_s if holder else 0.0)
-            problems = problems_of(log, self._results.torn, alive=alive, left=left, now_s=now_s)
+            trouble = find_trouble(log.troubles, now_s)
+            problems = problems_of(
+                log, trouble, self._results.torn, alive=alive, left=left, now_s=now_s
+            )
         task_state = index.task_states(done, index.present(running), index.present(failed))
         cell_value, rows = self._values(layout.CELL_ROWS, index.cell_number)
         model_value, _ = self._values(layout.MODEL_ROWS, index.model_number)
@@ -158,6 +162,7 @@ class StoreReader:
             rate=rate,
             workers=workers,
             cost=cost,
+            trouble=trouble,
             problems=problems,
             unread_files=self._results.unread,
         )

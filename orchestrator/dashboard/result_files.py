@@ -25,10 +25,11 @@ LOOK_AGAIN_S = 60.0
 #: A folder changed less long ago than this is looked at again: its clock may be coarse.
 _COARSE_S = 2.0
 _ROWS = {
-    layout.CELL_ROWS: ("cell_id", "robust_accuracy"),
     layout.MODEL_ROWS: ("model_id", "accuracy"),
+    layout.CELL_ROWS: ("cell_id", "robust_accuracy"),
 }
-_FOLDERS = (layout.MODELS, layout.IMAGE_ROWS, *_ROWS)
+#: Also the order of reading: values first, then whether the rest is whole.
+_FOLDERS = (*_ROWS, layout.MODELS, layout.IMAGE_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,16 +42,20 @@ class RunLog:
     paused: bool = False
     last_s: float = 0.0  #: the newest line
     bad: int = 0  #: lines that are none of ours
+    #: Of the last run, what `find_trouble` asks for; every field of the type it should have.
+    troubles: list[dict[str, Any]] = field(default_factory=list)
 
     def take(self, entry: Mapping[str, Any]) -> None:
         """One line. What is not known is passed over; what is malformed is counted."""
-        at_s, key = finite(entry.get("at")), entry.get("key", "")
+        event, key = _text(entry.get("event")), entry.get("key", "")
+        at_s = finite(entry.get("at"))
         if at_s is None or not 0 < at_s < _LATEST_S or not isinstance(key, str):
             self.bad += 1
             return
-        match entry.get("event"):
+        self._trouble(event, entry, at_s)
+        match event:
             case "run":
-                self._run(at_s)
+                self._run(at_s, first=_count(entry.get("number", 1)) == 1)
             case "start":
                 self._start(key, _count(entry.get("attempt")), _text(entry.get("worker")), at_s)
             case "placed":
@@ -65,6 +69,8 @@ class RunLog:
                 self._end(entry, key, at_s, "failed", _seconds(entry.get("seconds")))
             case "given-up":
                 self.given_up.add(key)
+            case "reopened":
+                self.given_up.discard(key)
             case "slots":
                 self.slots = _count(entry.get("slots"))
             case "pause" | "resume" as word:
@@ -73,12 +79,15 @@ class RunLog:
                 self.ended = True
         self.last_s = max(self.last_s, at_s)
 
-    def _run(self, at_s: float) -> None:
+    def _run(self, at_s: float, *, first: bool) -> None:
+        """`first`: not another pass of the same run."""
         for lost in self.open.values():
             lost.outcome, lost.end_s = "lost", max(self.last_s, lost.start_s)
         self.open.clear()
         self.given_up.clear()
-        self.most, self.slots, self.began_s, self.ended = 0, None, at_s, False
+        self.most, self.ended = 0, False
+        if first:
+            self.slots, self.began_s = None, at_s
 
     def _start(self, key: str, number: int, worker: str, at_s: float) -> None:
         one = Try(key=key, number=number, worker=worker, start_s=at_s)
@@ -92,6 +101,8 @@ class RunLog:
         self, entry: Mapping[str, Any], key: str, at_s: float, outcome: str, seconds: float | None
     ) -> None:
         one = self.open.pop(key, None)
+        if one is None and outcome == "done":
+            one = self._outlived(key, _count(entry.get("attempt")))
         if one is None:  # its start was not told
             one = Try(key=key, number=_count(entry.get("attempt")), worker="", start_s=at_s)
             self.tries.setdefault(key, []).append(one)
@@ -101,6 +112,29 @@ class RunLog:
         if seconds is not None:  # started when a slot was free, not when it was handed over
             one.start_s = at_s - seconds
         one.kind, one.message = _text(entry.get("kind")), _text(entry.get("message"))
+
+    def _outlived(self, key: str, number: int) -> Try | None:
+        """A failed attempt that proves to be a success: its worker was lost after it had written
+        its result."""
+        last = next(iter(self.tries.get(key, [])[-1:]), None)
+        return last if last and last.outcome == "failed" and last.number == number else None
+
+    def _trouble(self, event: str, entry: Mapping[str, Any], at_s: float) -> None:
+        """Starts and ends say only that something can run, so one in a row is enough."""
+        if event == "run" and _count(entry.get("number", 1)) == 1:
+            self.troubles.clear()
+        if event in ("start", "done"):
+            if self.troubles and self.troubles[-1]["event"] != "start":
+                self.troubles.append({"event": "start"})
+            return
+        if event in ("run", "failed", "given-up", "blocked", "notice"):
+            texts = {name: _text(entry.get(name)) for name in ("key", "kind", "message", "node")}
+            numbers = {"at": at_s, "for_s": _seconds(entry.get("for_s")) or 0.0}
+            number = _count(entry.get("number", 1))
+            text = _text(entry.get("text"))
+            self.troubles.append(
+                {"event": event, "number": number, "text": text, **texts, **numbers}
+            )
 
 
 def _text(value: object) -> str:

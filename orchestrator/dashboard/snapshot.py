@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.dashboard.plan_index import STATES, Bools, Floats, PlanIndex
 from orchestrator.estimates import Eta
 from orchestrator.lease import Holder
+from orchestrator.trouble import Trouble, find_trouble
 
 State = Literal["live", "stale", "stopped", "done", "unreadable"]
 
@@ -72,6 +73,7 @@ class Snapshot:
     rate: Rate
     workers: Workers
     cost: Cost | None
+    trouble: Trouble  #: what went wrong in the last run
     problems: tuple[Problem, ...]
     unread_files: int  #: result files still to be read
 
@@ -134,6 +136,7 @@ def empty_snapshot(*, generation: int, at_s: float, problem: str) -> Snapshot:
         rate=Rate(now_per_min=0.0, expected_per_min=None, spark=()),
         workers=Workers(busy=0, slots=0, gpus_busy=0.0, gpus=0.0),
         cost=None,
+        trouble=find_trouble((), at_s),
         problems=(),
         unread_files=0,
     )

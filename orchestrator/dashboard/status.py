@@ -10,6 +10,7 @@ import numpy as np
 
 from orchestrator.dashboard.plan_index import DONE
 from orchestrator.dashboard.snapshot import Snapshot, by_state
+from orchestrator.trouble import Trouble
 from workers.contract import TaskKind
 
 #: More names than this are not listed: counts say how many there are.
@@ -32,6 +33,7 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         "cells_done": int((snapshot.cell_state == DONE).sum()),
         "running": sorted(snapshot.running)[:NAMES],
         "failed": sorted(snapshot.failed)[:NAMES],
+        "trouble": _trouble(snapshot.trouble),
         "driver": {"alive": snapshot.alive, **(asdict(holder) if holder else {})},
         "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)] if eta else [0.0, 0.0],
         "eta_measured_frac": round(eta.measured_frac, 3) if eta else 0.0,
@@ -62,6 +64,11 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         "can_retry": can_retry,
         "version": _version(),
     }
+
+
+def _trouble(trouble: Trouble) -> dict[str, Any]:
+    raw = asdict(trouble)
+    return {**raw, "quarantined": raw["quarantined"][:NAMES]}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

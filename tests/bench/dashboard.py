@@ -54,21 +54,24 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     paper = (ROOT / "grid.yaml").read_text()
     many = re.sub(r"(?m)^seeds:.*$", f"seeds: {list(range(31))}", paper)
-    grids = {"small": SMALL} if chosen.quick else {"paper": paper, "100 000 tasks": many}
-    if chosen.paper:
-        del grids["100 000 tasks"]
+    grids = {"small": (SMALL, 0.7)}
+    if not chosen.quick:
+        grids = {"paper": (paper, 0.7)}
+    if not (chosen.quick or chosen.paper):
+        grids["100 000 tasks"] = (many, 0.3)
     view_s = 1.0 if chosen.quick else 20.0
-    records = []
-    for name, text in grids.items():
+    records: list[dict[str, Any]] = []
+    result = ""
+    for name, (text, done_frac) in grids.items():
         with tempfile.TemporaryDirectory() as folder:
             began_s = time.monotonic()
-            made = make(Path(folder) / "store", text, done_frac=0.7)
+            made = make(Path(folder) / "store", text, done_frac=done_frac)
             print(f"{name}: store made in {time.monotonic() - began_s:.0f} s", file=sys.stderr)
-            records.append({"grid": name, **measure(made, view_s=view_s)})
-    result = json.dumps({"cpus": os.cpu_count(), "records": records}, indent=1)
+            records.append({"grid": name, "done_frac": done_frac, **measure(made, view_s=view_s)})
+            result = json.dumps({"cpus": os.cpu_count(), "records": records}, indent=1)
+            if chosen.out:
+                Path(chosen.out).write_text(result + "\n")
     print(result)
-    if chosen.out:
-        Path(chosen.out).write_text(result + "\n")
 
 
 @dataclass
@@ -111,7 +114,7 @@ class Viewer:
     bytes_: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
 
     def get(self, path: str) -> tuple[int, bytes, float]:
         """Status, what was sent, milliseconds."""
@@ -178,8 +181,10 @@ def measure(made: MadeStore, *, view_s: float) -> dict[str, Any]:
         page, viewer = Viewer(server.port), Viewer(server.port)
         page.get("/")
         page_s = time.monotonic() - server.began_s
-        status, content, _ = viewer.get("/api/status.json")
-        first_s = time.monotonic() - server.began_s
+        status, content = 503, b""
+        while status == 503:  # a machine under load reads for long
+            status, content, _ = viewer.get("/api/status.json")
+        first_s, processor_s = time.monotonic() - server.began_s, server.processor_s()
         assert status == 200, content
         while json.loads(_plain(viewer.get("/api/status.json")[1] or content)).get("unread_files"):
             viewer.seen.clear()
@@ -207,6 +212,7 @@ def measure(made: MadeStore, *, view_s: float) -> dict[str, Any]:
         "models": len(made.plan.models),
         "page_s": round(page_s, 2),
         "first_answer_s": round(first_s, 2),
+        "first_answer_processor_s": round(processor_s, 2),
         "all_rows_read_s": round(rows_s, 2),
         "answers": answers,
         "one_viewer": alone,

@@ -5,6 +5,7 @@ Of the image rows there are only files' first and last bytes: the dashboard read
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import random
@@ -80,8 +81,16 @@ def _value(name: str) -> float:
 
 
 def _row(path: Path, schema: pa.Schema, **values: object) -> None:
-    columns = [pa.array([values.get(field.name)], type=field.type) for field in schema]
-    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
+    columns = [
+        pa.array([values[field.name]], type=field.type) if field.name in values else null
+        for field, null in zip(schema, _nulls(schema), strict=True)
+    ]
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
+
+
+@functools.cache
+def _nulls(schema: pa.Schema) -> list[pa.Array]:
+    return [pa.nulls(1, field.type) for field in schema]
 
 
 def _journal(folder: Path, keys: list[str]) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 
@@ -53,7 +54,7 @@ async def _ask(app: Any, path: str, method: str, headers: Mapping[str, str], bod
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": bare,
+        "path": unquote(bare),
         "raw_path": bare.encode(),
         "root_path": "",
         "query_string": query.encode(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from orchestrator.dashboard.security import Access, access_for
 from orchestrator.dashboard.watcher import Watcher
 from orchestrator.store import Store
 from tests.dashboard.stores import Run
+from tests.test_files import s3_bucket  # noqa: F401 - a fixture for here
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,8 @@ def serve() -> Iterator[Callable[..., Any]]:
         watcher = Watcher(reader, every_s=more.pop("every_s", 0.02))
         watcher.start()
         watchers.append(watcher)
+        while watcher.current().unread_files:
+            time.sleep(0.01)
         return make_app(watcher, access or access_for("127.0.0.1", allow_retry=False, **more))
 
     yield start

@@ -22,7 +22,7 @@ from workers.files import FileInfo, LocalFiles
 class Run:
     """A driver's traces in a store, one step at a time."""
 
-    def __init__(self, folder: Path, text: str = SMALL, *, tell: bool = True) -> None:
+    def __init__(self, folder: Path | str, text: str = SMALL, *, tell: bool = True) -> None:
         """`tell`: that a run begins."""
         self.store = Store.open_or_create(str(folder))
         self.store.set_grid(text)

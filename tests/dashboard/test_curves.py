@@ -24,7 +24,7 @@ def flat(payload) -> dict[tuple, tuple]:
 
 
 def test_means_and_intervals_are_those_of_the_report(done):
-    snapshot = StoreReader(Store.open(done.address)).refresh()
+    snapshot = StoreReader(Store.open(done.address)).refresh(budget_s=60)
     found = flat(curves_payload(snapshot, {}))
     cells = pd.read_parquet(f"{done.address}/results/cells")
     models = pd.read_parquet(f"{done.address}/results/models")
@@ -41,14 +41,14 @@ def test_means_and_intervals_are_those_of_the_report(done):
 
 
 def test_one_seed_has_no_interval(done):
-    snapshot = StoreReader(Store.open(done.address)).refresh()
+    snapshot = StoreReader(Store.open(done.address)).refresh(budget_s=60)
     for mean, low, high, n in flat(curves_payload(snapshot, {"seed": ("0",)})).values():
         assert (low, high, n) == (None, None, 1)
         assert math.isfinite(mean)
 
 
 def test_a_panel_names_its_adversary(done):
-    snapshot = StoreReader(Store.open(done.address)).refresh()
+    snapshot = StoreReader(Store.open(done.address)).refresh(budget_s=60)
     panels = curves_payload(snapshot, {"attack": ("pgd_linf",)})["panels"]
     assert [(p["attack"], p["norm"], p["eps_text"]) for p in panels] == [
         (None, None, None),

@@ -74,7 +74,7 @@ def test_the_copy_holds_every_view(mixed, page, tmp_path):
     out = tmp_path / "copy"
     assert export(reader, out) == out / "index.html"
     found = embedded(out)
-    snapshot, answers = reader.refresh(), Answers(reader, can_retry=False)
+    snapshot, answers = reader.refresh(budget_s=60), Answers(reader, can_retry=False)
     assert found["api/grid.json"] == json.loads(json.dumps(answers.grid(snapshot, Query())))
     assert found["api/status.json"]["export"] is True
     assert found["api/status.json"]["done"] == 15
@@ -117,6 +117,7 @@ def test_no_text_of_a_store_ends_the_script():
     assert hostile not in page
     assert page.count("</script>") == 4
     text = next(t for attrs, t in Scripts(page).found if attrs.get("id") == "snapshot")
+    assert not set(text) & set("<>&"), "no end tag in any spelling"
     assert json.loads(text) == {"api/x.json": hostile, hostile: 1}
 
 
@@ -133,7 +134,9 @@ def test_only_what_is_ours_is_replaced(mixed, page, tmp_path):
     (tmp_path / "other/thesis.tex").write_text("mine")
     with pytest.raises(StoreError, match=r"new or empty folder.*thesis\.tex"):
         export(reader, tmp_path / "other")
-    (out / MARKER).write_text(json.dumps({"files": ["../../x", "/etc/x", "static/../../x", "a/b"]}))
+    (out / MARKER).write_text(
+        json.dumps({"files": ["../../x", "/x", "..", "static/..", "api/", "a/b"]})
+    )
     (tmp_path / "x").write_text("mine")
     export(reader, out)
     assert (tmp_path / "x").read_text() == "mine"

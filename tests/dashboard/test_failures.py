@@ -34,7 +34,9 @@ def test_classes_and_words_tell_causes_apart():
 
 def payload(run: Run, **query: str) -> dict:
     reader = StoreReader(Store.open(run.address))
-    return Answers(reader, can_retry=False).failures(reader.refresh(), Query(tuple(query.items())))
+    return Answers(reader, can_retry=False).failures(
+        reader.refresh(budget_s=60), Query(tuple(query.items()))
+    )
 
 
 def test_a_group_says_what_where_when_and_how_to_try_again(mixed):
@@ -52,10 +54,12 @@ def test_a_group_says_what_where_when_and_how_to_try_again(mixed):
 
 def test_what_succeeded_in_the_end_comes_last(tmp_path):
     run = Run(tmp_path / "s")
-    run.give_up(run.keys[0], "ValueError: still open")
     run.fail(run.keys[1], "OSError: passed", kind="storage")
     run.start(run.keys[1], 2)
     run.finish(run.keys[1])
+    run.give_up(run.keys[0], "ValueError: still open")
+    run.fail(run.keys[1], "OSError: passed", kind="storage")
+    run.say("done", key=run.keys[1], attempt=1, worker="n/0", seconds=1.0)
     groups = payload(run)["groups"]
     assert [(g["class"], g["open"]) for g in groups] == [("bug", 1), ("storage", 0)]
     assert groups[1]["tasks"][0]["state"] == "done"

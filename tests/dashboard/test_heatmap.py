@@ -27,7 +27,7 @@ protocols:
 
 @pytest.fixture(scope="module")
 def snapshot(mixed):
-    return StoreReader(Store.open(mixed.address)).refresh()
+    return StoreReader(Store.open(mixed.address)).refresh(budget_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_facet_names_only_what_differs(tmp_path, snapshot):
     (facet,) = grid_payload(snapshot, {}, None)["facets"]
     assert (facet["architecture"], facet["protocol"], facet["variant"]) == ("cnn5", None, None)
     run = Run(tmp_path / "s", TWO_PROTOCOLS)
-    both = StoreReader(Store.open(run.address)).refresh()
+    both = StoreReader(Store.open(run.address)).refresh(budget_s=60)
     facets = grid_payload(both, {}, None)["facets"]
     assert [facet["protocol"] for facet in facets] == ["strict", "paper"]
     assert all(sum(s["cells"].values()) == 8 for _, s in squares({"facets": facets}))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dashboard.journal_tail import JournalTail
@@ -81,6 +81,7 @@ def test_an_object_that_did_not_grow_is_not_read_again(tmp_path):
     assert files.reads == [NEXT]
 
 
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 120), max_size=5))
 def test_however_it_grows_the_lines_are_the_same(cuts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tail")

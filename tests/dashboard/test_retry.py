@@ -20,7 +20,7 @@ OWN = {"x-prunegrid": "1", "origin": f"http://{HOST}"}
 
 @pytest.fixture(scope="module")
 def snapshot(mixed):
-    return StoreReader(Store.open(mixed.address)).refresh()
+    return StoreReader(Store.open(mixed.address)).refresh(budget_s=60)
 
 
 def test_a_request_becomes_a_file(tmp_path, serve):

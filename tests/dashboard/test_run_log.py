@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.store import Store
+from orchestrator.trouble import find_trouble
 from orchestrator.views import _from_journal
 from tests.dashboard.stores import Run
 
@@ -72,6 +73,54 @@ def test_a_worker_may_be_told_before_the_end():
     assert log.open[KEY].worker == "b/3"
 
 
+def test_a_result_that_outlived_its_worker_is_a_success():
+    told = {"key": KEY, "attempt": 1, "worker": "a/0"}
+    log = replayed(
+        line(1, "run"),
+        line(2, "start", key=KEY, attempt=1),
+        line(9, "failed", **told, kind="crashed", message="gone"),
+        line(9, "done", **told, seconds=5.0),
+    )
+    (one,) = log.tries[KEY]
+    assert (one.outcome, one.start_s, one.kind) == ("done", 4, "")
+
+
+def test_what_a_retry_opens_again_is_given_up_no_more():
+    log = replayed(line(1, "run"), line(2, "given-up", key=KEY), line(3, "reopened", key=KEY))
+    assert log.given_up == set()
+
+
+def test_what_the_driver_says_of_nodes_and_pauses_is_kept_while_it_holds():
+    fence = {"kind": "node-fenced", "node": "n1", "for_s": 60, "text": "n1 is fenced off"}
+    log = replayed(
+        line(1, "run"),
+        line(2, "notice", **fence),
+        line(3, "notice", kind="no-room", text="no node has a GPU"),
+        line(4, "pause", by="cli"),
+    )
+    trouble = find_trouble(log.troubles, 10)
+    assert (trouble.fenced, trouble.waiting) == ({"n1": "n1 is fenced off"}, "no node has a GPU")
+    assert log.paused
+    log.take(line(5, "start", key=KEY, attempt=1))
+    log.take(line(6, "resume", by="cli"))
+    assert (find_trouble(log.troubles, 10).waiting, log.paused) == ("", False)
+    log.take(line(7, "run"))
+    assert find_trouble(log.troubles, 10).fenced == {}
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["run", "start", "done", "failed", "given-up", "notice"])))
+def test_trouble_is_found_in_what_is_kept_as_in_the_whole_journal(events):
+    kinds = {"notice": "no-room", "failed": "bug", "given-up": "bug"}
+    told: list[dict[str, object]] = []
+    for n, event in enumerate(events, start=1):
+        fields = {"key": f"attack-{n % 3}", "text": f"t{n}", "message": f"m{n}"}
+        if event == "given-up":  # the last failure is told before
+            told.append(line(n, "failed", kind="bug", **fields))
+        told.append(line(n, event, kind=kinds.get(event, ""), number=1 + n % 2, **fields))
+    assert find_trouble(replayed(*told).troubles, 99) == find_trouble(told, 99)
+
+
 def test_running_and_given_up_are_as_status_counts_them(tmp_path):
     run = Run(tmp_path / "s")
     keys = run.keys
@@ -110,4 +159,5 @@ def test_no_line_breaks_it_and_its_times_are_times(entries):
     assert 0 <= log.last_s < 1e11
     assert all(isinstance(b.worker, str) and isinstance(b.message, str) for b in log.bars)
     assert all(0 < (b.end_s or 1) < 1e11 for b in log.bars)
+    find_trouble(log.troubles, 1.0)
     json.dumps([(b.start_s, b.end_s, b.number) for b in log.bars], allow_nan=False)

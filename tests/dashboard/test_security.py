@@ -121,13 +121,13 @@ def test_the_token_leaves_the_address_for_a_cookie(guarded):
     assert ask(guarded, "/?token=wrong").status == 401
 
 
-@pytest.mark.parametrize("path", ["/%0d%0aset-cookie:x", "//evil.example.org", "/\\evil"])
+@pytest.mark.parametrize("path", ["/%0d%0aset-cookie:x", "//evil.example.org", "/%5c%5cevil"])
 def test_the_way_back_leads_nowhere_else(guarded, path):
     reply = ask(guarded, f"{path}?token={TOKEN}")
-    assert reply.headers["location"].startswith("./")
-    assert "evil" not in reply.headers["location"].replace("./evil.example.org", "").replace(
-        "./\\evil", ""
-    ).replace("./%5Cevil", "")
+    where = reply.headers["location"]
+    assert where.startswith("./")
+    assert not set(where[2:]) & set("/\\\r\n"), "a name beside the page, no other host"
+    assert len(reply.headers.getlist("set-cookie")) == 1
 
 
 GOOD = {"x-prunegrid": "1", "origin": f"http://{HOST}", "host": HOST}

@@ -32,6 +32,16 @@ def test_prunable_weights_are_the_published_ones(name, tensorflow):
     assert ARCHITECTURES[name].prunable_weights == PUBLISHED[name]
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_catalog_counts_multiply_adds_at_the_papers_shape(name, tensorflow):
+    from workers.models.base import kernels
+
+    entry = ARCHITECTURES[name]
+    layers = kernels(make(name, shape=entry.input_shape))
+    counted = sum(int(np.prod(layer.shape)) * layer.positions for layer in layers)
+    assert entry.forward_flops == counted
+
+
 @pytest.mark.parametrize("name", ["cnn5", "resnet18"])
 def test_the_authors_count_the_same_weights(name, shared, tensorflow):
     raw = pd.read_parquet(shared / f"reference/authors_{name}.parquet")

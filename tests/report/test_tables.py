@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrator.report.limits import margin_rows
 from orchestrator.report.results import load_results
 from orchestrator.report.sweet_spots import AS_GOOD, BETTER, LOWER, UNKNOWN, WORSE, sweet_cells
 from orchestrator.report.sweet_spots import sweet_models as models_of
@@ -97,12 +98,21 @@ def planted(margins):
 )
 def test_sweet_spots_are_planted_ones(margins, verdict, sweet):
     results = planted(margins)
-    found = sweet_cells(clean_table(results), cell_table(results))
+    clean = clean_table(results)
+    found = sweet_cells(clean, cell_table(results))
     assert set(found.verdict) == {verdict}
     assert set(found.sweet) == {sweet}
-    (model,) = models_of(found).itertuples()
+    (model,) = models_of(found, margin_rows(results, clean)).itertuples()
     assert bool(model.whole) == sweet
-    assert model.least == pytest.approx(np.mean(margins))
+    for mean, n, sd in (
+        (model.least, model.least_n, model.least_sd),
+        (model.mean, model.mean_n, model.mean_sd),
+    ):
+        assert n == len(margins)
+        assert mean == pytest.approx(np.mean(margins))
+        if n > 1:
+            assert sd == pytest.approx(np.std(margins, ddof=1))
+    assert model.clean == 0
 
 
 def test_without_a_dense_model_nothing_is_claimed(results):

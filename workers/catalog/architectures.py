@@ -14,6 +14,8 @@ class ArchitectureEntry:
     min_size: int  #: smallest height and width that leave the last pool something to pool
     #: Conv and dense kernels at that shape and 10 classes, the residual projections left out.
     prunable_weights: int
+    #: Multiply-adds of one forward pass of one image of that shape.
+    forward_flops: int
     title: str
 
 
@@ -26,6 +28,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             input_shape=(28, 28, 1),
             min_size=12,
             prunable_weights=61_470,
+            forward_flops=416_520,
             title="CNN5",
         ),
         ArchitectureEntry(
@@ -34,6 +37,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             input_shape=(32, 32, 3),
             min_size=1,
             prunable_weights=1_164_640,
+            forward_flops=11_233_792,
             title="ResNet8",
         ),
         ArchitectureEntry(
@@ -42,6 +46,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             input_shape=(32, 32, 3),
             min_size=16,
             prunable_weights=11_325_120,
+            forward_flops=607_856_640,
             title="VGG11",
         ),
         ArchitectureEntry(
@@ -50,6 +55,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             input_shape=(224, 224, 3),
             min_size=1,
             prunable_weights=11_000_000,
+            forward_flops=1_813_566_464,
             title="ResNet18",
         ),
     )

@@ -1,0 +1,49 @@
+"""What runs is shown on its worker while it runs, not only once it has ended."""
+
+from __future__ import annotations
+
+from orchestrator.dag import expand
+from orchestrator.dashboard.run_log import RunLog
+from orchestrator.driver import Driver
+from orchestrator.engine import Doing, InlineEngine
+from orchestrator.grid_file import parse_grid
+from orchestrator.journal import read_journal
+from orchestrator.lease import Lease
+from orchestrator.store import Store
+from tests.grids import SMALL
+from workers.contract import WorkerSettings
+
+
+class Told(InlineEngine):
+    """Says of the next attempt that a worker is at it, as engines with workers do."""
+
+    def doing(self):
+        return [Doing(key=a.task.key, worker="n/7", fraction=0, note="") for a in self._queue]
+
+
+class Quiet:
+    def show(self, view) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.driver.SHOW_S", 0.0)
+    store = Store.open_or_create(str(tmp_path / "s"))
+    store.set_grid(SMALL)
+    settings = WorkerSettings(
+        store=store.address, data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
+    )
+    plan = expand(parse_grid(SMALL, source="grid.yaml"), {"seed": ("0",), "rate": ("1",)})
+    engine = Told(settings, runner="tests.fakes")
+    lease = Lease.take(store)
+    Driver(plan, store, engine, Quiet(), lease=lease).run()
+    placed = [entry["key"] for entry in read_journal(store) if entry["event"] == "placed"]
+    assert len(placed) == len(set(placed)), "once each"
+    assert set(placed) <= set(plan.tasks)
+    assert placed
+    log = RunLog()
+    for entry in read_journal(store):
+        log.take(entry)
+        if entry["event"] == "placed":
+            assert log.open[entry["key"]].worker == "n/7"
