@@ -45,9 +45,10 @@ class FaultyServer:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def take(self, method: str, path: str) -> str | None:
+        concerned = self.concerns(method, path)  # which may make requests of its own
         with self._lock:
             self.requests.append(method)
-            if not self.concerns(method, path):
+            if not concerned:
                 return None
             fault = self.plan.popleft() if self.plan else self.always
             if self.every and len(self.requests) % self.every == 0:

@@ -159,6 +159,37 @@ def test_a_torn_reply_is_never_taken_for_a_file(impatient, server):
         impatient.read("a")
 
 
+@pytest.mark.parametrize(("before", "after"), [(100, 150), (150, 100)])
+def test_a_file_replaced_while_it_is_read_is_read_whole(files, server, before, after):
+    """Between the question for its size and the one for its bytes."""
+    files.write("lease.json", b"a" * before)
+    replaced: list[str] = []
+
+    def replace(method: str, path: str) -> bool:
+        if method == "GET" and not replaced:
+            replaced.append(path)
+            files.write("lease.json", b"b" * after)
+        return False
+
+    server.concerns = replace
+    assert files.read("lease.json") == b"b" * after
+    assert replaced
+
+
+def test_a_file_replaced_at_every_read_is_an_error(impatient, server):
+    lengths = iter(range(1, 100))
+    impatient.write("lease.json", b"x" * 200)
+
+    def replace(method: str, path: str) -> bool:
+        if method == "GET":
+            open_files(impatient.address).write("lease.json", b"x" * next(lengths))
+        return False
+
+    server.concerns = replace
+    with pytest.raises(StorageError, match=r"can't read .*lease\.json: replaced whenever"):
+        impatient.read("lease.json")
+
+
 @pytest.mark.parametrize(("size", "requests"), [(ONE_PUT_BYTES, ["PUT"]), (len(LARGE), None)])
 def test_small_files_take_one_request(files, server, size, requests):
     files.write("a", LARGE[:size])

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -70,7 +69,7 @@ class Hammer(threading.Thread):
 
 
 @pytest.fixture
-def hammered(tmp_path) -> Iterator[list[Hammer]]:
+def hammered(tmp_path) -> list[Hammer]:
     """The readers' looks at a store that grows from one cell file to all."""
     run = Run(tmp_path / "s", GRID)
     keys = iter(run.keys)
@@ -92,7 +91,7 @@ def hammered(tmp_path) -> Iterator[list[Hammer]]:
     ended.set()
     for hammer in hammers:
         hammer.join()
-    yield hammers
+    return hammers
 
 
 def test_readers_beside_a_writer_see_whole_rows_each_once(hammered, finished):
@@ -106,7 +105,7 @@ def test_readers_beside_a_writer_see_whole_rows_each_once(hammered, finished):
             assert dict(look).items() <= finished.items(), "a value that no cell ever had"
             before = set(names)
         assert len({len(look) for look in hammer.seen}) > 1, "never looked while it grew"
-        assert hammer.read(hammer.store).__len__() == len(finished)
+        assert len(hammer.read(hammer.store)) == len(finished)
 
 
 @pytest.mark.parametrize("read", READERS)

@@ -64,6 +64,9 @@ S3_ATTEMPTS = 5
 #: stream puts an empty object in place. A multipart upload that fails leaves nothing.
 ONE_PUT_BYTES = 4 * 2**20
 S3_CONNECT_S = 10.0
+#: pyarrow asks for a file's size, then for so many bytes. Of a file replaced in between it gets a
+#: part, or rubbish at its end; so the size is asked for once more, but for what never changes.
+_WRITTEN_ONCE = (".parquet", ".npz")
 #: pyarrow reads an answer into a buffer of the file's size. Where a server's error is longer than
 #: the file, its code is lost, and the SDK doesn't know that it may ask again.
 _UNREAD_ERROR = "Failed to flush response stream"
@@ -195,14 +198,18 @@ class RemoteFiles:
         for attempt in range(1, self._attempts + 1):
             try:
                 with self._fs.open_input_stream(self._path(path)) as stream:
-                    return bytes(stream.readall())
+                    content = bytes(stream.readall())
+                if path.endswith(_WRITTEN_ONCE):
+                    return content
+                if self._fs.get_file_info(self._path(path)).size == len(content):
+                    return content
             except FileNotFoundError:
                 raise
             except OSError as error:
                 if attempt == self._attempts or _UNREAD_ERROR not in str(error):
                     raise _refused("read", self._path(path), error) from error
             time.sleep(random.random() * 0.25 * 2**attempt)
-        raise AssertionError("unreachable")
+        raise StorageError(f"can't read {self._path(path)}: replaced whenever it was read")
 
     def write(self, path: str, content: bytes) -> None:
         fs = self._one_put if len(content) <= ONE_PUT_BYTES else self._fs
