@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
 )
+os.environ.pop("RAY_ADDRESS", None)  # no test joins a cluster of the developer's
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile TensorFlow anew
 
 

@@ -61,8 +61,9 @@ class Machine:
 
     def switch_off(self) -> None:
         """As by the power button: its init ends, and the kernel ends all else with it."""
-        os.kill(self.pid, 9)
-        self.process.wait()
+        if self.process.poll() is None:
+            os.kill(self.pid, 9)
+            self.process.wait()
 
 
 def make_house(root: Path, opt: dict[str, Path]) -> None:

@@ -30,8 +30,12 @@ def tell(laptop: Laptop, machines: list[Machine], *, grid: str, select: str) -> 
     _compare(laptop, submitted, job)
     laptop.say("The cluster goes; what it found stays.")
     laptop.run(f"ray down --yes {PLAIN} {CLUSTER}")
-    left = _ray_processes()
-    assert not left, f"still there after `ray down`: {left}"
+    gone_s = time.monotonic()
+    while left := _ray_processes():
+        assert time.monotonic() < gone_s + 300, f"still there after `ray down`: {left}"
+        time.sleep(1)
+    took_s = time.monotonic() - gone_s
+    laptop.say(f"{took_s:.0f} s later the workers, too, had noticed: no process of Ray was left.")
     laptop.run(f"prunegrid status --store {job}")
 
 

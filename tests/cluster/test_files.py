@@ -184,3 +184,31 @@ def test_versions_agree():
     assert version is not None
     assert read("kuberay")["spec"]["rayClusterSpec"]["rayVersion"] == version[1]
     assert f"rayproject/ray:{version[1]}-" in (CLUSTER / "Dockerfile").read_text()
+
+
+def commands(config: dict) -> list[str]:
+    return [c for key, value in config.items() if key.endswith("_commands") for c in value]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_name_scripts_and_extras_that_there_are(name):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    config = read(name)
+    found = re.findall(r"~/prunegrid/(\S+)((?: [a-z0-9]+)*)", "\n".join(commands(config)))
+    assert found
+    for script, arguments in found:
+        assert (ROOT / script).is_file(), script
+        if script.endswith("setup_node.sh"):
+            assert set(arguments.split()) <= set(extras)
+    assert {"cluster", "mnist5k"} <= set(extras), "what every node gets"
+
+
+@pytest.mark.parametrize(("name", "cloud"), [("gpu", "aws"), ("gcp", "gcp")])
+def test_a_cloud_installs_gpu_libraries_and_watches_for_its_own_notice(name, cloud):
+    config = read(name)
+    setup, start = config["worker_setup_commands"], config["worker_start_ray_commands"]
+    assert any(c.endswith("setup_node.sh gpu") for c in setup)
+    assert any(f"spot_notice.py {cloud} " in c for c in start)
+    assert any(c.endswith(f"setup_node.sh {cloud}") for c in config["head_setup_commands"])
