@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE # each worker would compile TensorFlow anew
 export UV_NO_PROGRESS = 1
 
-.PHONY: help setup demo test lint types unit lock bench chaos clean
+.PHONY: help setup demo test lint types unit lock bench chaos test-cluster clean
 
 help:
 	@echo "make demo    install into $(VENV) and run a small grid over Ray on this machine"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint    ruff and mypy alone"
 	@echo "make bench   what is fast, each beside what a user would pick instead; JSON"
 	@echo "make chaos   harm a small cluster at random for 25 rounds; writes docs/chaos.md"
+	@echo "make test-cluster  ray up, submit and job submit on machines made of namespaces (root)"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
 setup: $(READY)
@@ -56,9 +57,13 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.inference
 	$(BIN)/python -m tests.bench.ray_rate
 	$(BIN)/python -m tests.bench.dashboard
+	$(BIN)/python -m tests.bench.store
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --rounds 25 --out docs/chaos.md
+
+test-cluster: $(READY)
+	$(BIN)/python -m tests.cluster --out docs/cluster-transcript.txt
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from orchestrator import cli_requests
-from orchestrator.cli_options import GridFile, JsonOption, SelectOption, StoreOption
 from orchestrator.errors import PrunegridError
+from orchestrator.options import GridFile, JsonOption, SelectOption, StoreOption
+from orchestrator.prepare import prepare
 
 app = typer.Typer(
     name="prunegrid",
@@ -62,7 +63,10 @@ def run(
     select: SelectOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Join this Ray cluster ('auto' or host:port); else start Ray here."),
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="Join this Ray cluster ('auto' or host:port); else start Ray here.",
+        ),
     ] = None,
     engine: Annotated[
         Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
@@ -91,7 +95,7 @@ def run(
         grid=grid,
         store=store,
         select=tuple(select or ()),
-        address=address,
+        address=None if address in (None, "", "local") else address,
         engine=engine,
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
         report=report,
@@ -99,6 +103,9 @@ def run(
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))
+
+
+app.command()(prepare)
 
 
 @app.command()
@@ -204,6 +211,14 @@ def dashboard(
         allowed_hosts=tuple(allowed_host or ()),
     )
     serve(options, Console())
+
+
+@app.command()
+def compact(store: StoreOption) -> None:
+    """Merge many small result files into few; readers may go on reading."""
+    from orchestrator.compact import compact as compact_it
+
+    compact_it(store, Console())
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli_options import SelectOption, StoreOption
+from orchestrator.options import SelectOption, StoreOption
 
 
 def register(app: typer.Typer) -> None:

@@ -163,7 +163,9 @@ class Driver:
         sets = dict.fromkeys(task.data for task in todo.values())
         for data in sets:
             self._say(f"preparing {data.dataset}")
-            if reason := self._engine.prepare(data):
+            with self._lease.kept():
+                reason = self._engine.prepare(data)
+            if reason:
                 raise DataError(f"data set {data.dataset} can't be had: {reason}")
 
     # ------------------------------------------------------------------ the loop

@@ -39,6 +39,7 @@ from workers.entry import REAL_RUNNER
 __all__ = ["EngineError", "RayEngine", "start_local"]
 
 FIRST_SLOT_S = 60.0  #: how long the constructor waits for one
+NODE_FOLLOWS_S = 1.5  #: after a worker's death, until it counts as the worker's own
 AVOID_S = 60.0  #: an attempt waits so long for another node than one that it failed on
 
 
@@ -75,6 +76,7 @@ class RayEngine:
         self._pool = self._crew.pool
         self._watch = Watch(ray, silence_s=resources.silence_s, timeout_s=resources.timeout_s)
         self._queue: deque[tuple[float, Attempt]] = deque()  #: with when it came
+        self._crashed: list[tuple[float, Slot, Exception]] = []  #: with when that is settled
         self._ends: list[Ended] = []  #: known, not yet told
         self._failed_on: dict[str, set[str]] = defaultdict(set)  #: task -> nodes
         alive = self._nodes.alive.values()
@@ -158,7 +160,7 @@ class RayEngine:
         waiting: deque[tuple[float, Attempt]] = deque()
         while self._queue and idle:
             came_s, attempt = self._queue.popleft()
-            avoid = self._failed_on.get(attempt.task.key, set())
+            avoid = self._failed_on.get(attempt.task.key, set()) if attempt.share == 1 else set()
             slot = choose(idle, attempt.task, share=self._share(attempt), avoid=avoid)
             if slot is None or (slot.node in avoid and self._may_wait(came_s, avoid)):
                 waiting.append((came_s, attempt))
@@ -187,9 +189,12 @@ class RayEngine:
         largest = max((self._share(attempt) for _, attempt in self._queue), default=1)
         for slot in self._crew.step(largest=largest, now=now):
             self._fail(slot, FailureKind.LOST, "its node is gone", "")
+        self._settle_crashes()
         self._watch.ask(self._pool.slots)
-        for slot, why in self._watch.overdue(self._pool.slots):
-            self._fail(slot, FailureKind.TIMEOUT, why, self._watch.end(slot))
+        if overdue := self._watch.overdue(self._pool.slots):
+            stacks = self._watch.end([slot for slot, _ in overdue])
+            for (slot, why), text in zip(overdue, stacks, strict=True):
+                self._fail(slot, FailureKind.TIMEOUT, why, text)
 
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         self._step()
@@ -216,11 +221,30 @@ class RayEngine:
             outcome: Outcome = self._ray.get(slot.call)
         except Exception as error:  # whatever Ray or unpickling raises: the slot is of no more use
             kind = classify(self._ray, error, node_gone=self._nodes.is_gone(slot.node))
+            if kind is FailureKind.CRASHED:
+                slot.call = None
+                self._crashed.append((time.monotonic() + NODE_FOLLOWS_S, slot, error))
+                return
+            if kind is FailureKind.LOST:
+                self._crew.doubt(slot.node)
             self._fail(slot, kind, first_line(error), str(error))
             return
         self._end(slot, outcome)
         if slot.leaving or slot.stopping:
             self._pool.drop(slot)
+
+    def _settle_crashes(self) -> None:
+        """A worker dies a moment before its node does: whose end was it?"""
+        waiting, self._crashed = self._crashed, []
+        for until_s, slot, error in waiting:
+            if slot.attempt is None:
+                continue  # its node's end came first
+            if self._nodes.is_gone(slot.node):
+                self._fail(slot, FailureKind.LOST, "its node is gone", str(error))
+            elif time.monotonic() >= until_s:
+                self._fail(slot, FailureKind.CRASHED, first_line(error), str(error))
+            else:
+                self._crashed.append((until_s, slot, error))
 
     def _fail(self, slot: Slot, kind: FailureKind, message: str, trace: str) -> None:
         """The slot's attempt ends by no word of its own; its actor goes."""

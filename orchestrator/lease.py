@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,6 +67,24 @@ class Lease:
         )
         self._store.write(LEASE, json.dumps(asdict(me)).encode())
         self._renewed_s = now_s
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """A thread renews while the caller is busy for long, as with preparing data."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(RENEW_S):
+                with contextlib.suppress(StoreError):
+                    self.renew()
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def release(self) -> None:
         with contextlib.suppress(StorageError):

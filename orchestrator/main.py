@@ -1,14 +1,27 @@
-"""What `ray submit` and `ray job submit` run: `python main.py ...` is `prunegrid run ...`."""
+"""What `ray submit` and `ray job submit` run: `python main.py ...` is `prunegrid run ...`.
+
+`ray submit` copies this one file into the head's home: the packages are then the installed
+ones. In a checkout, and in a job's uploaded working directory, they are those beside it.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-# As a script, the folder above is where the packages are, if they are not installed.
-sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from orchestrator.cli import main
+def _set_path() -> None:
+    """Python puts a script's own folder first: there, modules of this package (or whatever lies
+    in a home) would hide others of the same name, here and, through Ray, on every worker."""
+    here = Path(__file__).resolve().parent
+    if sys.path and Path(sys.path[0] or ".").resolve() == here:
+        sys.path.pop(0)
+    if (here / "cli.py").is_file():
+        sys.path.insert(0, str(here.parent))
+
 
 if __name__ == "__main__":
+    _set_path()
+    from orchestrator.cli import main
+
     main(["run", *sys.argv[1:]])

@@ -10,6 +10,7 @@ from orchestrator.errors import StoreError, TornError
 
 T = TypeVar("T")
 LIMIT_S = 600.0
+MAX_WAIT_S = 4.0  #: meanwhile no worker gets its next task
 
 
 class Patience:
@@ -51,4 +52,4 @@ class Patience:
             until_s = self._clock() + wait_s
             while (left_s := until_s - self._clock()) > 0 and not self._stop_requested():
                 self._sleep(min(left_s, 0.5))
-            wait_s = min(2 * wait_s, 30.0)
+            wait_s = min(2 * wait_s, MAX_WAIT_S)

@@ -16,6 +16,11 @@ from orchestrator.room import Need, Node, capacity, largest_share
 ARRIVES_WITHIN_S = 120.0
 
 
+def slots_of_a_device(need: Need, group: Sequence[Slot]) -> int:
+    """How many slots of the usual size a GPU holds; where there is none, all there are."""
+    return int(1 / need.gpus + 1e-9) if 0 < need.gpus < 1 else max(len(group), 2)
+
+
 class Clearing:
     """At most one at a time. Not thread-safe; the crew owns it."""
 
@@ -58,7 +63,11 @@ class Clearing:
             if not capacity(node, self._need.times(share)):
                 continue
             for group in self._groups(node.id):
-                victims = sorted(group, key=lambda slot: slot.attempt is not None)[:share]
+                if len(group) < min(share, slots_of_a_device(self._need, group)):
+                    continue  # some are on their way yet: their device is not known
+                others = [s for s in self._pool.slots if s.node == node.id and s not in group]
+                group.sort(key=lambda slot: slot.attempt is not None)
+                victims = [*group, *others][:share]
                 busy = sum(slot.attempt is not None for slot in victims)
                 if best is None or busy < best[0]:
                     best = (busy, node.id, victims)
@@ -73,9 +82,8 @@ class Clearing:
         """A node's slots that share a device; all of them where there is none."""
         groups: dict[str, list[Slot]] = defaultdict(list)
         for slot in self._pool.slots:
-            if slot.node == node and slot.share == 1:
-                device = slot.where.gpus if slot.where and 0 < self._need.gpus < 1 else ""
-                groups[device].append(slot)
+            if slot.node == node and slot.share == 1 and slot.where is not None:
+                groups[slot.where.gpus if 0 < self._need.gpus < 1 else ""].append(slot)
         return list(groups.values())
 
     def _go_on(self, share: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.engine import Notice
 from orchestrator.fences import Fences
 from orchestrator.ray_clearing import Clearing
-from orchestrator.ray_failures import why_not_started
+from orchestrator.ray_failures import is_own_failure, why_not_started
 from orchestrator.ray_nodes import Nodes, label
 from orchestrator.ray_slots import Slot, SlotPool
 from orchestrator.ray_start import EngineError
@@ -19,6 +19,7 @@ from workers.contract import Outcome, Success, WorkerSettings
 STEP_EVERY_S = 0.2
 SPARE_S = 60.0  #: an idle slot beyond the demand goes after that, where nodes cost money
 CROWDED_S = 30.0  #: no actor within that time: others use the cluster, or it is stuck
+DOUBT_S = 1.5  #: after an actor did not answer
 BIRTHS = 3  #: actors of a node that may fail to start before it is fenced off
 
 
@@ -37,6 +38,7 @@ class Crew:
         self.birth_failure = ""  #: why the last actor that did not start did not
         self.elastic = nodes.promised(need)
         self._births: dict[str, int] = defaultdict(int)  #: node -> actors that failed to start
+        self._doubted_s: dict[str, float] = {}
         self._stepped_s = self._last_room_s = -1e9
         self._lacking = False
         self._demand = 0
@@ -81,7 +83,8 @@ class Crew:
         """Nodes to fill with slots: all, but where nodes cost money only while there is work."""
         if self.elastic and len(self.pool.slots) >= max(self._demand, 1):
             return []
-        return healthy
+        now_s = time.monotonic()
+        return [n for n in healthy if now_s - self._doubted_s.get(n.id, -1e9) > DOUBT_S]
 
     def demand(self, tasks: int) -> None:
         if self.elastic and tasks != self._demand:
@@ -118,8 +121,15 @@ class Crew:
         text = f"node {name} gets no more tasks for {term_s / 60:.0f} min: {reason}"
         self.notices.append(Notice(kind="node-fenced", node=name, text=text, for_s=term_s))
 
+    def doubt(self, node: str) -> None:
+        """An actor there did not answer: no new ones until Ray knows whether the node is gone."""
+        self._doubted_s[node] = time.monotonic()
+
     def _stillborn(self, slot: Slot, error: Exception) -> None:
         self.pool.drop(slot)
+        self.doubt(slot.node)
+        if not is_own_failure(error):
+            return
         self._births[slot.node] += 1
         self.birth_failure = f"no worker starts: {why_not_started(error)}"
         if self._births[slot.node] >= BIRTHS and slot.node in self.nodes.alive:
@@ -159,7 +169,9 @@ class Crew:
         if self._lacking or now_s - self._last_room_s < CROWDED_S:
             return
         self._lacking = True
-        if not any(capacity(node, self.need) for node in healthy):
+        if self.nodes.alive and not healthy:
+            text = "every node is fenced off or is to go away: waiting for one"
+        elif not any(capacity(node, self.need) for node in healthy):
             text = no_room(self.nodes.alive.values(), self.need)
             text += "; the autoscaler was asked for more" if self.elastic else "; waiting for one"
         else:

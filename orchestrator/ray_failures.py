@@ -35,6 +35,11 @@ def classify(ray: Any, error: Exception, *, node_gone: bool) -> FailureKind:
     return FailureKind.LOST if isinstance(error, lost) else FailureKind.CRASHED
 
 
+def is_own_failure(error: Exception) -> bool:
+    """Whether an actor did not start because its own code failed, not for want of its node."""
+    return bool(getattr(error, "actor_init_failed", False)) or "creation task" in str(error)
+
+
 def why_not_started(error: Exception) -> str:
     """An actor's failed creation: the worker's own exception, which Ray puts last."""
     lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]

@@ -142,8 +142,11 @@ class SlotPool:
 
     def note_data(self, data: DataSettings, node: str) -> None:
         """A data set that tasks need, and where it is prepared already."""
+        if data in self._data:
+            return
+        if self._prepared.get(node, 0) == len(self._data):
+            self._prepared[node] = len(self._data) + 1
         self._data.append(data)
-        self._prepared[node] = len(self._data)
 
     def prepare_nodes(self) -> list[tuple[str, str]]:
         """Have one slot of each new node prepare its data while the node's others wait.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.ray_slots import Slot
 from workers.process import end_process
 
 ASK_EVERY_S = 1.0
-_STACKS_WITHIN_S = 20.0
+_STACKS_WITHIN_S = 15.0
+_NO_WORD = f"its stacks can't be had: nothing from its node within {_STACKS_WITHIN_S:.0f} s"
 
 
 class Watch:
@@ -54,17 +55,22 @@ class Watch:
                 out.append((slot, f"not done after {ran_s:.0f} s (timeout_s)"))
         return out
 
-    def end(self, slot: Slot) -> str:
-        """Kill the slot's process, from beside it; returns its threads' stacks, or why there
-        are none. Blocks for some seconds: nothing else helps what hangs."""
-        if slot.where is None:
-            return "it had not started yet"
+    def end(self, slots: Sequence[Slot]) -> list[str]:
+        """Kill the slots' processes, from beside them; returns their threads' stacks, or why
+        there are none. Blocks for some seconds: nothing else helps what hangs."""
         ray = self._ray
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        ender = ray.remote(end_process).options(
-            num_cpus=0, max_retries=0, scheduling_strategy=affinity(slot.node, soft=False)
-        )
+        calls = [
+            ray.remote(end_process)
+            .options(num_cpus=0, max_retries=0, scheduling_strategy=affinity(slot.node, soft=False))
+            .remote(slot.where)
+            for slot in slots
+        ]
+        done, _ = ray.wait(calls, num_returns=len(calls), timeout=_STACKS_WITHIN_S)
+        return [self._stacks(call) if call in done else _NO_WORD for call in calls]
+
+    def _stacks(self, call: Any) -> str:
         try:
-            return str(ray.get(ender.remote(slot.where), timeout=_STACKS_WITHIN_S))
+            return str(self._ray.get(call))
         except Exception as error:
             return f"its stacks can't be had: {type(error).__name__}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,12 @@ from orchestrator.dag import Plan, expand
 from orchestrator.dashboard.beside import Beside
 from orchestrator.driver import Driver
 from orchestrator.engine import Engine, InlineEngine
+from orchestrator.errors import UsageError
 from orchestrator.estimates import duration_text
 from orchestrator.grid_file import read_grid
 from orchestrator.lease import Lease
 from orchestrator.progress import Display
+from orchestrator.revision import git_revision
 from orchestrator.run_state import RunResult
 from orchestrator.selection import parse_selection
 from orchestrator.slices import slice_ranks
@@ -49,6 +50,7 @@ class RunOptions:
 def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
+    _check_cluster(options)
     grid = read_grid(options.grid)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
@@ -66,6 +68,24 @@ def run_grid(options: RunOptions, console: Console) -> int:
     if result.interrupted:
         return INTERRUPTED
     return 1 if result.missing else 0
+
+
+def _check_cluster(options: RunOptions) -> None:
+    """The address, and the store: a relative folder would be in a job's temporary directory, or
+    in the driver's home, which no other node has. Raises UsageError."""
+    if options.address is None or options.engine == "inline":
+        return
+    if options.address.startswith(("http:", "https:")):
+        raise UsageError(
+            f"--address, or RAY_ADDRESS: {options.address} is a dashboard, which takes `ray job "
+            "submit`; expected auto, host:port, or none to start Ray here"
+        )
+    if "://" not in options.store and not Path(options.store).expanduser().is_absolute():
+        raise UsageError(
+            f"--store {options.store}: workers of the cluster at {options.address} may not see "
+            "this folder; expected an absolute path that all nodes share, s3://bucket/path or "
+            "gs://bucket/path"
+        )
 
 
 def _run(
@@ -93,6 +113,10 @@ def _run(
         try:
             with stop:
                 return driver.run()
+        except BaseException:
+            if stop.is_final():  # Ray may have made another error of it, or have lost it
+                raise SystemExit(INTERRUPTED) from None
+            raise
         finally:
             engine.close()
 
@@ -140,6 +164,9 @@ class _StopSignal:
     def is_requested(self) -> bool:
         return self._count > 0
 
+    def is_final(self) -> bool:
+        return self._count > 1
+
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._old[number] = signal.signal(number, self._receive)
@@ -152,22 +179,6 @@ class _StopSignal:
         self._count += 1
         if self._count > 1:
             raise SystemExit(INTERRUPTED)
-
-
-def git_revision() -> str:
-    """Of the checkout that this program runs from, "-dirty" if it is; "" outside of one."""
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _summarise(
@@ -196,8 +207,9 @@ def _summarise(
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
-    from orchestrator.report import load_results, summary_rows, write_report
-    from orchestrator.report.terminal import summary_tables
+    from orchestrator.report import load_results, write_report
+    from orchestrator.report.evidence import gather
+    from orchestrator.report.terminal import print_report
     from workers.files import LocalFiles
 
     out = options.report
@@ -208,7 +220,13 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
     if results.models.empty:
         return
     planned = [cell.place for cell in plan.cells]
-    paths = write_report(results, out, planned=planned, title=plan.grid.name, formats=["html"])
-    for table in summary_tables(summary_rows(results)):
-        console.print(table)
+    paths = write_report(
+        results,
+        out,
+        planned=planned,
+        evidence=gather(store.files, results, plan),
+        title=plan.grid.name,
+        formats=["html"],
+    )
+    print_report(console, paths.analysis)
     console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)

@@ -6,36 +6,30 @@ a script can count them.
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.authors_rows import PREFIX as IMPORTED
 from orchestrator.dag import Plan, parent_of
+from orchestrator.doubts import Finding
 from orchestrator.errors import PrunegridError, StoreError
+from orchestrator.merged import conform
 from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA, cell_id, model_id, place_of, summarise
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
+from orchestrator.verify_imported import imported_findings
 from workers import layout
 from workers.catalog import attack_entry
 from workers.contract import AttackTask
 from workers.results import ModelRecord
 from workers.tables import SCHEMA_VERSION, ImageRows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    name: str  #: what kind of doubt
-    where: str  #: the file, or the task
-    message: str
 
 
 class Verifier:
@@ -53,12 +47,13 @@ class Verifier:
         yield from self._check_rows(layout.MODEL_ROWS, MODEL_SCHEMA, self._model_row)
         yield from self._check_rows(layout.CELL_ROWS, CELL_SCHEMA, self._cell_row)
         yield from self._check_curves()
+        yield from imported_findings(self._store)
         yield from self._check_plan()
 
     # ------------------------------------------------------------------ tasks' results
 
     def _check_models(self) -> Iterator[Finding]:
-        for key in sorted(self._names(layout.MODELS, "result.json")):
+        for key in sorted(self._model_keys()):
             path = layout.model_record(key)
             try:
                 record = self._store.model_record(key)
@@ -109,8 +104,10 @@ class Verifier:
             yield Finding(name="parent-missing", where=path, message=f"{parent} has no result")
 
     def _check_images(self) -> Iterator[Finding]:
-        for key in sorted(self._names(layout.IMAGE_ROWS, ".parquet")):
+        for key in sorted(self._store.row_ids(layout.IMAGE_ROWS)):
             path = layout.image_rows(key)
+            if key.startswith(IMPORTED):
+                continue
             try:
                 rows = self._store.image_rows(key)
             except StoreError as error:
@@ -124,13 +121,9 @@ class Verifier:
             for name, message in image_doubts(rows):
                 yield Finding(name=name, where=path, message=message)
 
-    def _names(self, folder: str, ending: str) -> set[str]:
-        names = set()
-        for info in self._store.files.list(folder):
-            if info.path.endswith(ending):
-                parts = info.path.split("/")
-                names.add(parts[1] if ending == "result.json" else Path(parts[-1]).stem)
-        return names
+    def _model_keys(self) -> set[str]:
+        paths = [info.path for info in self._store.files.list(layout.MODELS)]
+        return {path.split("/")[1] for path in paths if path.endswith("/result.json")}
 
     # ------------------------------------------------------------------ derived rows
 
@@ -142,16 +135,20 @@ class Verifier:
     ) -> Iterator[Finding]:
         for name in sorted(self._store.row_ids(folder)):
             path = f"{folder}/{name}.parquet"
+            if name.startswith(IMPORTED):
+                continue
             try:
-                table = pq.read_table(io.BytesIO(self._store.files.read(path)))
-            except (pa.ArrowException, OSError) as error:
-                yield Finding(name="torn-file", where=path, message=f"not whole: {error}")
+                table = self._store.row(folder, name)
+            except StoreError as error:
+                yield Finding(name="torn-file", where=path, message=str(error))
                 continue
             version = int((table.schema.metadata or {}).get(b"prunegrid.schema", b"0"))
-            if version > SCHEMA_VERSION or table.schema.names != schema.names or len(table) != 1:
+            known = set(table.schema.names) <= set(schema.names)
+            if not 0 < version <= SCHEMA_VERSION or not known or len(table) != 1:
                 message = f"expected one row of schema {SCHEMA_VERSION}, got another"
                 yield Finding(name="schema-mismatch", where=path, message=message)
                 continue
+            table = conform(table, schema)
             place = place_of(name)
             if place in self._rows:
                 yield Finding(name="doubled-row", where=path, message="its place has two rows")
@@ -208,6 +205,8 @@ class Verifier:
 
     def _check_plan(self) -> Iterator[Finding]:
         """Against the store's own grid: rows that finished tasks owe."""
+        if self._store.read_text(layout.GRID) is None:
+            return  # imported results, or nothing yet
         plan: Plan = load_plan(self._store)
         finished = set(self._models) | set(self._images)
         present = {name for names in self._rows.values() for name in names}
@@ -275,7 +274,10 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     if not findings:
         console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
         return 0
-    for name, count in Counter(finding.name for finding in findings).most_common():
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        counts[finding.name] += finding.count
+    for name, count in counts.most_common():
         console.print(f"{count} x {name}", highlight=False)
     table = Table("finding", "where", "what", box=None)
     for finding in findings[:50]:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
 )
+os.environ.pop("RAY_ADDRESS", None)  # no test joins a cluster of the developer's
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile TensorFlow anew
 
 
@@ -65,3 +66,27 @@ def ray_session(_ray_ends: None) -> None:
 
     if not ray.is_initialized():
         start_local(cpus=2, gpus=0)
+
+
+@pytest.fixture(scope="session")
+def s3_bucket() -> Iterator[str]:
+    """The address of a bucket on a server of our own."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    before = dict(os.environ)
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }
+    client = boto3.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket="grids")
+    yield "s3://grids"
+    os.environ.clear()
+    os.environ.update(before)
+    server.stop()

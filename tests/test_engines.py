@@ -90,6 +90,8 @@ def test_poll_without_work_returns_nothing_and_soon(engine):
     assert list(engine.poll(0.1)) == []
     assert time.monotonic() - began_s < 5
     assert engine.slots >= 1
+    engine.demand(3)
+    assert list(engine.notices()) == [], "nothing happened"
     assert engine.doing() == [] or not [d for d in engine.doing() if d.key]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,30 +16,6 @@ from orchestrator.verify import Verifier
 from orchestrator.views import status_json
 from tests.grids import SMALL
 from workers.files import Files, StorageError, open_files
-
-
-@pytest.fixture(scope="module")
-def s3_bucket() -> Iterator[str]:
-    """The address of a bucket on a server of our own."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket="grids")
-    yield "s3://grids"
-    os.environ.clear()
-    os.environ.update(before)
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])

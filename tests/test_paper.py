@@ -59,6 +59,9 @@ def test_the_authors_results_reproduce_the_tables(imported):
     assert "Table 1: 63 of 63 cells agree" in said
     assert "3 are misprints" in said
     assert "Shifted labels: PGD" in said
+    misprints = [line for line in compared.sentences() if line.startswith("Misprint")]
+    for where in ("B&B L0 120, rate 4", "B&B L0 170, rate 4", "rate 2: printed 37.73"):
+        assert sum(where in line for line in misprints) == 1, (where, misprints)
 
 
 def test_a_changed_result_no_longer_agrees(shared, tmp_path):

@@ -75,8 +75,10 @@ def test_nodes_that_join_get_work_and_a_lost_ones_tasks_come_back(cluster, engin
     ended = collect(engine, 4)
     assert time.monotonic() - began_s < 15
     assert {e.outcome.kind for e in ended} == {FailureKind.LOST}
+    left: list[str] = []
+    until(engine, lambda: bool(left.extend(n.kind for n in engine.notices()) or left))
+    assert left == ["node-left"]
     assert engine.slots == 8
-    assert [n.kind for n in engine.notices()] == ["node-left"]
     assert len(engine.doing()) == 8, "the other nodes' tasks go on"
 
 

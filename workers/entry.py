@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeAlias
 
-from workers import catalog
+from workers import catalog, layout
 from workers.context import Interrupted, TaskContext, TornInput
 from workers.contract import (
     AttackTask,
@@ -120,8 +120,14 @@ def describe(error: BaseException) -> str:
 
 
 def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
-    """Fetch and check a data set on this node. Returns the reason where it can't be had."""
+    """Fetch and check a data set on this node, and see that its store is the driver's. Returns
+    the reason where it can't work here."""
     try:
+        if settings.store and not open_files(settings.store).exists(layout.GRID):
+            return (
+                f"{socket.gethostname()} sees no store at {settings.store}: expected a folder "
+                "that all nodes share, s3://bucket/path or gs://bucket/path"
+            )
         from workers.data.base import load
 
         load(data, settings.data_dir)

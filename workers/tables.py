@@ -115,12 +115,21 @@ class ImageRows:
     table: pa.Table  #: IMAGE_SCHEMA
 
 
-def read_images(content: bytes) -> ImageRows:
-    """Raises ValueError where the content is no whole file of ours."""
+def read_table(content: bytes) -> pa.Table:
+    """Raises ValueError where the content is no whole Parquet file."""
     try:
-        table = pq.read_table(io.BytesIO(content))
+        return pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a whole Parquet file: {error}") from error
+
+
+def read_images(content: bytes) -> ImageRows:
+    """Raises ValueError where the content is no whole file of ours."""
+    return images_of(read_table(content))
+
+
+def images_of(table: pa.Table) -> ImageRows:
+    """One attack task's rows, by the metadata of their table. Raises ValueError."""
     metadata = table.schema.metadata or {}
     if b"prunegrid.task" not in metadata:
         raise ValueError("Parquet file without prunegrid's metadata")

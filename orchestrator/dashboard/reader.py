@@ -18,8 +18,9 @@ from orchestrator.dashboard.result_files import ResultFiles
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
 from orchestrator.dashboard.vitals import rate_of, slots_of, workers_of
+from orchestrator.durations import Durations
 from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.estimates import Durations, Eta, estimate
+from orchestrator.estimates import Eta, estimate
 from orchestrator.guesses import flops_per_s
 from orchestrator.journal_state import JournalState
 from orchestrator.lease import is_alive, read_holder

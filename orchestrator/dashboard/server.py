@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +40,10 @@ class ServerOptions:
 
 
 def serve(options: ServerOptions, console: Console) -> None:
-    """Until SIGTERM or Ctrl-C. Raises StoreError, ServerError, UsageError before it listens."""
+    """Until SIGTERM or Ctrl-C, which end this process.
+
+    Raises StoreError, ServerError, UsageError before it listens.
+    """
     store = Store.open(options.store)
     access = access_for(
         options.host,
@@ -66,6 +71,9 @@ def serve(options: ServerOptions, console: Console) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
+    # There is nothing to save: a thread that still reads or imports must not hold the end up.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def export_page(store: str, out: Path, console: Console) -> None:

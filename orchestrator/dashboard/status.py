@@ -26,7 +26,7 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         "grid": index.plan.grid.name if index else "",
         "models": len(index.plan.models) if index else 0,
         "cells": len(index.plan.cells) if index else 0,
-        "tasks": {kind.value: index.plan.count(kind) if index else 0 for kind in TaskKind},
+        "tasks": index.kinds if index else dict.fromkeys(map(str, TaskKind), 0),
         "done": int((snapshot.task_state == DONE).sum()),
         "remaining": snapshot.remaining,
         "cells_done": int((snapshot.cell_state == DONE).sum()),

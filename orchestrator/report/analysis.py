@@ -10,8 +10,12 @@ import pandas as pd
 
 from orchestrator.paper import PaperComparison, compare_with_paper
 from orchestrator.report.comparison import SideComparison, compare_stores
+from orchestrator.report.convergence import convergence_table, without_checks
+from orchestrator.report.evidence import NO_EVIDENCE, Evidence
+from orchestrator.report.limits import Limit, limits, margin_rows
 from orchestrator.report.masking import flat_curves
 from orchestrator.report.missing import missing_cells
+from orchestrator.report.per_image import worst_per_image
 from orchestrator.report.results import Results
 from orchestrator.report.strategies import Strategy, strategies
 from orchestrator.report.sweet_spots import sweet_cells, sweet_models
@@ -28,9 +32,13 @@ class Analysis:
     clean: pd.DataFrame  #: `clean_table`
     cells: pd.DataFrame  #: `cell_table`
     worst: pd.DataFrame  #: `worst_table`
+    worst_images: pd.DataFrame  #: `worst_per_image`
+    convergence: pd.DataFrame  #: `convergence_table`
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
     strategies: list[Strategy]
+    margins: pd.DataFrame  #: `margin_rows`
+    limits: list[Limit]
     flat: pd.DataFrame  #: `flat_curves`
     missing: pd.DataFrame  #: `missing_cells`
     wanted: int  #: cells that should be there
@@ -51,19 +59,30 @@ def analyse(
     *,
     planned: Collection[CellPlace] | None = None,
     against: Against | None = None,
+    evidence: Evidence = NO_EVIDENCE,
 ) -> Analysis:
     """`planned`: the cells that a grid asks for; without it, all combinations that occur."""
+    convergence = convergence_table(results, evidence.images, evidence.doubled)
+    results = without_checks(results, evidence.doubled)
+    checks = {(pair.protocol, pair.doubled) for pair in evidence.doubled}
+    if planned is not None:
+        planned = [cell for cell in planned if (cell.protocol, cell.attack) not in checks]
     clean, cells = clean_table(results), cell_table(results)
     sweet = sweet_cells(clean, cells)
     missing = missing_cells(results, planned)
+    margins = margin_rows(results, clean)
     return Analysis(
         results=results,
         clean=clean,
         cells=cells,
         worst=worst_table(results),
+        worst_images=worst_per_image(results, evidence.images),
+        convergence=convergence,
         sweet=sweet,
-        sweet_models=sweet_models(sweet),
+        sweet_models=sweet_models(sweet, margins),
         strategies=strategies(results, clean),
+        margins=margins,
+        limits=limits(margins),
         flat=flat_curves(cells),
         missing=missing,
         wanted=len(results.cells) + len(missing) if planned is None else len(planned),

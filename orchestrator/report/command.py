@@ -7,19 +7,22 @@ from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from orchestrator.authors import import_authors as import_files
+from orchestrator.authors_findings import FINDINGS
+from orchestrator.dag import Plan
 from orchestrator.errors import StoreError
 from orchestrator.report.analysis import Against
+from orchestrator.report.evidence import gather
 from orchestrator.report.results import load_results
-from orchestrator.report.tables import summary_rows
-from orchestrator.report.terminal import summary_tables
+from orchestrator.report.terminal import print_report, say, say_whole
 from orchestrator.report.write import write_report
-from orchestrator.rows import CellPlace
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
 from workers import layout
+
+#: Examples of a finding on an import; `verify` lists all.
+SHOWN = 2
 
 
 def report(store: str, out: Path, *, against: str | None, console: Console) -> None:
@@ -33,47 +36,40 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
         other = "paper"
     elif against is not None:
         other = load_results(Store.open(against).files)
-    paths = write_report(results, out, planned=_planned(opened), against=other)
-    for table in summary_tables(summary_rows(results)):
-        console.print(table)
+    plan = _plan(opened)
+    planned = None if plan is None else [cell.place for cell in plan.cells]
+    evidence = gather(opened.files, results, plan)
+    paths = write_report(results, out, planned=planned, against=other, evidence=evidence)
+    print_report(console, paths.analysis)
     for line in paths.lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {paths.page}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"{len(paths.files)} files in {paths.folder}: csv, latex, figures (PNG and SVG)",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        say(console, line, hang=6)
+    say_whole(console, f"report: {paths.page}")
+    say_whole(
+        console, f"{len(paths.files)} files in {paths.folder}: csv, latex, figures (PNG and SVG)"
     )
 
 
-def _planned(store: Store) -> list[CellPlace] | None:
+def _plan(store: Store) -> Plan | None:
     """What the store's own grid asks for; None where no grid was run, or rows were imported."""
     if store.read_text(layout.GRID) is None or any(store.files.list("imported")):
         return None
-    return [cell.place for cell in load_plan(store).cells]
+    return load_plan(store)
 
 
 def import_authors(files: Sequence[Path], store: str, *, console: Console) -> None:
     """Import and print what is odd. Raises StoreError, UsageError."""
     opened = Store.open_or_create(store)
     done = import_files(files, opened.files)
-    console.print(
-        f"{done.models} models, {done.cells} cells and {done.images} image rows in "
-        f"{opened.address}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    rows = f"{done.models} models, {done.cells} cells and {done.images} image rows"
+    say_whole(console, f"{rows} in {opened.address}")
     if not done.findings:
         return
-    table = Table("finding", "models", "what", box=None, header_style="bold")
+    say(console, "What is odd in them, kept as it is:")
     for name, mine in groupby(done.findings, key=lambda finding: finding.name):
-        found = list(mine)
-        table.add_row(
-            name, str(sum(f.count for f in found)), f"{found[0].where}: {found[0].message}"
-        )
-        if len(found) > 1:
-            table.add_row("", "", f"and {len(found) - 1} more of this kind")
-    console.print(table, markup=False)
-    console.print(f"all of them: prunegrid verify --store {opened.address}", soft_wrap=True)
+        found = sorted(mine, key=lambda finding: -finding.count)
+        say(console, f"{sum(f.count for f in found):6} {name}: {FINDINGS[name]}", hang=9)
+        for finding in found[:SHOWN]:
+            say(console, f"         {finding.where}: {finding.message}", hang=13)
+        if len(found) > SHOWN:
+            say(console, f"         and {len(found) - SHOWN} more")
+    say_whole(console, f"all of them: prunegrid verify --store {opened.address}")

@@ -126,19 +126,22 @@ def compression_grid(analysis: Analysis, setting: Setting, protocol: str) -> Gri
 
 
 def worst_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
-    """The worst case over attacks, a panel for each strength."""
+    """The worst case over attacks, a panel for each strength; below, where image rows are there,
+    the worst attack for every single image."""
     clean = setting.rows(analysis.clean)
-    worst = _mine(analysis.worst, setting, protocol)
-    row = tuple(
-        _panel(
-            part,
-            clean,
-            title=f"strength {strength}",
-            y="robust accuracy under the worst attack, %",
-        )
-        for (strength,), part in groups(worst, ["strength"])
-    )
-    return Grid(name="worst-case", panels=(row,))
+    rows = []
+    for frame, y in (
+        (analysis.worst, "robust accuracy under the worst attack, %"),
+        (analysis.worst_images, "robust accuracy under the worst attack per image, %"),
+    ):
+        panels = {
+            int(strength): _panel(part, clean, title=f"strength {strength}", y=y)
+            for (strength,), part in groups(_mine(frame, setting, protocol), ["strength"])
+        }
+        rows.append(panels)
+    strengths = sorted({strength for panels in rows for strength in panels})
+    grid = (tuple(panels.get(strength) for strength in strengths) for panels in rows if panels)
+    return Grid(name="worst-case", panels=tuple(grid))
 
 
 def protocol_grid(analysis: Analysis, setting: Setting) -> Grid:

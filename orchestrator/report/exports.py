@@ -17,9 +17,12 @@ def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
         "clean": analysis.clean,
         "cells": analysis.cells,
         "worst_case": analysis.worst,
+        "worst_case_per_image": analysis.worst_images,
+        "convergence": analysis.convergence,
         "sweet_cells": analysis.sweet,
         "sweet_models": analysis.sweet_models,
         "strategies": _strategies(analysis),
+        "how_far": analysis.margins,
         "missing": analysis.missing,
         "flat_curves": analysis.flat,
         "findings": _findings(analysis),
@@ -46,7 +49,7 @@ def _strategies(analysis: Analysis) -> pd.DataFrame:
     rows = []
     for s in analysis.strategies:
         flat = {f.name: getattr(s, f.name) for f in dataclasses.fields(s) if f.name != "setting"}
-        for part in ("score", "margin"):
+        for part in ("clean", "score", "margin"):
             found = flat.pop(part)
             flat |= {f"{part}_{key}": value for key, value in dataclasses.asdict(found).items()}
         rows.append(dict(zip(SETTING, s.setting, strict=True)) | flat)

@@ -77,18 +77,14 @@ def _fill(
     figure: go.Figure, panel: Panel, methods: list[str], seen: set[str], place: tuple[int, int]
 ) -> None:
     r, c = place
-    if not math.isnan(panel.reference):
-        figure.add_hline(
-            y=100 * panel.reference,
-            line={"color": REFERENCE, "width": 1, "dash": "dot"},
-            row=r,
-            col=c,
-        )
     for method in methods:
         rows = panel.rows[panel.rows["method"] == method]
         if len(rows):
             figure.add_trace(_line(method, rows, legend=method not in seen), row=r, col=c)
             seen.add(method)
+    if not math.isnan(panel.reference):  # after the lines: plotly leaves empty panels without it
+        line = {"color": REFERENCE, "width": 1.2, "dash": "dot"}
+        figure.add_hline(y=100 * panel.reference, line=line, row=r, col=c)
     ticks = sorted({round(float(v), 6) for v in panel.rows["rate"]})
     figure.update_xaxes(
         type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=r, col=c
@@ -103,7 +99,10 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
         y=[round(100 * float(v), 4) for v in rows["mean"]],
         error_y={
             "type": "data",
-            "array": [0.0 if math.isnan(h) else round(100 * h, 4) for h in rows["half"]],
+            # of 0 to 100 %, the hover text has the rest
+            "array": [_bar(h, 1 - m) for h, m in zip(rows["half"], rows["mean"], strict=True)],
+            "arrayminus": [_bar(h, m) for h, m in zip(rows["half"], rows["mean"], strict=True)],
+            "symmetric": False,
             "thickness": 1,
             "width": 0,
             "color": look.faded(0.35),
@@ -117,6 +116,11 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
         marker={"color": look.colour, "symbol": look.symbol, "size": 6},
         hovertemplate=f"<b>{name}</b><br>%{{customdata[0]}}<br>%{{customdata[1]}}<extra></extra>",
     )
+
+
+def _bar(half: float, room: float) -> float:
+    """Percent; none for one seed, and none outside of what an accuracy can be."""
+    return 0.0 if math.isnan(half) else round(100 * max(0.0, min(half, room)), 4)
 
 
 def _hover(row: Any) -> list[str]:

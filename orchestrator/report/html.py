@@ -30,6 +30,7 @@ from orchestrator.report.html_tables import (
 from orchestrator.report.missing import missing_text
 from orchestrator.report.overview import footer_html, glance_html
 from orchestrator.report.results import Setting, method_order
+from orchestrator.report.worst_html import convergence_html, per_image_text
 
 
 class Page:
@@ -95,21 +96,23 @@ class Page:
     ) -> str:
         a = self._analysis
         self._links.append(("top", anchor, setting.title))
-        clean = setting.rows(a.clean)
         protocols = a.results.protocols(setting)
         parts = [f'<h2 id="{anchor}">{esc(setting.title)}</h2>']
-        parts.append("<h3>Clean accuracy by nominal compression rate</h3>")
-        parts.append(clean_html(clean))
+        for number, protocol in enumerate(protocols, start=1):
+            mine = told.get((setting, protocol), [])
+            name = f"{anchor}f{number}"
+            self._links.append(("sub", name, f"findings, {protocol}"))
+            parts.append(f'<h3 id="{name}">Findings, protocol {esc(protocol)}</h3>')
+            parts.append(_findings_html(mine))
+        self._links.append(("sub", f"{anchor}c", "clean accuracy"))
+        parts.append(f'<h3 id="{anchor}c">Clean accuracy by nominal compression rate</h3>')
+        parts.append(clean_html(setting.rows(a.clean)))
         parts.append(
             '<p class="note">In percent, on the whole test split; the best rate of each method is '
             "bold.</p>"
         )
         for number, protocol in enumerate(protocols, start=1):
-            parts.append(
-                self._protocol(
-                    setting, protocol, f"{anchor}p{number}", told.get((setting, protocol), [])
-                )
-            )
+            parts.append(self._protocol(setting, protocol, f"{anchor}p{number}"))
         if len(protocols) > 1:
             caption = (
                 "The same trained models under each protocol: what differs is how they were "
@@ -119,17 +122,17 @@ class Page:
             parts.append(self._figure(protocol_grid(a, setting), caption))
         return "\n".join(parts)
 
-    def _protocol(self, setting: Setting, protocol: str, anchor: str, told: list[Finding]) -> str:
+    def _protocol(self, setting: Setting, protocol: str, anchor: str) -> str:
         a = self._analysis
-        self._links.append(("sub", anchor, f"protocol {protocol}"))
+        self._links.append(("sub", anchor, f"curves and tables, {protocol}"))
         name = esc(protocol)
-        parts = [f'<h3 id="{anchor}">Findings, protocol {name}</h3>', _findings_html(told)]
-        parts.append(f"<h3>Security curves, protocol {name}</h3>")
+        parts = [f'<h3 id="{anchor}">Security curves, protocol {name}</h3>']
         parts.append(
             self._figure(
                 security_grid(a, setting, protocol),
                 "Robust accuracy against the nominal compression rate: attacks by column, ε "
-                "growing downwards. Colour is the structure that is pruned, dash and marker the "
+                "growing downwards (an ε that has no counterpart among the other attacks' comes "
+                "last). Colour is the structure that is pruned, dash and marker the "
                 "criterion and its scope; bars are 95 % intervals, the dotted line is the mean of "
                 "the unpruned models. Click on a method to hide it, twice to see it alone.",
             )
@@ -147,7 +150,9 @@ class Page:
                     f"</summary>{strategies_html(a, chosen)}</details>"
                 )
         parts.append(
-            '<p class="note">Least regret: the smallest mean margin to the unpruned models, over '
+            '<p class="note">Unpruned: the unpruned models of all methods together. Averages and '
+            "worst attacks are over the ε that all attacks have counterparts of, the k-th beside "
+            "the k-th. Least regret: the smallest mean margin to the unpruned models, over "
             "the attacks and ε in question. Not told apart: rivals whose paired difference from "
             "the best is not significant (Holm, 5 %). †: a suspiciously flat curve, see "
             "the findings.</p>"
@@ -156,9 +161,10 @@ class Page:
         sweet = setting.rows(a.sweet_models)
         parts.append(sweet_html(sweet[sweet["protocol"] == protocol]))
         parts.append(
-            '<p class="note">Margins in percentage points to the unpruned model of the same chain, '
-            "safest first. Gains and losses are shown where a paired t test over seeds, corrected "
-            "for all cells of this protocol, says so.</p>"
+            '<p class="note">Margins in percentage points to the unpruned models of the same '
+            "chains, safest first. Sweet: neither clean nor robust accuracy is lower, by its mean. "
+            "Gains and losses of robustness are shown where a paired t test over seeds, corrected "
+            "for all cells of this protocol (Holm, 5 %), says so.</p>"
         )
         parts.append(self._margins(setting, protocol))
         parts.append(f"<h3>What compression buys, protocol {name}</h3>")
@@ -173,10 +179,11 @@ class Page:
         parts.append(
             self._figure(
                 worst_grid(a, setting, protocol),
-                "Per seed the least robust accuracy of all attacks at their k-th ε. An adversary "
-                "who may choose the attack for every single image does at least as well.",
+                "Per seed the least robust accuracy of all attacks at their k-th ε. "
+                + per_image_text(a, setting, protocol),
             )
         )
+        parts.append(convergence_html(a, setting, protocol))
         return "\n".join(parts)
 
     def _margins(self, setting: Setting, protocol: str) -> str:

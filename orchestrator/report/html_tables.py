@@ -12,12 +12,20 @@ import pandas as pd
 from orchestrator.report.analysis import Analysis
 from orchestrator.report.findings import name_of
 from orchestrator.report.results import Threat, attack_title, groups, method_order, records
-from orchestrator.report.statistics import Estimate, signed
-from orchestrator.report.strategies import ACCURACY, AVERAGE, LEAST_MARGIN, WORST_ATTACK, Strategy
-from orchestrator.report.sweet_spots import SIGNIFICANT
+from orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
+from orchestrator.report.strategies import (
+    ACCURACY,
+    AVERAGE,
+    LEAST_MARGIN,
+    UNPRUNED,
+    WORST_ATTACK,
+    Strategy,
+)
 
 TEXT = ' class="text"'
 NONE = '<td class="none" title="no result">–</td>'
+
+NONE_BY_NATURE = '<td class="none" title="it is the unpruned model">0</td>'
 
 
 def esc(value: object) -> str:
@@ -44,13 +52,9 @@ def text_cell(text: object) -> str:
     return f'<td class="text">{esc(text)}</td>'
 
 
-def number_cell(value: float, digits: int = 2) -> str:
-    return NONE if math.isnan(value) else f"<td>{value:.{digits}f}</td>"
-
-
-def tooltip(n: int, mean: float, sd: float, half: float) -> str:
+def tooltip(n: int, mean: float, sd: float, half: float, *, unit: str = "%") -> str:
     """`n = 5, mean 86.21 %, SD 0.41, 95 % interval 85.70 to 86.72`."""
-    text = f"n = {n}, mean {100 * mean:.2f} %"
+    text = f"n = {n}, mean {100 * mean:.2f} {unit}"
     if not math.isnan(half):
         text += f", SD {100 * sd:.2f}, 95 % interval "
         text += f"{100 * (mean - half):.2f} to {100 * (mean + half):.2f}"
@@ -71,7 +75,8 @@ def points(e: Estimate) -> str:
     if e.n == 0 or math.isnan(e.mean):
         return NONE
     half = "" if math.isnan(e.half) else f"<small>±{100 * e.half:.1f}</small>"
-    return f'<td title="n = {e.n}">{signed(e.mean)}{half}</td>'
+    hint = tooltip(e.n, e.mean, e.sd, e.half, unit="points")
+    return f'<td title="{hint}">{signed(e.mean)}{half}</td>'
 
 
 def clean_html(clean: pd.DataFrame) -> str:
@@ -147,27 +152,29 @@ def sweet_html(models: pd.DataFrame, *, limit: int = 12) -> str:
     rows = []
     for m in records(models.sort_values(["whole", "least"], ascending=False).head(limit)):
         threat = Threat(str(m.least_attack), str(m.least_norm), float(m.least_eps))
+        far = not math.isclose(m.effective_rate, m.rate, rel_tol=0.1)
+        effective = f"<small>({m.effective_rate:.3g})</small>" if far else ""
         rows.append(
             row(
                 str(m.method),
                 [
-                    f"<td>{m.rate:g}</td>",
-                    number_cell(float(m.effective_rate)),
-                    _plain_points(float(m.clean_margin)),
-                    _plain_points(float(m.least)),
-                    text_cell(threat.title if not math.isnan(float(m.least)) else "–"),
-                    _plain_points(float(m.mean_margin)),
-                    f"<td>{m.sweet} of {m.wanted}</td>",
-                    f"<td>{m.better}</td><td>{m.worse}</td>",
+                    f'<td title="effective {m.effective_rate:.2f}">{m.rate:g}{effective}</td>',
+                    _margin(m, "clean"),
+                    _margin(m, "least"),
+                    text_cell(threat.title if not math.isnan(m.least) else "–"),
+                    _margin(m, "mean"),
+                    f"<td>{m.sweet} of {m.wanted}</td><td>{m.better} / {m.worse}</td>",
                 ],
             )
         )
-    head = ["method", "rate", "effective", "clean", "least margin", "under", "mean margin"]
-    return table([*head, "sweet cells", "gains shown", "losses shown"], rows, words=["under"])
+    head = ["method", "rate", "clean", "least robust", "under", "mean robust", "sweet cells"]
+    return table([*head, "gains / losses shown"], rows, words=["under"])
 
 
-def _plain_points(value: float) -> str:
-    return NONE if math.isnan(value) else f"<td>{signed(value)}</td>"
+def _margin(m: Any, name: str) -> str:
+    n, sd, half = (getattr(m, f"{name}_{v}") for v in ("n", "sd", "half"))
+    mean = float(getattr(m, name))
+    return points(Estimate(n=0 if math.isnan(n) else int(n), mean=mean, sd=sd, half=half))
 
 
 _CRITERIA = {
@@ -189,6 +196,8 @@ def strategies_html(analysis: Analysis, strategies: Sequence[Strategy]) -> str:
         name = name_of(s.method, s.rate, s.effective_rate)
         rivals = "–" if s.rivals < 0 else f"{s.rivals} of {s.candidates - 1}"
         score = points(s.score) if s.criterion == LEAST_MARGIN else estimate_cell(s.score)
+        if s.criterion == LEAST_MARGIN and s.method == UNPRUNED:
+            score = NONE_BY_NATURE
         rows.append(
             row(
                 assumed,
@@ -196,12 +205,13 @@ def strategies_html(analysis: Analysis, strategies: Sequence[Strategy]) -> str:
                     text_cell(_CRITERIA[s.criterion]),
                     text_cell(name + (" †" if analysis.flat_attacks(s) else "")),
                     score,
-                    points(s.margin),
+                    NONE_BY_NATURE if s.method == UNPRUNED else points(s.margin),
+                    estimate_cell(s.clean),
                     f"<td>{rivals}</td>",
                 ],
                 first=s.knowledge != previous,
             )
         )
         previous = s.knowledge
-    head = ["adversary", "judged by", "best choice", "score, %", "against unpruned"]
+    head = ["adversary", "judged by", "best choice", "score, %", "against unpruned", "clean, %"]
     return table([*head, "not told apart"], rows, words=["judged by", "best choice"])

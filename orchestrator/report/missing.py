@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Collection
 
 import pandas as pd
 
-from orchestrator.report.results import CELL, PLACE, THREAT, Results, records
+from orchestrator.report.results import PLACE, SETTING, Results, records
 from orchestrator.rows import CellPlace
 
-_KEY = [*[name for name in CELL if name not in ("norm", "eps")], "seed", "eps_text"]
+_WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]
+_KEY = [*_WANTED[:-1], "eps_text"]
 
 
 def missing_cells(results: Results, planned: Collection[CellPlace] | None = None) -> pd.DataFrame:
@@ -20,17 +20,17 @@ def missing_cells(results: Results, planned: Collection[CellPlace] | None = None
     What should be there is the plan's cells or, without a plan, within each setting and protocol
     every combination of the methods, rates, seeds and (attack, eps) that occur.
     """
-    wanted = _from_axes(results) if planned is None else _from_plan(planned)
-    present = set(_text_eps(results.cells)[_KEY].itertuples(index=False, name=None))
-    keyed = _text_eps(wanted)
-    gone = [key not in present for key in keyed[_KEY].itertuples(index=False, name=None)]
-    columns = [*PLACE, "seed", "protocol", "attack", "eps"]
-    return keyed.loc[gone, columns].reset_index(drop=True)
+    wanted = _text_eps(_from_axes(results) if planned is None else _from_plan(planned))
+    present = _text_eps(results.cells)[_KEY].drop_duplicates()
+    joined = wanted.merge(present, on=_KEY, how="left", indicator="found")
+    gone = (joined["found"] == "left_only").to_numpy()
+    return wanted.loc[gone, _WANTED].reset_index(drop=True)
 
 
 def _text_eps(frame: pd.DataFrame) -> pd.DataFrame:
     """8/255 may be another float in the last bit in another file."""
-    return frame.assign(eps_text=frame["eps"].map(lambda eps: f"{eps:.6g}"))
+    texts = {eps: f"{eps:.6g}" for eps in frame["eps"].unique()}
+    return frame.assign(eps_text=frame["eps"].map(texts).astype(str))
 
 
 def _from_plan(planned: Collection[CellPlace]) -> pd.DataFrame:
@@ -43,21 +43,20 @@ def _from_plan(planned: Collection[CellPlace]) -> pd.DataFrame:
         }
         for cell in planned
     ]
-    return pd.DataFrame(rows, columns=[*PLACE, "seed", "protocol", "attack", "eps"])
+    return pd.DataFrame(rows, columns=_WANTED)
 
 
 def _from_axes(results: Results) -> pd.DataFrame:
-    columns = [*PLACE, "seed", "protocol", "attack", "eps"]
-    rows = []
+    parts = []
     for setting in results.settings:
         models, cells = setting.rows(results.models), setting.rows(results.cells)
-        both = pd.concat([f[["method", "rate", "seed"]] for f in (models, cells)])
-        axes = [sorted(both[name].unique()) for name in ("method", "rate", "seed")]
-        pairs = cells[["protocol", *THREAT]].drop_duplicates().drop(columns="norm")
-        for method, rate, seed in itertools.product(*axes):
-            for protocol, attack, eps in pairs.itertuples(index=False, name=None):
-                rows.append((*setting, method, rate, seed, protocol, attack, eps))
-    return pd.DataFrame(rows, columns=columns)
+        both = pd.concat([frame[["method", "rate", "seed"]] for frame in (models, cells)])
+        wanted = cells[["protocol", "attack", "eps"]].drop_duplicates()
+        for name in ("seed", "rate", "method"):
+            axis = pd.DataFrame({name: sorted(both[name].unique())})
+            wanted = axis.merge(wanted, how="cross")
+        parts.append(wanted.assign(**dict(zip(SETTING, setting, strict=True))))
+    return pd.concat(parts)[_WANTED] if parts else pd.DataFrame(columns=_WANTED)
 
 
 def missing_text(missing: pd.DataFrame, total: int) -> str:

@@ -18,6 +18,9 @@ from scipy import stats
 
 LEVEL = 0.95
 
+#: Of adjusted p values.
+SIGNIFICANT = 0.05
+
 #: Two accuracies closer than this are equal: below one image in a billion, above rounding.
 TINY = 1e-9
 

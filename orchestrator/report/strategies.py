@@ -17,8 +17,15 @@ import pandas as pd
 
 from orchestrator.report.ladder import add_strength
 from orchestrator.report.results import SETTING, Results, Setting, Threat, groups, records, threats
-from orchestrator.report.statistics import Estimate, Floats, estimate, holm, paired_p
-from orchestrator.report.sweet_spots import SIGNIFICANT
+from orchestrator.report.statistics import (
+    SIGNIFICANT,
+    Estimate,
+    Floats,
+    estimate,
+    holm,
+    over_seeds,
+    paired_p,
+)
 from orchestrator.report.tables import DENSE
 
 UNPRUNED = "unpruned"
@@ -49,6 +56,7 @@ class Strategy:
     method: str
     rate: float
     effective_rate: float
+    clean: Estimate  #: accuracy of the chosen models on the whole test split
     score: Estimate  #: of the criterion, fractions
     margin: Estimate  #: score minus the dense model's, paired by seed
     rivals: int  #: other candidates that no paired test tells from the best; -1: not tested
@@ -70,17 +78,24 @@ def strategies(results: Results, clean: pd.DataFrame) -> list[Strategy]:
     out: list[Strategy] = []
     for place, part in groups(ranked, [*SETTING, "protocol"]):
         setting = Setting(*map(str, place[:3]))
-        field = _Field(part, setting.rows(clean))
+        field = _Field(part, setting.rows(results.models), setting.rows(clean))
         for least in sorted(part["rate"].unique()):
             out += field.best(setting, str(place[3]), float(least))
     return out
 
 
+def _pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Dense models of all methods are one candidate."""
+    return frame.assign(method=frame["method"].where(frame["rate"] != DENSE, UNPRUNED))
+
+
 class _Field:
     """All candidates of one setting and protocol: robust accuracy [candidate, threat, seed]."""
 
-    def __init__(self, cells: pd.DataFrame, clean: pd.DataFrame) -> None:
-        pooled = cells.assign(method=cells["method"].where(cells["rate"] != DENSE, UNPRUNED))
+    def __init__(self, cells: pd.DataFrame, models: pd.DataFrame, clean: pd.DataFrame) -> None:
+        pooled = _pooled(cells)
+        accuracy = _pooled(models).groupby(["method", "rate", "seed"])["accuracy"].mean()
+        self._accuracy = over_seeds(accuracy.reset_index(), ["method", "rate"], "accuracy")
         self.threats = threats(cells)
         keys = [*zip(pooled["attack"], pooled["eps"], strict=True)]
         column = {(t.attack, t.eps): i for i, t in enumerate(self.threats)}
@@ -107,6 +122,12 @@ class _Field:
             [1.0 if m == UNPRUNED else float(known.get((m, r), np.nan)) for m, r in self.candidates]
         )
 
+    def _clean(self, method: str, rate: float) -> Estimate:
+        at = (self._accuracy["method"] == method) & (self._accuracy["rate"] == rate)
+        for n, mean, sd, half in records(self._accuracy.loc[at, ["n", "mean", "sd", "half"]]):
+            return Estimate(n=int(n), mean=mean, sd=sd, half=half)
+        return estimate([])
+
     def best(self, setting: Setting, protocol: str, least_rate: float) -> Iterator[Strategy]:
         for knowledge, threat, criterion, columns in self._assumptions():
             scores = self._scores(columns, criterion)
@@ -129,6 +150,7 @@ class _Field:
                 method=method,
                 rate=rate,
                 effective_rate=float(self.effective[best]),
+                clean=self._clean(method, rate),
                 score=estimate(scores[best].tolist()),
                 margin=estimate(margin.tolist()),
                 rivals=rivals,

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.report.results import PLACE, SETTING
-from orchestrator.report.statistics import TINY
+from orchestrator.report.statistics import SIGNIFICANT, TINY
+from orchestrator.report.strategies import AVERAGE
 from orchestrator.report.tables import DENSE
 
-#: Of adjusted p values.
-SIGNIFICANT = 0.05
+_MARGIN = ["margin", "margin_n", "margin_sd", "margin_half"]
 
 BETTER, AS_GOOD, LOWER, WORSE, UNKNOWN = (
     "better",  # shown: p_holm below 5 %
@@ -27,11 +27,14 @@ BETTER, AS_GOOD, LOWER, WORSE, UNKNOWN = (
 
 
 def sweet_cells(clean: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """`cells` (of `cell_table`) at rates above 1, with `clean_margin` (of `clean_table`),
+    """`cells` (of `cell_table`) at rates above 1, with `clean_margin`, `clean_margin_n`,
+    `clean_margin_sd`, `clean_margin_half` (of `clean_table`),
     `verdict` (one of those above) and `sweet`: neither accuracy's mean is below the dense."""
     pruned = cells[cells["rate"] != DENSE]
     out = pruned.merge(
-        clean[[*PLACE, "margin", "effective_rate"]].rename(columns={"margin": "clean_margin"}),
+        clean[[*PLACE, *_MARGIN, "effective_rate"]].rename(
+            columns={name: f"clean_{name}" for name in _MARGIN}
+        ),
         on=PLACE,
         how="left",
     )
@@ -45,10 +48,11 @@ def sweet_cells(clean: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def sweet_models(sweet: pd.DataFrame) -> pd.DataFrame:
-    """Per PLACE and protocol: `cells`, `sweet` cells, `better` and `worse` ones (shown), the
-    clean margin, the `least` margin with its threat, the mean margin; `complete`: every threat
-    that the setting has under this protocol has a result; `whole`: a sweet spot in every cell."""
+def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
+    """Per PLACE and protocol: `cells`, `sweet` cells, `better` and `worse` ones (shown), three
+    margins with their `_n`, `_sd` and `_half`: `clean`, the `least` one with its threat, and the
+    `mean` one over rungs (of `limits.margin_rows`); `complete`: every threat that the setting has
+    under this protocol has a result; `whole`: a sweet spot in every cell."""
     by = [*PLACE, "protocol"]
     if sweet.empty:
         return pd.DataFrame(columns=[*by, "cells", "sweet", "better", "worse", "whole"])
@@ -60,6 +64,7 @@ def sweet_models(sweet: pd.DataFrame) -> pd.DataFrame:
         is_worse=threats["verdict"] == WORSE,
     )
     grouped = threats.groupby(by, sort=True)
+    of_clean = {name: f"clean{name.removeprefix('margin')}" for name in _MARGIN}
     out = grouped.agg(
         cells=("margin", "count"),
         wanted=("wanted", "max"),
@@ -67,16 +72,17 @@ def sweet_models(sweet: pd.DataFrame) -> pd.DataFrame:
         better=("is_better", "sum"),
         worse=("is_worse", "sum"),
         effective_rate=("effective_rate", "first"),
-        clean_margin=("clean_margin", "first"),
-        mean_margin=("margin", "mean"),
-        n=("margin_n", "min"),
+        **{to: (f"clean_{name}", "first") for name, to in of_clean.items()},
     ).reset_index()
     known = threats.dropna(subset="margin")
-    least = known.loc[
-        known.groupby(by)["margin"].idxmin(), [*by, "margin", "attack", "norm", "eps"]
-    ]
-    names = {"margin": "least", "attack": "least_attack", "norm": "least_norm", "eps": "least_eps"}
-    out = out.merge(least.rename(columns=names), on=by, how="left")
+    lowest = known.loc[known.groupby(by)["margin"].idxmin()]
+    names = {name: f"least{name.removeprefix('margin')}" for name in _MARGIN}
+    names |= {name: f"least_{name}" for name in ("attack", "norm", "eps")}
+    out = out.merge(lowest[[*by, *names]].rename(columns=names), on=by, how="left")
+    average = margins[(margins["attack"] == "") & (margins["criterion"] == AVERAGE)]
+    names = {f"robust_{v}": f"mean_{v}" for v in ("n", "sd", "half")} | {"robust_mean": "mean"}
+    known = average.reindex(columns=[*by, *names]).rename(columns=names)
+    out = out.merge(known, on=by, how="left") if len(known) else out.assign(mean=np.nan)
     out["complete"] = out["cells"] == out["wanted"]
     out["whole"] = out["complete"] & (out["sweet"] == out["wanted"])
     return out

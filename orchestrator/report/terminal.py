@@ -1,14 +1,92 @@
-"""The summary as tables for a terminal, 80 columns wide."""
+"""The report for a terminal: tables that fit 80 columns, findings, comparisons."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
+import pandas as pd
+from rich.console import Console
 from rich.table import Table
 
-from orchestrator.report.results import eps_text
-from orchestrator.report.tables import Attacked, SummaryRow
+from orchestrator.report.analysis import Analysis
+from orchestrator.report.findings import Topic, findings
+from orchestrator.report.results import Setting, eps_text, method_order, records
+from orchestrator.report.tables import Attacked, SummaryRow, summary_rows
+
+#: Models of one experiment that still get a line each.
+FEW = 24
+#: From this width on a matrix has its intervals.
+WIDE = 112
+
+
+def print_report(console: Console, analysis: Analysis) -> None:
+    """Tables, and the findings that one acts on."""
+    results = analysis.results
+    if max(len(setting.rows(analysis.clean)) for setting in results.settings) <= FEW:
+        for table in summary_tables(summary_rows(results)):
+            console.print(table)
+    else:
+        for setting in results.settings:
+            for table in matrices(analysis, setting, wide=console.width >= WIDE):
+                console.print(table)
+    topic = (Topic.DEPLOY, Topic.HOW_FAR)
+    told = [f for f in findings(analysis) if f.topic in topic and "unknown, " in f.lead]
+    for (setting, protocol), part in groupby(told, key=lambda f: (f.setting, f.protocol)):
+        say(console, f"{setting.title}, protocol {protocol}:")
+        for finding in part:
+            say(console, f"  {finding.topic}. {finding.text}")
+
+
+def say(console: Console, text: str, *, hang: int = 4) -> None:
+    """A paragraph, wrapped at words; its later lines start at column `hang`."""
+    wrapped = textwrap.wrap(
+        text,
+        max(console.width, 40),
+        subsequent_indent=" " * hang,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    say_whole(console, "\n".join(wrapped))
+
+
+def say_whole(console: Console, text: str) -> None:
+    """As it is: a path must stay in one piece."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def matrices(analysis: Analysis, setting: Setting, *, wide: bool) -> Iterator[Table]:
+    """Methods by rates: clean accuracy, and for each protocol the average robust accuracy."""
+    from orchestrator.report.curves import average_robustness
+
+    shown = {"clean accuracy": setting.rows(analysis.clean)}
+    for protocol in analysis.results.protocols(setting):
+        name = f"average robust accuracy, protocol {protocol}"
+        shown[name] = average_robustness(analysis, setting, protocol)
+    for name, rows in shown.items():
+        if len(rows):
+            low, high = rows["n"].min(), rows["n"].max()
+            seeds = f"{low} seeds" if low == high else f"{low} to {high} seeds"
+            title = f"{setting.title}: {name}, %, mean over {seeds}"
+            yield _matrix(title + (" ± 95 % interval" if wide else ""), rows, wide=wide)
+
+
+def _matrix(title: str, rows: pd.DataFrame, *, wide: bool) -> Table:
+    table = Table(title=title, box=None, title_justify="left", header_style="bold", padding=(0, 1))
+    rates = sorted(rows["rate"].unique())
+    found = {
+        (method, rate): f"{100 * mean:.1f}"
+        + (f" ±{100 * half:.1f}" if wide and half == half else "")
+        for method, rate, mean, half in records(rows[["method", "rate", "mean", "half"]])
+        if mean == mean
+    }
+    table.add_column("method \\ rate", no_wrap=True)
+    for rate in rates:
+        table.add_column(f"{rate:g}", justify="right", no_wrap=True)
+    for method in method_order(rows["method"]):
+        table.add_row(method, *(found.get((method, rate), "–") for rate in rates))
+    return table
 
 
 def summary_tables(rows: list[SummaryRow]) -> Iterator[Table]:

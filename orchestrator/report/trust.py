@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.report.analysis import Analysis
+from orchestrator.report.ladder import add_strength
 from orchestrator.report.missing import missing_text
-from orchestrator.report.results import Setting, attack_title, groups, records
+from orchestrator.report.results import Setting, attack_title, eps_text, groups, records
 from orchestrator.report.statistics import half_width
+from workers.attacks.checks import ZERO_GRADIENT_FRAC
 
 
 def of_protocol(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
@@ -38,6 +40,7 @@ def trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
         "A best choice is best on these very seeds, so its score is somewhat flattering; rivals "
         "that can't be told from it may be better on new ones."
     )
+    yield from _left_out(rows)
     gone = of_protocol(analysis.missing, setting, protocol)
     if len(gone):
         text = _sentence(missing_text(gone, len(gone) + len(rows)))
@@ -46,6 +49,18 @@ def trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
         yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
     yield from _flat(of_protocol(analysis.flat, setting, protocol))
     yield from _masking(rows)
+    yield from _convergence(of_protocol(analysis.convergence, setting, protocol))
+
+
+def _left_out(rows: pd.DataFrame) -> Iterator[str]:
+    ranked = add_strength(rows)
+    for (attack,), part in groups(ranked[ranked["strength"] == 0], ["attack"]):
+        norm = str(part["norm"].iloc[0])
+        listed = ", ".join(eps_text(norm, float(e)) for e in sorted(part["eps"].unique()))
+        yield (
+            f"{attack_title(str(attack))} at {listed} has no counterpart among the other attacks: "
+            "it counts in no average and no worst case."
+        )
 
 
 def _images(rows: pd.DataFrame) -> str:
@@ -59,9 +74,11 @@ def _images(rows: pd.DataFrame) -> str:
 _FLAG_TEXT = {
     "softmax-outputs": "attacks differentiate through softmax probabilities, which can hide "
     "gradients: robust accuracy may be overestimated",
-    "zero-gradients": "the loss gradient is zero on more than 5 % of the images: a gradient "
-    "attack may have had nothing to follow",
+    "zero-gradients": f"the loss gradient is zero on more than {ZERO_GRADIENT_FRAC:.0%} of the "
+    "images: a gradient attack may have had nothing to follow",
     "unverified": "adversarial images were not checked again",
+    "not-monotone": "robust accuracy rises with ε, which no true one can",
+    "gradient-free-stronger": "an attack without gradients breaks more than the gradient ones",
     "weaker-than-first-step": "the attack lost images that its own first step had broken",
     "no-clean-accuracy": "the model gets no attacked image right",
 }
@@ -84,9 +101,23 @@ def _masking(rows: pd.DataFrame) -> Iterator[str]:
     raised = rows["flags"].explode().dropna()
     for flag, count in raised.value_counts().items():
         text = _FLAG_TEXT.get(str(flag), "see the cells")
-        yield f"Flag {flag} in {count} of {len(rows)} cells: {text}."
+        where = "every cell" if count == len(rows) else f"{count} of {len(rows)} cells"
+        yield f"Flag {flag} in {where}: {text}."
     if raised.empty and len(rows):
         yield "No cell shows a sign of masked gradients."
+
+
+def _convergence(found: pd.DataFrame) -> Iterator[str]:
+    for (attack, steps), part in groups(found, ["attack", "steps"]):
+        models, drop = int(part["models"].max()), 100 * part["largest_drop"].max()
+        short = int((part["models"] - part["converged"]).max())
+        name = f"{attack_title(str(attack))} with {2 * steps} steps instead of {steps}"
+        yield (
+            f"{name} breaks no more on {models} models: it has converged."
+            if not short
+            else f"{name} still breaks more on {short} of {models} models, by up to {drop:.1f} "
+            "points: its robust accuracies are upper bounds."
+        )
 
 
 def _sentence(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.errors import StoreError, UsageError, expected
 from orchestrator.report.analysis import Against, Analysis, analyse
+from orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from orchestrator.report.exports import frames
 from orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
 from orchestrator.report.results import Results, Setting
@@ -30,6 +31,7 @@ class ReportPaths:
     page: Path | None  #: index.html
     files: tuple[Path, ...]  #: all that was written
     lines: tuple[str, ...]  #: the comparison in plain words; empty without one
+    analysis: Analysis
 
 
 def write_report(
@@ -38,12 +40,14 @@ def write_report(
     *,
     planned: Collection[CellPlace] | None = None,
     against: Against | None = None,
+    evidence: Evidence = NO_EVIDENCE,
     title: str | None = None,
     formats: Collection[str] = FORMATS,
 ) -> ReportPaths:
     """Write a report of `results` into the folder `out`.
 
     `planned`: the cells that a grid asks for, so that cells never begun are missing too;
+    `evidence`: image rows and doubled steps, for the worst case per image and convergence;
     `against`: "paper", or another store's results; `formats`: some of FORMATS ("html" alone takes
     a second; "figures" draws PNG and SVG with matplotlib).
 
@@ -54,7 +58,7 @@ def write_report(
         if name not in FORMATS:
             raise UsageError(f"report format: {expected(FORMATS, name)}")
     old = _claim(out)
-    analysis = analyse(results, planned=planned, against=against)
+    analysis = analyse(results, planned=planned, against=against, evidence=evidence)
     name = title or f"prunegrid: {Path(results.address).name or 'report'}"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -74,6 +78,7 @@ def write_report(
         page=out / "index.html" if "index.html" in written else None,
         files=tuple(out / path for path in written),
         lines=tuple(_comparison_lines(analysis)),
+        analysis=analysis,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from tests.chaos.monkey import HARM
 from tests.chaos.rounds import ChaosError, Report, Round, undisturbed
 
 
-def play(rounds: int, seed: int, folder: Path, *, harm_s: float) -> tuple[list[Report], list[str]]:
+def play(rounds: int, seed: int, folder: Path, *, acts: int) -> tuple[list[Report], list[str]]:
     """The rounds' reports, and what went wrong in those that have none."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     os.environ["PYTHONPATH"] = path
@@ -29,7 +30,7 @@ def play(rounds: int, seed: int, folder: Path, *, harm_s: float) -> tuple[list[R
     whole = undisturbed(folder / "undisturbed")
     with FakeCluster() as cluster:
         for number in range(1, rounds + 1):
-            one = Round(number, seed, cluster, folder / f"round-{number:02d}", harm_s=harm_s)
+            one = Round(number, seed, cluster, folder / f"round-{number:02d}", acts=acts)
             try:
                 reports.append(one.run(whole))
             except ChaosError as error:
@@ -54,7 +55,7 @@ def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> 
         "# Chaos",
         "",
         f"`make chaos` runs a small grid {rounds} times on a Ray cluster of {NODES} nodes "
-        f"({CPUS} CPUs and {GPUS} fake GPU each, two slots per GPU) on one machine, with tasks "
+        f"({CPUS} CPU and {GPUS} fake GPU each) on one machine, with tasks "
         "that take a fraction of a second, and meanwhile harms it at random moments: "
         f"{', '.join(HARM)}. A driver that ended is started again. Then the harm stops, the "
         "driver finishes, and cells, models and attacked images are compared with those of an "
@@ -90,14 +91,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Harm a grid, and compare its cells.")
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--harm-s", type=float, default=15.0)
+    parser.add_argument("--acts", type=int, default=8, help="harms per round")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {seed}, stores in {folder}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster is not left behind
     began_s = time.monotonic()
-    reports, wrong = play(chosen.rounds, seed, folder, harm_s=chosen.harm_s)
+    reports, wrong = play(chosen.rounds, seed, folder, acts=chosen.acts)
     print(f"{len(reports)} of {chosen.rounds} equal (seed {seed})")
     if chosen.out:
         text = table(reports, chosen.rounds, seed, time.monotonic() - began_s)

@@ -15,7 +15,7 @@ from orchestrator.ray_start import keep_to_ourselves
 from tests.test_loopback import family
 
 NODES = 4
-CPUS, GPUS = 2, 1
+CPUS, GPUS = 1, 1
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.cluster import FakeCluster, end
+from tests.chaos.cluster import NODES, FakeCluster, end
 from tests.chaos.weather import Weather, report
 
 #: Harm -> how often, against the others.
@@ -115,6 +115,8 @@ class Monkey:
         return True
 
     def _node_added(self) -> bool:
+        if len(self._cluster.nodes) > NODES:
+            return False
         self._cluster.add_node(wait=False)
         return True
 

@@ -23,11 +23,12 @@ from tests.chaos.monkey import Monkey
 from tests.chaos.weather import FILE, Weather, report
 from tests.grids import SMALL
 
-#: Two slots on each node's fake GPU; a frozen worker is found after some seconds.
-GRID = SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 0.5, silence_s: 6}\n"
+#: A slot on each node's fake GPU; a frozen worker is found after some seconds.
+GRID = SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 1, silence_s: 5}\n"
 COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]
 #: What may differ between two runs of the same work.
 PROVENANCE = ["started_at", "duration_s", "host", "attempt"]
+BEGINS_WITHIN_S = 8.0  #: the next act comes after that, whether a task was begun or not
 CALM_RUNS = 3  #: drivers that may try to finish once the harm is over
 
 
@@ -76,7 +77,7 @@ def compare(store: Path, whole: Path) -> int:
             found, expected = rows(store, kind, keys), rows(whole, kind, keys)
             pd.testing.assert_frame_equal(found, expected)
         except (AssertionError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise ChaosError(f"{kind}: {error}") from error
+            raise ChaosError(f"{kind}: {str(error)[:300]}") from error
     cells = rows(store, "cells", COORDINATES)
     if cells.duplicated(COORDINATES).any():
         raise ChaosError("a cell is there twice")
@@ -86,16 +87,16 @@ def compare(store: Path, whole: Path) -> int:
 
 
 class Round:
-    """`harm_s`: for how long the monkey is at it."""
+    """`acts`: how often the monkey does something."""
 
     def __init__(
-        self, number: int, seed: int, cluster: FakeCluster, folder: Path, *, harm_s: float
+        self, number: int, seed: int, cluster: FakeCluster, folder: Path, *, acts: int
     ) -> None:
         self._number = number
         self._rng = random.Random(f"{seed}/{number}")
         self._cluster = cluster
         self._folder = folder
-        self._harm_s = harm_s
+        self._acts = acts
         self._driver: subprocess.Popen[bytes] | None = None
         self._exits: Counter[int] = Counter()
         self._drivers = 0
@@ -123,7 +124,7 @@ class Round:
             drivers=self._drivers,
             exits=self._exits,
             failures=_failures(store),
-            attempts=len(list((store / "begun").glob("*"))),
+            attempts=self._begun(),
             cells=compare(store, whole),
             seconds=time.monotonic() - began_s,
         )
@@ -155,14 +156,26 @@ class Round:
         return code
 
     def _harm(self, monkey: Monkey) -> None:
-        """Until its time is over; a driver that ended is started again by somebody."""
+        """So many acts, each once a task was begun since the last one, so that there is something
+        to harm. A driver that ended is started again by somebody, until one says that all is
+        done."""
+        begun = 0
         self._start()
-        limit_s = time.monotonic() + self._harm_s
-        while time.monotonic() < limit_s:
-            time.sleep(self._rng.uniform(0.1, 0.8))
+        for _ in range(self._acts):
+            limit_s = time.monotonic() + BEGINS_WITHIN_S
+            while self._begun() <= begun and time.monotonic() < limit_s:
+                time.sleep(0.05)
+                code = self._ended()
+                if code == 0:
+                    return
+                if code is not None:
+                    self._start()
+            begun = self._begun()
+            time.sleep(self._rng.uniform(0.0, 0.5))
             monkey.act()
-            if self._ended() is not None:
-                self._start()
+
+    def _begun(self) -> int:
+        return len(list((self._folder / "store/begun").glob("*")))
 
     def _finish(self) -> None:
         """Let the driver under way end; then one that saw no harm must say that all is done."""

@@ -21,7 +21,7 @@ from workers.files import LocalFiles
 __all__ = ["prepare", "run_attempt"]
 
 STEPS = 5
-STEP_S = 0.25
+STEP_S = 0.15
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:

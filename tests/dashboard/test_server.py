@@ -80,7 +80,7 @@ def test_it_listens_on_loopback_alone_and_ends_at_once_while_watched(server, num
     found = listening({one.process.pid})
     assert len(found) == 1
     assert set(found.values()) <= LOOPBACK
-    assert one.end(number) < 3
+    assert one.end(number) < 8, "a viewer who stays kept it alive"
     assert "Traceback" not in one.said
     assert one.process.returncode in (0, -number)
 

@@ -152,7 +152,9 @@ def test_findings_say_what_to_deploy_and_how_sure_it_is():
     said = findings(analyse(dataclasses.replace(results, models=models)))
     deploy = [f.text for f in said if f.topic is Topic.DEPLOY]
     assert deploy[0].startswith(f"Adversary unknown, average case: {METHODS[0]} at rate 2")
-    assert "told from its" in deploy[0]
+    assert "Tests tell it from its 9 rivals" in deploy[0]
+    assert "clean 97.0 ± 0.0 %, n = 5" in deploy[0]
+    assert "(no gain shown)" not in deploy[0]
     sweet = " ".join(f.text for f in said if f.topic is Topic.SWEET_SPOTS)
     assert f"{METHODS[0]} at rate 2" in sweet
     compression = " ".join(f.text for f in said if f.topic is Topic.COMPRESSION)
@@ -164,4 +166,5 @@ def test_one_seed_proves_nothing_and_says_so():
     said = findings(analyse(synthetic(seeds=1)))
     deploy = [f.text for f in said if f.topic is Topic.DEPLOY and "rival" in f.text]
     assert deploy
+    assert all("shown)" in text for text in deploy if "against unpruned" in text)
     assert all("one seed" in text for text in deploy)

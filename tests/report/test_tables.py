@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
+from orchestrator.report.limits import margin_rows
 from orchestrator.report.results import load_results
 from orchestrator.report.sweet_spots import AS_GOOD, BETTER, LOWER, UNKNOWN, WORSE, sweet_cells
 from orchestrator.report.sweet_spots import sweet_models as models_of
@@ -97,12 +101,21 @@ def planted(margins):
 )
 def test_sweet_spots_are_planted_ones(margins, verdict, sweet):
     results = planted(margins)
-    found = sweet_cells(clean_table(results), cell_table(results))
+    clean = clean_table(results)
+    found = sweet_cells(clean, cell_table(results))
     assert set(found.verdict) == {verdict}
     assert set(found.sweet) == {sweet}
-    (model,) = models_of(found).itertuples()
+    (model,) = models_of(found, margin_rows(results, clean)).itertuples()
     assert bool(model.whole) == sweet
-    assert model.least == pytest.approx(np.mean(margins))
+    for mean, n, sd in (
+        (model.least, model.least_n, model.least_sd),
+        (model.mean, model.mean_n, model.mean_sd),
+    ):
+        assert n == len(margins)
+        assert mean == pytest.approx(np.mean(margins))
+        if n > 1:
+            assert sd == pytest.approx(np.std(margins, ddof=1))
+    assert model.clean == 0
 
 
 def test_without_a_dense_model_nothing_is_claimed(results):
@@ -148,3 +161,35 @@ def test_the_summary_has_a_row_per_model_and_a_value_per_threat(results):
         & (results.cells.eps == column.eps)
     ]
     assert rows[0].robust[column].mean == pytest.approx(mine.robust_accuracy.mean())
+
+
+def test_a_place_that_was_computed_anew_counts_once(results, tmp_path):
+    """The row begun last stands, whatever its file's name; an older row is no further seed."""
+    cells = results.cells.copy()
+    again = cells.head(1).assign(
+        cell_id="cell-000000-0", started_at="2027-01-01T00:00:00+00:00", robust_accuracy=0.125
+    )
+    older = cells.tail(1).assign(
+        cell_id="cell-zzzzzz-9", started_at="2025-01-01T00:00:00+00:00", robust_accuracy=0.25
+    )
+    both = pd.concat([again, cells, older], ignore_index=True)
+    write_store(type(results)(address="", models=results.models, cells=both), tmp_path)
+    found = load_results(LocalFiles(tmp_path)).cells
+    assert len(found) == len(cells)
+    assert "cell-000000-0" in set(found.cell_id)
+    assert "cell-zzzzzz-9" not in set(found.cell_id)
+    assert cells.cell_id[0] not in set(found.cell_id)
+
+
+def test_a_file_without_a_column_or_of_another_program(results, tmp_path):
+    write_store(results, tmp_path)
+    folder = tmp_path / "results/cells"
+    whole = pa.parquet.read_table(folder / "merged.parquet")
+    older = whole.drop_columns(["flags", "engine"])
+    pa.parquet.write_table(older, folder / "merged.parquet")
+    pa.parquet.write_table(whole.replace_schema_metadata(None), folder / "foreign.parquet")
+    pa.parquet.write_table(pa.table({"cell_id": [1]}), folder / "other.parquet")
+    found = load_results(LocalFiles(tmp_path)).cells
+    assert len(found) == len(results.cells)
+    assert found.engine.isna().all()
+    assert set(cell_table(load_results(LocalFiles(tmp_path)))["flags"]) == {""}

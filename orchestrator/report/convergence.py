@@ -1,0 +1,126 @@
+"""Would more steps have broken more? An attack beside itself with twice the steps (Carlini et
+al., On Evaluating Adversarial Robustness, 2019, section 5 on convergence).
+
+A grid asks for it by a second label: `pgd_linf_x2: {attack: pgd_linf, steps: 80}`. That label is
+a check and no adversary of its own: it enters no average and no worst case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.dag import Plan
+from orchestrator.report.images import TaskImages, attack_rows
+from orchestrator.report.results import EPS_TOLERANCE, PLACE, SETTING, Results, groups, records
+from workers.attacks.checks import Convergence, doubling_steps
+from workers.contract import AttackSettings, AttackTask
+
+#: Share of a model's images that twice the steps may break anew.
+TOLERANCE_FRAC = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class DoubledSteps:
+    """Two labels of a protocol that differ by the number of steps alone."""
+
+    protocol: str
+    once: str
+    doubled: str
+    steps: int  #: of `once`
+
+
+def find_doubled(plan: Plan) -> tuple[DoubledSteps, ...]:
+    """Every attack that the plan also runs with twice the steps."""
+    settings: dict[str, dict[str, AttackSettings]] = {}
+    for cell in plan.cells:
+        task = plan.tasks[cell.task_keys[0]]
+        if isinstance(task, AttackTask):
+            settings.setdefault(cell.place.protocol, {})[cell.place.attack] = task.attack
+    return tuple(
+        sorted(
+            DoubledSteps(protocol=protocol, once=a, doubled=b, steps=steps)
+            for protocol, labels in settings.items()
+            for a, b in permutations(labels, 2)
+            if (steps := _doubled(labels[a], labels[b]))
+        )
+    )
+
+
+def _doubled(once: AttackSettings, twice: AttackSettings) -> int:
+    """The steps of `once`; 0 where `twice` is not the same with twice as many."""
+    a, b = dict(once.options), dict(twice.options)
+    steps, more = a.pop("steps", 0), b.pop("steps", 0)
+    same = (once.attack, once.engine, once.outputs, a) == (
+        twice.attack,
+        twice.engine,
+        twice.outputs,
+        b,
+    )
+    return int(steps) if same and steps and more == 2 * int(steps) else 0
+
+
+def without_checks(results: Results, pairs: Collection[DoubledSteps]) -> Results:
+    """The results without the cells of doubled labels."""
+    cells = results.cells
+    gone = np.zeros(len(cells), bool)
+    for pair in pairs:
+        gone |= (
+            (cells["protocol"] == pair.protocol) & (cells["attack"] == pair.doubled)
+        ).to_numpy()
+    kept = cells[~gone].reset_index(drop=True)
+    return Results(address=results.address, models=results.models, cells=kept)
+
+
+_COLUMNS = [*SETTING, "protocol", "attack", "doubled", "steps", "norm", "eps", "models", "robust"]
+_COLUMNS += ["robust_doubled", "largest_drop", "converged"]
+
+
+def convergence_table(
+    results: Results, images: Mapping[str, TaskImages], pairs: Collection[DoubledSteps]
+) -> pd.DataFrame:
+    """Per setting, pair and eps: `models` that both runs attacked, their mean `robust` and
+    `robust_doubled` accuracy, the `largest_drop` of a model, and how many `converged` (twice the
+    steps break at most TOLERANCE_FRAC of the images anew)."""
+    rows = []
+    for pair in pairs:
+        mine = results.cells[results.cells["protocol"] == pair.protocol]
+        for place, part in groups(mine, SETTING):
+            found: dict[tuple[str, float], list[Convergence]] = {}
+            for norm, each in _models(part, images, pair):
+                found.setdefault((norm, each.eps), []).append(each)
+            for (norm, eps), models in sorted(found.items()):
+                once = np.array([c.robust for c in models])
+                twice = np.array([c.robust_doubled for c in models])
+                drop, converged = float((once - twice).max()), sum(c.converged for c in models)
+                names = (*place, pair.protocol, pair.once, pair.doubled, pair.steps, norm, eps)
+                rows.append((*names, len(models), once.mean(), twice.mean(), drop, converged))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _models(
+    cells: pd.DataFrame, images: Mapping[str, TaskImages], pair: DoubledSteps
+) -> Iterator[tuple[str, Convergence]]:
+    for _, part in groups(cells, [*PLACE, "seed"]):
+        sides, shared = [], []
+        for label in (pair.once, pair.doubled):
+            mine = part[part["attack"] == label]
+            if mine.empty:
+                break
+            first = next(records(mine))
+            sides.append(attack_rows(images, first.task_keys, attack=label, norm=first.norm))
+            shared.append([float(eps) for eps in mine["eps"]])
+        if len(sides) < 2 or sides[0] is None or sides[1] is None:
+            continue
+        both = [
+            e for e in shared[0] if any(np.isclose(e, o, rtol=EPS_TOLERANCE) for o in shared[1])
+        ]
+        try:
+            done = doubling_steps(sides[0], sides[1], both, tolerance_frac=TOLERANCE_FRAC)
+        except (ValueError, KeyError):
+            continue
+        yield from ((sides[0].norm, each) for each in done)

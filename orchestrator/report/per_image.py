@@ -1,0 +1,91 @@
+"""The worst case over attacks, image by image: an adversary who sees each image before choosing.
+
+At the k-th eps of every attack (`ladder.py`) an image stands if it stands against all of them.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from orchestrator.report.images import TaskImages, attack_rows
+from orchestrator.report.ladder import add_strength
+from orchestrator.report.results import PLACE, SETTING, Results, groups, records
+from orchestrator.report.statistics import over_seeds
+from workers.attacks.checks import AttackRows
+
+_COLUMNS = [*PLACE, "protocol", "strength", "attacks", "n", "mean", "sd", "half", "low", "high"]
+
+
+def worst_per_image(results: Results, images: Mapping[str, TaskImages]) -> pd.DataFrame:
+    """Per PLACE, protocol and strength: `attacks` (joined by "+"), and n, mean, sd, half, low,
+    high over seeds of the share of images that stand against every one of them.
+
+    Attacks count whose image rows a setting and protocol has for any model; fewer than two, and
+    there is nothing to combine. A model counts where all of them have rows there (an attack
+    skipped for low clean accuracy breaks every image).
+    """
+    ranked = add_strength(results.cells)
+    ranked = ranked[ranked["strength"] > 0]
+    cache: dict[tuple[str, ...], AttackRows | None] = {}
+    parts = []
+    for place, cells in groups(ranked, [*SETTING, "protocol"]):
+        rows = list(records(cells))
+        stands = [_stands(cell, images, cache) for cell in rows]
+        seen = {cell.attack for cell, s in zip(rows, stands, strict=True) if s is not None}
+        if len(seen) < 2:
+            continue
+        by_model: dict[tuple[object, ...], dict[str, _Standing | None]] = {}
+        for cell, standing in zip(rows, stands, strict=True):
+            if cell.attack in seen:
+                key = (cell.method, cell.rate, cell.seed, cell.strength)
+                by_model.setdefault(key, {})[cell.attack] = (
+                    _NOTHING if standing is None and _skipped(cell) else standing
+                )
+        found = [(*key, _share(mine, len(seen))) for key, mine in by_model.items()]
+        frame = pd.DataFrame(found, columns=["method", "rate", "seed", "strength", "value"])
+        over = over_seeds(frame, ["method", "rate", "strength"], "value")
+        over = over.assign(protocol=place[3], attacks="+".join(sorted(seen)))
+        parts.append(over.assign(**dict(zip(SETTING, place[:3], strict=True))))
+    out = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
+    return out[_COLUMNS]
+
+
+#: images (indices, ascending) and whether each stands
+_Standing = tuple[NDArray[np.int64], NDArray[np.bool_]]
+_NOTHING: _Standing = (np.empty(0, np.int64), np.empty(0, bool))
+
+
+def _stands(
+    cell: Any, images: Mapping[str, TaskImages], cache: dict[tuple[str, ...], AttackRows | None]
+) -> _Standing | None:
+    tasks = tuple(cell.task_keys)
+    if tasks not in cache:
+        cache[tasks] = attack_rows(images, tasks, attack=cell.attack, norm=cell.norm)
+    rows = cache[tasks]
+    try:
+        return None if rows is None else (rows.images, rows.robust(cell.eps))
+    except KeyError:
+        return None
+
+
+def _skipped(cell: Any) -> bool:
+    return bool(cell.n_skipped > 0 and cell.robust_accuracy == 0)
+
+
+def _share(mine: Mapping[str, _Standing | None], attacks: int) -> float:
+    """Of images that stand against all; NaN where an attack, or an image of one, is missing."""
+    known = [standing for standing in mine.values() if standing is not None]
+    if len(known) < attacks:
+        return np.nan
+    if any(standing is _NOTHING for standing in known):
+        return 0.0
+    first = known[0][0]
+    if any(not np.array_equal(first, images) for images, _ in known):
+        return np.nan
+    return float(np.logical_and.reduce([standing for _, standing in known]).mean())

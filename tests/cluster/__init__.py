@@ -1,0 +1,1 @@
+"""Cluster files: checked offline by `make test`, run for real by `make test-cluster`."""
