@@ -25,7 +25,7 @@ from orchestrator.rows import cell_id
 from orchestrator.standing import count_cells, count_tasks, money, task_states
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
-from orchestrator.trouble import find_trouble, lines
+from orchestrator.trouble import Trouble, find_trouble, lines
 from workers import layout
 from workers.files import StorageError
 
@@ -34,6 +34,10 @@ WATCH_EVERY_S = 2.0
 
 def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
     """What `status --json` prints. `now_s`: seconds since the epoch; None: now."""
+    return _read(store, now_s)[0]
+
+
+def _read(store: Store, now_s: float | None = None) -> tuple[dict[str, Any], Trouble]:
     now_s = time.time() if now_s is None else now_s
     plan = load_plan(store)
     finished = store.finished()
@@ -53,7 +57,8 @@ def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
         if (task := plan.tasks.get(key)) is not None:
             durations.add(task, seconds)
     eta = estimate(left, durations, slots=max(state.slots, 1), elapsed={})
-    return {
+    trouble = find_trouble(entries, now_s)
+    numbers = {
         "grid": plan.grid.name,
         **counts(plan, finished),
         "cells_done": len(rows),
@@ -61,7 +66,7 @@ def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
         "cells_by_state": count_cells(plan, states, rows),
         "running": sorted(running),
         "failed": sorted(failed),
-        "trouble": asdict(find_trouble(entries, now_s)),
+        "trouble": asdict(trouble),
         "paused": pause_json(_pause(store)),
         "driver": {"alive": live, **(asdict(holder) if holder else {})},
         "slots": state.slots,
@@ -73,6 +78,7 @@ def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
         "data_age_s": round(age_s(state, holder, now_s), 1),
         "at_s": round(now_s, 3),
     }
+    return numbers, trouble
 
 
 def _pause(store: Store) -> Pause | None:
@@ -99,9 +105,9 @@ def watch(address: str, console: Console) -> None:
     """`status`, again and again, until all is done or the user has seen enough."""
     store = Store.open(address)
     while True:
-        numbers = status_json(store)
+        numbers, trouble = _read(store)
         console.clear()
-        show(store, numbers, console)
+        show(store, numbers, trouble, console)
         if not numbers["remaining"]:
             return
         try:
@@ -112,14 +118,14 @@ def watch(address: str, console: Console) -> None:
 
 def status(address: str, *, as_json: bool, console: Console) -> None:
     store = Store.open(address)
-    numbers = status_json(store)
+    numbers, trouble = _read(store)
     if as_json:
         print_json(numbers)
     else:
-        show(store, numbers, console)
+        show(store, numbers, trouble, console)
 
 
-def show(store: Store, numbers: dict[str, Any], console: Console) -> None:
+def show(store: Store, numbers: dict[str, Any], trouble: Trouble, console: Console) -> None:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -152,7 +158,7 @@ def show(store: Store, numbers: dict[str, Any], console: Console) -> None:
             f"{duration_text(numbers['critical_s'])} or so ({sure})"
         )
     _say_costs(numbers, say)
-    for line in lines(find_trouble(read_journal(store), numbers["at_s"])):
+    for line in lines(trouble):
         say(line)
     for key in numbers["failed"][:10]:
         say(f"given up: prunegrid explain --store {store.address} {key}")

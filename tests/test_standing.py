@@ -21,7 +21,7 @@ from orchestrator.plan_view import PlanOptions, plan
 from orchestrator.requests import Pause, Request, set_paused, write_request
 from orchestrator.standing import ORDER, count_cells, count_tasks, task_states
 from orchestrator.store import Store
-from orchestrator.views import show, status_json
+from orchestrator.views import status, status_json
 from tests.grids import SMALL
 from tests.test_request_taker import Scene, tiny
 
@@ -98,14 +98,14 @@ def test_costs_are_of_slots_and_count_failed_attempts(scene):
     assert numbers["hours"]["unit"] == "CPU"
     assert numbers["hours"]["spent"] == pytest.approx(4000 / 3600, abs=1e-4)
     assert numbers["slots"] == 3
-    text = shown(scene.store, numbers)
+    text = shown(scene.store)
     assert "cost so far 2 EUR, to come" in text
     assert "with 3 tasks at once" in text
 
 
-def shown(store: Store, numbers: dict) -> str:
+def shown(store: Store) -> str:
     out = io.StringIO()
-    show(store, numbers, Console(file=out, width=300))
+    status(store.address, as_json=False, console=Console(file=out, width=300))
     return out.getvalue()
 
 
@@ -116,7 +116,7 @@ def test_status_tells_of_a_pause_whoever_has_taken_it_up(scene):
     set_paused(scene.store.files, Pause(since_s=86_400.0, by="dashboard"))
     numbers = status_json(scene.store)
     assert numbers["paused"] == {"since_s": 86_400.0, "by": "dashboard"}
-    text = shown(scene.store, numbers)
+    text = shown(scene.store)
     assert "paused since 1970-01-02 00:00:00 UTC, asked by dashboard: prunegrid resume" in text
     out = io.StringIO()
     train, prune = list(scene.plan.tasks)[:2]
@@ -126,7 +126,7 @@ def test_status_tells_of_a_pause_whoever_has_taken_it_up(scene):
     assert f"waiting for its parent {train}; the grid is paused" in out.getvalue()
 
 
-def test_status_counts_blocked_tasks_and_cells_and_tells_its_age(scene):
+def test_status_counts_blocked_tasks_and_cells_and_tells_its_age(scene, monkeypatch):
     train = next(iter(scene.plan.tasks))
     lines(
         scene,
@@ -145,7 +145,9 @@ def test_status_counts_blocked_tasks_and_cells_and_tells_its_age(scene):
     }
     assert numbers["cells_by_state"]["blocked"] == numbers["cells"] == 12
     assert numbers["data_age_s"] > 1e6
-    text = shown(scene.store, numbers)
+    with monkeypatch.context() as later:
+        later.setattr("orchestrator.views.time.time", lambda: 4e9)
+        text = shown(scene.store)
     assert "1 given up, 14 blocked" in text
     assert "last sign of life" in text
     assert f"prunegrid retry --store {scene.root} --failed" in text
