@@ -120,8 +120,8 @@ def _inside(scratch: Path, options: argparse.Namespace) -> int:
     ]
     laptop = Laptop(cwd=HOME / "prunegrid", environment=environment, transcript=options.out)
     laptop.say(
-        f"What `make test-cluster` showed, on {os.cpu_count()} cores. Left out: how ssh, rsync and\n"
-        "Ray's log tell of copying files."
+        f"What `make test-cluster` showed, on {os.cpu_count()} cores. Left out: how ssh, rsync\n"
+        "and Ray's log tell of copying files."
     )
     try:
         tell(laptop, machines, grid=options.grid, select=options.select)
