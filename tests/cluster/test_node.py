@@ -138,9 +138,14 @@ def test_a_notice_is_seen_when_it_comes(metadata, ask, path, before, notice, lef
     if before:
         Metadata.answers[path] = before
     assert ask(metadata) is None
-    timer = threading.Timer(0.1, lambda: Metadata.answers.update({path: notice}))
-    timer.start()
-    assert spot_notice.watch(lambda: ask(metadata), every_s=0.02) == left_s
+    asked = iter(range(50))
+
+    def ask_now():
+        if next(asked) == 3:
+            Metadata.answers[path] = notice
+        return ask(metadata)
+
+    assert spot_notice.watch(ask_now, every_s=0.001) == left_s
     assert sum(asked == path for _, asked in Metadata.seen) > 2
     assert ("PUT", "/latest/api/token") in Metadata.seen or ask is spot_notice.gcp
 
