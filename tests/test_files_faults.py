@@ -176,20 +176,6 @@ def test_a_file_replaced_while_it_is_read_is_read_whole(files, server, before, a
     assert replaced
 
 
-def test_a_file_replaced_at_every_read_is_an_error(impatient, server):
-    lengths = iter(range(1, 100))
-    impatient.write("lease.json", b"x" * 200)
-
-    def replace(method: str, path: str) -> bool:
-        if method == "GET":
-            open_files(impatient.address).write("lease.json", b"x" * next(lengths))
-        return False
-
-    server.concerns = replace
-    with pytest.raises(StorageError, match=r"can't read .*lease\.json: replaced whenever"):
-        impatient.read("lease.json")
-
-
 @pytest.mark.parametrize(("size", "requests"), [(ONE_PUT_BYTES, ["PUT"]), (len(LARGE), None)])
 def test_small_files_take_one_request(files, server, size, requests):
     files.write("a", LARGE[:size])
