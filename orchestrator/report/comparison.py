@@ -90,7 +90,7 @@ def _order(known: pd.DataFrame) -> str:
 
 def _best(known: pd.DataFrame, side: str) -> str:
     found = _by_model(known).reset_index()
-    best = found.loc[found[side].idxmax()]
+    best = found.sort_values(side, ascending=False, kind="stable").iloc[0]
     return "no pruning" if best["rate"] == DENSE else f"{best['method']} at rate {best['rate']:g}"
 
 
