@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from orchestrator import cli_requests
 from orchestrator.errors import PrunegridError
+from orchestrator.options import GridFile, JsonOption, SelectOption, StoreOption
 from orchestrator.prepare import prepare
 
 app = typer.Typer(
@@ -23,22 +25,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file, such as grid.yaml.")]
-StoreOption = Annotated[
-    str,
-    typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://bucket/path."),
-]
-SelectOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select",
-        metavar="AXIS=V[,V]",
-        help="Only these coordinates: architecture, variant, method, rate, seed, protocol, "
-        "attack, eps; for example architecture=cnn5,seed=0,1.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-
 
 @app.command()
 def plan(
@@ -46,13 +32,28 @@ def plan(
     store: Annotated[
         str | None, typer.Option("--store", metavar="S", help="Count what is done there already.")
     ] = None,
+    durations_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="S", help="Expect what tasks like these took in another store."),
+    ] = None,
+    slots: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="So many tasks at once [default: 1, 8 and 64]."),
+    ] = None,
     select: SelectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a grid would take: models, cells, tasks, and what of it is done."""
-    from orchestrator import views
+    """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
+    from orchestrator import plan_view
 
-    views.plan(grid, store=store, select=select or [], as_json=as_json, console=Console())
+    options = plan_view.PlanOptions(
+        grid=grid,
+        store=store,
+        durations_from=tuple(durations_from or ()),
+        slots=tuple(slots or plan_view.SLOTS),
+        select=select or [],
+    )
+    plan_view.plan(options, as_json=as_json, console=Console())
 
 
 @app.command()
@@ -168,40 +169,6 @@ def export(
 
 
 @app.command()
-def retry(
-    store: StoreOption,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TASK...", help="Names of tasks or cells, or their first letters."),
-    ] = None,
-    select: SelectOption = None,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Every task that was given up, within --select.")
-    ] = False,
-) -> None:
-    """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
-    from orchestrator import request_commands as commands
-
-    commands.retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Console())
-
-
-@app.command()
-def pause(store: StoreOption) -> None:
-    """Start nothing new until 'resume'; what runs goes on to its end."""
-    from orchestrator import request_commands as commands
-
-    commands.pause(store, Console())
-
-
-@app.command()
-def resume(store: StoreOption) -> None:
-    """Go on after 'pause'."""
-    from orchestrator import request_commands as commands
-
-    commands.resume(store, Console())
-
-
-@app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
     from orchestrator.verify import show_findings
@@ -282,6 +249,9 @@ def import_authors(
     from orchestrator.report.command import import_authors as import_them
 
     import_them(files, store, console=Console())
+
+
+cli_requests.register(app)
 
 
 def guarded(command: Callable[[], Any]) -> int:

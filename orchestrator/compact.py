@@ -14,6 +14,7 @@ An object store has no such step: there `compact` writes one whole object per ki
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import io
@@ -89,6 +90,8 @@ def compact(address: str, console: Console) -> None:
 
 def compact_store(store: Store) -> Iterator[Compacted]:
     """The caller holds the store's lease."""
+    if isinstance(store.files, LocalFiles):
+        _probe(store.files.root)
     for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
         try:
             if isinstance(store.files, LocalFiles):
@@ -179,6 +182,21 @@ def _members(files: Files, ours: list[FileInfo]) -> Iterator[Member]:
             yield from (member for member in merged.all(file) if member.name not in single)
         else:
             yield Member(name=Path(file.path).stem, table=read_table(files.read(file.path)))
+
+
+def _probe(root: Path) -> None:
+    """Raises StoreError where the file system can't exchange folders, before anything is done."""
+    pair = [root / f"{_ASIDE}{uuid.uuid4().hex}" for _ in range(2)]
+    try:
+        for folder in pair:
+            folder.mkdir()
+        exchange_folders(*pair)
+    except OSError as error:
+        raise StoreError(f"can't write {root}: {error.strerror}") from error
+    finally:
+        for folder in pair:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD

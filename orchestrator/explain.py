@@ -15,6 +15,8 @@ from orchestrator.errors import UsageError
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
 from orchestrator.policies import POLICIES
+from orchestrator.request_commands import since_text
+from orchestrator.requests import pause_to_come
 from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
@@ -84,6 +86,7 @@ class _Explainer:
             self._journal.setdefault(str(entry.get("key")), []).append(entry)
         holder = read_holder(store)
         self._alive = holder is not None and is_alive(holder)
+        self._pause = pause_to_come(store.files)
 
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True)
@@ -121,7 +124,7 @@ class _Explainer:
             self._say(str(failures[-1]["traceback"]))
             self._say(f"  {self._budget(str(failures[-1]['kind']))}")
         if failures and key not in self._done:
-            self._say(f"  to try again: prunegrid run GRID --store {self._store.address}")
+            self._say(f"  to try again: prunegrid retry --store {self._store.address} {key}")
 
     @staticmethod
     def _budget(kind: str) -> str:
@@ -145,8 +148,15 @@ class _Explainer:
             return "running"
         direct = parent_of(self._plan.tasks[key])
         if direct is not None and direct not in self._done:
-            return f"waiting for its parent {direct}"
-        return "ready: it runs as soon as a driver has a free slot"
+            held = "" if self._pause is None else f"; the grid is paused{since_text(self._pause)}"
+            return f"waiting for its parent {direct}{held}"
+        text = "ready: it runs as soon as a driver has a free slot"
+        if self._alive and events and events[-1] == "retry":
+            text = "failed before: it is tried again, maybe after a delay"
+        if self._pause is None:
+            return text
+        address = self._store.address
+        return f"paused{since_text(self._pause)}: prunegrid resume --store {address}; then {text}"
 
     def _given_up(self, key: str) -> bool:
         events = [entry["event"] for entry in self._journal.get(key, [])]

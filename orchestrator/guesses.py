@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from orchestrator.grid import Resources
 from workers.catalog import ARCHITECTURES, DATASETS, attack_entry
 from workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
 
@@ -26,6 +27,13 @@ _PASSES = 1000
 _SEARCHED_WHOLE = frozenset({"cw_l2", "foolbox:L2CarliniWagnerAttack"})
 #: Attacks stop early, on images that they are done with.
 _STEPS_TAKEN = 0.5
+
+
+def flops_per_s(resources: Resources) -> float:
+    """Of one task's share of a machine."""
+    if resources.gpus_per_task > 0:
+        return GPU_FLOPS_PER_S * min(resources.gpus_per_task, 1.0)
+    return CPU_FLOPS_PER_S * min(resources.threads, 8)
 
 
 def guess_s(task: Task, flops_per_s: float = CPU_FLOPS_PER_S) -> float:

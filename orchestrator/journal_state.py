@@ -40,9 +40,10 @@ class JournalState:
             case "start":
                 self._start(key, at_s)
             case "done":
-                self._end(key, at_s)
+                seconds = _number(entry.get("seconds"))
+                self._end(key, at_s, seconds)
                 self.given_up.pop(key, None)
-                if (seconds := _number(entry.get("seconds"))) is not None:
+                if seconds is not None:
                     self.done.append((key, seconds))
             case "failed":
                 self._end(key, at_s)
@@ -77,10 +78,20 @@ class JournalState:
         if not self.said_slots:
             self.slots = max(self.slots, len(self.running))
 
-    def _end(self, key: str, at_s: float) -> None:
+    def _end(self, key: str, at_s: float, seconds: float | None = None) -> None:
+        """`seconds`: as its worker measured them, without the wait for it; None: not known."""
         started_s = self.running.pop(key, None)
-        if started_s is not None:
+        if seconds is not None:
+            self.spent_s += seconds
+        elif started_s is not None:
             self.spent_s += max(0.0, at_s - started_s)
+
+    @property
+    def spent_so_far_s(self) -> float:
+        """Of running attempts too, up to the newest line."""
+        if self.ended_s is not None:
+            return self.spent_s
+        return self.spent_s + sum(max(0.0, self.last_s - s) for s in self.running.values())
 
 
 def fold_journal(entries: Iterable[Mapping[str, Any]]) -> JournalState:

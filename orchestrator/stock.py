@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator.dag import Plan, parent_of
 from orchestrator.errors import StoreError, TornError
 from orchestrator.estimates import Durations
+from orchestrator.guesses import flops_per_s
 from orchestrator.journal import read_journal
 from orchestrator.store import Store
 from workers.files import StorageError
@@ -27,7 +28,7 @@ def take_stock(plan: Plan, store: Store, say: Callable[[str], None]) -> Stock:
     for path in store.set_torn_aside():
         say(f"torn: {path} was not whole; moved to torn/, its task runs again")
     finished = store.finished()
-    durations = Durations()
+    durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
     attempts: dict[str, int] = {}
     for entry in read_journal(store):
         key, event = str(entry.get("key")), entry.get("event")

@@ -59,6 +59,9 @@ def find_trouble(entries: Iterable[Mapping[str, Any]], now_s: float) -> Trouble:
                 )
             case "blocked":
                 blocked.add(key)
+            case "reopened":
+                quarantined.pop(key, None)
+                blocked.discard(key)
             case "start" | "done":
                 waiting = ""
             case "notice" if kind == "node-fenced":

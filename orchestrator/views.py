@@ -1,136 +1,114 @@
-"""`prunegrid plan` and `prunegrid status`: counts, without starting anything."""
+"""`prunegrid status`: how a store's grid stands, without touching it."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from orchestrator.dag import Plan, expand
-from orchestrator.estimates import Durations, duration_text, estimate
-from orchestrator.grid_file import read_grid
+from orchestrator.costs import range_text
+from orchestrator.durations import Durations
+from orchestrator.errors import StoreError
+from orchestrator.estimates import duration_text, estimate
+from orchestrator.guesses import flops_per_s
 from orchestrator.journal import read_journal
-from orchestrator.lease import is_alive, read_holder
+from orchestrator.journal_state import JournalState, fold_journal
+from orchestrator.lease import Holder, is_alive, read_holder
 from orchestrator.output import print_json
+from orchestrator.plan_view import counts
+from orchestrator.request_commands import since_text
+from orchestrator.requests import Pause, pause_to_come
 from orchestrator.rows import cell_id
-from orchestrator.selection import parse_selection
+from orchestrator.standing import count_cells, count_tasks, money, task_states
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
-from orchestrator.trouble import find_trouble, lines
+from orchestrator.trouble import Trouble, find_trouble, lines
 from workers import layout
-from workers.contract import TaskKind
-
-
-def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
-    """What `plan --json` prints. `done` and `remaining` count tasks."""
-    finished = len(done & set(plan.tasks))
-    return {
-        "models": len(plan.models),
-        "cells": len(plan.cells),
-        "tasks": {kind.value: plan.count(kind) for kind in TaskKind},
-        "done": finished,
-        "remaining": len(plan.unfinished(done)),
-    }
-
-
-def plan(
-    path: Path, *, store: str | None, select: Sequence[str], as_json: bool, console: Console
-) -> None:
-    grid = read_grid(path)
-    expanded = expand(grid, parse_selection(select))
-    found = Store.find(store) if store is not None else None
-    done = found.finished() if found is not None else set()
-    numbers = counts(expanded, done)
-    if as_json:
-        print_json(numbers)
-        return
-    table = Table(title=f"{grid.name} ({path})", box=None, title_justify="left")
-    for name in ("architecture", "data set", "models", "cells", "train", "prune", "attack"):
-        table.add_column(name, justify="left" if name in ("architecture", "data set") else "right")
-    for architecture in grid.architectures:
-        name = architecture.name
-        kinds = Counter(t.kind for t in expanded.tasks.values() if t.architecture == name)
-        models = sum(m.place.architecture == name for m in expanded.models)
-        if models:
-            cells = sum(c.place.model.architecture == name for c in expanded.cells)
-            row = (models, cells, *(kinds[kind] for kind in TaskKind))
-            table.add_row(name, architecture.data.dataset, *(f"{n:,}" for n in row))
-    tasks = numbers["tasks"]
-    row = (numbers["models"], numbers["cells"], tasks["train"], tasks["prune"], tasks["attack"])
-    table.add_section()
-    table.add_row("all", "", *(f"{n:,}" for n in row), style="bold")
-    console.print(table)
-    console.print(
-        f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
-    )
-
-
-def status_json(store: Store) -> dict[str, Any]:
-    """What `status --json` prints."""
-    expanded = load_plan(store)
-    finished = store.finished()
-    numbers = counts(expanded, finished)
-    ids = {cell_id(cell.place, cell.task_keys) for cell in expanded.cells}
-    running, failed, slots = _from_journal(store, finished)
-    durations = Durations()
-    for entry in read_journal(store):
-        task = expanded.tasks.get(str(entry.get("key")))
-        if entry.get("event") == "done" and task is not None:
-            durations.add(task, float(entry.get("seconds", 0.0)))
-    holder = read_holder(store)
-    live = holder is not None and is_alive(holder)
-    left = expanded.unfinished(finished)
-    eta = estimate(left, durations, slots=max(slots, 1), elapsed=[])
-    return {
-        "grid": expanded.grid.name,
-        **numbers,
-        "cells_done": len(ids & store.row_ids(layout.CELL_ROWS)),
-        "running": sorted(running) if live else [],
-        "failed": sorted(failed),
-        "trouble": asdict(find_trouble(read_journal(store), time.time())),
-        "driver": {"alive": live, **(asdict(holder) if holder else {})},
-        "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)],
-        "eta_measured_frac": round(eta.measured_frac, 3),
-        "work_s": round(eta.work_s, 1),
-        "at_s": round(time.time(), 3),
-    }
-
-
-def _from_journal(store: Store, finished: set[str]) -> tuple[set[str], set[str], int]:
-    """Tasks running and given up since the last run began, and the most that ran at once."""
-    running: set[str] = set()
-    failed: set[str] = set()
-    most = 0
-    for entry in read_journal(store):
-        key, event = str(entry.get("key", "")), entry.get("event")
-        if event == "run":
-            running, failed, most = set(), set(), 0
-        elif event == "start":
-            running.add(key)
-            most = max(most, len(running))
-        elif event in ("done", "failed"):
-            running.discard(key)
-        elif event == "given-up":
-            failed.add(key)
-    return running - finished, failed - finished, most
-
+from workers.files import StorageError
 
 WATCH_EVERY_S = 2.0
+
+
+def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
+    """What `status --json` prints. `now_s`: seconds since the epoch; None: now."""
+    return _read(store, now_s)[0]
+
+
+def _read(store: Store, now_s: float | None = None) -> tuple[dict[str, Any], Trouble]:
+    now_s = time.time() if now_s is None else now_s
+    plan = load_plan(store)
+    finished = store.finished()
+    entries = list(read_journal(store))
+    state = fold_journal(entries)
+    holder = read_holder(store)
+    live = holder is not None and is_alive(holder)
+    running = set(state.running) - finished if live else set()
+    failed = set(state.given_up) - finished
+    left = plan.unfinished(finished)
+    ids = [cell_id(cell.place, cell.task_keys) for cell in plan.cells]
+    present = store.row_ids(layout.CELL_ROWS)
+    rows = {number for number, name in enumerate(ids) if name in present}
+    states = task_states(plan, done=finished, left=left, running=running, failed=failed)
+    durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
+    for key, seconds in state.done:
+        if (task := plan.tasks.get(key)) is not None:
+            durations.add(task, seconds)
+    eta = estimate(left, durations, slots=max(state.slots, 1), elapsed={})
+    trouble = find_trouble(entries, now_s)
+    numbers = {
+        "grid": plan.grid.name,
+        **counts(plan, finished),
+        "cells_done": len(rows),
+        "tasks_by_state": count_tasks(states),
+        "cells_by_state": count_cells(plan, states, rows),
+        "running": sorted(running),
+        "failed": sorted(failed),
+        "trouble": asdict(trouble),
+        "paused": pause_json(_pause(store)),
+        "driver": {"alive": live, **(asdict(holder) if holder else {})},
+        "slots": state.slots,
+        "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)],
+        "eta_measured_frac": round(eta.measured_frac, 3),
+        "critical_s": round(eta.critical_s, 1),
+        "work_s": round(eta.work_s, 1),
+        **money(plan.grid, state, eta),
+        "data_age_s": round(age_s(state, holder, now_s), 1),
+        "at_s": round(now_s, 3),
+    }
+    return numbers, trouble
+
+
+def _pause(store: Store) -> Pause | None:
+    try:
+        return pause_to_come(store.files)
+    except StorageError as error:
+        raise StoreError(str(error)) from error
+
+
+def pause_json(pause: Pause | None) -> dict[str, Any] | None:
+    return None if pause is None else asdict(pause)
+
+
+def age_s(state: JournalState, holder: Holder | None, now_s: float) -> float:
+    """Since the newest sign of life: a line of the journal, or a heartbeat; 0 before any."""
+    newest_s = max(state.last_s, holder.renewed_at_s if holder is not None else 0.0)
+    return max(0.0, now_s - newest_s) if newest_s else 0.0
+
+
+# --------------------------------------------------------------------------- for people
 
 
 def watch(address: str, console: Console) -> None:
     """`status`, again and again, until all is done or the user has seen enough."""
     store = Store.open(address)
     while True:
+        numbers, trouble = _read(store)
         console.clear()
-        status(address, as_json=False, console=console)
-        if not status_json(store)["remaining"]:
+        show(store, numbers, trouble, console)
+        if not numbers["remaining"]:
             return
         try:
             time.sleep(WATCH_EVERY_S)
@@ -140,30 +118,65 @@ def watch(address: str, console: Console) -> None:
 
 def status(address: str, *, as_json: bool, console: Console) -> None:
     store = Store.open(address)
-    numbers = status_json(store)
+    numbers, trouble = _read(store)
     if as_json:
         print_json(numbers)
-        return
+    else:
+        show(store, numbers, trouble, console)
+
+
+def show(store: Store, numbers: dict[str, Any], trouble: Trouble, console: Console) -> None:
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     total = sum(numbers["tasks"].values())
     percent = 100 * numbers["done"] // max(total, 1)
+    by_state = numbers["tasks_by_state"]
     driver = numbers["driver"]
     state = "no driver is running"
     if driver["alive"]:
         state = f"driver alive: pid {driver['pid']} on {driver['host']}"
-    console.print(f"{numbers['grid']} in {store.address}: {state}", highlight=False)
-    console.print(
+    if numbers["data_age_s"]:
+        state += f"; last sign of life {duration_text(numbers['data_age_s'])} ago"
+    say(f"{numbers['grid']} in {store.address}: {state}")
+    say(
         f"{percent} % done: {numbers['done']:,} of {total:,} tasks, "
-        f"{numbers['cells_done']:,} of {numbers['cells']:,} cells; {len(numbers['running'])} "
-        f"running, {len(numbers['failed'])} given up",
-        highlight=False,
+        f"{numbers['cells_done']:,} of {numbers['cells']:,} cells; "
+        f"{by_state['running']} running, {by_state['waiting']} waiting, "
+        f"{by_state['failed']} given up, {by_state['blocked']} blocked"
     )
+    if numbers["paused"]:
+        since = since_text(Pause(**numbers["paused"]))
+        say(f"paused{since}: prunegrid resume --store {store.address}")
     if numbers["remaining"]:
         low, high = numbers["eta_s"]
         sure = f"{100 * numbers['eta_measured_frac']:.0f} % of it measured"
-        console.print(
-            f"left: {duration_text(low)} to {duration_text(high)} ({sure})", highlight=False
+        slots = max(numbers["slots"], 1)
+        say(
+            f"left: {duration_text(low)} to {duration_text(high)} with {slots} "
+            f"task{'s' if slots != 1 else ''} at once, no less than the longest chain's "
+            f"{duration_text(numbers['critical_s'])} or so ({sure})"
         )
-    for line in lines(find_trouble(read_journal(store), time.time())):
-        console.print(line, highlight=False, markup=False)
+    _say_costs(numbers, say)
+    for line in lines(trouble):
+        say(line)
     for key in numbers["failed"][:10]:
-        console.print(f"given up: prunegrid explain --store {address} {key}", highlight=False)
+        say(f"given up: prunegrid explain --store {store.address} {key}")
+    if numbers["failed"]:
+        say(f"to try them again: prunegrid retry --store {store.address} --failed")
+
+
+def _say_costs(numbers: dict[str, Any], say: Callable[[str], None]) -> None:
+    hours, cost = numbers["hours"], numbers["cost"]
+    unit = f"{hours['unit']} hours"
+    parts = [f"{range_text(hours['spent'], hours['spent'], unit)} spent"]
+    if numbers["remaining"]:
+        low, high = hours["to_come"]
+        parts.append(f"{range_text(low, high)} to come")
+    if cost is not None:
+        currency = cost["currency"]
+        parts.append(f"cost so far {range_text(cost['spent'], cost['spent'], currency)}")
+        if numbers["remaining"]:
+            low, high = cost["to_come"]
+            parts.append(f"to come {range_text(low, high, currency)}")
+    say(", ".join(parts))

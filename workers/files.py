@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +55,22 @@ class Files(Protocol):
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 REMOTE_SCHEMES = ("s3", "gs", "gcs")
+
+#: Of one request that meets a transient fault; AWS_MAX_ATTEMPTS overrides it. Waits between them
+#: are random and double each time: 8 s in the mean before the last.
+S3_ATTEMPTS = 5
+#: What is not larger goes to S3 in one request instead of a multipart upload's three. It must stay
+#: below pyarrow's buffer (10 MiB): where the upload of more than that can't begin, closing such a
+#: stream puts an empty object in place. A multipart upload that fails leaves nothing.
+ONE_PUT_BYTES = 4 * 2**20
+S3_CONNECT_S = 10.0
+#: pyarrow asks for a file's size, then for so many bytes. Of a file replaced in between it gets a
+#: part, or rubbish at its end; so the size is asked for once more, but for what never changes.
+_WRITTEN_ONCE = (".parquet", ".npz")
+#: pyarrow reads an answer into a buffer of the file's size. Where a server's error is longer than
+#: the file, its code is lost, and the SDK doesn't know that it may ask again.
+_UNREAD_ERROR = "Failed to flush response stream"
+S3_SILENCE_S = 60.0  #: a server that sends nothing for so long is given up, and asked again
 
 
 def open_files(address: str) -> Files:
@@ -157,30 +175,46 @@ class RemoteFiles:
         self._root = rest
         if not rest.split("/")[0]:
             raise StorageError(f"store address: expected {scheme}://bucket/path, got {address!r}")
+        attempts = os.environ.get("AWS_MAX_ATTEMPTS", "")
+        self._attempts = max(1, int(attempts)) if attempts.isdecimal() else S3_ATTEMPTS
         if scheme.lower() == "s3":
             endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
             options: dict[str, Any] = {"endpoint_override": endpoint} if endpoint else {}
+            options["retry_strategy"] = pyarrow.fs.AwsStandardS3RetryStrategy(
+                max_attempts=self._attempts
+            )
+            options |= {"connect_timeout": S3_CONNECT_S, "request_timeout": S3_SILENCE_S}
             if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
                 options["region"] = region
             self._fs = pyarrow.fs.S3FileSystem(**options)
+            self._one_put = pyarrow.fs.S3FileSystem(**options, allow_delayed_open=True)
         else:
-            self._fs = pyarrow.fs.GcsFileSystem()
+            self._fs = self._one_put = pyarrow.fs.GcsFileSystem()
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{path}"
 
     def read(self, path: str) -> bytes:
-        try:
-            with self._fs.open_input_stream(self._path(path)) as stream:
-                return bytes(stream.readall())
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _refused("read", self._path(path), error) from error
+        for attempt in range(1, self._attempts + 1):
+            try:
+                with self._fs.open_input_stream(self._path(path)) as stream:
+                    content = bytes(stream.readall())
+                if path.endswith(_WRITTEN_ONCE):
+                    return content
+                if self._fs.get_file_info(self._path(path)).size == len(content):
+                    return content
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if attempt == self._attempts or _UNREAD_ERROR not in str(error):
+                    raise _refused("read", self._path(path), error) from error
+            time.sleep(random.random() * 0.25 * 2**attempt)
+        raise StorageError(f"can't read {self._path(path)}: replaced whenever it was read")
 
     def write(self, path: str, content: bytes) -> None:
+        fs = self._one_put if len(content) <= ONE_PUT_BYTES else self._fs
         try:
-            with self._fs.open_output_stream(self._path(path)) as stream:
+            with fs.open_output_stream(self._path(path)) as stream:
                 stream.write(content)
         except OSError as error:
             raise _refused("write", self._path(path), error) from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from orchestrator.dag import Plan
 from orchestrator.rows import CellPlace, ModelPlace, cell_id, model_id
+from workers.contract import TaskKind
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -47,6 +48,8 @@ class PlanIndex:
         self.parent: Ints = np.array(
             [-1 if p is None else self.number.get(p, -1) for p in parents], dtype=np.int32
         )
+        #: Tasks of each kind, in the order of TaskKind.
+        self.kinds: dict[str, int] = {kind.value: plan.count(kind) for kind in TaskKind}
         self.levels: tuple[Ints, ...] = _levels(self.parent)
         #: [models]
         self.model_task: Ints = self._positions(m.task_key for m in plan.models)

@@ -17,10 +17,15 @@ from orchestrator.dashboard.plan_index import DONE, Bools, Floats, PlanIndex
 from orchestrator.dashboard.result_files import ResultFiles
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
-from orchestrator.dashboard.vitals import cost_of, rate_of, slots_of, workers_of
+from orchestrator.dashboard.vitals import rate_of, slots_of, workers_of
+from orchestrator.durations import Durations
 from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.estimates import Durations, Eta, estimate
+from orchestrator.estimates import Eta, estimate
+from orchestrator.guesses import flops_per_s
+from orchestrator.journal_state import JournalState
 from orchestrator.lease import is_alive, read_holder
+from orchestrator.requests import pause_to_come
+from orchestrator.standing import money
 from orchestrator.store import MARKER, SELECTION, Store
 from orchestrator.stored_plan import load_plan
 from orchestrator.trouble import find_trouble
@@ -44,6 +49,7 @@ class StoreReader:
         self._texts: tuple[str | None, str | None] | None = None
         self._index: PlanIndex | None = None
         self._durations = Durations()
+        self._state = JournalState()
         self._learned = 0  #: of log.done, in _durations
         self._done_since: set[str] = set()  #: told by the journal since the last listing
         self._look_due_s = self._eta_due_s = 0.0  #: monotonic
@@ -74,11 +80,12 @@ class StoreReader:
         lines = self._tail.poll()
         with self.lock:
             if lines.restarted:
-                self.log = RunLog()
-                self._durations, self._learned = Durations(), 0
+                self.log, self._state = RunLog(), JournalState()
+                self._durations, self._learned = self._new_durations(), 0
             self.log.bad += lines.bad
             for entry in lines.entries:
                 self.log.take(entry)
+                self._state.take(entry)
                 if entry.get("event") == "done":
                     self._done_since.add(str(entry.get("key")))
         changed = self._follow_plan() | bool(lines.entries) | lines.restarted | bool(lines.bad)
@@ -107,8 +114,13 @@ class StoreReader:
             return False
         self._index = PlanIndex(load_plan(self.store))
         self._texts = texts
-        self._durations, self._learned, self._eta_due_s = Durations(), 0, 0.0
+        self._durations, self._learned, self._eta_due_s = self._new_durations(), 0, 0.0
         return True
+
+    def _new_durations(self) -> Durations:
+        if self._index is None:
+            return Durations()
+        return Durations(flops_per_s=flops_per_s(self._index.plan.grid.resources))
 
     # ------------------------------------------------------------------ a snapshot
 
@@ -116,7 +128,8 @@ class StoreReader:
         now_s = self._clock()
         holder = sound_holder(read_holder(self.store))
         alive = holder is not None and is_alive(holder)
-        identity = (holder, alive, int(now_s // 60) if alive else 0)
+        pause = pause_to_come(self.store.files)
+        identity = (holder, alive, pause, int(now_s // 60) if alive else 0)
         last, index = self._last, self._index
         assert index is not None  # _follow_plan raises where there is none
         if last is not None and not changed and identity == self._identity and not last.problem:
@@ -134,7 +147,8 @@ class StoreReader:
             eta = self._estimate(index, needed)
             rate = rate_of(log, now_s, eta=eta, left=left, slots=slots_of(log), alive=alive)
             workers = workers_of(log, index.plan, len(running), alive=alive)
-            cost = cost_of(log, index.plan, eta, now_s if alive else log.last_s)
+            bill = money(index.plan.grid, self._state, eta)
+            run_slots = self._state.slots
             newest_s = max(log.last_s, holder.renewed_at_s if holder else 0.0)
             trouble = find_trouble(log.troubles, now_s)
             problems = problems_of(
@@ -161,7 +175,9 @@ class StoreReader:
             eta=eta,
             rate=rate,
             workers=workers,
-            cost=cost,
+            bill=bill,
+            slots=run_slots,
+            pause=pause,
             trouble=trouble,
             problems=problems,
             unread_files=self._results.unread,
@@ -190,7 +206,7 @@ class StoreReader:
                 self._durations.add(tasks[key], seconds)
         self._learned = len(self.log.done)
         left = {key: tasks[key] for i in np.flatnonzero(needed) for key in (index.keys[i],)}
-        self._eta = estimate(left, self._durations, slots=max(self.log.most, 1), elapsed=[])
+        self._eta = estimate(left, self._durations, slots=max(self._state.slots, 1), elapsed={})
         now_s = time.monotonic()
         self._eta_due_s = now_s + (now_s - began_s) / SHARE
         return self._eta

@@ -11,12 +11,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.merged import MergedFiles, is_merged
 from workers import layout
 from workers.files import FileInfo, Files, LocalFiles, StorageError
 
@@ -32,22 +32,17 @@ _ROWS = {
 _FOLDERS = (*_ROWS, layout.MODELS, layout.IMAGE_ROWS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    size_bytes: int
-    mtime_s: float
-
-
 class ResultFiles:
     """Owned by one thread."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._seen: dict[str, dict[str, _Stamp]] = {folder: {} for folder in _FOLDERS}
+        self._merged = MergedFiles(files)
+        self._seen: dict[str, dict[str, FileInfo]] = {folder: {} for folder in _FOLDERS}
         self._listed: dict[str, tuple[int, float]] = {}  #: folder -> (its mtime in ns, when)
         self._unread: deque[str] = deque()
         self._rows: dict[str, dict[str, float | None]] = {}  #: row file -> id -> value
-        self._finished: dict[str, str] = {}  #: result file -> task key
+        self._finished: dict[str, tuple[str, ...]] = {}  #: result file -> task keys
         self.torn: dict[str, str] = {}  #: path -> what is wrong
 
     # ------------------------------------------------------------------ looking
@@ -63,14 +58,14 @@ class ResultFiles:
         now_s = time.monotonic()
         if stamp is not None and stamp == known_ns and now_s - at_s < LOOK_AGAIN_S:
             return False
-        found = {info.path: _Stamp(info.size_bytes, info.mtime_s) for info in self._results(folder)}
+        found = {info.path: info for info in self._results(folder)}
         before = self._seen[folder]
         for path in before.keys() - found.keys():
             self._forget(path)
         fresh = [path for path, one in found.items() if before.get(path) != one]
         for path in fresh:
             self._forget(path)
-            self._meet(folder, path)
+            self._meet(folder, found[path])
         self._seen[folder] = found
         coarse = stamp is None or time.time() - stamp / 1e9 < _COARSE_S
         self._listed[folder] = (-1 if coarse else stamp or -1, now_s)
@@ -91,13 +86,21 @@ class ResultFiles:
             if info.size_bytes and info.path.endswith(ending):
                 yield info
 
-    def _meet(self, folder: str, path: str) -> None:
+    def _meet(self, folder: str, info: FileInfo) -> None:
+        path = info.path
         if folder == layout.MODELS:
-            self._finished[path] = path.split("/")[1]
-        elif folder == layout.IMAGE_ROWS:
-            self._finished[path] = PurePosixPath(path).stem
+            self._finished[path] = (path.split("/")[1],)
         else:
-            self._rows[path] = {PurePosixPath(path).stem: None}
+            names: tuple[str, ...] = (PurePosixPath(path).stem,)
+            if is_merged(path):
+                members = self._merged.members(info)
+                if members is None:
+                    self.torn[path] = "its list of members can't be read"
+                names = tuple(members or ())
+            if folder == layout.IMAGE_ROWS:
+                self._finished[path] = names
+            else:
+                self._rows[path] = dict.fromkeys(names)
         self._unread.append(path)
 
     def _forget(self, path: str) -> None:
@@ -159,7 +162,7 @@ class ResultFiles:
 
     def finished(self) -> set[str]:
         """Keys of tasks that have a result file, as `Store.finished` says."""
-        return set(self._finished.values())
+        return {key for keys in self._finished.values() for key in keys}
 
     def values(self, folder: str) -> Iterator[tuple[str, float | None]]:
         """(id, value) of every row there; None: not read yet, or torn."""

@@ -127,7 +127,7 @@ class RunLog:
             if self.troubles and self.troubles[-1]["event"] != "start":
                 self.troubles.append({"event": "start"})
             return
-        if event in ("run", "failed", "given-up", "blocked", "notice"):
+        if event in ("run", "failed", "given-up", "blocked", "reopened", "notice"):
             texts = {name: _text(entry.get(name)) for name in ("key", "kind", "message", "node")}
             numbers = {"at": at_s, "for_s": _seconds(entry.get("for_s")) or 0.0}
             number = _count(entry.get("number", 1))

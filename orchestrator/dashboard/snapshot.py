@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.dashboard.plan_index import STATES, Bools, Floats, PlanIndex
 from orchestrator.estimates import Eta
 from orchestrator.lease import Holder
+from orchestrator.requests import Pause
 from orchestrator.trouble import Trouble, find_trouble
 
 State = Literal["live", "stale", "stopped", "done", "unreadable"]
@@ -43,14 +44,6 @@ class Workers:
     gpus: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """In the currency of the grid's `price_per_hour`, which it does not name."""
-
-    spent: float
-    to_come: tuple[float, float]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
     """`index` is None where no plan could be read yet; all arrays are then empty."""
@@ -72,7 +65,9 @@ class Snapshot:
     eta: Eta | None
     rate: Rate
     workers: Workers
-    cost: Cost | None
+    bill: Mapping[str, Any]  #: `hours` and `cost` as `status --json` has them
+    slots: int  #: as the driver said, or the most tasks that ran at once
+    pause: Pause | None
     trouble: Trouble  #: what went wrong in the last run
     problems: tuple[Problem, ...]
     unread_files: int  #: result files still to be read
@@ -135,7 +130,9 @@ def empty_snapshot(*, generation: int, at_s: float, problem: str) -> Snapshot:
         eta=None,
         rate=Rate(now_per_min=0.0, expected_per_min=None, spark=()),
         workers=Workers(busy=0, slots=0, gpus_busy=0.0, gpus=0.0),
-        cost=None,
+        bill={},
+        slots=0,
+        pause=None,
         trouble=find_trouble((), at_s),
         problems=(),
         unread_files=0,

@@ -22,12 +22,11 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
     index, eta = snapshot.index, snapshot.eta
     wanted = snapshot.needed | (snapshot.task_state == DONE)
     holder = snapshot.holder
-    cost = snapshot.cost
     return {
         "grid": index.plan.grid.name if index else "",
         "models": len(index.plan.models) if index else 0,
         "cells": len(index.plan.cells) if index else 0,
-        "tasks": {kind.value: index.plan.count(kind) if index else 0 for kind in TaskKind},
+        "tasks": index.kinds if index else dict.fromkeys(map(str, TaskKind), 0),
         "done": int((snapshot.task_state == DONE).sum()),
         "remaining": snapshot.remaining,
         "cells_done": int((snapshot.cell_state == DONE).sum()),
@@ -37,7 +36,12 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         "driver": {"alive": snapshot.alive, **(asdict(holder) if holder else {})},
         "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)] if eta else [0.0, 0.0],
         "eta_measured_frac": round(eta.measured_frac, 3) if eta else 0.0,
+        "critical_s": round(eta.critical_s, 1) if eta else 0.0,
         "work_s": round(eta.work_s, 1) if eta else 0.0,
+        "slots": snapshot.slots,
+        "paused": None if snapshot.pause is None else asdict(snapshot.pause),
+        "hours": snapshot.bill.get("hours"),
+        "cost": snapshot.bill.get("cost"),
         "at_s": round(snapshot.at_s, 3),
         # What follows is the page's own.
         "state": snapshot.state,
@@ -52,13 +56,6 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
             "spark": list(snapshot.rate.spark),
         },
         "workers": asdict(snapshot.workers),
-        "cost": None
-        if cost is None
-        else {
-            "spent": round(cost.spent, 4),
-            "to_come": [round(number, 4) for number in cost.to_come],
-            "currency": "",
-        },
         "problems": [asdict(problem) for problem in snapshot.problems],
         "unread_files": snapshot.unread_files,
         "can_retry": can_retry,

@@ -6,7 +6,7 @@ import bisect
 
 from orchestrator.dag import Plan
 from orchestrator.dashboard.run_log import RunLog
-from orchestrator.dashboard.snapshot import Cost, Rate, Workers
+from orchestrator.dashboard.snapshot import Rate, Workers
 from orchestrator.estimates import Eta
 
 SPARK_MIN = 60
@@ -41,15 +41,3 @@ def workers_of(log: RunLog, plan: Plan, busy: int, *, alive: bool) -> Workers:
     gpus = plan.grid.resources.gpus_per_task
     slots = slots_of(log) if alive else 0
     return Workers(busy=busy, slots=slots, gpus_busy=busy * gpus, gpus=slots * gpus)
-
-
-def cost_of(log: RunLog, plan: Plan, eta: Eta, now_s: float) -> Cost | None:
-    """None where the grid names no price. To come: the work alone if slots are given back as
-    they fall idle, or all slots until the latest end."""
-    price = plan.grid.resources.price_per_hour
-    if price is None:
-        return None
-    busy_s = sum(max(0.0, (one.end_s or now_s) - one.start_s) for one in log.bars)
-    most_s = max(eta.work_s, eta.high_s * max(slots_of(log), 1))
-    hour = price / 3600
-    return Cost(spent=busy_s * hour, to_come=(eta.work_s * hour, most_s * hour))

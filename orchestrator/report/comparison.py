@@ -13,8 +13,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.results import THREAT, Results
+from orchestrator.report.results import THREAT, Results, attack_title, groups
 from orchestrator.report.statistics import TINY, over_seeds, welch_half
+from orchestrator.report.tables import DENSE
 
 _MATCH = ["method", "rate", *THREAT]
 
@@ -57,12 +58,40 @@ class SideComparison:
         count = known["verdict"].value_counts()
         lines.append(
             ", ".join(f"{n} cells: {verdict}" for verdict, n in count.items())
-            + "; intervals are per cell, one in twenty would miss by chance"
+            + "; 95 % intervals are per cell, one in twenty would miss by chance"
         )
-        for attack, part in known.groupby("attack", sort=True):
+        for (attack,), part in groups(known, ["attack"]):
             mean = 100 * part["difference"].mean()
-            lines.append(f"{attack}: {mean:+.1f} points over {len(part)} cells")
+            found = f"{mean:+.1f} points over {len(part)} cells{_order(part)}"
+            lines.append(f"{attack_title(str(attack))}: {found}")
+        best = [_best(known, side) for side in ("mean_a", "mean_b")]
+        if best[0] == best[1]:
+            lines.append(f"best on average over these cells, in a as in b: {best[0]}")
+        else:
+            lines.append(f"best on average over these cells: in a {best[0]}, in b {best[1]}")
         return lines
+
+
+def _by_model(known: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the cells of each (method, rate) that has all of them."""
+    models = known.groupby(["method", "rate"])[["mean_a", "mean_b", "eps"]]
+    out = models.agg({"mean_a": "mean", "mean_b": "mean", "eps": "count"})
+    return out[out["eps"] == out["eps"].max()]
+
+
+def _order(known: pd.DataFrame) -> str:
+    """Whether both sides rank the models alike, which is what a choice rests on."""
+    models = _by_model(known)
+    if len(models) < 4:
+        return ""
+    rho = models["mean_a"].corr(models["mean_b"], method="spearman")
+    return "" if np.isnan(rho) else f"; order of the models: Spearman {rho:.2f}"
+
+
+def _best(known: pd.DataFrame, side: str) -> str:
+    found = _by_model(known).reset_index()
+    best = found.loc[found[side].idxmax()]
+    return "no pruning" if best["rate"] == DENSE else f"{best['method']} at rate {best['rate']:g}"
 
 
 def compare_stores(a: Results, b: Results) -> tuple[SideComparison, ...]:

@@ -13,10 +13,19 @@ from orchestrator.report.analysis import Analysis
 from orchestrator.report.findings import name_of
 from orchestrator.report.results import Threat, attack_title, groups, method_order, records
 from orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
-from orchestrator.report.strategies import ACCURACY, AVERAGE, LEAST_MARGIN, WORST_ATTACK, Strategy
+from orchestrator.report.strategies import (
+    ACCURACY,
+    AVERAGE,
+    LEAST_MARGIN,
+    UNPRUNED,
+    WORST_ATTACK,
+    Strategy,
+)
 
 TEXT = ' class="text"'
 NONE = '<td class="none" title="no result">–</td>'
+
+NONE_BY_NATURE = '<td class="none" title="it is the unpruned model">0</td>'
 
 
 def esc(value: object) -> str:
@@ -187,6 +196,8 @@ def strategies_html(analysis: Analysis, strategies: Sequence[Strategy]) -> str:
         name = name_of(s.method, s.rate, s.effective_rate)
         rivals = "–" if s.rivals < 0 else f"{s.rivals} of {s.candidates - 1}"
         score = points(s.score) if s.criterion == LEAST_MARGIN else estimate_cell(s.score)
+        if s.criterion == LEAST_MARGIN and s.method == UNPRUNED:
+            score = NONE_BY_NATURE
         rows.append(
             row(
                 assumed,
@@ -194,12 +205,13 @@ def strategies_html(analysis: Analysis, strategies: Sequence[Strategy]) -> str:
                     text_cell(_CRITERIA[s.criterion]),
                     text_cell(name + (" †" if analysis.flat_attacks(s) else "")),
                     score,
-                    points(s.margin),
+                    NONE_BY_NATURE if s.method == UNPRUNED else points(s.margin),
+                    estimate_cell(s.clean),
                     f"<td>{rivals}</td>",
                 ],
                 first=s.knowledge != previous,
             )
         )
         previous = s.knowledge
-    head = ["adversary", "judged by", "best choice", "score, %", "against unpruned"]
+    head = ["adversary", "judged by", "best choice", "score, %", "against unpruned", "clean, %"]
     return table([*head, "not told apart"], rows, words=["judged by", "best choice"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from orchestrator.report.results import read_all
 from workers import layout
 from workers.attacks.checks import AttackRows
 from workers.files import Files
@@ -34,15 +34,14 @@ def load_images(files: Files, tasks: Collection[str]) -> dict[str, TaskImages]:
     """The rows of these attack tasks, by task key, from loose and merged files; tasks without
     rows are left out, and so are torn and foreign files."""
     wanted = set(tasks)
-    paths = [
-        info.path
-        for info in files.list(layout.IMAGE_ROWS)
-        if info.path.endswith(".parquet") and info.size_bytes and _may_hold(info.path, wanted)
-    ]
     out: dict[str, TaskImages] = {}
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for found in pool.map(lambda path: dict(_read(files, path, wanted)), sorted(paths)):
-            out |= found
+    for found in read_all(
+        files,
+        layout.IMAGE_ROWS,
+        lambda path: dict(_read(files, path, wanted)),
+        wanted=lambda path: _may_hold(path, wanted),
+    ):
+        out |= found
     return out
 
 
@@ -53,8 +52,9 @@ def _may_hold(path: str, wanted: set[str]) -> bool:
 
 
 def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, TaskImages]]:
+    content = pa.BufferReader(files.read(path))
     try:
-        file = pq.ParquetFile(pa.BufferReader(files.read(path)))
+        file = pq.ParquetFile(content)
         if b"prunegrid.schema" not in (file.schema_arrow.metadata or {}):
             return
         table = file.read(columns=_COLUMNS, use_threads=False)

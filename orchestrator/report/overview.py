@@ -12,9 +12,9 @@ from orchestrator.report.results import Setting
 from orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN
 
 #: Of the table at the top.
-_BEST = "best on average, adversary unknown"
+_BEST = "best on average"
 
-_MOST = f"most pruned that loses under {100 * TOLERANCE:g} points"
+_MOST = f"most pruned, losing under {100 * TOLERANCE:g} points"
 
 _PROVENANCE = {
     "git revision": "git_revision",
@@ -60,7 +60,12 @@ def glance_html(a: Analysis) -> str:
                 )
             )
     head = ["experiment", "protocol", "seeds", "cells missing", _BEST, "robust, %", "margin", _MOST]
-    return table(head, rows, words=["protocol", _BEST, _MOST])
+    body = table(head, rows, words=["protocol", _BEST, _MOST])
+    return (
+        f'<div class="glance">{body}</div><p class="note">Adversary unknown: robust accuracy is '
+        "the average over attacks and ε, the margin is to the unpruned models. The findings below "
+        "give the other cases.</p>"
+    )
 
 
 def _most_pruned(a: Analysis, setting: Setting, protocol: str) -> str:

@@ -20,8 +20,8 @@ def per_image_text(a: Analysis, setting: Setting, protocol: str) -> str:
     attacks = str(found["attacks"].iloc[0]).split("+")
     names = ", ".join(attack_title(attack) for attack in attacks)
     text = (
-        f"Below, an adversary who chooses the attack for every single image: it stands where "
-        f"none of {names} breaks it."
+        f"Below, an adversary who chooses the attack for every single image: an image "
+        f"stands where none of {names} breaks it."
     )
     others = set(of_protocol(a.cells, setting, protocol)["attack"]) - set(attacks)
     if others:

@@ -12,7 +12,6 @@ The page cache is warm. On a busy machine trust `cpu_s` (of all threads) and the
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import resource
@@ -20,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.compact import compact_store
 from orchestrator.dag import Plan, expand
 from orchestrator.grid_file import parse_grid
 from orchestrator.recorder import Recorder
@@ -70,20 +70,9 @@ def measure(folder: Path, grid: str) -> dict[str, Any]:
         "append": append(store, plan, folder / "bare"),
     }
     record["small"] = measure_reading(folder / "store")
-    if (merge := _compaction()) is not None:
-        record["compact_s"] = round(timed(lambda: list(merge(store)))[1], 3)
-        record["compacted"] = measure_reading(folder / "store")
+    record["compact_s"] = round(timed(lambda: list(compact_store(store)))[1], 3)
+    record["compacted"] = measure_reading(folder / "store")
     return record
-
-
-def _compaction() -> Callable[[Store], Iterable[object]] | None:
-    """None in a version that has no `prunegrid compact`."""
-    try:
-        module = importlib.import_module("orchestrator.compact")
-    except ModuleNotFoundError:
-        return None
-    merge: Callable[[Store], Iterable[object]] = module.compact_store
-    return merge
 
 
 # --------------------------------------------------------------------------- appending
@@ -152,7 +141,7 @@ def read(address: str) -> dict[str, Any]:
         import pandas  # noqa: F401
         import scipy.stats  # noqa: F401
 
-        import orchestrator.report.exports
+        import orchestrator.report.exports  # noqa: F401
 
     _, import_s = timed(imports)
     import pandas as pd

@@ -50,7 +50,7 @@ def play(rounds: int, seed: int, folder: Path, *, acts: int) -> tuple[list[Repor
 
 def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> str:
     """The page that the documentation keeps."""
-    total = sum((report.harm.total() for report in reports), 0)
+    total = sum(report.harm.total() - report.harm["fine weather"] for report in reports)
     lines = [
         "# Chaos",
         "",

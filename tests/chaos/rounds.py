@@ -75,7 +75,7 @@ def compare(store: Path, whole: Path) -> int:
     for kind, keys in kinds.items():
         try:
             found, expected = rows(store, kind, keys), rows(whole, kind, keys)
-            pd.testing.assert_frame_equal(found, expected)
+            pd.testing.assert_frame_equal(found, expected, check_exact=True)
         except (AssertionError, ValueError) as error:  # pyarrow's errors are ValueErrors
             raise ChaosError(f"{kind}: {str(error)[:300]}") from error
     cells = rows(store, "cells", COORDINATES)

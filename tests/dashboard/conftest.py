@@ -16,7 +16,6 @@ from orchestrator.dashboard.security import Access, access_for
 from orchestrator.dashboard.watcher import Watcher
 from orchestrator.store import Store
 from tests.dashboard.stores import Run
-from tests.test_files import s3_bucket  # noqa: F401 - a fixture for here
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from orchestrator.compact import compact
 from orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.status import status_payload
@@ -30,9 +31,9 @@ def reader_of(run: Run) -> StoreReader:
 
 
 def same_as_status(snapshot, store: Store) -> None:
-    """Every number of `status --json`, but for the moment it was taken."""
-    told, expected = status_payload(snapshot, can_retry=False), status_json(store)
-    expected.pop("at_s")
+    """Every number of `status --json` at the same moment."""
+    told = status_payload(snapshot, can_retry=False)
+    expected = status_json(store, now_s=snapshot.at_s)
     assert {name: told[name] for name in expected} == expected
 
 
@@ -175,6 +176,21 @@ def test_a_cell_counts_as_soon_as_the_journal_says_so(tmp_path):
     snapshot = reader.refresh(budget_s=60)
     assert (snapshot.task_state == DONE).sum() == 2
     assert (snapshot.cell_state == DONE).sum() == 2, "two shards: one attack at two eps"
+
+
+def test_a_compacted_store_says_the_same(done, tmp_path):
+    reader = reader_of(done)
+    before = reader.refresh(budget_s=60)
+    compact(done.address, Console(quiet=True))
+    for again in (reader, reader_of(done)):
+        again._look_due_s = 0.0
+        after = again.refresh(budget_s=60)
+        assert after.problems == ()
+        assert (after.task_state == before.task_state).all()
+        assert (after.cell_state == before.cell_state).all()
+        assert (after.cell_value == before.cell_value).all()
+        assert (after.model_value == before.model_value).all()
+        same_as_status(after, done.store)
 
 
 # --------------------------------------------------------------------------- damage

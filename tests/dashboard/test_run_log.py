@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dashboard.run_log import RunLog
+from orchestrator.journal import read_journal
+from orchestrator.journal_state import fold_journal
 from orchestrator.store import Store
 from orchestrator.trouble import find_trouble
-from orchestrator.views import _from_journal
 from tests.dashboard.stores import Run
 
 KEY = "attack-0123"
@@ -132,12 +133,10 @@ def test_running_and_given_up_are_as_status_counts_them(tmp_path):
     for path in sorted((tmp_path / "s/journal").iterdir()):
         for text in path.read_text().splitlines():
             log.take(json.loads(text))
-    running, failed, most = _from_journal(store, store.finished())
-    assert (log.open.keys() - store.finished(), log.given_up - store.finished()) == (
-        running,
-        failed,
-    )
-    assert log.most == most
+    state = fold_journal(read_journal(store))
+    assert log.open.keys() == state.running.keys()
+    assert log.given_up == state.given_up.keys()
+    assert log.most == state.slots
 
 
 ANY = st.sampled_from(

@@ -76,6 +76,20 @@ def test_a_moved_cell_is_the_one_that_differs():
     assert "1 cells: a higher" in " ".join(side.sentences())
 
 
+def test_whether_a_conclusion_survives_is_said():
+    """B ranks the models the other way round, so its best is another."""
+    a = synthetic(noise=0.0)
+    same = " ".join(compare_stores(a, dataclasses.replace(a, address="b"))[0].sentences())
+    assert "order of the models: Spearman 1.00" in same
+    assert "in a as in b: no pruning" in same
+    cells = a.cells.assign(robust_accuracy=1 - a.cells.robust_accuracy)
+    other = dataclasses.replace(a, address="b", cells=cells)
+    turned = " ".join(compare_stores(a, other)[0].sentences())
+    assert "C&W L2: " in turned
+    assert "order of the models: Spearman -1.00" in turned
+    assert f"in a no pruning, in b {METHODS[2]} at rate 8" in turned
+
+
 def test_protocols_of_one_store_are_compared_and_gaps_are_missing():
     both = synthetic(protocols=("paper", "strict"))
     part = without(both, protocol="strict", attack="bb_l0", rate=2.0)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
+from orchestrator.errors import StoreError
+from orchestrator.report.limits import margin_rows
 from orchestrator.report.results import load_results
 from orchestrator.report.sweet_spots import AS_GOOD, BETTER, LOWER, UNKNOWN, WORSE, sweet_cells
-from orchestrator.report.limits import margin_rows
 from orchestrator.report.sweet_spots import sweet_models as models_of
 from orchestrator.report.tables import cell_table, clean_table, summary_rows, worst_table
 from tests.report.synthetic import METHODS, synthetic, write_store
@@ -158,3 +162,57 @@ def test_the_summary_has_a_row_per_model_and_a_value_per_threat(results):
         & (results.cells.eps == column.eps)
     ]
     assert rows[0].robust[column].mean == pytest.approx(mine.robust_accuracy.mean())
+
+
+def test_a_place_that_was_computed_anew_counts_once(results, tmp_path):
+    """The row begun last stands, whatever its file's name; an older row is no further seed."""
+    cells = results.cells.copy()
+    again = cells.head(1).assign(
+        cell_id="cell-000000-0", started_at="2027-01-01T00:00:00+00:00", robust_accuracy=0.125
+    )
+    older = cells.tail(1).assign(
+        cell_id="cell-zzzzzz-9", started_at="2025-01-01T00:00:00+00:00", robust_accuracy=0.25
+    )
+    both = pd.concat([again, cells, older], ignore_index=True)
+    write_store(type(results)(address="", models=results.models, cells=both), tmp_path)
+    found = load_results(LocalFiles(tmp_path)).cells
+    assert len(found) == len(cells)
+    assert "cell-000000-0" in set(found.cell_id)
+    assert "cell-zzzzzz-9" not in set(found.cell_id)
+    assert cells.cell_id[0] not in set(found.cell_id)
+
+
+def test_a_file_without_a_column_or_of_another_program(results, tmp_path):
+    write_store(results, tmp_path)
+    folder = tmp_path / "results/cells"
+    whole = pa.parquet.read_table(folder / "merged.parquet")
+    older = whole.drop_columns(["flags", "engine"])
+    pa.parquet.write_table(older, folder / "merged.parquet")
+    pa.parquet.write_table(whole.replace_schema_metadata(None), folder / "foreign.parquet")
+    pa.parquet.write_table(pa.table({"cell_id": [1]}), folder / "other.parquet")
+    found = load_results(LocalFiles(tmp_path)).cells
+    assert len(found) == len(results.cells)
+    assert found.engine.isna().all()
+    assert set(cell_table(load_results(LocalFiles(tmp_path)))["flags"]) == {""}
+
+
+class _Compacting(LocalFiles):
+    """Merges all rows once, between a reader's listing and its reading; or vanishes for ever."""
+
+    def __init__(self, root, moves: int) -> None:
+        super().__init__(root)
+        self.moves = moves
+
+    def read(self, path: str) -> bytes:
+        if self.moves:
+            self.moves -= 1
+            name = self.root / path
+            name.rename(name.with_name(f"merged-{self.moves}.parquet"))
+        return super().read(path)
+
+
+def test_a_store_that_is_compacted_meanwhile_loses_no_row(results, tmp_path):
+    write_store(results, tmp_path)
+    assert len(load_results(_Compacting(tmp_path, 1)).cells) == len(results.cells)
+    with pytest.raises(StoreError, match="results/models: files go while they are read"):
+        load_results(_Compacting(tmp_path, 1000))

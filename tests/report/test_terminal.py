@@ -1,0 +1,76 @@
+"""What a terminal shows: nothing cut, nothing wider than it, every method by its whole name."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from orchestrator.report.analysis import analyse
+from orchestrator.report.terminal import matrices, print_report, say
+from tests.report.synthetic import METHODS, RATES, synthetic, without
+
+
+def shown(analysis, width: int) -> str:
+    text = io.StringIO()
+    print_report(Console(file=text, width=width), analysis)
+    return text.getvalue()
+
+
+@pytest.fixture(scope="module")
+def full():
+    results = synthetic(methods=METHODS, rates=RATES, seeds=3, architectures=("cnn5", "vgg11"))
+    return analyse(without(results, method=METHODS[0], rate=64.0))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_full_grid_fits_and_names_every_method(full, width):
+    text = shown(full, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for method in METHODS:
+        assert text.count(f" {method} ") >= 4
+    assert ("±" in text.split("What to deploy")[0]) == (width == 120)
+    assert "What to deploy. Adversary unknown, average case: " in text
+    assert "How far to prune. Adversary unknown, average case: " in text
+
+
+def test_a_matrix_shows_what_is_missing(full):
+    text = io.StringIO()
+    console = Console(file=text, width=100)
+    for table in matrices(full, full.results.settings[0], wide=False):
+        console.print(table)
+    clean, robust = text.getvalue().split("average robust accuracy")
+    line = next(line for line in robust.splitlines() if METHODS[0] in line)
+    assert line.rstrip().endswith("–")
+    mean = full.clean[
+        (full.clean.method == METHODS[1])
+        & (full.clean.rate == 8)
+        & (full.clean.architecture == "cnn5")
+    ]["mean"].item()
+    row = next(line for line in clean.splitlines() if METHODS[1] in line)
+    assert row.split()[4] == f"{100 * mean:.1f}"
+
+
+def test_a_small_grid_has_a_line_per_model():
+    analysis = analyse(synthetic(methods=METHODS[:2]))
+    text = shown(analysis, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "cw_l2" in text
+    numbers = [line for line in text.splitlines() if line.count("±") == 4]
+    assert len(numbers) == 8
+
+
+def test_a_paragraph_wraps_at_words_and_markup_stays_text():
+    text = io.StringIO()
+    say(
+        Console(file=text, width=40),
+        "  lead: " + "magnitude-global-filter [red]x[/red] " * 4,
+        hang=6,
+    )
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert all(line.startswith("      ") for line in lines[1:])
+    assert text.getvalue().count("magnitude-global-filter") == 4
+    assert text.getvalue().count("[red]x[/red]") == 4
