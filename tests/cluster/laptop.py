@@ -13,7 +13,7 @@ from tests.cluster.machines import HOME
 _CHATTER = re.compile(
     r"^$|Shared connection|Permanently added|refers to a file|ensure this mount|INFO "
     r"|sent [0-9,]+ bytes|total size is|sending incremental|cached provider conf"
-    r"|re-running the command with --no-config"
+    r"|re-running the command with --no-config|load average"
     r"|^[a-z_/]+\.(py|yaml|csv|sh|css|js|toml|lock)$"
 )
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
