@@ -43,6 +43,7 @@ class Recorder:
         """Write the rows that finished tasks owe; rows of another work at a planned place step
         aside. Returns how many rows were written."""
         store = self._store
+        self._done.clear()  # what was done in an earlier pass may have been set aside since
         models = store.row_ids(layout.MODEL_ROWS, whole=True)
         cells = store.row_ids(layout.CELL_ROWS, whole=True)
         store.supersede(layout.MODEL_ROWS, self._model_ids, models)

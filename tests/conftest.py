@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.ray_start import keep_to_ourselves
+
 # Workers of a local Ray, and child processes, find the packages of this checkout.
 ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
 )
 os.environ.pop("RAY_ADDRESS", None)  # no test joins a cluster of the developer's
+keep_to_ourselves()  # Ray reads it when it is first imported, whichever test does so
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile TensorFlow anew
 
 
