@@ -21,6 +21,7 @@ RESOURCE_KEYS = (
 )
 PRICE_KEYS = ("per_hour", "currency", "gpus_per_node", "cpus_per_node")
 _LONGEST_CURRENCY = 8
+SMALLEST_GPU_PART = 0.01
 
 
 def read_resources(node: Node | None, price_node: Node | None) -> tuple[Resources, Price | None]:
@@ -28,7 +29,7 @@ def read_resources(node: Node | None, price_node: Node | None) -> tuple[Resource
     own = node.mapping(RESOURCE_KEYS) if node is not None else {}
     resources = Resources(
         cpus_per_task=own["cpus_per_task"].integer(minimum=1) if "cpus_per_task" in own else 1,
-        gpus_per_task=own["gpus_per_task"].number(minimum=0) if "gpus_per_task" in own else 0.0,
+        gpus_per_task=_gpus(own["gpus_per_task"]) if "gpus_per_task" in own else 0.0,
         threads=own["threads"].integer(minimum=1) if "threads" in own else 1,
         gpu_memory_mib=own["gpu_memory_mib"].optional(lambda n: n.integer(minimum=64))
         if "gpu_memory_mib" in own
@@ -49,6 +50,17 @@ def read_resources(node: Node | None, price_node: Node | None) -> tuple[Resource
         price = Price(per_hour=slot.number(minimum=0), currency="", slots_per_node=1)
     per_hour = price.per_slot_hour if price is not None else None
     return dataclasses.replace(resources, price_per_hour=per_hour), price
+
+
+def _gpus(node: Node) -> float:
+    """Ray counts GPUs in steps of 1/10 000 and takes no whole ones with a part beside them."""
+    gpus = node.number(minimum=0)
+    if 0 < gpus < SMALLEST_GPU_PART or (gpus > 1 and not gpus.is_integer()):
+        raise node.fail(
+            f"expected 0, a part of a GPU from {SMALLEST_GPU_PART:g} to 1, or a whole number, "
+            f"got {gpus:g}"
+        )
+    return gpus
 
 
 def _read_price(node: Node, resources: Resources) -> Price:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from orchestrator.ray_start import keep_to_ourselves
 
@@ -18,6 +19,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.pop("RAY_ADDRESS", None)  # no test joins a cluster of the developer's
 keep_to_ourselves()  # Ray reads it when it is first imported, whichever test does so
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile TensorFlow anew
+
+# A landing is judged on the change, not on the draw; a developer's runs go on looking.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

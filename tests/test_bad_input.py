@@ -48,6 +48,16 @@ BROKEN_GRIDS = {
         "price: {per_hour: 1, currency: USD, gpus_per_node: 1}\nseeds:",
         ["price.gpus_per_node", "too small", "2 GPUs"],
     ),
+    "a sliver of a GPU": (
+        "seeds:",
+        "resources: {gpus_per_task: 0.001}\nseeds:",
+        ["a part of a GPU from 0.01 to 1", "got 0.001", ":2:"],
+    ),
+    "one GPU and a half": (
+        "seeds:",
+        "resources: {gpus_per_task: 1.5}\nseeds:",
+        ["a whole number", "got 1.5"],
+    ),
     "two prices": (
         "seeds:",
         "resources: {price_per_hour: 1}\n"

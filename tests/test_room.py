@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.grid import Resources
+from orchestrator.grid_resources import SMALLEST_GPU_PART
 from orchestrator.room import Need, Node, capacity, largest_share, need_of, no_room
 
 
@@ -32,7 +33,11 @@ def test_capacity(cpus, gpus, need, slots):
     assert capacity(node(cpus, gpus), need) == slots
 
 
-@given(st.integers(0, 64), st.integers(0, 8), st.integers(1, 8), st.floats(0, 1), st.integers(1, 8))
+#: As a grid file may name it.
+PART = st.just(0.0) | st.floats(SMALLEST_GPU_PART, 1)
+
+
+@given(st.integers(0, 64), st.integers(0, 8), st.integers(1, 8), PART, st.integers(1, 8))
 def test_slots_never_take_more_than_there_is(cpus, gpus, each, part, share):
     need = Need(cpus=each, gpus=part).times(share)
     slots = capacity(node(cpus, gpus), need)
