@@ -60,7 +60,7 @@ class Answers:
         return status_payload(snapshot, can_retry=self._can_retry)
 
     def grid(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
-        return grid_payload(snapshot, query.selection, query.get("value"))
+        return grid_payload(snapshot, query.selection, query.get("value"), each=query.get("each"))
 
     def square(self, snapshot: Snapshot, query: Query) -> Mapping[str, Any]:
         return square_payload(snapshot, query.selection)
@@ -100,6 +100,8 @@ class Answers:
             snapshot,
             page=int(page),
             only=self._only(snapshot, query),
+            kind=query.get("class"),
+            host=query.get("host"),
             attempts_of=lambda key: len(self._tries(key)),
             traceback_of=self._traceback,
             retry_of=lambda keys: f"{self._retry_command()} {' '.join(keys[:20])}".strip(),

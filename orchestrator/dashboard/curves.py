@@ -11,22 +11,21 @@ from orchestrator.dashboard.filters import view_of
 from orchestrator.dashboard.plan_index import Axes, Bools, Floats, PlanIndex
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.square import number
-from orchestrator.report.results import eps_text
+from orchestrator.names import eps_text
 from orchestrator.report.statistics import half_width
+from orchestrator.report.style import look_of
 from workers.catalog import attack_entry
 
 _PANEL = ("architecture", "variant", "protocol", "attack", "eps")
 DENSE = 1.0
 
 
-def curves_payload(
-    snapshot: Snapshot, selection: Mapping[str, tuple[str, ...]]
-) -> dict[str, list[dict[str, Any]]]:
+def curves_payload(snapshot: Snapshot, selection: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Panels in the plan's order; clean accuracy first, as the attack null. Intervals are
     Student's t at 95 % over seeds, null below two. Raises UsageError."""
     index = snapshot.index
     if index is None:
-        return {"panels": []}
+        return {"panels": [], "looks": {}}
     view = view_of(index, selection)
     panels = list(_panels(index.model_axes, _PANEL[:2], view.models, snapshot.model_value))
     if index.plan.cells:
@@ -36,7 +35,14 @@ def curves_payload(
         norm = norms.get((panel["architecture"], panel["protocol"], panel["attack"]))
         panel["norm"] = norm
         panel["eps_text"] = eps_text(norm, panel["eps"]) if norm else None
-    return {"panels": panels}
+    looks = {str(m): _look(str(m)) for m in index.model_axes.names["method"]}
+    return {"panels": panels, "looks": looks}
+
+
+def _look(method: str) -> dict[str, str]:
+    """As in the report's figures; plotly's names."""
+    look = look_of(method)
+    return {"colour": look.colour, "dash": look.dash, "symbol": look.symbol}
 
 
 def _norms(index: PlanIndex) -> dict[tuple[str, str, str], str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 from orchestrator.dashboard.answers import Answers, Query
+from orchestrator.dashboard.axes import number_text
 from orchestrator.dashboard.offline_page import offline_page
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.snapshot import Snapshot
@@ -87,16 +87,6 @@ def _answer(make: Any, name: str, snapshot: Snapshot, query: dict[str, str]) -> 
 def _encoded(text: str) -> str:
     """As a browser's URLSearchParams writes it."""
     return quote_plus(text, safe="*").replace("~", "%7E")
-
-
-def number_text(value: float) -> str:
-    """As JavaScript's String(value) writes it."""
-    if float(value).is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    if 1e-6 <= abs(value) < 1e21:
-        return format(Decimal(repr(value)), "f")
-    mantissa, _, exponent = repr(value).partition("e")
-    return f"{mantissa}e{int(exponent):+d}" if exponent else mantissa
 
 
 def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:

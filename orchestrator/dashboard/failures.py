@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.dashboard.run_log import Try
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.descriptions import short
+from orchestrator.trouble import advice
 
 GROUPS = 25  #: a page
 TASKS = 100  #: of a group
@@ -39,15 +40,24 @@ def failures_payload(
     *,
     page: int,
     only: Collection[str] | None,
+    kind: str | None = None,
+    host: str | None = None,
     attempts_of: Callable[[str], int],
     traceback_of: Callable[[str], str],
     retry_of: Callable[[list[str]], str],
 ) -> dict[str, Any]:
     """Groups with tasks that have no result yet come first, then the latest. `traceback_of`: of
-    a task's last failed attempt; `retry_of`: the command that tries tasks again."""
+    a task's last failed attempt; `retry_of`: the command that tries tasks again. `kind`, `host`:
+    groups of these alone; "by_class" and "by_host" count all that `only` lets through."""
     failed = [bar for bar in bars if bar.outcome == "failed"]
     if only is not None:
         failed = [bar for bar in failed if bar.key in only]
+    by_class = Counter(bar.kind or "failed" for bar in failed)
+    by_host = Counter(host_of(bar.worker) for bar in failed)
+    if kind:
+        failed = [bar for bar in failed if (bar.kind or "failed") == kind]
+    if host:
+        failed = [bar for bar in failed if host_of(bar.worker) == host]
     alike: dict[str, list[Try]] = defaultdict(list)
     for bar in failed:
         alike[signature(bar.kind, bar.message)].append(bar)
@@ -71,8 +81,8 @@ def failures_payload(
         "page": page,
         "pages": -(-len(order) // GROUPS),
         "attempts": len(failed),
-        "by_class": dict(Counter(bar.kind or "failed" for bar in failed).most_common()),
-        "by_host": dict(Counter(host_of(bar.worker) for bar in failed).most_common(TASKS)),
+        "by_class": dict(by_class.most_common()),
+        "by_host": dict(by_host.most_common(TASKS)),
     }
 
 
@@ -108,6 +118,7 @@ def _group(
     return {
         "signature": name,
         "class": latest.kind or "failed",
+        "advice": advice(latest.kind),
         "message": latest.message[:TAIL_CHARACTERS],
         "count": len(bars),
         "open": open_tasks,

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.dashboard.each import EACH, told_apart
 from orchestrator.dashboard.filters import View, values_of, view_of
 from orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats, PlanIndex
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.square import number
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, expected
 
 _SHOWN = ("done", "running", "waiting", "blocked", "failed")
 
@@ -28,17 +29,35 @@ class _Facet:
 
 
 def grid_payload(
-    snapshot: Snapshot, selection: Mapping[str, tuple[str, ...]], value: str | None
+    snapshot: Snapshot,
+    selection: Mapping[str, tuple[str, ...]],
+    value: str | None,
+    *,
+    each: str | None = None,
 ) -> dict[str, Any]:
-    """`value`: "accuracy", "robust:<attack>:<eps>" or None. Raises UsageError."""
+    """`value`: "accuracy", "robust:<attack>:<eps>" or None. `each`: "model" or "cell" tells each of
+    them apart in a square. Raises UsageError."""
     index = snapshot.index
+    if each and each not in EACH:
+        raise UsageError(f"each: {expected(EACH, each)}")
     if index is None:
         return {"methods": [], "rates": [], "facets": [], "attacks": [], "eps": {}}
     view = view_of(index, selection)
     axes = index.model_axes
     methods = [m for m in axes.names["method"] if _used(axes, "method", m, view.models)]
     rates = [r for r in axes.names["rate"] if _used(axes, "rate", r, view.models)]
-    facets = [_facet_payload(snapshot, index, view, facet, value) for facet in _facets(index, view)]
+    facets = []
+    for facet in _facets(index, view):
+        told = _facet_payload(snapshot, index, view, facet, value)
+        if each:
+            models = view.models & _part(index.model_axes, facet, protocol=False)
+            cells = view.cells & _part(index.cell_axes, facet, protocol=True)
+            if value and value != "accuracy":
+                cells &= _threat(index, value)
+            told |= told_apart(
+                snapshot, told["squares"], models=models, cells=cells, value=value, each=each
+            )
+        facets.append(told)
     return {
         "methods": methods,
         "rates": rates,

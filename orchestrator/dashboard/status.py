@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.dashboard.axes import axes_payload
 from orchestrator.dashboard.plan_index import DONE
 from orchestrator.dashboard.snapshot import Snapshot, by_state
 from orchestrator.trouble import Trouble
@@ -59,6 +60,7 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         "problems": [asdict(problem) for problem in snapshot.problems],
         "unread_files": snapshot.unread_files,
         "can_retry": can_retry,
+        "axes": axes_payload(index),
         "version": _version(),
     }
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
+from orchestrator.names import attack_title, eps_text
 from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
 from workers import layout
-from workers.catalog import ARCHITECTURES, attack_entry
+from workers.catalog import ARCHITECTURES
 from workers.files import Files
 
 #: What is compared with what: tables never average over these.
@@ -171,23 +172,6 @@ def threats(cells: pd.DataFrame) -> list[Threat]:
     found = {Threat(a, n, float(e)) for a, n, e in unique_rows(cells, THREAT)}
     order = {"l0": 0, "l2": 1, "l1": 2, "linf": 3}
     return sorted(found, key=lambda t: (order.get(t.norm, 9), t.attack, t.eps))
-
-
-def eps_text(norm: str, eps: float) -> str:
-    """`8/255` for L-infinity, a plain number else."""
-    if norm == "linf":
-        return f"{round(eps * 255, 3):g}/255"
-    return f"{eps:g}"
-
-
-def norm_text(norm: str) -> str:
-    """`L2`, `L∞`."""
-    return {"linf": "L∞"}.get(norm, norm.upper())
-
-
-def attack_title(attack: str) -> str:
-    entry = attack_entry(attack)
-    return entry.title.replace("Linf", "L∞") if entry else attack
 
 
 def method_order(methods: Iterable[str]) -> list[str]:

@@ -62,4 +62,4 @@ def test_a_panel_names_its_adversary(done):
 
 def test_without_results_there_are_no_panels(tmp_path, mixed):
     snapshot = StoreReader(Store.open(mixed.address)).refresh(budget_s=0)
-    assert curves_payload(snapshot, {}) == {"panels": []}
+    assert curves_payload(snapshot, {})["panels"] == []

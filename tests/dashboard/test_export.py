@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.dashboard import static_files
 from orchestrator.dashboard.answers import Answers, Query
-from orchestrator.dashboard.export import MARKER, export, number_text
+from orchestrator.dashboard.axes import number_text
+from orchestrator.dashboard.export import MARKER, export
 from orchestrator.dashboard.offline_page import offline_page
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.errors import StoreError
