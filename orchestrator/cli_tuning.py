@@ -25,6 +25,7 @@ DataDirOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.command()(tune)
+    app.command()(calibrate)
 
 
 def tune(
@@ -109,3 +110,44 @@ def tune(
         data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
     )
     raise typer.Exit(tune_it(options, Console()))
+
+
+def calibrate(
+    grid: Annotated[
+        Path | None,
+        typer.Argument(metavar="[GRID]", help="A grid file; without one the store as it is."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://..."),
+    ] = None,
+    from_authors: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Raw results in the form of the paper's authors."),
+    ] = None,
+    select: SelectOption = None,
+    marginal: Annotated[
+        float, typer.Option(help="Accuracy that the weakest eps may cost the dense model.")
+    ] = 0.05,
+    left: Annotated[
+        float, typer.Option(help="Robust accuracy that the strongest eps is to leave it.")
+    ] = 0.25,
+    address: AddressOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Four eps per architecture and attack by the paper's rule, from the dense models."""
+    from orchestrator.selection import parse_selection
+    from orchestrator.tuning.calibrate import CalibrateOptions
+    from orchestrator.tuning.calibrate import calibrate as calibrate_it
+    from orchestrator.tuning.ladder import Rule
+
+    options = CalibrateOptions(
+        grid=grid,
+        store=store,
+        authors=tuple(from_authors or ()),
+        select=parse_selection(select or ()),
+        rule=Rule(marginal=marginal, left=left),
+        address=None if address in (None, "", "local") else address,
+        data_dir=None if data_dir is None else str(data_dir.expanduser().absolute()),
+    )
+    raise typer.Exit(calibrate_it(options, Console()))

@@ -11,20 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.dag import Plan
-from orchestrator.errors import StoreError
 from orchestrator.grid import Grid
 from orchestrator.grid_file import read_grid
-from orchestrator.lease import Lease
-from orchestrator.run import INTERRUPTED, RunOptions, check_cluster, run_plan, worker_settings
+from orchestrator.run import INTERRUPTED, check_cluster, worker_settings
 from orchestrator.store import Store
-from orchestrator.tuning.evaluation import RUNNER
+from orchestrator.tuning.evaluation import REAL
+from orchestrator.tuning.models import have_tasks, keep_grid
 from orchestrator.tuning.piece import attack_piece, training_piece
 from orchestrator.tuning.plan import Wish, attack_studies, training_studies
 from orchestrator.tuning.search import Outcome, Place, conclude, hold_out, run_trials
 from orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from orchestrator.tuning.wording import attack_report, training_report, varied
 from workers import layout
+from workers.entry import REAL_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,8 @@ class TuneOptions:
     slots: int | None = None
     address: str | None = None
     data_dir: str | None = None
-    runner: str = RUNNER  #: tests name their own
+    runner: str = REAL  #: of tasks aside; tests name their own
+    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
 
 
 def tune(options: TuneOptions, console: Console) -> int:
@@ -52,7 +52,14 @@ def tune(options: TuneOptions, console: Console) -> int:
     store = Store.open_or_create(options.store)
     if dense is None:
         keep_grid(store, grid)
-    elif not have_models(dense, store, options.address, options.data_dir, console):
+    elif not have_tasks(
+        dense,
+        store,
+        address=options.address,
+        data_dir=options.data_dir,
+        runner=options.grid_runner,
+        console=console,
+    ):
         return INTERRUPTED
     place = Place(
         address=options.address,
@@ -69,45 +76,6 @@ def tune(options: TuneOptions, console: Console) -> int:
             return INTERRUPTED
         _present(outcome, grid, store, console)
     return 0
-
-
-def keep_grid(store: Store, grid: Grid) -> None:
-    """A new store gets the grid: workers look for it."""
-    if store.read_text(layout.GRID) is None:
-        store.set_grid(grid.text)
-
-
-def have_models(
-    dense: Plan, store: Store, address: str | None, data_dir: str | None, console: Console
-) -> bool:
-    """Train what is not there yet, as `run` would; False where that was interrupted. Raises
-    StoreError where another driver is at it, or the store is another grid's."""
-    todo = dense.unfinished(store.whole())
-    kept = store.read_text(layout.GRID)
-    if todo and kept is not None and kept != dense.grid.text:
-        raise StoreError(
-            f"{store.address}: {len(todo)} tasks have no result here, and the store's grid is "
-            f"another one; run them first: prunegrid run {dense.grid.source} --store "
-            f"{store.address} --select rate=1"
-        )
-    keep_grid(store, dense.grid)
-    if not todo:
-        return True
-    options = RunOptions(
-        grid=Path(dense.grid.source), store=store.address, address=address, data_dir=data_dir
-    )
-    lease = Lease.take(store)
-    try:
-        result = run_plan(dense, store, options, console, lease)
-    finally:
-        lease.release()
-    if result.given_up or result.blocked:
-        first = result.given_up[0]
-        raise StoreError(
-            f"{first.key}: {first.kind}: {first.message}; see it: prunegrid explain --store "
-            f"{store.address} {first.key}"
-        )
-    return not result.interrupted
 
 
 def _outcome(

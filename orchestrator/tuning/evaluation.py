@@ -10,7 +10,8 @@ from orchestrator.errors import PrunegridError
 from workers.contract import Attempt, Failure, FailureKind, Task
 from workers.tuning import has_result
 
-RUNNER = "workers.tuning"
+#: Runs tasks aside, as engines' runners do.
+REAL = "workers.tuning"
 TRIES = 3
 POLL_S = 0.25
 

@@ -20,7 +20,7 @@ from orchestrator.tuning.study import (
     image_rungs,
 )
 from workers.catalog import AttackEntry, attack_entry
-from workers.contract import PruneTask, TrainTask
+from workers.contract import AttackTask, PruneTask, TrainTask
 from workers.keys import Scalar
 
 #: Half of the images are searched on: fewer than that say nothing.
@@ -68,12 +68,17 @@ def attack_studies(grid: Grid, wish: Wish) -> tuple[tuple[AttackStudy, ...], Pla
     plan = dense_plan(grid, {**wish.select, "attack": (label,)})
     protocols = list(dict.fromkeys(cell.place.protocol for cell in plan.cells))
     studies = [_attack_study(grid, wish, plan, protocol) for protocol in protocols]
-    return tuple(studies), dataclasses.replace(plan, cells=())
+    return tuple(studies), without_attacks(plan)
+
+
+def without_attacks(plan: Plan) -> Plan:
+    models = {k: t for k, t in plan.tasks.items() if not isinstance(t, AttackTask)}
+    return dataclasses.replace(plan, cells=(), tasks=models)
 
 
 def dense_plan(grid: Grid, select: Selection) -> Plan:
     """The unpruned models of a selection, one per architecture, variant and seed (of the first
-    method, where each has its own), with their cells; tasks are theirs alone."""
+    method, where each has its own), with their cells and tasks."""
     if 1.0 not in grid.rates:
         raise UsageError(f"{grid.source}: rates: expected 1, the dense model, among them")
     if any(float(rate) != 1 for rate in select.get("rate", ()) if _is_number(rate)):
@@ -88,7 +93,7 @@ def dense_plan(grid: Grid, select: Selection) -> Plan:
     models = tuple(chosen.values())
     places = {model.place for model in models}
     cells = tuple(cell for cell in full.cells if cell.place.model in places)
-    keys = {model.task_key for model in models}
+    keys = {model.task_key for model in models} | {k for cell in cells for k in cell.task_keys}
     return dataclasses.replace(
         full, models=models, cells=cells, tasks={k: t for k, t in full.tasks.items() if k in keys}
     )

@@ -53,6 +53,11 @@ def distances_of(study: AttackStudy, parts: Sequence[ImageRows]) -> Floats:
     return np.stack([np.concatenate(found) for found in rows.values()])
 
 
+def distances_in(parts: Sequence[ImageRows]) -> Floats:
+    """Of every image of the parts, one after another."""
+    return np.concatenate([_distances(part) for part in parts])
+
+
 def _distances(part: ImageRows) -> Floats:
     columns = {
         name: part.table.column(name).to_numpy(zero_copy_only=False)

@@ -16,7 +16,7 @@ from orchestrator.lease import Lease, is_alive, read_holder
 from orchestrator.room import need_of
 from orchestrator.run import StopSignal
 from orchestrator.store import Store
-from orchestrator.tuning.evaluation import RUNNER, compute, missing
+from orchestrator.tuning.evaluation import REAL, compute, missing
 from orchestrator.tuning.objective import Comparison, Floats, compare
 from orchestrator.tuning.plan import cut_base
 from orchestrator.tuning.record import (
@@ -49,7 +49,7 @@ class Place:
     slots: int | None  #: trials at once; None: see `share`
     resources: Resources
     settings: WorkerSettings
-    runner: str = RUNNER
+    runner: str = REAL
 
 
 @dataclass(frozen=True, kw_only=True)
