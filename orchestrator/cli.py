@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from orchestrator import cli_requests
+from orchestrator import cli_requests, cli_tuning
 from orchestrator.errors import PrunegridError
 from orchestrator.options import GridFile, JsonOption, SelectOption, StoreOption
 from orchestrator.prepare import prepare
@@ -252,6 +252,7 @@ def import_authors(
 
 
 cli_requests.register(app)
+cli_tuning.register(app)
 
 
 def guarded(command: Callable[[], Any]) -> int:

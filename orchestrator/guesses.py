@@ -23,8 +23,9 @@ START_S = 2.0
 _WITH_GRADIENT = 3
 #: Passes per image of an attack that the catalog knows no steps of.
 _PASSES = 1000
-#: Their binary search runs all steps each time; others search once, before the first step.
-_SEARCHED_WHOLE = frozenset({"cw_l2", "foolbox:L2CarliniWagnerAttack"})
+#: Options that multiply the steps of a stock attack that the catalog does not know.
+_ROUNDS = ("restarts", "steps")
+_CARLINI_ROUNDS = ("binary_search_steps", "steps")
 #: Attacks stop early, on images that they are done with.
 _STEPS_TAKEN = 0.5
 
@@ -67,8 +68,10 @@ def _attack_passes(attack: AttackSettings) -> float:
     options = {option.name: option.default for option in entry.options} if entry else {}
     options |= dict(attack.options)
     rounds = 1.0
-    searched = ("binary_search_steps",) if attack.attack in _SEARCHED_WHOLE else ()
-    counts = [options.get(name) for name in ("steps", "restarts", *searched)]
+    names = entry.rounds if entry else ()
+    if not names:
+        names = _CARLINI_ROUNDS if "CarliniWagner" in attack.attack else _ROUNDS
+    counts = [options.get(name) for name in names]
     known = [float(count) for count in counts if isinstance(count, int) and count > 0]
     for count in known:
         rounds *= count

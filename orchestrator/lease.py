@@ -36,21 +36,23 @@ class Holder:
 class Lease:
     """Held from `take` to `release`; call `renew` from the driver's loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, path: str = LEASE) -> None:
         self._store = store
+        self._path = path
         self._renewed_s = 0.0
 
     @classmethod
-    def take(cls, store: Store) -> Lease:
-        """Raises StoreError where another driver holds the store."""
-        holder = read_holder(store)
+    def take(cls, store: Store, path: str = LEASE) -> Lease:
+        """Raises StoreError where another driver holds the store. `path`: of another lease in it,
+        for work that runs beside the grid's."""
+        holder = read_holder(store, path)
         if holder is not None and is_alive(holder) and not _is_me(holder):
             age_s = max(0.0, time.time() - holder.renewed_at_s)
             raise StoreError(
                 f"{store.address}: held by the driver with pid {holder.pid} on {holder.host}, last "
                 f"heard of {age_s:.0f} s ago; stop it, or wait until it is silent for {TTL_S:.0f} s"
             )
-        lease = cls(store)
+        lease = cls(store, path)
         lease.renew()
         return lease
 
@@ -65,7 +67,7 @@ class Lease:
             process_start=_process_start(os.getpid()),
             renewed_at_s=now_s,
         )
-        self._store.write(LEASE, json.dumps(asdict(me)).encode())
+        self._store.write(self._path, json.dumps(asdict(me)).encode())
         self._renewed_s = now_s
 
     @contextlib.contextmanager
@@ -88,12 +90,12 @@ class Lease:
 
     def release(self) -> None:
         with contextlib.suppress(StorageError):
-            self._store.files.remove(LEASE)
+            self._store.files.remove(self._path)
 
 
-def read_holder(store: Store) -> Holder | None:
+def read_holder(store: Store, path: str = LEASE) -> Holder | None:
     """Who last held the store; None where nobody does, or the file is torn."""
-    text = store.read_text(LEASE)
+    text = store.read_text(path)
     if text is None:
         return None
     try:

@@ -19,6 +19,7 @@ from orchestrator.driver import Driver
 from orchestrator.engine import Engine, InlineEngine
 from orchestrator.errors import UsageError
 from orchestrator.estimates import duration_text
+from orchestrator.grid import Resources
 from orchestrator.grid_file import read_grid
 from orchestrator.lease import Lease
 from orchestrator.progress import Display
@@ -50,7 +51,7 @@ class RunOptions:
 def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
-    _check_cluster(options)
+    check_cluster(None if options.engine == "inline" else options.address, options.store)
     grid = read_grid(options.grid)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
@@ -60,7 +61,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
         store.set_grid(grid.text)
         store.set_selection(selection)
         with Beside(store.address, console) if options.dashboard else contextlib.nullcontext():
-            result = _run(plan, store, options, console, lease)
+            result = run_plan(plan, store, options, console, lease)
     finally:
         lease.release()
     _report(plan, store, options, console)
@@ -70,28 +71,29 @@ def run_grid(options: RunOptions, console: Console) -> int:
     return 1 if result.missing else 0
 
 
-def _check_cluster(options: RunOptions) -> None:
+def check_cluster(address: str | None, store: str) -> None:
     """The address, and the store: a relative folder would be in a job's temporary directory, or
     in the driver's home, which no other node has. Raises UsageError."""
-    if options.address is None or options.engine == "inline":
+    if address is None:
         return
-    if options.address.startswith(("http:", "https:")):
+    if address.startswith(("http:", "https:")):
         raise UsageError(
-            f"--address, or RAY_ADDRESS: {options.address} is a dashboard, which takes `ray job "
+            f"--address, or RAY_ADDRESS: {address} is a dashboard, which takes `ray job "
             "submit`; expected auto, host:port, or none to start Ray here"
         )
-    if "://" not in options.store and not Path(options.store).expanduser().is_absolute():
+    if "://" not in store and not Path(store).expanduser().is_absolute():
         raise UsageError(
-            f"--store {options.store}: workers of the cluster at {options.address} may not see "
+            f"--store {store}: workers of the cluster at {address} may not see "
             "this folder; expected an absolute path that all nodes share, s3://bucket/path or "
             "gs://bucket/path"
         )
 
 
-def _run(
+def run_plan(
     plan: Plan, store: Store, options: RunOptions, console: Console, lease: Lease
 ) -> RunResult:
-    stop = _StopSignal()
+    """What of a plan is not done yet, with the progress on the console. Raises PrunegridError."""
+    stop = StopSignal()
     count = Counter(task.kind for task in plan.tasks.values())
     console.print(
         f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
@@ -122,17 +124,10 @@ def _run(
 
 
 def _engine(
-    plan: Plan, store: Store, options: RunOptions, console: Console, stop: _StopSignal
+    plan: Plan, store: Store, options: RunOptions, console: Console, stop: StopSignal
 ) -> Engine:
     resources = plan.grid.resources
-    settings = WorkerSettings(
-        store=store.address,
-        data_dir=options.data_dir,
-        threads=resources.threads,
-        gpu_memory_mib=resources.gpu_memory_mib,
-        git_revision=git_revision(),
-        latency_batch=resources.latency_batch,
-    )
+    settings = worker_settings(resources, store.address, options.data_dir)
     if not plan.unfinished(store.whole()):
         return _NoEngine(settings)
     if options.engine == "inline":
@@ -148,13 +143,24 @@ def _engine(
     return engine
 
 
+def worker_settings(resources: Resources, store: str, data_dir: str | None) -> WorkerSettings:
+    return WorkerSettings(
+        store=store,
+        data_dir=data_dir,
+        threads=resources.threads,
+        gpu_memory_mib=resources.gpu_memory_mib,
+        git_revision=git_revision(),
+        latency_batch=resources.latency_batch,
+    )
+
+
 class _NoEngine(InlineEngine):
     """Nothing is left to run: no need to start Ray for that."""
 
     description = "nothing: all is done"
 
 
-class _StopSignal:
+class StopSignal:
     """SIGINT or SIGTERM once: stop in order; twice: at once."""
 
     def __init__(self) -> None:

@@ -28,3 +28,5 @@ class TaskContext:
     #: True once the node is to go away or the user asked to stop: checkpoint, then raise
     #: Interrupted. Asked after each epoch and each few seconds of an attack.
     stop_requested: Callable[[], bool]
+    #: Where parents are that are not in `files`: a tuning trial leaves its results aside.
+    parents: Files | None = None

@@ -26,7 +26,7 @@ from workers.contract import (
     Success,
     WorkerSettings,
 )
-from workers.files import StorageError, open_files
+from workers.files import Files, StorageError, open_files
 from workers.process import Whereabouts, announce
 
 Beat: TypeAlias = Callable[[float, str], None]
@@ -50,6 +50,18 @@ def run_attempt(
     attempt: Attempt, settings: WorkerSettings, beat: Beat, stop_requested: Callable[[], bool]
 ) -> Outcome:
     """Run one task to its result in the store."""
+    return run_into(open_files, attempt, settings, beat, stop_requested)
+
+
+def run_into(
+    results: Callable[[str], Files],
+    attempt: Attempt,
+    settings: WorkerSettings,
+    beat: Beat,
+    stop_requested: Callable[[], bool],
+) -> Outcome:
+    """Run one task to its result in `results(store address)`; parents that are not there come
+    from the store itself."""
     started_s = time.monotonic()
     task = attempt.task
     try:
@@ -58,11 +70,12 @@ def run_attempt(
 
         device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         context = TaskContext(
-            files=open_files(settings.store),
+            files=results(settings.store),
             settings=settings,
             attempt=attempt.number,
             beat=beat,
             stop_requested=stop_requested,
+            parents=open_files(settings.store),
         )
         if isinstance(task, AttackTask):
             summary = stages.attack(task, context)

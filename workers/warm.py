@@ -52,8 +52,17 @@ def stored(context: TaskContext, key: str) -> StoredWeights:
     found = _kept.get((context.settings.store, key))
     if found is None:
         try:
-            found = load_weights(context.files, key)
+            found = _load(context, key)
         except (FileNotFoundError, ValueError) as error:
             raise TornInput(f"its parent {key}: {error}") from error
     remember(context, found)
     return found
+
+
+def _load(context: TaskContext, key: str) -> StoredWeights:
+    try:
+        return load_weights(context.files, key)
+    except FileNotFoundError:
+        if context.parents is None:
+            raise
+        return load_weights(context.parents, key)

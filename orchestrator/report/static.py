@@ -15,7 +15,7 @@ from orchestrator.report.style import REFERENCE, look_of
 #: A method's longest name with its line, at the legend's font size.
 LEGEND_ENTRY_INCHES = 2.6
 
-_SETTINGS: Any = {
+SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.spines.top": False,
@@ -42,7 +42,7 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
     from matplotlib.figure import Figure
 
     rows, columns = len(grid.panels), len(grid.panels[0])
-    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         width = 2.6 * columns + 0.6
         figure = Figure(figsize=(width, 1.75 * rows + 1.3), layout="constrained")

@@ -19,6 +19,8 @@ class Option:
     default: Scalar
     minimum: float | None = None
     maximum: float | None = None
+    #: What `prunegrid tune` searches, on a logarithmic scale; None: it leaves the option alone.
+    search: tuple[float, float] | None = None
 
 
 Norm = Literal["l0", "l2", "linf"]
@@ -36,26 +38,41 @@ class AttackEntry:
     engines: tuple[AttackEngine, ...]
     options: tuple[Option, ...]
     title: str
+    #: Options whose product is the most steps that it takes for an image (and eps, where it has
+    #: them); a budget of queries is spent on the last one. (): unknown.
+    rounds: tuple[str, ...] = ()
+    #: Passes beyond those steps: once per round of them, in all, and in all by `strict` (at most).
+    round_extra: int = 0
+    extra: int = 3
+    strict_extra: int = 3
 
 
-def _count(name: str, default: int, minimum: int = 1) -> Option:
-    return Option(name=name, type="int", default=default, minimum=minimum)
+def _count(
+    name: str, default: int, minimum: int = 1, search: tuple[float, float] | None = None
+) -> Option:
+    return Option(name=name, type="int", default=default, minimum=minimum, search=search)
 
 
-def _real(name: str, default: float, minimum: float = 0.0) -> Option:
-    return Option(name=name, type="float", default=default, minimum=minimum)
+def _real(
+    name: str, default: float, minimum: float = 0.0, search: tuple[float, float] | None = None
+) -> Option:
+    return Option(name=name, type="float", default=default, minimum=minimum, search=search)
 
 
-#: Foolbox's own defaults.
-_STOCK_BOUNDARY = (
-    _count("binary_search_steps", 10),
-    _count("steps", 1000),
-    _real("lr", 1e-3),
-    _real("lr_decay", 0.5),
-    _count("lr_num_decay", 20),
-    _real("momentum", 0.8),
-    _real("overshoot", 1.1),
-)
+def _boundary(searches: int, steps: int, lr: float, decays: int) -> tuple[Option, ...]:
+    """Options of Brendel & Bethge's attacks."""
+    return (
+        _count("binary_search_steps", searches),
+        _count("steps", steps, search=(10, 10_000)),
+        _real("lr", lr, search=(1e-4, 1e8)),
+        _real("lr_decay", 0.5, search=(0.1, 0.95)),
+        _count("lr_num_decay", decays, search=(2, 60)),
+        _real("momentum", 0.8, search=(0.3, 0.95)),
+        _real("overshoot", 1.1, search=(1.01, 1.5)),
+    )
+
+
+_RESTARTS, _STEPS = (1, 20), (5, 10_000)
 
 #: Defaults are the paper's settings, and Foolbox's for attacks that the paper does not use.
 ATTACKS: Mapping[str, AttackEntry] = {
@@ -70,13 +87,15 @@ ATTACKS: Mapping[str, AttackEntry] = {
             gradients=True,
             engines=("strict", "foolbox", "foolbox-stock"),
             options=(
-                _count("steps", 40),
-                _real("rel_stepsize", 0.01 / 0.3),
+                _count("steps", 40, search=_STEPS),
+                _real("rel_stepsize", 0.01 / 0.3, search=(3e-3, 1.0)),
                 Option(name="random_start", type="bool", default=True),
-                _count("restarts", 1),
+                _count("restarts", 1, search=_RESTARTS),
                 Option(name="nested", type="bool", default=False),
             ),
             title="PGD Linf",
+            rounds=("restarts", "steps"),
+            round_extra=1,
         ),
         AttackEntry(
             name="cw_l2",
@@ -87,14 +106,16 @@ ATTACKS: Mapping[str, AttackEntry] = {
             gradients=True,
             engines=("strict", "foolbox", "foolbox-stock"),
             options=(
-                _count("binary_search_steps", 9),
-                _count("steps", 5000),
-                _real("stepsize", 1.0),
-                _real("initial_const", 100.0),
+                _count("binary_search_steps", 9, search=(1, 12)),
+                _count("steps", 5000, search=(10, 10_000)),
+                _real("stepsize", 1.0, search=(3e-3, 3.0)),
+                _real("initial_const", 100.0, search=(1e-2, 1e3)),
                 _real("confidence", 0.0),
                 Option(name="abort_early", type="bool", default=True),
             ),
             title="C&W L2",
+            rounds=("binary_search_steps", "steps"),
+            strict_extra=63,
         ),
         AttackEntry(
             name="bb_l0",
@@ -104,16 +125,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
             finds="minimum-norm",
             gradients=True,
             engines=("strict", "foolbox", "foolbox-stock"),
-            options=(
-                _count("binary_search_steps", 30),
-                _count("steps", 500),
-                _real("lr", 1e7),
-                _real("lr_decay", 0.5),
-                _count("lr_num_decay", 30),
-                _real("momentum", 0.8),
-                _real("overshoot", 1.1),
-            ),
+            options=_boundary(searches=30, steps=500, lr=1e7, decays=30),
             title="B&B L0",
+            rounds=("steps",),
         ),
         AttackEntry(
             name="fgsm_linf",
@@ -128,6 +142,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
                 _count("restarts", 1),
             ),
             title="FGSM Linf",
+            rounds=("restarts",),
         ),
         AttackEntry(
             name="pgd_l2",
@@ -138,13 +153,14 @@ ATTACKS: Mapping[str, AttackEntry] = {
             gradients=True,
             engines=("foolbox-stock",),
             options=(
-                _count("steps", 50),
-                _real("rel_stepsize", 0.025),
+                _count("steps", 50, search=_STEPS),
+                _real("rel_stepsize", 0.025, search=(3e-3, 1.0)),
                 Option(name="random_start", type="bool", default=True),
-                _count("restarts", 1),
+                _count("restarts", 1, search=_RESTARTS),
                 Option(name="nested", type="bool", default=False),
             ),
             title="PGD L2",
+            rounds=("restarts", "steps"),
         ),
         AttackEntry(
             name="deepfool_l2",
@@ -155,11 +171,12 @@ ATTACKS: Mapping[str, AttackEntry] = {
             gradients=True,
             engines=("foolbox-stock",),
             options=(
-                _count("steps", 50),
+                _count("steps", 50, search=_STEPS),
                 _count("candidates", 10, minimum=2),
-                _real("overshoot", 0.02),
+                _real("overshoot", 0.02, search=(1e-3, 0.5)),
             ),
             title="DeepFool L2",
+            rounds=("steps",),
         ),
         AttackEntry(
             name="bb_linf",
@@ -169,8 +186,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
             finds="minimum-norm",
             gradients=True,
             engines=("foolbox-stock",),
-            options=_STOCK_BOUNDARY,
+            options=_boundary(searches=10, steps=1000, lr=1e-3, decays=20),  # Foolbox's own
             title="B&B Linf",
+            rounds=("steps",),
         ),
         AttackEntry(
             name="bb_l2",
@@ -180,8 +198,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
             finds="minimum-norm",
             gradients=True,
             engines=("foolbox-stock",),
-            options=_STOCK_BOUNDARY,
+            options=_boundary(searches=10, steps=1000, lr=1e-3, decays=20),
             title="B&B L2",
+            rounds=("steps",),
         ),
         AttackEntry(
             name="boundary_l2",
@@ -192,12 +211,13 @@ ATTACKS: Mapping[str, AttackEntry] = {
             gradients=False,
             engines=("foolbox-stock",),
             options=(
-                _count("steps", 5000),
-                _real("spherical_step", 0.01),
-                _real("source_step", 0.01),
-                _real("step_adaptation", 1.5),
+                _count("steps", 5000, search=(10, 100_000)),
+                _real("spherical_step", 0.01, search=(1e-3, 0.1)),
+                _real("source_step", 0.01, search=(1e-3, 0.1)),
+                _real("step_adaptation", 1.5, search=(1.05, 3.0)),
             ),
             title="Boundary L2",
+            rounds=("steps",),
         ),
     )
 }

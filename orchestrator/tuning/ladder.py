@@ -1,0 +1,125 @@
+"""Four eps for an attack, by the paper's rule. Pure.
+
+"For each combination of model and attack, we choose a set of eps-values such that the weakest
+attack decreases the accuracy only marginally on the unpruned network and the strongest attack fools
+the network for more than 50% of the images" (Merkle, Samsinger, Schoettle, section 4). Put
+precisely, with R(eps) the dense models' robust accuracy and c their clean accuracy on the same
+images:
+
+- weak = the largest eps with R(eps) >= c - `marginal`;
+- strong = the largest eps with R(eps) >= `left`: about a quarter of the images, the mean of what
+  the paper's own strongest eps leave;
+- L0 and L2: four equal steps. The step is the round number (1, 2 or 5 times a power of ten; for
+  L0, which counts, also 3 or 4 times) nearest to (strong - weak) / 3, the first eps the largest
+  multiple of half a step that is at most `weak` (of a tenth of a step, where that would be 0);
+- L-infinity: each twice the one before, in 1/255. The last is the power of two nearest to `strong`;
+- in both, the last must leave at most half of the images (`most_left`), else the step, or the last
+  eps, grows to the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.errors import PrunegridError
+
+_ROUND = (1, 2, 5)
+_ROUND_COUNTS = (1, 2, 3, 4, 5)
+#: Of a step or an eps that grows until the last one fools enough.
+_GROWTHS = 40
+COUNT = 4
+
+Robust = Callable[[float], float]
+
+
+class LadderError(PrunegridError):
+    """No set of eps follows the rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    marginal: float = 0.05  #: accuracy that the weakest may cost
+    left: float = 0.25  #: robust accuracy that the strongest aims at
+    most_left: float = 0.5  #: and must be below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ends:
+    """Where a security curve crosses the rule's two levels."""
+
+    weak: float
+    strong: float
+
+
+def ladder(norm: str, ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ...]:
+    """`robust`: R. Raises LadderError where no attack in reach fools half of the images."""
+    if not (0 < ends.weak <= ends.strong < math.inf):
+        raise LadderError(
+            f"no eps to choose: the weakest would be {ends.weak:.4g}, the strongest "
+            f"{ends.strong:.4g}; the attack fails on too many images"
+        )
+    if norm == "linf":
+        return _doubling(ends, robust, rule)
+    return _even(ends, robust, rule, whole=norm == "l0")
+
+
+def _doubling(ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ...]:
+    exponent = round(math.log2(ends.strong * 255))
+    for _ in range(_GROWTHS):
+        last = 2.0**exponent / 255
+        if robust(last) < rule.most_left:
+            return tuple(2.0 ** (exponent - k) / 255 for k in reversed(range(COUNT)))
+        exponent += 1
+    raise LadderError(f"even eps {last:.4g} leaves {robust(last):.2f} of the images")
+
+
+def _even(ends: Ends, robust: Robust, rule: Rule, *, whole: bool) -> tuple[float, ...]:
+    step = _nearest_step((ends.strong - ends.weak) / (COUNT - 1), whole=whole)
+    for _ in range(_GROWTHS):
+        first = _first(ends.weak, step, whole=whole)
+        found = tuple(_clean(first + k * step) for k in range(COUNT))
+        if robust(found[-1]) < rule.most_left:
+            return found
+        step = _next_step(step, whole=whole)
+    raise LadderError(f"even eps {found[-1]:.4g} leaves {robust(found[-1]):.2f} of the images")
+
+
+def _nearest_step(width: float, *, whole: bool) -> float:
+    least = 1.0 if whole else 0.0
+    if width <= least:
+        return 1.0 if whole else 0.01
+    decade = 10.0 ** math.floor(math.log10(width))
+    choices = [choice for choice in _round_numbers(decade, whole) if choice >= least]
+    return _clean(min(choices, key=lambda choice: abs(math.log(choice / width))))
+
+
+def _next_step(step: float, *, whole: bool) -> float:
+    decade = 10.0 ** math.floor(math.log10(step) + 1e-9)
+    return _clean(min(n for n in _round_numbers(decade, whole) if n > step * (1 + 1e-9)))
+
+
+def _round_numbers(decade: float, whole: bool) -> list[float]:
+    """Of a decade and the next one."""
+    mantissas = _ROUND_COUNTS if whole else _ROUND
+    return [m * d for d in (decade, 10 * decade) for m in mantissas]
+
+
+def _first(weak: float, step: float, *, whole: bool) -> float:
+    half = step if whole and step % 2 else step / 2
+    for unit in (half, max(1.0, step // 10) if whole else step / 10):
+        first = math.floor(weak / unit + 1e-9) * unit
+        if first > 0:
+            return _clean(first)
+    return 1.0 if whole else _clean(float(f"{weak * 0.95:.1g}") or weak)
+
+
+def _clean(value: float) -> float:
+    """Without the last bits that sums of tenths leave."""
+    return float(f"{value:.9g}")
+
+
+def eps_as_written(eps: float, norm: str) -> str:
+    """As a grid file has it: L-infinity over 255."""
+    return f"{eps * 255:.6g}/255" if norm == "linf" else f"{eps:.9g}"

@@ -1,0 +1,136 @@
+"""A search's figure, as data: which points in which panels. Pure; two renderers draw it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from orchestrator.tuning.record import TrialRow
+from orchestrator.tuning.study import AttackStudy, Study
+from orchestrator.tuning.wording import settings_text, varied
+
+if TYPE_CHECKING:
+    from orchestrator.tuning.search import Outcome
+
+Role = Literal["complete", "stopped early", "grid", "best", "image", "equal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    role: Role
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    text: tuple[str, ...]  #: of each point, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    title: str
+    x: str
+    y: str
+    log_x: bool
+    log_y: bool
+    points: tuple[Points, ...]
+    diagonal: bool = False  #: a line of equality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panels:
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def panels_of(outcome: Outcome) -> Panels:
+    """A panel per option that was varied, and one per rival on the held-out images."""
+    study = outcome.study
+    out = [_option_panel(outcome, name) for name in varied(study)]
+    if isinstance(study, AttackStudy) and study.eps is None:
+        out += [panel for k in range(1, len(outcome.rivals)) if (panel := _paired(outcome, k))]
+    where = f"{study.label}, {study.protocol}" if study.protocol else study.label
+    budget = f", at most {study.budget:,} queries an image" if study.budget else ""
+    return Panels(title=f"{where}: {len(study.proposals)} trials{budget}", panels=tuple(out))
+
+
+def axis_title(study: Study) -> str:
+    if study.objective == "robust":
+        return f"robust accuracy at {study.eps:.4g}, %"
+    return "validation loss" if study.objective == "loss" else "median distance"
+
+
+def _option_panel(outcome: Outcome, name: str) -> Panel:
+    study = outcome.study
+    scale = 100.0 if study.objective == "robust" else 1.0
+    groups: dict[Role, list[TrialRow]] = {
+        "stopped early": [],
+        "complete": [],
+        "grid": [],
+        "best": [],
+    }
+    for trial in outcome.trials.values():
+        if not math.isfinite(trial.value) or trial.state in ("failed", "over budget"):
+            continue
+        if trial.trial == outcome.best.trial:
+            groups["best"].append(trial)
+        elif trial.trial == 0:
+            groups["grid"].append(trial)
+        else:
+            groups["complete" if trial.state == "complete" else "stopped early"].append(trial)
+    names = {
+        "stopped early": "stopped early, on fewer images" if study.budget else "stopped early",
+        "complete": "went all the way",
+        "grid": "the grid's settings" + (", at this budget" if study.budget else ""),
+        "best": "the best",
+    }
+    points = tuple(
+        Points(
+            role=role,
+            name=names[role],
+            x=tuple(float(t.options[name] or 0) for t in trials),
+            y=tuple(scale * t.value for t in trials),
+            text=tuple(f"{settings_text(t.options)}; {t.state}" for t in trials),
+        )
+        for role, trials in groups.items()
+        if trials
+    )
+    return Panel(
+        title=name, x=name, y=axis_title(study), log_x=True, log_y=scale == 1.0, points=points
+    )
+
+
+def _paired(outcome: Outcome, number: int) -> Panel | None:
+    ours, rival = outcome.rivals[0], outcome.rivals[number]
+    a, b = ours.distances.ravel(), rival.distances.ravel()
+    known = np.isfinite(a) & np.isfinite(b)
+    if not known.any():
+        return None
+    whose = "at the same budget" if rival.role == "held-out cut" else "at full cost"
+    worse = known & (a > b * (1 + 1e-6))
+    parts: list[Points] = []
+    for role, name, mask in (
+        ("image", "held-out image, tuned at least as strong", known & ~worse),
+        ("stopped early", "held-out image, tuned weaker", worse),
+    ):
+        if mask.any():
+            x, y = b[mask], a[mask]
+            parts.append(
+                Points(
+                    role=role,  # type: ignore[arg-type]
+                    name=name,
+                    x=tuple(map(float, x)),
+                    y=tuple(map(float, y)),
+                    text=tuple(f"{v:.4g} against {u:.4g}" for u, v in zip(x, y, strict=True)),
+                )
+            )
+    return Panel(
+        title="held-out images",
+        x=f"distance, the grid's settings {whose}",
+        y="distance, tuned",
+        log_x=False,
+        log_y=False,
+        points=tuple(parts),
+        diagonal=True,
+    )

@@ -1,0 +1,267 @@
+"""The search itself, by Ray Tune: trials on long-lived actors, hopeless ones stopped early.
+
+What a trial computes is in the store as soon as it is done (`workers.tuning`); Ray's own state
+only says which trials to stop, and is kept on this machine, never in a store: it is pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.engine_ray import start_local
+from orchestrator.ray_nodes import Nodes
+from orchestrator.ray_start import join, keep_to_ourselves
+from orchestrator.room import Need, capacity
+from orchestrator.tuning.rows import Score
+from orchestrator.tuning.study import Study
+from workers import catalog
+from workers.contract import WorkerSettings
+
+keep_to_ourselves()  # Ray reads it when it is first imported
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables; `verbose` does not silence them
+
+from ray import tune  # noqa: E402
+
+#: Each rung keeps the better one of so many.
+REDUCTION = 2
+#: What a value that is no finite number counts as where Tune ranks trials.
+_WORST = 1e30
+#: A trial whose worker died or whose task failed is tried again so often.
+RETRIES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """All that a trial needs to know."""
+
+    study: Study
+    settings: WorkerSettings
+    runner: str  #: the module that runs its tasks: "workers.tuning", or a test's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A trial's news."""
+
+    trial: int
+    score: Score | None  #: None where it failed
+    over_budget: bool
+    ended: bool
+    error: str = ""
+
+
+class Trial(tune.Trainable):
+    """One setting after another on the same actor, whose TensorFlow, data and compiled attacks
+    stay warm."""
+
+    def setup(self, config: dict[str, Any], work: Work) -> None:
+        self._work = work
+        self._number = int(config["trial"])
+        self._rung = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._number, self._rung = int(new_config["trial"]), 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        from orchestrator.tuning.scoring import score
+        from workers.tuning import ensure
+
+        work, study = self._work, self._work.study
+        options = study.options(self._number)
+        run = catalog.load(f"{work.runner}:run_attempt")
+        for task in study.tasks(options, self._rung):
+            ensure(task, work.settings, run)
+        found = score(study, options, self._rung, work.settings.store)
+        self._rung += 1
+        over = bool(study.budget and (found.queries_mean or 0.0) > study.budget)
+        return {
+            "trial": self._number,
+            "size": found.size,
+            "rank": min(found.value, _WORST),
+            "score": found,
+            "over": over,
+            "done": over or self._rung == len(study.edges),
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {"rung": self._rung}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        self._rung = int((checkpoint or {}).get("rung", 0))
+
+
+class _Relay(tune.Callback):
+    """Passes news to the listener of this process: a restored search brings an old relay along,
+    so the relay itself knows nothing."""
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
+    ) -> None:
+        _tell(_news(result, ended=bool(result.get("done"))))
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        _tell(_news(trial.last_result, ended=True))
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        _tell(_failed(int(trial.config["trial"]), trial.get_error()))
+
+
+_listeners: list[Callable[[Told], None]] = []
+
+
+def _tell(told: Told | None) -> None:
+    if told is not None:
+        for listener in _listeners:
+            listener(told)
+
+
+def _news(result: dict[str, Any] | None, *, ended: bool) -> Told | None:
+    if not result or "score" not in result:
+        return None
+    return Told(
+        trial=int(result["trial"]),
+        score=result["score"],
+        over_budget=bool(result["over"]),
+        ended=ended,
+    )
+
+
+def _failed(trial: int, error: BaseException | None) -> Told:
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    text = next((line for line in lines if "TuningFailed" in line), lines[-1] if lines else "")
+    return Told(trial=trial, score=None, over_budget=False, ended=True, error=text)
+
+
+# --------------------------------------------------------------------------- running it
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Ray, joined or our own; left as it was found. Raises EngineError."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if address is None:
+        start_local(cpus=None, gpus=None)
+    else:
+        join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def rooms(need: Need) -> tuple[int, bool]:
+    """Trials that fit at once into the cluster we are connected to, were it empty, and whether
+    it has GPUs."""
+    import ray
+
+    nodes = Nodes(ray)
+    nodes.look()
+    alive = list(nodes.alive.values())
+    gpus = any(node.gpus for node in alive)
+    wanted = need if gpus else dataclasses.replace(need, gpus=0.0)
+    return sum(capacity(node, wanted) for node in alive), gpus
+
+
+def search(
+    work: Work, *, folder: Path, slots: int, need: Need, hear: Callable[[Told], None]
+) -> bool:
+    """Run the study's trials, or go on where `folder` says that it was left; at most `slots` at
+    once. `hear` is told of every rung. Returns False where it was interrupted."""
+    study = work.study
+    trainable = tune.with_resources(
+        tune.with_parameters(Trial, work=work), {"CPU": need.cpus, "GPU": need.gpus}
+    )
+    path = str(folder / study.name)
+    _listeners.append(hear)
+    try:
+        with _quiet(), _stoppable():
+            tuner = _restored(path, trainable) or _fresh(study, trainable, folder, slots)
+            results = tuner.fit()
+    finally:
+        _listeners.remove(hear)
+    ended = 0
+    for result in results:
+        if result.error is not None:
+            ended += 1
+        elif (news := _news(result.metrics, ended=True)) and result.metrics.get("done"):
+            hear(news)
+            ended += 1
+    return ended == len(study.proposals)
+
+
+def _restored(path: str, trainable: Any) -> tune.Tuner | None:
+    if not tune.Tuner.can_restore(path):
+        return None
+    return tune.Tuner.restore(path, trainable=trainable, restart_errored=True)
+
+
+def _fresh(study: Study, trainable: Any, folder: Path, slots: int) -> tune.Tuner:
+    from ray.tune.schedulers import ASHAScheduler
+
+    asha = ASHAScheduler(
+        time_attr="size",
+        max_t=study.edges[-1],
+        grace_period=study.edges[0],
+        reduction_factor=REDUCTION,
+    )
+    return tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(list(range(len(study.proposals))))},
+        tune_config=tune.TuneConfig(
+            metric="rank",
+            mode="min",
+            scheduler=asha,
+            max_concurrent_trials=slots,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=str(folder),
+            callbacks=[_Relay()],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tune's own messages name its classes and folders; what a user needs, we say."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM stops in order, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

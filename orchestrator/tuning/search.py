@@ -1,0 +1,203 @@
+"""One search from beginning to end: trials, then the best and the grid's settings on images that
+no trial has seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.errors import PrunegridError
+from orchestrator.grid import Resources
+from orchestrator.lease import Lease, is_alive, read_holder
+from orchestrator.room import need_of
+from orchestrator.run import StopSignal
+from orchestrator.store import Store
+from orchestrator.tuning.evaluation import REAL, compute, missing
+from orchestrator.tuning.objective import Comparison, Floats, compare
+from orchestrator.tuning.plan import cut_base
+from orchestrator.tuning.record import (
+    TrialRow,
+    best,
+    read_trials,
+    state_of,
+    write_held_out,
+    write_trial,
+)
+from orchestrator.tuning.rows import Role
+from orchestrator.tuning.scoring import distances_of, score_attack
+from orchestrator.tuning.study import AttackStudy, Study
+from orchestrator.tuning.wording import trial_line
+from workers import layout
+from workers.contract import AttackTask, WorkerSettings
+from workers.keys import Scalar, digest
+from workers.tuning import find_images
+
+
+class NothingFoundError(PrunegridError):
+    """No trial went all the way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a search runs."""
+
+    address: str | None  #: of a Ray cluster; None: Ray on this machine
+    slots: int | None  #: trials at once; None: see `share`
+    resources: Resources
+    settings: WorkerSettings
+    runner: str = REAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """Settings on the held-out images, beside the tuned ones."""
+
+    role: Role
+    options: Mapping[str, Scalar]
+    queries_mean: float
+    distances: Floats  #: [models, images]
+    comparison: Comparison | None  #: of the tuned ones against these; None for themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    study: Study
+    trials: Mapping[int, TrialRow]
+    best: TrialRow
+    rivals: tuple[Rival, ...]  #: the tuned ones first; () for training
+
+
+def ray_folder(store: Store) -> Path:
+    """Ray's own state of this store's searches, on this machine: it is pickled, and nothing
+    pickled is ever read from a store, which may come from anywhere."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "prunegrid" / "tune" / digest(store.address, length=12)
+
+
+def share(slots: int, *, others: bool) -> int:
+    """Trials at once where `slots` would fit: all, or half where others are at work."""
+    return max(1, slots // 2 if others else slots)
+
+
+def run_trials(study: Study, store: Store, place: Place, console: Console) -> bool:
+    """Until every trial has ended; False where it was interrupted. Raises PrunegridError."""
+    known = read_trials(store, study)
+    count = len(study.proposals)
+    if len([trial for trial in known.values() if trial.ended]) == count:
+        console.print(f"{study.name}: all {count} trials have their results", highlight=False)
+        return True
+    from orchestrator.tuning import ray_search
+
+    lease = Lease.take(store, f"{layout.TUNING}/leases/{study.name}.json")
+    holder = read_holder(store)
+    beside = place.address is not None or (holder is not None and is_alive(holder))
+    shown: set[int] = set()
+
+    def hear(told: ray_search.Told) -> None:
+        state = state_of(study, told.score, over_budget=told.over_budget, ended=told.ended)
+        write_trial(store, study, told.trial, told.score, state)
+        known.update(read_one(store, study, told.trial))
+        if told.ended and told.trial not in shown:
+            shown.add(told.trial)
+            line = trial_line(study, known, told.trial, told.error)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    try:
+        with lease.kept(), ray_search.connected(place.address):
+            room, gpus = ray_search.rooms(need_of(place.resources, gpus=True))
+            if not room:
+                raise PrunegridError("no node has room for a trial: see the grid's `resources`")
+            slots = place.slots or share(room, others=beside)
+            folder = ray_folder(store)
+            console.print(
+                f"{study.name}: {count} trials, at most {slots} at once"
+                + (" (a share: others are at work)" if beside and not place.slots else "")
+                + f"; Ray's own files: {folder}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return ray_search.search(
+                ray_search.Work(study=study, settings=place.settings, runner=place.runner),
+                folder=folder,
+                slots=slots,
+                need=need_of(place.resources, gpus=gpus),
+                hear=hear,
+            )
+    finally:
+        lease.release()
+
+
+def read_one(store: Store, study: Study, trial: int) -> dict[int, TrialRow]:
+    return {k: v for k, v in read_trials(store, study).items() if k == trial}
+
+
+def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]:
+    """Raises NothingFoundError."""
+    trials = read_trials(store, study)
+    winner = best(trials)
+    if winner is None:
+        raise NothingFoundError(
+            f"{study.name}: none of {len(trials)} trials went all the way; see their states in "
+            f"{store.address}/{layout.TUNING_ROWS}"
+        )
+    return winner, trials
+
+
+def hold_out(
+    study: AttackStudy, store: Store, place: Place, console: Console, *, whole: bool
+) -> Outcome | None:
+    """The tuned settings and the grid's on the held-out images; None where it was interrupted.
+
+    `whole`: also the grid's settings as they are, whatever they cost. Raises PrunegridError."""
+    winner, trials = conclude(study, store)
+    cut, _ = cut_base(study)
+    entries: list[tuple[Role, int, dict[str, Scalar]]] = [
+        ("held-out tuned", winner.trial, dict(winner.options)),
+        ("held-out cut", 0, cut),
+    ]
+    if whole and dict(study.base.options) != cut:
+        entries.append(("held-out whole", 0, dict(study.base.options)))
+    tasks = {role: study.held_out(options) for role, _, options in entries}
+    if not _compute([t for part in tasks.values() for t in part], store, place, console):
+        return None
+    ours: Floats | None = None
+    rivals = []
+    for role, trial, options in entries:
+        scored = score_attack(study, tasks[role], store.address)
+        write_held_out(store, study, role, trial, options, scored)
+        distances = distances_of(study, [find_images(t, store.address) for t in tasks[role]])
+        ours = distances if ours is None else ours
+        rivals.append(
+            Rival(
+                role=role,
+                options=options,
+                queries_mean=scored.queries_mean or 0.0,
+                distances=distances,
+                comparison=None
+                if role == "held-out tuned"
+                else compare(ours, distances, eps=study.eps, seed=study.seed),
+            )
+        )
+    return Outcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))
+
+
+def _compute(tasks: list[AttackTask], store: Store, place: Place, console: Console) -> bool:
+    todo = missing(tasks, store.address)
+    if not todo:
+        return True
+    from orchestrator.engine_ray import RayEngine
+
+    stop = StopSignal()
+    with console.status("the images that no trial has seen") as status:
+        engine = RayEngine(
+            place.settings, place.resources, address=place.address, runner=place.runner
+        )
+        try:
+            with stop:
+                return compute(todo, engine, status.update, stop.is_requested)
+        finally:
+            engine.close()

@@ -1,0 +1,79 @@
+"""What a trial of `prunegrid tune` or a bisection of `calibrate` computes: ordinary tasks, whose
+results stay out of the grid's own, in the store's `tuning/` folder, under their task keys. Equal
+work runs once: a killed search finds there what it had computed, and so does another search.
+
+As an engine's runner it is named "workers.tuning"; a trial calls `ensure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from workers import layout
+from workers.contract import AttackTask, Attempt, Failure, Outcome, Success, Task, WorkerSettings
+from workers.entry import Beat, prepare, run_into
+from workers.files import Files, open_files
+from workers.results import ModelRecord
+from workers.tables import ImageRows, read_images
+
+__all__ = ["TuningFailed", "aside", "ensure", "find_images", "find_record", "prepare"]
+
+
+class TuningFailed(RuntimeError):  # noqa: N818 - what happened, as a trial's log shows it
+    """A trial's task ended in a failure."""
+
+
+def aside(store: str) -> Files:
+    """The store within a store."""
+    return open_files(f"{store.rstrip('/')}/{layout.TUNING}")
+
+
+def run_attempt(
+    attempt: Attempt, settings: WorkerSettings, beat: Beat, stop_requested: Callable[[], bool]
+) -> Outcome:
+    """As `workers.entry.run_attempt`, aside."""
+    if has_result(attempt.task, settings.store):
+        return Success(key=attempt.task.key, duration_s=0.0, host="", device="", summary=())
+    return run_into(aside, attempt, settings, beat, stop_requested)
+
+
+def has_result(task: Task, store: str) -> bool:
+    path = _result_path(task)
+    return aside(store).exists(path) or open_files(store).exists(path)
+
+
+def ensure(
+    task: Task,
+    settings: WorkerSettings,
+    run: Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome],
+) -> None:
+    """Have a task's result, aside or in the grid's own. Raises TuningFailed."""
+    if has_result(task, settings.store):
+        return
+    outcome = run(Attempt(task=task, number=1), settings, lambda *_: None, lambda: False)
+    if isinstance(outcome, Failure):
+        raise TuningFailed(f"{outcome.message}\n{outcome.traceback}")
+
+
+def find_images(task: AttackTask, store: str) -> ImageRows:
+    """An attack task's rows. Raises FileNotFoundError, ValueError, StorageError."""
+    return read_images(_read(task, store))
+
+
+def find_record(task: Task, store: str) -> ModelRecord:
+    """A train or prune task's record. Raises as `find_images` does."""
+    return ModelRecord.from_json(_read(task, store))
+
+
+def _read(task: Task, store: str) -> bytes:
+    path = _result_path(task)
+    try:
+        return aside(store).read(path)
+    except FileNotFoundError:
+        return open_files(store).read(path)
+
+
+def _result_path(task: Task) -> str:
+    if isinstance(task, AttackTask):
+        return layout.image_rows(task.key)
+    return layout.model_record(task.key)
