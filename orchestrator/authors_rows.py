@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from orchestrator.authors_file import AuthorsFile
 from orchestrator.authors_findings import SKIP_ACCURACY, SeededRun
-from orchestrator.rows import QUANTILES, CellPlace, ModelPlace, cell_id, model_id
+from orchestrator.places import CellPlace, ModelPlace, cell_id, model_id
+from orchestrator.rows import QUANTILES
 from workers.catalog import attack_entry
 from workers.keys import digest
 from workers.tables import IMAGE_SCHEMA

@@ -89,7 +89,8 @@ def run(
     ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
-    from orchestrator.run import RunOptions, run_grid
+    from orchestrator.launch import RunOptions
+    from orchestrator.run import run_grid
 
     options = RunOptions(
         grid=grid,

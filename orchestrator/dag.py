@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import UsageError
 from orchestrator.grid import ArchitecturePlan, Grid, PlannedAttack, Selection, Variant
-from orchestrator.rows import CellPlace, ModelPlace
+from orchestrator.places import CellPlace, ModelPlace
 from orchestrator.selection import Wanted
 from workers.contract import (
     AttackTask,

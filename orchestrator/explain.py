@@ -14,10 +14,10 @@ from orchestrator.descriptions import describe
 from orchestrator.errors import UsageError
 from orchestrator.journal import read_journal
 from orchestrator.lease import is_alive, read_holder
+from orchestrator.places import cell_id
 from orchestrator.policies import POLICIES
 from orchestrator.request_commands import since_text
 from orchestrator.requests import pause_to_come
-from orchestrator.rows import cell_id
 from orchestrator.selection import parse_selection
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from orchestrator.dag import Plan
 from orchestrator.errors import StoreError, UsageError
-from orchestrator.rows import ModelPlace, cell_id, model_id
+from orchestrator.places import ModelPlace, cell_id, model_id
 from orchestrator.selection import Wanted, parse_selection
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan

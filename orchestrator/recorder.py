@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from orchestrator.dag import Plan, PlannedCell, PlannedModel
 from orchestrator.errors import StoreError
-from orchestrator.rows import AttackTraits, cell_id, cell_row, model_id, model_row
+from orchestrator.places import cell_id, model_id
+from orchestrator.rows import AttackTraits, cell_row, model_row
 from orchestrator.store import Store
 from workers import layout
 from workers.catalog import attack_entry

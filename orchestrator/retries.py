@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 
 from orchestrator.dag import Plan, expand, parent_of
 from orchestrator.errors import UsageError, nearest
+from orchestrator.places import cell_id
 from orchestrator.requests import Request
-from orchestrator.rows import cell_id
 
 _LISTED = 4
 

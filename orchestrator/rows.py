@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from orchestrator.places import CellPlace, ModelPlace, cell_id, model_id
 from workers.attacks.checks import ZERO_GRADIENT_FRAC
 from workers.contract import AttackSettings
-from workers.keys import digest
 from workers.results import ModelRecord
 from workers.tables import (
     PROVENANCE_FIELDS,
@@ -26,44 +26,6 @@ from workers.tables import (
     parquet_bytes,
     provenance_columns,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelPlace:
-    """A model's coordinates in a grid."""
-
-    architecture: str
-    dataset: str
-    variant: str  #: a named bundle of training and pruning settings; "standard" is the plain one
-    method: str
-    rate: float
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellPlace:
-    """A cell's coordinates: a model, attacked."""
-
-    model: ModelPlace
-    protocol: str
-    attack: str  #: the grid's label for the attack
-    eps: float  #: in the norm's units; L-infinity and L2 with pixels in [0, 1]
-
-
-def model_id(place: ModelPlace, task_key: str) -> str:
-    """`model-<place>-<work>`: one row per place; another work at the same place supersedes it."""
-    return f"model-{digest(place, length=12)}-{digest(task_key, length=8)}"
-
-
-def cell_id(place: CellPlace, task_keys: Sequence[str]) -> str:
-    """`cell-<place>-<work>`, the work being the attack tasks (shards) that it rests on."""
-    return f"cell-{digest(place, length=12)}-{digest(sorted(task_keys), length=8)}"
-
-
-def place_of(row_id: str) -> str:
-    """The part of a row's name that two rows of one place share."""
-    return row_id.rpartition("-")[0]
-
 
 _PLACE = [
     ("architecture", pa.string()),

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from orchestrator.errors import StoreError, TornError
 from orchestrator.merged import MergedFiles, is_merged, merge
-from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA, place_of
+from orchestrator.places import place_of
+from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
 from orchestrator.wholeness import is_whole_parquet, is_whole_zip
 from workers import layout
 from workers.contract import TaskKind

@@ -21,7 +21,8 @@ from orchestrator.dag import Plan, parent_of
 from orchestrator.doubts import Finding
 from orchestrator.errors import PrunegridError, StoreError
 from orchestrator.merged import conform
-from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA, cell_id, model_id, place_of, summarise
+from orchestrator.places import cell_id, model_id, place_of
+from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA, summarise
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
 from orchestrator.verify_imported import imported_findings

@@ -14,7 +14,7 @@ import pandas as pd
 from orchestrator.authors import stored_author_findings
 from orchestrator.authors_rows import PREFIX
 from orchestrator.doubts import Finding
-from orchestrator.rows import CellPlace, ModelPlace
+from orchestrator.places import CellPlace, ModelPlace
 from orchestrator.store import Store
 from workers import layout
 from workers.tables import read_table

@@ -18,10 +18,10 @@ from orchestrator.journal import read_journal
 from orchestrator.journal_state import JournalState, fold_journal
 from orchestrator.lease import Holder, is_alive, read_holder
 from orchestrator.output import print_json
+from orchestrator.places import cell_id
 from orchestrator.plan_view import counts
 from orchestrator.request_commands import since_text
 from orchestrator.requests import Pause, pause_to_come
-from orchestrator.rows import cell_id
 from orchestrator.standing import count_cells, count_tasks, money, task_states
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan

@@ -20,10 +20,11 @@ from orchestrator import compact as module
 from orchestrator.compact import compact, compact_store
 from orchestrator.errors import StoreError
 from orchestrator.frames import read_rows
+from orchestrator.launch import RunOptions
 from orchestrator.lease import Lease
 from orchestrator.merged import Member, MergedFiles, is_merged, merge
 from orchestrator.rows import CELL_SCHEMA
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 from tests.fakes import attempts_of

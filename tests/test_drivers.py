@@ -129,7 +129,7 @@ def test_a_driver_that_prepares_data_for_long_keeps_its_lease(tmp_path, monkeypa
                 time.sleep(0.1)
             return None
 
-    monkeypatch.setattr("orchestrator.run.InlineEngine", Slow)
+    monkeypatch.setattr("orchestrator.launch.InlineEngine", Slow)
     assert run(tmp_path, select=("seed=0", "attack=cw_l2")) == 0
     assert all(seen), "another driver could have taken the store"
     assert len(seen) > 3
@@ -158,7 +158,7 @@ class Meddler(InlineEngine):
 
 def with_engine(monkeypatch, kind: type[Meddler]) -> None:
     kind.count = 0
-    monkeypatch.setattr("orchestrator.run.InlineEngine", kind)
+    monkeypatch.setattr("orchestrator.launch.InlineEngine", kind)
 
 
 def failure(ended: Ended, kind: FailureKind) -> Ended:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from orchestrator.lease import LEASE
-from orchestrator.rows import cell_id
+from orchestrator.places import cell_id
 from orchestrator.stored_plan import load_plan
 from tests.fakes import attempts_of
 from tests.test_request_taker import Scene, tiny

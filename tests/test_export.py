@@ -16,8 +16,9 @@ from orchestrator.dag import Plan, expand
 from orchestrator.errors import StoreError, UsageError
 from orchestrator.export import export, model_key
 from orchestrator.grid_file import parse_grid
-from orchestrator.rows import cell_id, model_id
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.places import cell_id, model_id
+from orchestrator.run import run_grid
 from tests.grids import SMALL
 from workers.contract import TaskKind
 

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.errors import StoreError
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 from orchestrator.views import status_json

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.frames import read_rows
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 from tests import faulty

@@ -16,9 +16,9 @@ from orchestrator import request_commands as commands
 from orchestrator.cli import app, guarded
 from orchestrator.errors import UsageError
 from orchestrator.lease import LEASE, _process_start
+from orchestrator.places import cell_id
 from orchestrator.request_commands import NothingToDoError
 from orchestrator.requests import Pause, read_requests, set_paused
-from orchestrator.rows import cell_id
 from orchestrator.run_state import RunResult
 from orchestrator.store import Store, this_host
 from orchestrator.stored_plan import load_plan

@@ -14,16 +14,13 @@ from hypothesis import strategies as st
 
 from orchestrator.dag import expand
 from orchestrator.grid_file import parse_grid
+from orchestrator.places import CellPlace, cell_id, model_id, place_of
 from orchestrator.rows import (
     CELL_SCHEMA,
     MODEL_SCHEMA,
     AttackTraits,
-    CellPlace,
-    cell_id,
     cell_row,
-    model_id,
     model_row,
-    place_of,
     summarise,
 )
 from tests.fakes import fake_images, fake_model

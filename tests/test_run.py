@@ -16,8 +16,9 @@ from rich.console import Console
 
 from orchestrator.driver import DataError
 from orchestrator.errors import StoreError
+from orchestrator.launch import RunOptions
 from orchestrator.lease import LEASE
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.run import run_grid
 from tests.fakes import BUG, DATA, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -167,7 +168,8 @@ def spawn(folder: Path, text: str, engine: str = "inline") -> subprocess.Popen:
     (folder / "grid.yaml").write_text(text)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console;"
-        "from orchestrator.run import RunOptions, run_grid;"
+        "from orchestrator.launch import RunOptions;"
+        "from orchestrator.run import run_grid;"
         "sys.exit(run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
         f"engine={engine!r}, runner={RUNNER!r}), Console()))"
     )

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from orchestrator.errors import StoreError
 from orchestrator.journal import Journal, read_journal
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from orchestrator.store import MARKER, Store
 from tests.fakes import attempts_of
 from tests.grids import SMALL
@@ -43,7 +44,8 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from orchestrator.cli import guarded
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 grid, store = sys.argv[1:]
 options = RunOptions(grid=Path(grid), store=store, engine="inline", runner="tests.fakes")
 sys.exit(guarded(lambda: run_grid(options, Console())))

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from orchestrator.errors import UsageError
 from orchestrator.explain import explain
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.views import status, status_json
 from tests.fakes import BUG

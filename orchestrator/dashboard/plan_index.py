@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.dag import Plan
-from orchestrator.rows import CellPlace, ModelPlace, cell_id, model_id
+from orchestrator.places import CellPlace, ModelPlace, cell_id, model_id
 from workers.contract import TaskKind
 
 Ints = NDArray[np.int32]

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from orchestrator.paper import PaperComparison, compare_with_paper
+from orchestrator.places import CellPlace
 from orchestrator.report.comparison import SideComparison, compare_stores
 from orchestrator.report.convergence import convergence_table, without_checks
 from orchestrator.report.evidence import NO_EVIDENCE, Evidence
@@ -20,7 +21,6 @@ from orchestrator.report.results import Results
 from orchestrator.report.strategies import Strategy, strategies
 from orchestrator.report.sweet_spots import sweet_cells, sweet_models
 from orchestrator.report.tables import cell_table, clean_table, worst_table
-from orchestrator.rows import CellPlace
 
 #: What results stand beside: the published tables, or another store's results.
 Against: TypeAlias = Literal["paper"] | Results

@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import pandas as pd
 
+from orchestrator.places import CellPlace
 from orchestrator.report.results import PLACE, SETTING, Results, records
-from orchestrator.rows import CellPlace
 
 _WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]
 _KEY = [*_WANTED[:-1], "eps_text"]

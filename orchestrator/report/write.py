@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import StoreError, UsageError, expected
+from orchestrator.places import CellPlace
 from orchestrator.report.analysis import Against, Analysis, analyse
 from orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from orchestrator.report.exports import frames
 from orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
 from orchestrator.report.results import Results, Setting
-from orchestrator.rows import CellPlace
 
 #: In a folder of ours: which files are ours to replace.
 MARKER = ".prunegrid-report.json"

@@ -15,7 +15,7 @@ from orchestrator.dag import Plan
 from orchestrator.errors import UsageError
 from orchestrator.grid import Grid, Selection
 from orchestrator.grid_file import read_grid
-from orchestrator.run import INTERRUPTED, StopSignal, check_cluster, worker_settings
+from orchestrator.launch import INTERRUPTED, StopSignal, check_cluster, worker_settings
 from orchestrator.store import Store
 from orchestrator.tuning.calibrate_view import lines_of, show
 from orchestrator.tuning.evaluation import REAL, compute, missing

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from orchestrator.grid import Grid
 from orchestrator.grid_file import read_grid
-from orchestrator.run import INTERRUPTED, check_cluster, worker_settings
+from orchestrator.launch import INTERRUPTED, check_cluster, worker_settings
 from orchestrator.store import Store
 from orchestrator.tuning.evaluation import REAL
 from orchestrator.tuning.models import have_tasks, keep_grid

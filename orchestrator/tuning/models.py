@@ -9,8 +9,8 @@ from rich.console import Console
 from orchestrator.dag import Plan
 from orchestrator.errors import StoreError
 from orchestrator.grid import Grid
+from orchestrator.launch import RunOptions, run_plan
 from orchestrator.lease import Lease
-from orchestrator.run import RunOptions, run_plan
 from orchestrator.store import Store
 from workers import layout
 

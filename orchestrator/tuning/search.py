@@ -12,9 +12,9 @@ from rich.console import Console
 
 from orchestrator.errors import PrunegridError
 from orchestrator.grid import Resources
+from orchestrator.launch import StopSignal
 from orchestrator.lease import Lease, is_alive, read_holder
 from orchestrator.room import need_of
-from orchestrator.run import StopSignal
 from orchestrator.store import Store
 from orchestrator.tuning.evaluation import REAL, compute, missing
 from orchestrator.tuning.objective import Comparison, Floats, compare

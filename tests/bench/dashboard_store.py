@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from orchestrator.dag import Plan, PlannedCell, expand
 from orchestrator.grid_file import parse_grid
 from orchestrator.lease import LEASE
-from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA, cell_id, model_id
+from orchestrator.places import cell_id, model_id
+from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
 from orchestrator.store import Store
 from workers import layout
 

@@ -10,7 +10,8 @@ from rich.console import Console
 import orchestrator.run
 import orchestrator.store
 from orchestrator.errors import PrunegridError
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from tests.chaos.weather import weathered
 
 RUNNER = "tests.chaos.runner"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.verify import Verifier
 from tests.chaos.cluster import ROOT, FakeCluster

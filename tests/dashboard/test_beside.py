@@ -22,7 +22,8 @@ CODE = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 options = RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2], engine="inline",
                      runner="tests.fakes", dashboard=True)
 sys.exit(run_grid(options, Console(width=300)))

@@ -16,7 +16,8 @@ from orchestrator.compact import compact
 from orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.status import status_payload
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.views import status_json
 from tests.dashboard.stores import AsRemote, Run

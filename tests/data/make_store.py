@@ -19,7 +19,8 @@ from pathlib import Path
 from rich.console import Console
 
 from orchestrator.compact import compact
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.launch import RunOptions
+from orchestrator.run import run_grid
 from tests.grids import SMALL
 
 GRID = (

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from orchestrator.places import CellPlace, ModelPlace
 from orchestrator.report.analysis import analyse
 from orchestrator.report.comparison import compare_stores
 from orchestrator.report.findings import Topic, findings
@@ -16,7 +17,6 @@ from orchestrator.report.missing import missing_cells, missing_text
 from orchestrator.report.results import Results
 from orchestrator.report.strategies import ATTACK_KNOWN, KNOWN, NOTHING_KNOWN, strategies
 from orchestrator.report.tables import cell_table, clean_table
-from orchestrator.rows import CellPlace, ModelPlace
 from tests.report.synthetic import METHODS, synthetic, without
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from orchestrator.launch import RunOptions
 from orchestrator.report import load_results
 from orchestrator.report.analysis import analyse
 from orchestrator.report.convergence import DoubledSteps, convergence_table, find_doubled
@@ -20,7 +21,7 @@ from orchestrator.report.html import page
 from orchestrator.report.images import TaskImages, attack_rows, load_images
 from orchestrator.report.per_image import worst_per_image
 from orchestrator.report.results import Results
-from orchestrator.run import RunOptions, run_grid
+from orchestrator.run import run_grid
 from orchestrator.store import Store
 from orchestrator.stored_plan import load_plan
 from tests.grids import SMALL
