@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from orchestrator import cli_requests, cli_tuning
+from orchestrator.commands import request_options as cli_requests
+from orchestrator.commands import tuning_options as cli_tuning
+from orchestrator.commands.options import GridFile, JsonOption, SelectOption, StoreOption
+from orchestrator.commands.prepare import prepare
 from orchestrator.errors import PrunegridError
-from orchestrator.options import GridFile, JsonOption, SelectOption, StoreOption
-from orchestrator.prepare import prepare
 
 app = typer.Typer(
     name="prunegrid",
@@ -44,7 +45,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
-    from orchestrator import plan_view
+    from orchestrator.commands import plan as plan_view
 
     options = plan_view.PlanOptions(
         grid=grid,
@@ -89,8 +90,8 @@ def run(
     ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
-    from orchestrator.launch import RunOptions
-    from orchestrator.run import run_grid
+    from orchestrator.commands.run import run_grid
+    from orchestrator.driver.launch import RunOptions
 
     options = RunOptions(
         grid=grid,
@@ -116,7 +117,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """How far a store's grid is, what fails, and how long it will take."""
-    from orchestrator import views
+    from orchestrator.commands import status as views
 
     if watch and not as_json:
         views.watch(store, Console())
@@ -136,7 +137,7 @@ def explain(
     store: StoreOption,
 ) -> None:
     """Why a task or cell is done, waiting, failed, or would run again; its traceback."""
-    from orchestrator.explain import explain as explain_it
+    from orchestrator.commands.explain import explain as explain_it
 
     explain_it(store, what, Console())
 
@@ -164,7 +165,7 @@ def export(
     ] = None,
 ) -> None:
     """A model as a plain Keras file or a SavedModel; pruned weights are its zeros."""
-    from orchestrator.export import export as export_it
+    from orchestrator.commands.export import export as export_it
 
     export_it(store, what, out, form=form, latency_batch=latency_batch, console=Console())
 
@@ -172,7 +173,7 @@ def export(
 @app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
-    from orchestrator.verify import show_findings
+    from orchestrator.verify.verify import show_findings
 
     raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
 
@@ -217,7 +218,7 @@ def dashboard(
 @app.command()
 def compact(store: StoreOption) -> None:
     """Merge many small result files into few; readers may go on reading."""
-    from orchestrator.compact import compact as compact_it
+    from orchestrator.commands.compact import compact as compact_it
 
     compact_it(store, Console())
 
@@ -234,7 +235,7 @@ def report(
     ] = None,
 ) -> None:
     """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
-    from orchestrator.report.command import report as report_it
+    from orchestrator.commands.report import report as report_it
 
     report_it(store, out, against=against, console=Console())
 
@@ -247,7 +248,7 @@ def import_authors(
     store: StoreOption,
 ) -> None:
     """Read raw results in the form of the paper's authors into a store."""
-    from orchestrator.report.command import import_authors as import_them
+    from orchestrator.commands.report import import_authors as import_them
 
     import_them(files, store, console=Console())
 

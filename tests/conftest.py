@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from orchestrator.ray_start import keep_to_ourselves
+from orchestrator.engines.ray.start import keep_to_ourselves
 
 # Workers of a local Ray, and child processes, find the packages of this checkout.
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ def _ray_ends() -> Iterator[None]:
 def ray_session(_ray_ends: None) -> None:
     """A Ray of our own with two CPUs, shared by the tests that join it; started anew where a test
     in between was on a cluster."""
-    from orchestrator.ray_start import keep_to_ourselves, start_local
+    from orchestrator.engines.ray.start import keep_to_ourselves, start_local
 
     keep_to_ourselves()
     import ray

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.dag import Plan, expand, parent_of
-from orchestrator.estimates import Durations
-from orchestrator.events import EndCommand, RunCommand, SlotsEvent, SucceededEvent
-from orchestrator.grid_file import parse_grid
-from orchestrator.guesses import GPU_FLOPS_PER_S, guess_s
-from orchestrator.scheduler import Job, Scheduler
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import Plan, expand, parent_of
+from orchestrator.plan.estimates import Durations
+from orchestrator.plan.guesses import GPU_FLOPS_PER_S, guess_s
+from orchestrator.scheduling.events import EndCommand, RunCommand, SlotsEvent, SucceededEvent
+from orchestrator.scheduling.scheduler import Job, Scheduler
 from tests.grids import SMALL
 from workers.contract import AttackTask
 

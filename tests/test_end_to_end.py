@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.launch import RunOptions
-from orchestrator.run import run_grid
-from orchestrator.store import Store
-from orchestrator.verify import Verifier
+from orchestrator.commands.run import run_grid
+from orchestrator.driver.launch import RunOptions
+from orchestrator.store.store import Store
+from orchestrator.verify.verify import Verifier
 
 ROOT = Path(__file__).resolve().parent.parent
 GRID = """\

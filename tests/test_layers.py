@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN): read from the source, so that lazy imports count too."""
+"""Who may import whom (docs/layout.md): read from the source, so that lazy imports count too."""
 
 from __future__ import annotations
 
@@ -11,25 +11,47 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py")])
-STANDARD_LIBRARY_ONLY = {"contract", "keys", "results", "layout", "context"}
-PURE = {
-    "grid",
-    "dag",
-    "events",
-    "scheduler",
-    "estimates",
+WORKERS_STANDARD_LIBRARY_ONLY = {"contract", "keys", "results", "layout", "context"}
+#: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
+ROOMS = [
     "errors",
-    "fences",
-    "room",
-    "durations",
-    "guesses",
-    "costs",
-    "slices",
-    "retries",
-    "journal_state",
+    "output",
+    "names",
+    "revision",
+    "grid",
+    "plan",
+    "scheduling",
+    "store",
+    "engines",
+    "driver",
+    "report",
+    "authors",
+    "verify",
+    "dashboard",
+    "tuning",
+    "commands",
+    "cli",
+    "main",
+]
+#: No input or output, no clock: whole rooms, and single modules of others.
+PURE = {"plan", "scheduling"}
+PURE_MODULES = {
+    "errors",
+    "grid.grid",
+    "grid.selection",
+    "driver.retries",
+    "store.journal_state",
+    "store.standing",
+    "tuning.space",
+    "tuning.study",
+    "tuning.objective",
+    "tuning.ladder",
+    "tuning.bisection",
+    "tuning.piece",
+    "tuning.plan",
+    "tuning.panels",
 }
-PURE_TUNING = {"space", "study", "objective", "ladder", "bisection", "piece", "plan", "panels"}
-RAY = ("engine_ray", "ray_")
+IMPURE = {"time", "os", "pathlib", "random", "socket", "subprocess"}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}
 
 
@@ -52,28 +74,37 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def module_of(path: Path) -> str:
+    """As seen from the package: `grid.selection`, `errors`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_layers(path):
     package = path.relative_to(ROOT).parts[0]
+    module = module_of(path)
+    room = module.split(".")[0]
     top = tops(path)
     if package == "workers":
         assert "orchestrator" not in top, "workers never import the orchestrator"
-    if package == "orchestrator":
+        if module in WORKERS_STANDARD_LIBRARY_ONLY:
+            assert top <= set(sys.stdlib_module_names) | {"workers"}
+    else:
         assert not top & HEAVY, "the driver never imports TensorFlow"
-    if path.parent.name not in ("orchestrator", "tuning") or not path.stem.startswith(RAY):
+        if room in PURE or module in PURE_MODULES:
+            assert not top & IMPURE, "pure: no input or output, no clock"
+    if not module.startswith("engines.ray") and module != "tuning.ray_search":
         assert "ray" not in top, "only the Ray engine and the search over Ray Tune import ray"
-    if (
-        package == "workers"
-        and path.parent.name == "workers"
-        and path.stem in STANDARD_LIBRARY_ONLY
-    ):
-        assert top <= set(sys.stdlib_module_names) | {"workers"}
-    pure = {"orchestrator": PURE, "tuning": PURE_TUNING}.get(path.parent.name, ())
-    if package == "orchestrator" and path.stem in pure:
-        impure = {"time", "os", "pathlib", "random", "socket", "subprocess", "numpy", "yaml"}
-        if path.parent.name == "tuning":  # arithmetic on arrays, and YAML as text
-            impure -= {"numpy", "yaml"}
-        assert not top & impure, "pure: no input or output, no clock"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_rooms_stand_on_those_below(path):
+    if path.relative_to(ROOT).parts[0] != "orchestrator" or path.name == "__init__.py":
+        return
+    room = module_of(path).split(".")[0]
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("orchestrator.")}
+    allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    assert used <= allowed, f"{room} may import {sorted(allowed)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.report import load_results, write_report
 from orchestrator.report.evidence import gather
-from orchestrator.store import Store
-from orchestrator.verify import Verifier
+from orchestrator.store.store import Store
+from orchestrator.verify.verify import Verifier
 from tests.data.make_store import GRID, run
 from tests.fakes import attempts_of
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.dag import parent_of
 from orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
 from orchestrator.dashboard.pictures import Sample, samples
 from orchestrator.dashboard.plan_index import STATES, PlanIndex
 from orchestrator.dashboard.run_log import Try, finite
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.square import number
-from orchestrator.descriptions import describe
 from orchestrator.errors import PrunegridError, UsageError
+from orchestrator.plan.dag import parent_of
+from orchestrator.plan.descriptions import describe
 from workers import layout
 from workers.contract import AttackTask
 from workers.files import Files, StorageError

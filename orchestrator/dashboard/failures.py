@@ -10,8 +10,8 @@ from typing import Any
 
 from orchestrator.dashboard.run_log import Try
 from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.descriptions import short
-from orchestrator.trouble import advice
+from orchestrator.plan.descriptions import short
+from orchestrator.scheduling.trouble import advice
 
 GROUPS = 25  #: a page
 TASKS = 100  #: of a group

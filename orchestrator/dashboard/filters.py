@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator.dashboard.plan_index import Axes, Bools, PlanIndex
 from orchestrator.errors import UsageError, expected
-from orchestrator.grid import AXES
+from orchestrator.grid.grid import AXES
 
 _NUMBERS = ("rate", "seed", "eps")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from orchestrator.dashboard.run_log import RunLog, finite
 from orchestrator.dashboard.snapshot import Problem
-from orchestrator.estimates import duration_text
-from orchestrator.lease import Holder
-from orchestrator.trouble import Trouble
+from orchestrator.driver.lease import Holder
+from orchestrator.plan.estimates import duration_text
+from orchestrator.scheduling.trouble import Trouble
 
 
 def problems_of(

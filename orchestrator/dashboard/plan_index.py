@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.dag import Plan
-from orchestrator.places import CellPlace, ModelPlace, cell_id, model_id
+from orchestrator.plan.dag import Plan
+from orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
 from workers.contract import TaskKind
 
 Ints = NDArray[np.int32]

@@ -18,17 +18,17 @@ from orchestrator.dashboard.result_files import ResultFiles
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
 from orchestrator.dashboard.vitals import rate_of, slots_of, workers_of
-from orchestrator.durations import Durations
+from orchestrator.driver.lease import is_alive, read_holder
 from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.estimates import Eta, estimate
-from orchestrator.guesses import flops_per_s
-from orchestrator.journal_state import JournalState
-from orchestrator.lease import is_alive, read_holder
-from orchestrator.requests import pause_to_come
-from orchestrator.standing import money
-from orchestrator.store import MARKER, SELECTION, Store
-from orchestrator.stored_plan import load_plan
-from orchestrator.trouble import find_trouble
+from orchestrator.plan.durations import Durations
+from orchestrator.plan.estimates import Eta, estimate
+from orchestrator.plan.guesses import flops_per_s
+from orchestrator.scheduling.trouble import find_trouble
+from orchestrator.store.journal_state import JournalState
+from orchestrator.store.plan import load_plan
+from orchestrator.store.requests import pause_to_come
+from orchestrator.store.standing import money
+from orchestrator.store.store import MARKER, SELECTION, Store
 from workers import layout
 from workers.files import StorageError
 

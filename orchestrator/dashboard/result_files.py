@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.merged import MergedFiles, is_merged
+from orchestrator.store.merged import MergedFiles, is_merged
 from workers import layout
 from workers.files import FileInfo, Files, LocalFiles, StorageError
 

@@ -9,8 +9,8 @@ from typing import Any
 from orchestrator.dashboard.filters import view_of
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.errors import PrunegridError, UsageError, expected
-from orchestrator.grid import AXES
-from orchestrator.requests import Request, write_request
+from orchestrator.grid.grid import AXES
+from orchestrator.store.requests import Request, write_request
 from workers.files import Files
 
 _TASK = re.compile(r"(train|prune|attack)-[0-9a-f]{4,20}")

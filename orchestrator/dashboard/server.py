@@ -20,7 +20,7 @@ from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.security import Access, access_for, token_of_environment
 from orchestrator.dashboard.watcher import Watcher
 from orchestrator.errors import PrunegridError, UsageError
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 DEFAULT_PORT = 8050
 _TRIES = 20

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.dashboard.plan_index import STATES, Bools, Floats, PlanIndex
-from orchestrator.estimates import Eta
-from orchestrator.lease import Holder
-from orchestrator.requests import Pause
-from orchestrator.trouble import Trouble, find_trouble
+from orchestrator.driver.lease import Holder
+from orchestrator.plan.estimates import Eta
+from orchestrator.scheduling.trouble import Trouble, find_trouble
+from orchestrator.store.requests import Pause
 
 State = Literal["live", "stale", "stopped", "done", "unreadable"]
 

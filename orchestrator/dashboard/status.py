@@ -11,7 +11,7 @@ import numpy as np
 from orchestrator.dashboard.axes import axes_payload
 from orchestrator.dashboard.plan_index import DONE
 from orchestrator.dashboard.snapshot import Snapshot, by_state
-from orchestrator.trouble import Trouble
+from orchestrator.scheduling.trouble import Trouble
 from workers.contract import TaskKind
 
 #: More names than this are not listed: counts say how many there are.

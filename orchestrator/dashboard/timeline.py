@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from orchestrator.dag import Plan
 from orchestrator.dashboard.run_log import Try
-from orchestrator.descriptions import short
+from orchestrator.plan.dag import Plan
+from orchestrator.plan.descriptions import short
 
 #: A browser needs a second to draw 5 000 bars.
 BARS = 500

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import bisect
 
-from orchestrator.dag import Plan
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.snapshot import Rate, Workers
-from orchestrator.estimates import Eta
+from orchestrator.plan.dag import Plan
+from orchestrator.plan.estimates import Eta
 
 SPARK_MIN = 60
 #: "Now" is the last five minutes, or what there is of the run.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from orchestrator.paper import PaperComparison, Verdict
-from orchestrator.paper_tables import PAPER
 from orchestrator.report.comparison import CLEAN, SideComparison
 from orchestrator.report.html_tables import NONE, esc, row, table, text_cell, tooltip
+from orchestrator.report.paper import PaperComparison, Verdict
+from orchestrator.report.paper_tables import PAPER
 from orchestrator.report.results import attack_title, eps_text, records
 from orchestrator.report.statistics import signed
 

@@ -8,14 +8,14 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from orchestrator.paper import PaperComparison, compare_with_paper
-from orchestrator.places import CellPlace
+from orchestrator.plan.places import CellPlace
 from orchestrator.report.comparison import SideComparison, compare_stores
 from orchestrator.report.convergence import convergence_table, without_checks
 from orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from orchestrator.report.limits import Limit, limits, margin_rows
 from orchestrator.report.masking import flat_curves
 from orchestrator.report.missing import missing_cells
+from orchestrator.report.paper import PaperComparison, compare_with_paper
 from orchestrator.report.per_image import worst_per_image
 from orchestrator.report.results import Results
 from orchestrator.report.strategies import Strategy, strategies

@@ -14,7 +14,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from orchestrator.dag import Plan
+from orchestrator.plan.dag import Plan
 from orchestrator.report.images import TaskImages, attack_rows
 from orchestrator.report.results import EPS_TOLERANCE, PLACE, SETTING, Results, groups, records
 from workers.attacks.checks import Convergence, doubling_steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.dag import Plan
+from orchestrator.plan.dag import Plan
 from orchestrator.report.convergence import DoubledSteps, find_doubled
 from orchestrator.report.images import TaskImages, load_images
 from orchestrator.report.results import Results

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from orchestrator.places import CellPlace
+from orchestrator.plan.places import CellPlace
 from orchestrator.report.results import PLACE, SETTING, Results, records
 
 _WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]

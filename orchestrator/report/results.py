@@ -1,6 +1,6 @@
 """The store's rows as two frames, and the coordinates that every table of the report uses.
 
-A row per model and a row per cell, as `orchestrator/rows.py` describes them. A store may hold
+A row per model and a row per cell, as `orchestrator/store/rows.py` describes them. A store may hold
 them one a file or merged: both read alike, and a row found twice counts once.
 """
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.names import attack_title, eps_text
-from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
+from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from workers import layout
 from workers.catalog import ARCHITECTURES
 from workers.files import Files

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import StoreError, UsageError, expected
-from orchestrator.places import CellPlace
+from orchestrator.plan.places import CellPlace
 from orchestrator.report.analysis import Against, Analysis, analyse
 from orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from orchestrator.report.exports import frames

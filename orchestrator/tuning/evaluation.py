@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from orchestrator.engine import Engine
+from orchestrator.engines.engine import Engine
 from orchestrator.errors import PrunegridError
 from workers.contract import Attempt, Failure, FailureKind, Task
 from workers.tuning import has_result

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.dag import Plan, PlannedCell
 from orchestrator.errors import PrunegridError
-from orchestrator.store import Store
+from orchestrator.plan.dag import Plan, PlannedCell
+from orchestrator.store.store import Store
 from orchestrator.tuning.bisection import Bisection
 from orchestrator.tuning.ladder import Rule
 from orchestrator.tuning.scoring import distances_in

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.dag import Plan
+from orchestrator.driver.launch import RunOptions, run_plan
+from orchestrator.driver.lease import Lease
 from orchestrator.errors import StoreError
-from orchestrator.grid import Grid
-from orchestrator.launch import RunOptions, run_plan
-from orchestrator.lease import Lease
-from orchestrator.store import Store
+from orchestrator.grid.grid import Grid
+from orchestrator.plan.dag import Plan
+from orchestrator.store.store import Store
 from workers import layout
 
 

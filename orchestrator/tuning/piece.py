@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import PrunegridError
-from orchestrator.grid import Grid, PlannedAttack
-from orchestrator.grid_file import parse_grid
+from orchestrator.grid.file import parse_grid
+from orchestrator.grid.grid import Grid, PlannedAttack
 from workers.contract import TrainingSettings
 from workers.keys import Scalar
 

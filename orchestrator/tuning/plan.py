@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from orchestrator.dag import Plan, PlannedModel, expand
 from orchestrator.errors import UsageError, expected
-from orchestrator.grid import Grid, PlannedAttack, Selection
+from orchestrator.grid.grid import Grid, PlannedAttack, Selection
+from orchestrator.plan.dag import Plan, PlannedModel, expand
 from orchestrator.tuning.space import Axis, Costs, attack_space, costs_of, proposals, training_space
 from orchestrator.tuning.study import (
     AttackStudy,

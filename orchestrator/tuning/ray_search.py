@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine_ray import start_local
-from orchestrator.ray_nodes import Nodes
-from orchestrator.ray_start import join, keep_to_ourselves
-from orchestrator.room import Need, capacity
+from orchestrator.engines.ray.engine import start_local
+from orchestrator.engines.ray.nodes import Nodes
+from orchestrator.engines.ray.start import join, keep_to_ourselves
+from orchestrator.scheduling.room import Need, capacity
 from orchestrator.tuning.rows import Score
 from orchestrator.tuning.study import Study
 from workers import catalog

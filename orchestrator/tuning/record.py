@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.tuning.rows import Role, Score, State, row_bytes, row_path
 from orchestrator.tuning.study import Study
 from workers import layout

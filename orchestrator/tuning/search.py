@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from orchestrator.driver.launch import StopSignal
+from orchestrator.driver.lease import Lease, is_alive, read_holder
 from orchestrator.errors import PrunegridError
-from orchestrator.grid import Resources
-from orchestrator.launch import StopSignal
-from orchestrator.lease import Lease, is_alive, read_holder
-from orchestrator.room import need_of
-from orchestrator.store import Store
+from orchestrator.grid.grid import Resources
+from orchestrator.scheduling.room import need_of
+from orchestrator.store.store import Store
 from orchestrator.tuning.evaluation import REAL, compute, missing
 from orchestrator.tuning.objective import Comparison, Floats, compare
 from orchestrator.tuning.plan import cut_base
@@ -189,7 +189,7 @@ def _compute(tasks: list[AttackTask], store: Store, place: Place, console: Conso
     todo = missing(tasks, store.address)
     if not todo:
         return True
-    from orchestrator.engine_ray import RayEngine
+    from orchestrator.engines.ray.engine import RayEngine
 
     stop = StopSignal()
     with console.status("the images that no trial has seen") as status:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from orchestrator.authors_file import Run, read_authors_file
-from orchestrator.authors_findings import first_five
+from orchestrator.authors.file import Run, read_authors_file
+from orchestrator.authors.findings import first_five
 from orchestrator.errors import StoreError
-from orchestrator.frames import read_rows
 from orchestrator.report.ladder import PAPER_EPS
-from orchestrator.store import Store
+from orchestrator.store.frames import read_rows
+from orchestrator.store.store import Store
 from orchestrator.tuning.ladder import Rule
 from orchestrator.tuning.objective import Floats
 from orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve

@@ -16,12 +16,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.dag import Plan, PlannedCell, expand
-from orchestrator.grid_file import parse_grid
-from orchestrator.lease import LEASE
-from orchestrator.places import cell_id, model_id
-from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
-from orchestrator.store import Store
+from orchestrator.driver.lease import LEASE
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import Plan, PlannedCell, expand
+from orchestrator.plan.places import cell_id, model_id
+from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from orchestrator.store.store import Store
 from workers import layout
 
 SLOTS = 16

@@ -23,14 +23,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.dag import Plan, expand
-from orchestrator.driver import Driver
-from orchestrator.engine_ray import RayEngine, start_local
-from orchestrator.grid import Resources
-from orchestrator.grid_file import parse_grid
-from orchestrator.lease import Lease
-from orchestrator.run_state import View
-from orchestrator.store import Store
+from orchestrator.driver.driver import Driver
+from orchestrator.driver.lease import Lease
+from orchestrator.driver.run_state import View
+from orchestrator.engines.ray.engine import RayEngine, start_local
+from orchestrator.grid.file import parse_grid
+from orchestrator.grid.grid import Resources
+from orchestrator.plan.dag import Plan, expand
+from orchestrator.store.store import Store
 from tests.grids import SMALL, with_seeds
 from workers.contract import Attempt, Task, TrainTask, WorkerSettings
 

@@ -23,11 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.compact import compact_store
-from orchestrator.dag import Plan, expand
-from orchestrator.grid_file import parse_grid
-from orchestrator.recorder import Recorder
-from orchestrator.store import Store
+from orchestrator.commands.compact import compact_store
+from orchestrator.driver.recorder import Recorder
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import Plan, expand
+from orchestrator.store.store import Store
 from tests.bench.store_rows import result_file
 from tests.grids import SMALL
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-import orchestrator.run
-import orchestrator.store
+import orchestrator.commands.run
+import orchestrator.store.store
+from orchestrator.commands.run import run_grid
+from orchestrator.driver.launch import RunOptions
 from orchestrator.errors import PrunegridError
-from orchestrator.launch import RunOptions
-from orchestrator.run import run_grid
 from tests.chaos.weather import weathered
 
 RUNNER = "tests.chaos.runner"
@@ -19,8 +19,8 @@ RUNNER = "tests.chaos.runner"
 
 def main() -> int:
     grid, store, address = sys.argv[1:]
-    orchestrator.store.open_files = weathered
-    orchestrator.run._report = lambda *_: None  # it would take half of a round's time
+    orchestrator.store.store.open_files = weathered
+    orchestrator.commands.run._report = lambda *_: None  # it would take half of a round's time
     options = RunOptions(grid=Path(grid), store=store, address=address, runner=RUNNER)
     try:
         return run_grid(options, Console(width=200))

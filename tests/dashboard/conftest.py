@@ -14,7 +14,7 @@ from orchestrator.dashboard.api import make_app
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.security import Access, access_for
 from orchestrator.dashboard.watcher import Watcher
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 

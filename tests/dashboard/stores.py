@@ -6,12 +6,12 @@ import json
 import time
 from pathlib import Path
 
-from orchestrator.dag import expand, parent_of
-from orchestrator.grid_file import parse_grid
-from orchestrator.journal import Journal
-from orchestrator.lease import LEASE, Holder
-from orchestrator.recorder import Recorder
-from orchestrator.store import Store
+from orchestrator.driver.lease import LEASE, Holder
+from orchestrator.driver.recorder import Recorder
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import expand, parent_of
+from orchestrator.store.journal import Journal
+from orchestrator.store.store import Store
 from tests.fakes import fake_images, fake_model
 from tests.grids import SMALL
 from workers import layout

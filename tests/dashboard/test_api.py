@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
+from orchestrator.commands.status import status_json
 from orchestrator.dashboard.security import access_for
-from orchestrator.store import Store
-from orchestrator.views import status_json
+from orchestrator.store.store import Store
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run
 from workers import layout

@@ -22,8 +22,8 @@ CODE = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from orchestrator.launch import RunOptions
-from orchestrator.run import run_grid
+from orchestrator.driver.launch import RunOptions
+from orchestrator.commands.run import run_grid
 options = RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2], engine="inline",
                      runner="tests.fakes", dashboard=True)
 sys.exit(run_grid(options, Console(width=300)))

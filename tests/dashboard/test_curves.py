@@ -10,7 +10,7 @@ import pytest
 from orchestrator.dashboard.curves import curves_payload
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.report.statistics import over_seeds
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 
 def flat(payload) -> dict[tuple, tuple]:

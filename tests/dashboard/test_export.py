@@ -17,7 +17,7 @@ from orchestrator.dashboard.export import MARKER, export
 from orchestrator.dashboard.offline_page import offline_page
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.errors import StoreError
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 PAGE = """<!doctype html><html><head><title>x</title>

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.dashboard.answers import Answers, Query
 from orchestrator.dashboard.failures import GROUPS, TASKS, signature
 from orchestrator.dashboard.reader import StoreReader
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 

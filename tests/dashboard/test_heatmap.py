@@ -11,7 +11,7 @@ from orchestrator.dashboard.heatmap import grid_payload
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.square import square_payload
 from orchestrator.errors import UsageError
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from orchestrator.dag import expand
 from orchestrator.dashboard.run_log import RunLog
-from orchestrator.driver import Driver
-from orchestrator.engine import Doing, InlineEngine
-from orchestrator.grid_file import parse_grid
-from orchestrator.journal import read_journal
-from orchestrator.lease import Lease
-from orchestrator.store import Store
+from orchestrator.driver.driver import Driver
+from orchestrator.driver.lease import Lease
+from orchestrator.engines.engine import Doing, InlineEngine
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import expand
+from orchestrator.store.journal import read_journal
+from orchestrator.store.store import Store
 from tests.grids import SMALL
 from workers.contract import WorkerSettings
 
@@ -28,7 +28,7 @@ class Quiet:
 
 
 def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchestrator.driver.SHOW_S", 0.0)
+    monkeypatch.setattr("orchestrator.driver.driver.SHOW_S", 0.0)
     store = Store.open_or_create(str(tmp_path / "s"))
     store.set_grid(SMALL)
     settings = WorkerSettings(

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from orchestrator.compact import compact
+from orchestrator.commands.compact import compact
+from orchestrator.commands.run import run_grid
+from orchestrator.commands.status import status_json
 from orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.status import status_payload
-from orchestrator.launch import RunOptions
-from orchestrator.run import run_grid
-from orchestrator.store import Store
-from orchestrator.views import status_json
+from orchestrator.driver.launch import RunOptions
+from orchestrator.store.store import Store
 from tests.dashboard.stores import AsRemote, Run
 from tests.fakes import BUG
 from tests.grids import SMALL, with_seeds

@@ -10,8 +10,8 @@ from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.retry import parse_request
 from orchestrator.dashboard.security import access_for
 from orchestrator.errors import UsageError
-from orchestrator.requests import read_requests
-from orchestrator.store import Store
+from orchestrator.store.requests import read_requests
+from orchestrator.store.store import Store
 from tests.dashboard.client import HOST, ask
 from tests.dashboard.stores import Run
 

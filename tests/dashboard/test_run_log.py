@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dashboard.run_log import RunLog
-from orchestrator.journal import read_journal
-from orchestrator.journal_state import fold_journal
-from orchestrator.store import Store
-from orchestrator.trouble import find_trouble
+from orchestrator.scheduling.trouble import find_trouble
+from orchestrator.store.journal import read_journal
+from orchestrator.store.journal_state import fold_journal
+from orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 KEY = "attack-0123"

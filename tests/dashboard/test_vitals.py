@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.dag import expand
 from orchestrator.dashboard.run_log import RunLog
 from orchestrator.dashboard.vitals import rate_of
-from orchestrator.durations import Durations
-from orchestrator.estimates import estimate
-from orchestrator.grid_file import parse_grid
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import expand
+from orchestrator.plan.durations import Durations
+from orchestrator.plan.estimates import estimate
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL, source="grid.yaml"))

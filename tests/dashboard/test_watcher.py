@@ -12,7 +12,7 @@ from orchestrator.dashboard.bodies import BodyCache
 from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.security import access_for
 from orchestrator.dashboard.watcher import Watcher
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.compact import compact
-from orchestrator.launch import RunOptions
-from orchestrator.run import run_grid
+from orchestrator.commands.compact import compact
+from orchestrator.commands.run import run_grid
+from orchestrator.driver.launch import RunOptions
 from tests.grids import SMALL
 
 GRID = (

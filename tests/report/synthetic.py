@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from orchestrator.report.results import Results
-from orchestrator.rows import CELL_SCHEMA, MODEL_SCHEMA
+from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from workers.tables import parquet_bytes
 
 METHODS = tuple(

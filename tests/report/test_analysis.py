@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from orchestrator.places import CellPlace, ModelPlace
+from orchestrator.plan.places import CellPlace, ModelPlace
 from orchestrator.report.analysis import analyse
 from orchestrator.report.comparison import compare_stores
 from orchestrator.report.findings import Topic, findings

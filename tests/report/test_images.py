@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from orchestrator.launch import RunOptions
+from orchestrator.commands.run import run_grid
+from orchestrator.driver.launch import RunOptions
 from orchestrator.report import load_results
 from orchestrator.report.analysis import analyse
 from orchestrator.report.convergence import DoubledSteps, convergence_table, find_doubled
@@ -21,9 +22,8 @@ from orchestrator.report.html import page
 from orchestrator.report.images import TaskImages, attack_rows, load_images
 from orchestrator.report.per_image import worst_per_image
 from orchestrator.report.results import Results
-from orchestrator.run import run_grid
-from orchestrator.store import Store
-from orchestrator.stored_plan import load_plan
+from orchestrator.store.plan import load_plan
+from orchestrator.store.store import Store
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, THREATS, synthetic
 from workers.tables import parquet_bytes

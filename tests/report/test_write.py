@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from orchestrator.commands.report import report
+from orchestrator.commands.run import run_grid
+from orchestrator.driver.launch import RunOptions
 from orchestrator.errors import StoreError, UsageError
-from orchestrator.launch import RunOptions
 from orchestrator.report import load_results, summary_rows, write_report
-from orchestrator.report.command import report
 from orchestrator.report.terminal import summary_tables
 from orchestrator.report.write import MARKER
-from orchestrator.run import run_grid
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, synthetic, without
 

@@ -1,0 +1,1 @@
+"""The published experiment's raw results, read into a store with their oddities."""

@@ -1,0 +1,174 @@
+"""`prunegrid explain`: one task or cell, why it is as it is, and what would run it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.commands.requests import since_text
+from orchestrator.driver.lease import is_alive, read_holder
+from orchestrator.errors import UsageError
+from orchestrator.grid.selection import parse_selection
+from orchestrator.plan.dag import Plan, PlannedCell, parent_of
+from orchestrator.plan.descriptions import describe
+from orchestrator.plan.places import cell_id
+from orchestrator.scheduling.policies import POLICIES
+from orchestrator.scheduling.trouble import advice
+from orchestrator.store.journal import read_journal
+from orchestrator.store.plan import load_plan
+from orchestrator.store.requests import pause_to_come
+from orchestrator.store.store import Store
+from workers.contract import FailureKind
+
+
+def explain(address: str, what: str, console: Console) -> None:
+    """`what`: the first letters of a task's or cell's name, or coordinates as in --select.
+
+    Raises UsageError where it names nothing, or more than one thing.
+    """
+    store = Store.open(address)
+    plan = load_plan(store)
+    out = _Explainer(store, plan, console)
+    cells = {cell_id(cell.place, cell.task_keys): cell for cell in plan.cells}
+    if "=" in what:
+        out.cell(*_one_cell(cells, what))
+        return
+    tasks = [key for key in plan.tasks if key.startswith(what)]
+    named = [name for name in cells if name.startswith(what)]
+    if len(tasks) + len(named) != 1:
+        found = [*tasks, *named]
+        if not found:
+            raise UsageError(f"{what!r} names no task or cell of the store's grid")
+        few = ", ".join(found[:4])
+        raise UsageError(f"{what!r} names {len(found)} tasks or cells: {few}, ...; give more of it")
+    if tasks:
+        out.task(tasks[0])
+    else:
+        out.cell(named[0], cells[named[0]])
+
+
+def _one_cell(cells: dict[str, PlannedCell], what: str) -> tuple[str, PlannedCell]:
+    selection = parse_selection([what])
+
+    def matches(cell: PlannedCell) -> bool:
+        place = cell.place
+        model = place.model
+        own = {
+            "architecture": model.architecture,
+            "variant": model.variant,
+            "method": model.method,
+            "rate": f"{model.rate:g}",
+            "seed": str(model.seed),
+            "protocol": place.protocol,
+            "attack": place.attack,
+            "eps": f"{place.eps:g}",
+        }
+        return all(own[axis] in values for axis, values in selection.items())
+
+    found = [(name, cell) for name, cell in cells.items() if matches(cell)]
+    if len(found) != 1:
+        raise UsageError(f"{what!r} names {len(found)} cells, expected one: give more coordinates")
+    return found[0]
+
+
+class _Explainer:
+    def __init__(self, store: Store, plan: Plan, console: Console) -> None:
+        self._store = store
+        self._plan = plan
+        self._console = console
+        self._done = store.whole()
+        self._journal: dict[str, list[dict[str, Any]]] = {}
+        for entry in read_journal(store):
+            self._journal.setdefault(str(entry.get("key")), []).append(entry)
+        holder = read_holder(store)
+        self._alive = holder is not None and is_alive(holder)
+        self._pause = pause_to_come(store.files)
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def cell(self, name: str, cell: PlannedCell) -> None:
+        model = cell.place.model
+        self._say(name, "bold")
+        self._say(
+            f"{model.architecture} {model.method} rate {model.rate:g} seed {model.seed}, "
+            f"{cell.place.protocol} {cell.place.attack} eps {cell.place.eps:g}"
+        )
+        missing = [key for key in cell.task_keys if key not in self._done]
+        if not missing:
+            self._say("done: all its attack tasks have results")
+        else:
+            self._say(f"waits for {len(missing)} of {len(cell.task_keys)} attack tasks")
+        for key in missing or cell.task_keys:
+            self.task(key)
+
+    def task(self, key: str) -> None:
+        task = self._plan.tasks[key]
+        self._say(key, "bold")
+        self._say(f"  {describe(task)}")
+        if key in self._done:
+            self._say("  done: its result is there and whole; it would not run again")
+        else:
+            self._say(f"  {self._why_not_done(key)}")
+        for entry in self._journal.get(key, []):
+            self._say(f"  {_when(entry)} {_entry_text(entry)}", "dim")
+        failures = self._store.failures(key)
+        for failure in failures:
+            self._say(f"  attempt {failure['attempt']} failed: {failure['kind']}", "yellow")
+            self._say(f"  {failure['message']}", "yellow")
+        if failures:
+            self._say(str(failures[-1]["traceback"]))
+            self._say(f"  {self._budget(str(failures[-1]['kind']))}")
+        if failures and key not in self._done:
+            self._say(f"  to try again: prunegrid retry --store {self._store.address} {key}")
+
+    @staticmethod
+    def _budget(kind: str) -> str:
+        if kind not in set(FailureKind):
+            return ""
+        attempts = POLICIES[FailureKind(kind)].attempts
+        return f"a task is given up after {attempts} failures of class {kind} in a run: " + advice(
+            kind
+        )
+
+    def _why_not_done(self, key: str) -> str:
+        parent = parent_of(self._plan.tasks[key])
+        while parent is not None and parent not in self._done:
+            if self._given_up(parent):
+                return f"blocked: its ancestor {parent} was given up"
+            parent = parent_of(self._plan.tasks[parent])
+        if self._given_up(key):
+            return "failed: given up after its last attempt"
+        events = [entry["event"] for entry in self._journal.get(key, [])]
+        if self._alive and events and events[-1] == "start":
+            return "running"
+        direct = parent_of(self._plan.tasks[key])
+        if direct is not None and direct not in self._done:
+            held = "" if self._pause is None else f"; the grid is paused{since_text(self._pause)}"
+            return f"waiting for its parent {direct}{held}"
+        text = "ready: it runs as soon as a driver has a free slot"
+        if self._alive and events and events[-1] == "retry":
+            text = "failed before: it is tried again, maybe after a delay"
+        if self._pause is None:
+            return text
+        address = self._store.address
+        return f"paused{since_text(self._pause)}: prunegrid resume --store {address}; then {text}"
+
+    def _given_up(self, key: str) -> bool:
+        events = [entry["event"] for entry in self._journal.get(key, [])]
+        return bool(events) and events[-1] == "given-up"
+
+
+def _when(entry: dict[str, Any]) -> str:
+    at = datetime.fromtimestamp(float(entry.get("at", 0)), UTC)
+    return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    skipped = ("at", "event", "key")
+    rest: Iterable[str] = (f"{k}={v}" for k, v in entry.items() if k not in skipped)
+    return f"{entry.get('event')} {' '.join(rest)}"

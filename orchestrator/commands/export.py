@@ -1,0 +1,113 @@
+"""`prunegrid export`: a model of the store as a plain file, for whoever has Keras alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from orchestrator.errors import StoreError, UsageError
+from orchestrator.grid.selection import Wanted, parse_selection
+from orchestrator.plan.dag import Plan
+from orchestrator.plan.places import ModelPlace, cell_id, model_id
+from orchestrator.store.plan import load_plan
+from orchestrator.store.store import Store
+from workers.contract import AttackTask
+from workers.files import StorageError
+
+if TYPE_CHECKING:
+    from workers.export.formats import Exported, Form
+
+
+def export(
+    address: str, what: str, out: Path, *, form: Form, latency_batch: int | None, console: Console
+) -> None:
+    """Write the one model that `what` names, and say what is in the file.
+
+    `what`: coordinates as in --select, or the first letters of a model's, cell's or task's name.
+    Raises UsageError where it names no model or several, or the path won't do; StoreError where
+    the store has no such model yet, or its weights are not the recorded ones.
+    """
+    store = Store.open(address)
+    plan = load_plan(store, whole=True)
+    key = model_key(plan, what)
+    if key not in store.finished():
+        raise StoreError(f"{key}: not trained yet; prunegrid explain --store {address} {key}")
+    # TensorFlow is imported here, in a command of its own that trains nothing.
+    from workers.device import configure
+
+    resources = plan.grid.resources
+    configure(resources.threads, resources.gpu_memory_mib)
+    from workers.export.formats import export_stored
+    from workers.export.shrink import ShrinkError
+
+    try:
+        done = export_stored(store.files, key, out, form)
+    except (FileNotFoundError, StorageError) as error:
+        raise StoreError(f"{key}: {error}") from error
+    except (OSError, ValueError, ShrinkError) as error:
+        raise UsageError(str(error)) from error
+    for line in _lines(done):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if latency_batch is not None:
+        console.print(_latency(store, key, latency_batch), highlight=False, soft_wrap=True)
+
+
+def model_key(plan: Plan, what: str) -> str:
+    """The train or prune task of the model that `what` names. Raises UsageError."""
+    found = set(_by_coordinates(plan, what) if "=" in what else _by_name(plan, what))
+    if len(found) == 1:
+        return found.pop()
+    if not found:
+        raise UsageError(f"{what!r} names no model of the store's grid")
+    few = ", ".join(sorted(found)[:3])
+    raise UsageError(f"{what!r} names {len(found)} models, expected one: {few}, ...")
+
+
+def _by_coordinates(plan: Plan, what: str) -> Iterable[str]:
+    wanted = Wanted(plan.grid, parse_selection([what]))
+
+    def fits(place: ModelPlace) -> bool:
+        chain = wanted.chain(place.architecture, place.variant, place.method, place.seed)
+        return chain and wanted.rate(place.rate)
+
+    return (model.task_key for model in plan.models if fits(model.place))
+
+
+def _by_name(plan: Plan, what: str) -> Iterable[str]:
+    for key, task in plan.tasks.items():
+        if key.startswith(what):
+            yield task.parent_key if isinstance(task, AttackTask) else key
+    for model in plan.models:
+        if model_id(model.place, model.task_key).startswith(what):
+            yield model.task_key
+    for cell in plan.cells:
+        if cell_id(cell.place, cell.task_keys).startswith(what):
+            yield from {_parent(plan, key) for key in cell.task_keys}
+
+
+def _parent(plan: Plan, key: str) -> str:
+    parent = plan.parent(key)
+    assert parent is not None
+    return parent
+
+
+def _lines(done: Exported) -> Iterable[str]:
+    yield f"{done.form}: {done.path} ({done.size_bytes:,} bytes)"
+    yield (
+        f"{done.prunable_nonzero:,} of {done.prunable:,} prunable weights are not 0; "
+        f"{done.parameters:,} parameters in all"
+    )
+
+
+def _latency(store: Store, key: str, batch_size: int) -> str:
+    from workers.artifacts import load_model
+    from workers.export.latency import dense_and_shrunk_ms
+
+    dense_ms, shrunk_ms = dense_and_shrunk_ms(load_model(store.files, key).model, batch_size)
+    text = f"forward pass of {batch_size}: {dense_ms:.3g} ms as it is"
+    if shrunk_ms is None:
+        return f"{text}; its dead channels can't be removed"
+    return f"{text}, {shrunk_ms:.3g} ms without its dead channels ({dense_ms / shrunk_ms:.2f}x)"

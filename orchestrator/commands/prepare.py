@@ -1,0 +1,39 @@
+"""`prunegrid prepare`: a grid's data sets, fetched and checked on this machine before any run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def prepare(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where prepared data sets are kept [default: ~/.cache/prunegrid]."),
+    ] = None,
+) -> None:
+    """Fetch and check a grid's data sets on this machine, as a cluster node's set-up does."""
+    raise typer.Exit(prepare_data(grid, data_dir, console=Console()))
+
+
+def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
+    """Returns 0 where all can be had, 1 else. Raises GridError for a grid that is no good."""
+    from orchestrator.grid.file import read_grid
+    from workers.contract import WorkerSettings
+    from workers.entry import prepare as prepare_here
+
+    folder = None if data_dir is None else str(data_dir.expanduser().absolute())
+    wanted = {plan.data.dataset: plan.data for plan in read_grid(grid).architectures}
+    settings = WorkerSettings(
+        store="", data_dir=folder, threads=1, gpu_memory_mib=None, git_revision=""
+    )
+    failed = 0
+    for name, data in wanted.items():
+        reason = prepare_here(data, settings)
+        failed += reason is not None
+        console.print(f"{name}: {reason or 'ready'}", highlight=False, markup=False, soft_wrap=True)
+    return 1 if failed else 0

@@ -1,0 +1,162 @@
+"""`prunegrid tune`, whole: from a grid file to a piece of grid file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
+from orchestrator.grid.file import read_grid
+from orchestrator.grid.grid import Grid
+from orchestrator.store.store import Store
+from orchestrator.tuning.evaluation import REAL
+from orchestrator.tuning.models import have_tasks, keep_grid
+from orchestrator.tuning.piece import attack_piece, training_piece
+from orchestrator.tuning.plan import Wish, attack_studies, training_studies
+from orchestrator.tuning.search import Outcome, Place, conclude, hold_out, run_trials
+from orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
+from orchestrator.tuning.wording import attack_report, training_report, varied
+from workers import layout
+from workers.entry import REAL_RUNNER
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    grid: Path
+    store: str
+    wish: Wish
+    whole: bool = False  #: also against the grid's settings at their full cost
+    slots: int | None = None
+    address: str | None = None
+    data_dir: str | None = None
+    runner: str = REAL  #: of tasks aside; tests name their own
+    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+
+
+def tune(options: TuneOptions, console: Console) -> int:
+    """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
+    PrunegridError, before anything starts where the input is no good."""
+    check_cluster(options.address, options.store)
+    grid = read_grid(options.grid)
+    if options.wish.attack is None:
+        studies: tuple[Study, ...] = training_studies(grid, options.wish)
+        dense = None
+    else:
+        studies, dense = attack_studies(grid, options.wish)
+    store = Store.open_or_create(options.store)
+    if dense is None:
+        keep_grid(store, grid)
+    elif not have_tasks(
+        dense,
+        store,
+        address=options.address,
+        data_dir=options.data_dir,
+        runner=options.grid_runner,
+        console=console,
+    ):
+        return INTERRUPTED
+    place = Place(
+        address=options.address,
+        slots=options.slots,
+        resources=grid.resources,
+        settings=worker_settings(grid.resources, store.address, options.data_dir),
+        runner=options.runner,
+    )
+    for study in studies:
+        done = run_trials(study, store, place, console)
+        outcome = _outcome(study, store, place, console, options.whole) if done else None
+        if outcome is None:
+            console.print("interrupted; the same command resumes", highlight=False)
+            return INTERRUPTED
+        _present(outcome, grid, store, console)
+    return 0
+
+
+def _outcome(
+    study: Study, store: Store, place: Place, console: Console, whole: bool
+) -> Outcome | None:
+    if isinstance(study, AttackStudy):
+        return hold_out(study, store, place, console, whole=whole)
+    winner, trials = conclude(study, store)
+    return Outcome(study=study, trials=trials, best=winner, rivals=())
+
+
+def _present(outcome: Outcome, grid: Grid, store: Store, console: Console) -> None:
+    from orchestrator.tuning.figure import figures
+
+    study = outcome.study
+    if isinstance(study, TrainingStudy):
+        lines = training_report(outcome, outcome.trials.get(0))
+        piece = training_piece(
+            grid,
+            study.chains[0].tasks[0].architecture,
+            study.training(outcome.best.options),
+            varied(study),
+            "\n".join(lines),
+        )
+    else:
+        lines = attack_report(outcome)
+        piece = attack_piece(
+            grid,
+            protocol=study.protocol,
+            label=study.label,
+            options=changed(study, outcome.best.options),
+            comment="\n".join(lines),
+        )
+    folder = f"{layout.TUNING}/{study.name}"
+    files = {
+        "piece.yaml": piece.encode(),
+        "summary.json": json.dumps(summary(outcome), indent=1).encode(),
+        **figures(outcome),
+    }
+    for name, content in files.items():
+        store.write(f"{folder}/{name}", content)
+    console.print()
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
+    body = [line for line in piece.splitlines() if not line.startswith("#")]
+    console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"\nthis piece, the figure and the numbers: {store.address}/{folder}; "
+        f"every trial: {store.address}/{layout.TUNING_ROWS}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def changed(study: AttackStudy, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a trial's options those that a grid file has to name: what the trials vary, and what the
+    budget cut."""
+    base = dict(study.base.options)
+    names = set(varied(study))
+    return {n: v for n, v in options.items() if n in names or base.get(n) != v}
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """The numbers, for a script."""
+    study = outcome.study
+    return {
+        "study": study.name,
+        "objective": study.objective,
+        "eps": study.eps,
+        "budget": study.budget or None,
+        "trials": len(outcome.trials),
+        "stopped_early": sum(t.state == "stopped early" for t in outcome.trials.values()),
+        "best": {"trial": outcome.best.trial, "settings": dict(outcome.best.options)},
+        "held_out": [
+            {
+                "role": rival.role,
+                "settings": dict(rival.options),
+                "queries_mean": rival.queries_mean,
+                **({} if rival.comparison is None else dataclasses.asdict(rival.comparison)),
+            }
+            for rival in outcome.rivals
+        ],
+    }

@@ -1,0 +1,299 @@
+"""The driver: a thin loop between the scheduler, which decides, and an engine, which runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from orchestrator.driver.lease import Lease
+from orchestrator.driver.patience import Patience
+from orchestrator.driver.recorder import Recorder
+from orchestrator.driver.request_taker import RequestTaker
+from orchestrator.driver.run_state import GivenUp, Observer, RunResult, Tally
+from orchestrator.driver.run_view import make_view
+from orchestrator.driver.stock import Stock, set_torn_parents_aside, take_stock
+from orchestrator.engines.engine import Ended, Engine
+from orchestrator.errors import PrunegridError, TornError
+from orchestrator.plan.dag import Plan, parent_of
+from orchestrator.plan.estimates import Durations
+from orchestrator.scheduling.events import (
+    BlockCommand,
+    Command,
+    EndCommand,
+    Event,
+    FailedEvent,
+    GiveUpCommand,
+    ReopenCommand,
+    RetryCommand,
+    RunCommand,
+    SlotsEvent,
+    StopEvent,
+    SucceededEvent,
+    TickEvent,
+)
+from orchestrator.scheduling.scheduler import Job, Scheduler
+from orchestrator.store.journal import Journal
+from orchestrator.store.store import Store
+from workers import layout
+from workers.contract import Attempt, Failure, FailureKind, Success, Task
+
+POLL_S = 0.25
+SHOW_S = 1.0
+#: What is torn while a run goes on is made anew by another pass, at most so often.
+MAX_PASSES = 4
+#: After these a task's result may be there all the same: its worker wrote it, then was lost.
+_MAY_HAVE_ENDED = (FailureKind.LOST, FailureKind.CRASHED, FailureKind.TIMEOUT)
+
+
+class DataError(PrunegridError):
+    """A data set can't be had; nothing was started."""
+
+
+class Driver:
+    """One run of one plan into one store."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        engine: Engine,
+        observer: Observer,
+        *,
+        lease: Lease,
+        clock: Callable[[], float] = time.time,
+        stop_requested: Callable[[], bool] = lambda: False,
+        ranks: Mapping[str, int] | None = None,
+    ) -> None:
+        """`ranks`: tasks of a lower one run first; see `slices.py`."""
+        self._plan = plan
+        self._ranks = ranks or {}
+        self._store = store
+        self._engine = engine
+        self._observer = observer
+        self._lease = lease
+        self._clock = clock
+        self._stop_requested = stop_requested
+        self._recorder = Recorder(plan, store)
+        self._journal = Journal(store)
+        self._durations = Durations()
+        self._say = observer.say
+        self._requests = RequestTaker(plan, store, self._journal, say=observer.say, feed=self._feed)
+        self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
+        self._tally = Tally()
+        self._started: dict[str, float] = {}
+        self._places: dict[str, str] = {}  #: what runs -> its worker, as the journal knows
+        self._finished: set[str] = set()
+        self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
+        self._stopping = False
+        self._over = False
+        self._slots = -1
+        self._show_due_s = 0.0
+
+    def run(self) -> RunResult:
+        """Until every task has ended, or the run was stopped. Raises DataError, EngineError,
+        and StoreError where the store refuses for long."""
+        began_s = self._clock()
+        reused: int | None = None
+        for number in range(1, MAX_PASSES + 1):
+            stock = self._patiently(lambda: take_stock(self._plan, self._store, self._say))
+            self._durations = stock.durations
+            self._patiently(lambda done=stock.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            reused = len(stock.done) if reused is None else reused
+            self._run_pass(stock, number, began_s)
+            if self._stopping or number == MAX_PASSES or not self._repair():
+                break
+        self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
+        self._patiently(self._journal.close)
+        return RunResult(
+            missing=tuple(self._recorder.missing_cells()),
+            given_up=tuple(self._tally.given_up),
+            blocked=self._tally.blocked,
+            interrupted=self._stopping,
+            ran=self._tally.ran,
+            reused=reused or 0,
+            elapsed_s=self._clock() - began_s,
+        )
+
+    def _run_pass(self, stock: Stock, number: int, began_s: float) -> None:
+        """Every task that is not done, once through."""
+        todo = self._plan.unfinished(stock.done)
+        self._scheduler = Scheduler([self._job(task, todo, stock) for task in todo.values()])
+        self._torn.clear()
+        self._tally.given_up.clear()
+        self._tally.blocked.clear()
+        self._over, self._slots = False, -1
+        name, count = self._plan.grid.name, len(self._plan.tasks)
+        self._journal.write("run", grid=name, tasks=count, todo=len(todo), number=number)
+        if todo:
+            self._prepare(todo)
+        self._requests.begin(self._clock())
+        self._feed(SlotsEvent(slots=0, at_s=began_s))
+        while not self._over:
+            self._step(began_s)
+
+    def _repair(self) -> bool:
+        """Whether files were torn while the run went on: what rests on them is made anew."""
+        if not self._tally.ran and not self._tally.given_up:
+            return False  # the stock was taken a moment ago
+        children = [g.key for g in self._tally.given_up if g.kind == FailureKind.INPUT]
+        found = self._patiently(
+            lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
+        )
+        return found > 0 or bool(self._torn) or self._patiently(self._any_torn)
+
+    def _any_torn(self) -> bool:
+        store = self._store
+        folders = (layout.MODEL_ROWS, layout.CELL_ROWS)
+        rows = sum(len(store.row_ids(f)) - len(store.row_ids(f, whole=True)) for f in folders)
+        return rows > 0 or len(store.whole()) < len(store.finished())
+
+    def _job(self, task: Task, todo: Mapping[str, Task], stock: Stock) -> Job:
+        parent = parent_of(task)
+        return Job(
+            key=task.key,
+            parent=parent if parent in todo else None,
+            cost_s=self._durations.expect(task)[0],
+            rank=self._ranks.get(task.key, 0),
+            attempts=stock.attempts.get(task.key, 0),
+        )
+
+    def _prepare(self, todo: Mapping[str, Task]) -> None:
+        """One clear error before any training, not one per task."""
+        sets = dict.fromkeys(task.data for task in todo.values())
+        for data in sets:
+            self._say(f"preparing {data.dataset}")
+            with self._lease.kept():
+                reason = self._engine.prepare(data)
+            if reason:
+                raise DataError(f"data set {data.dataset} can't be had: {reason}")
+
+    # ------------------------------------------------------------------ the loop
+
+    def _step(self, began_s: float) -> None:
+        self._check_stop()
+        if self._engine.slots != self._slots:
+            self._slots = self._engine.slots
+            self._journal.write("slots", slots=self._slots)
+            self._feed(SlotsEvent(slots=self._slots, at_s=self._clock()))
+        self._requests.take_up(self._clock())
+        self._engine.demand(self._scheduler.demand)
+        ends = [] if self._over else self._engine.poll(POLL_S)
+        self._check_stop()  # what ended because of a stop must not look like a failure
+        for ended in ends:
+            self._take(ended)
+        for notice in self._engine.notices():
+            self._journal.write("notice", **asdict(notice))
+            self._say(notice.text)
+        if not self._over:
+            self._feed(TickEvent(at_s=self._clock()))
+        self._patiently(self._lease.renew)
+        self._patiently(self._journal.flush)
+        if self._over or self._clock() >= self._show_due_s:
+            self._show(began_s)
+
+    def _show(self, began_s: float) -> None:
+        """Each second; less often where that alone would take a twentieth of the time."""
+        now_s, processor_s = self._clock(), time.thread_time()
+        view = make_view(
+            self._plan,
+            states=self._scheduler.states,
+            durations=self._durations,
+            elapsed={key: now_s - started_s for key, started_s in self._started.items()},
+            slots=max(self._slots, 0),
+            doing=tuple(self._engine.doing()),
+            tally=self._tally,
+            cells_missing=self._recorder.missing_count,
+            elapsed_s=now_s - began_s,
+            stopping=self._stopping,
+            paused=self._requests.paused,
+        )
+        self._observer.show(view)
+        places = {doing.key: doing.worker for doing in view.doing}
+        for key, worker in places.items() - self._places.items():
+            self._journal.write("placed", key=key, worker=worker)
+        self._places = places
+        took_s = time.thread_time() - processor_s
+        self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
+
+    def _check_stop(self) -> None:
+        if self._stop_requested() and not self._stopping:
+            self._stopping = True
+            self._say("stopping: what runs saves its state; once more to stop at once")
+            self._engine.request_stop()
+            self._feed(StopEvent(at_s=self._clock()))
+
+    def _take(self, ended: Ended) -> None:
+        outcome, now_s = ended.outcome, self._clock()
+        self._started.pop(outcome.key, None)
+        common = {"key": outcome.key, "attempt": ended.attempt, "worker": ended.worker}
+        if isinstance(outcome, Success):
+            self._durations.add(self._plan.tasks[outcome.key], outcome.duration_s)
+            summary = dict(outcome.summary)
+            seconds = round(outcome.duration_s, 3)
+            self._journal.write("done", **common, seconds=seconds, **summary)
+            self._succeed(outcome.key, ended.attempt, now_s)
+        else:
+            self._take_failure(outcome, ended, common, now_s)
+
+    def _succeed(self, key: str, attempt: int, now_s: float) -> None:
+        try:
+            self._patiently(lambda: self._recorder.task_done(key))
+        except TornError as error:  # its rows are still owed: see _repair
+            self._torn.add(key)
+            self._say(str(error))
+        self._tally.ran += key not in self._finished
+        self._finished.add(key)
+        self._feed(SucceededEvent(key=key, attempt=attempt, at_s=now_s))
+
+    def _take_failure(
+        self, failure: Failure, ended: Ended, common: dict[str, object], now_s: float
+    ) -> None:
+        kind = failure.kind
+        self._journal.write("failed", **common, kind=kind.value, message=failure.message)
+        if kind in _MAY_HAVE_ENDED and self._patiently(lambda: self._store.has(failure.key)):
+            self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
+            self._succeed(failure.key, ended.attempt, now_s)
+            return
+        if not self._stopping:
+            self._tally.failures[kind.value] += 1
+            self._patiently(lambda: self._store.record_failure(failure, ended.attempt))
+        self._feed(
+            FailedEvent(
+                key=failure.key,
+                attempt=ended.attempt,
+                kind=kind,
+                message=failure.message,
+                at_s=now_s,
+            )
+        )
+
+    def _feed(self, event: Event) -> list[Command]:
+        commands = self._scheduler.handle(event)
+        for command in commands:
+            self._perform(command)
+        return commands
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case RunCommand():
+                self._started[command.key] = self._clock()
+                self._journal.write("start", key=command.key, attempt=command.attempt)
+                task = self._plan.tasks[command.key]
+                self._engine.submit(Attempt(task=task, number=command.attempt, share=command.share))
+            case RetryCommand():
+                self._journal.write("retry", key=command.key, kind=command.kind.value)
+            case GiveUpCommand():
+                self._tally.given_up.append(
+                    GivenUp(key=command.key, kind=command.kind.value, message=command.message)
+                )
+                self._journal.write("given-up", key=command.key, kind=command.kind.value)
+                self._say(f"given up: {command.key}: {command.message}")
+            case BlockCommand():
+                self._tally.blocked[command.key] = command.ancestor
+                self._journal.write("blocked", key=command.key, ancestor=command.ancestor)
+            case ReopenCommand():
+                self._tally.reopen(command.key)
+                self._journal.write("reopened", key=command.key, was=command.was)
+            case EndCommand():
+                self._over = True

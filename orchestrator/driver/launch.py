@@ -1,0 +1,158 @@
+"""From a plan to a driver at work: the engine, the worker settings, and how a run is stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from rich.console import Console
+
+from orchestrator.driver.driver import Driver
+from orchestrator.driver.lease import Lease
+from orchestrator.driver.progress import Display
+from orchestrator.driver.run_state import RunResult
+from orchestrator.engines.engine import Engine, InlineEngine
+from orchestrator.errors import UsageError
+from orchestrator.grid.grid import Resources
+from orchestrator.plan.dag import Plan
+from orchestrator.plan.slices import slice_ranks
+from orchestrator.revision import git_revision
+from orchestrator.store.store import Store
+from workers.contract import TaskKind, WorkerSettings
+from workers.entry import REAL_RUNNER
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    grid: Path
+    store: str
+    select: tuple[str, ...] = ()
+    address: str | None = None
+    engine: Literal["ray", "inline"] = "ray"
+    data_dir: str | None = None
+    report: Path | None = None
+    slices: bool = False  #: whole publishable slices first
+    dashboard: bool = False
+    runner: str = REAL_RUNNER  #: tests name their own
+
+
+def check_cluster(address: str | None, store: str) -> None:
+    """The address, and the store: a relative folder would be in a job's temporary directory, or
+    in the driver's home, which no other node has. Raises UsageError."""
+    if address is None:
+        return
+    if address.startswith(("http:", "https:")):
+        raise UsageError(
+            f"--address, or RAY_ADDRESS: {address} is a dashboard, which takes `ray job "
+            "submit`; expected auto, host:port, or none to start Ray here"
+        )
+    if "://" not in store and not Path(store).expanduser().is_absolute():
+        raise UsageError(
+            f"--store {store}: workers of the cluster at {address} may not see "
+            "this folder; expected an absolute path that all nodes share, s3://bucket/path or "
+            "gs://bucket/path"
+        )
+
+
+def run_plan(
+    plan: Plan, store: Store, options: RunOptions, console: Console, lease: Lease
+) -> RunResult:
+    """What of a plan is not done yet, with the progress on the console. Raises PrunegridError."""
+    stop = StopSignal()
+    count = Counter(task.kind for task in plan.tasks.values())
+    console.print(
+        f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
+        + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
+        + f" tasks into {store.address}",
+        highlight=False,
+    )
+    with Display(console, title=plan.grid.name) as display:
+        engine = _engine(plan, store, options, console, stop)
+        driver = Driver(
+            plan,
+            store,
+            engine,
+            display,
+            lease=lease,
+            stop_requested=stop.is_requested,
+            ranks=slice_ranks(plan) if options.slices else None,
+        )
+        try:
+            with stop:
+                return driver.run()
+        except BaseException:
+            if stop.is_final():  # Ray may have made another error of it, or have lost it
+                raise SystemExit(INTERRUPTED) from None
+            raise
+        finally:
+            engine.close()
+
+
+def _engine(
+    plan: Plan, store: Store, options: RunOptions, console: Console, stop: StopSignal
+) -> Engine:
+    resources = plan.grid.resources
+    settings = worker_settings(resources, store.address, options.data_dir)
+    if not plan.unfinished(store.whole()):
+        return _NoEngine(settings)
+    if options.engine == "inline":
+        engine: Engine = InlineEngine(
+            settings, runner=options.runner, stop_requested=stop.is_requested
+        )
+    else:
+        from orchestrator.engines.ray.engine import RayEngine
+
+        with console.status("starting Ray"):
+            engine = RayEngine(settings, resources, address=options.address, runner=options.runner)
+    console.print(f"running on {engine.description}", highlight=False)
+    return engine
+
+
+def worker_settings(resources: Resources, store: str, data_dir: str | None) -> WorkerSettings:
+    return WorkerSettings(
+        store=store,
+        data_dir=data_dir,
+        threads=resources.threads,
+        gpu_memory_mib=resources.gpu_memory_mib,
+        git_revision=git_revision(),
+        latency_batch=resources.latency_batch,
+    )
+
+
+class _NoEngine(InlineEngine):
+    """Nothing is left to run: no need to start Ray for that."""
+
+    description = "nothing: all is done"
+
+
+class StopSignal:
+    """SIGINT or SIGTERM once: stop in order; twice: at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._old: dict[int, object] = {}
+
+    def is_requested(self) -> bool:
+        return self._count > 0
+
+    def is_final(self) -> bool:
+        return self._count > 1
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old[number] = signal.signal(number, self._receive)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise SystemExit(INTERRUPTED)

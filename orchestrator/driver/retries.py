@@ -1,0 +1,77 @@
+"""Which tasks a retry is about. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from orchestrator.errors import UsageError, nearest
+from orchestrator.plan.dag import Plan, expand, parent_of
+from orchestrator.plan.places import cell_id
+from orchestrator.store.requests import Request
+
+_LISTED = 4
+
+
+def named_tasks(plan: Plan, request: Request) -> set[str]:
+    """The plan's tasks that a retry names, and their ancestors: who asks for a blocked task asks
+    for what it waits for.
+
+    Raises UsageError where the request names what the plan has not.
+    """
+    names = set(plan.tasks)
+    if request.select:
+        names &= set(expand(plan.grid, request.select).tasks)
+    if request.tasks:
+        names &= _with_ancestors(plan, _matching(plan, request.tasks))
+    return names
+
+
+def _matching(plan: Plan, prefixes: Iterable[str]) -> set[str]:
+    out: set[str] = set()
+    for prefix in prefixes:
+        found = {key for key in plan.tasks if key.startswith(prefix)} if prefix else set()
+        if not found:
+            raise UsageError(
+                f"no task of the store's grid begins with {prefix!r}{nearest(prefix, plan.tasks)}"
+            )
+        out |= found
+    return out
+
+
+def _with_ancestors(plan: Plan, keys: Iterable[str]) -> set[str]:
+    out: set[str] = set()
+    for leaf in keys:
+        key: str | None = leaf
+        while key is not None and key not in out:
+            out.add(key)
+            key = parent_of(plan.tasks[key])
+    return out
+
+
+def task_prefixes(plan: Plan, given: Iterable[str]) -> tuple[str, ...]:
+    """A cell's name, or its first letters, stands for its tasks; a task's name for itself."""
+    out: list[str] = []
+    for text in given:
+        cells = [
+            cell
+            for cell in (plan.cells if text.startswith("cell") else ())
+            if cell_id(cell.place, cell.task_keys).startswith(text)
+        ]
+        out += [key for cell in cells for key in cell.task_keys] or [text]
+    return tuple(dict.fromkeys(out))
+
+
+def resting_on(plan: Plan, keys: Collection[str]) -> set[str]:
+    """Every task below these."""
+    below: set[str] = set()
+    for key, task in plan.tasks.items():  # parents come first
+        parent = parent_of(task)
+        if parent in below or parent in keys:
+            below.add(key)
+    return below - set(keys)
+
+
+def few(keys: Collection[str]) -> str:
+    """The first of them, for a line."""
+    listed = ", ".join(sorted(keys)[:_LISTED])
+    return listed + (", ..." if len(keys) > _LISTED else "")

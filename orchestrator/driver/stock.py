@@ -1,0 +1,67 @@
+"""What a store holds when a run begins: what is done, what earlier runs measured and tried."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from orchestrator.errors import StoreError, TornError
+from orchestrator.plan.dag import Plan, parent_of
+from orchestrator.plan.estimates import Durations
+from orchestrator.plan.guesses import flops_per_s
+from orchestrator.store.journal import read_journal
+from orchestrator.store.store import Store
+from workers.files import StorageError
+from workers.weights import read_weights, weights_sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stock:
+    done: set[str]  #: planned tasks with a whole result
+    durations: Durations
+    attempts: dict[str, int]  #: task -> the number of its last attempt
+
+
+def take_stock(plan: Plan, store: Store, say: Callable[[str], None]) -> Stock:
+    """Torn results step aside, and are said. Raises StoreError."""
+    for path in store.set_torn_aside():
+        say(f"torn: {path} was not whole; moved to torn/, its task runs again")
+    finished = store.finished()
+    durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
+    attempts: dict[str, int] = {}
+    for entry in read_journal(store):
+        key, event = str(entry.get("key")), entry.get("event")
+        task = plan.tasks.get(key)
+        if task is None:
+            continue
+        if event == "done":
+            durations.add(task, float(entry.get("seconds", 0.0)))
+        elif event == "start":
+            attempts[key] = max(attempts.get(key, 0), int(entry.get("attempt", 0)))
+    done = {key for key in plan.tasks if key in finished}
+    return Stock(done=done, durations=durations, attempts=attempts)
+
+
+def set_torn_parents_aside(
+    plan: Plan, store: Store, children: Iterable[str], say: Callable[[str], None]
+) -> int:
+    """Tasks said that what they rest on is torn: look at it whole, and where they are right have
+    it made anew. Returns how many parents were set aside. Raises StoreError."""
+    parents = {parent_of(plan.tasks[child]) for child in children} - {None}
+    count = 0
+    for parent in sorted(p for p in parents if p is not None):
+        try:
+            record = store.model_record(parent)
+            found = weights_sha256(read_weights(store.files, parent))
+            torn = found != record.result.weights_sha256
+        except StorageError as error:
+            raise StoreError(str(error)) from error
+        except (TornError, FileNotFoundError, ValueError):
+            torn = True
+        if torn:
+            with contextlib.suppress(StoreError):  # its record is gone: it is not done anyway
+                store.set_aside(parent)
+            say(f"torn: the weights of {parent} are not those of its record; it is made anew")
+            count += 1
+    return count

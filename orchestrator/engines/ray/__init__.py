@@ -1,0 +1,1 @@
+"""Attempts over Ray: the only place that imports it to run a grid."""

@@ -1,0 +1,113 @@
+"""The cluster's nodes as Ray tells of them: who is alive, who is to go, who may yet come."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from orchestrator.engines.engine import Notice
+from orchestrator.scheduling.room import Need, Node, capacity
+
+LOOK_EVERY_S = 1.0
+
+
+class Nodes:
+    """A view of the cluster that is at most LOOK_EVERY_S old. Not thread-safe."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._looked_s = -1e9
+        self._known: dict[str, Node] = {}
+        self._first = True
+
+    @property
+    def alive(self) -> dict[str, Node]:
+        """By id, as last seen."""
+        return self._known
+
+    def look(self) -> list[Notice]:
+        """See who came, left, or is to go. Cheap when called often."""
+        if time.monotonic() - self._looked_s < LOOK_EVERY_S:
+            return []
+        self._looked_s = time.monotonic()
+        draining = self._draining()
+        seen = {}
+        for entry in self._ray.nodes():
+            if entry["Alive"]:
+                name, have = entry["NodeID"], entry["Resources"]
+                seen[name] = Node(
+                    id=name,
+                    host=entry["NodeManagerHostname"],
+                    cpus=have.get("CPU", 0.0),
+                    gpus=have.get("GPU", 0.0),
+                    draining=name in draining,
+                )
+        before, self._known = self._known, seen
+        first, self._first = self._first, False
+        return [] if first else list(_changes(before, seen))
+
+    def is_gone(self, node: str) -> bool:
+        """Asked anew, where Ray has only said that an actor there does not answer."""
+        self._looked_s = -1e9
+        return any(e["NodeID"] == node and not e["Alive"] for e in self._ray.nodes())
+
+    def _draining(self) -> dict[str, int]:
+        """Ids of nodes with a drain notice. Ray has no public call for it; without it a node's
+        end comes as a loss."""
+        with contextlib.suppress(Exception):
+            found: dict[str, int] = self._ray._private.state.state.get_draining_nodes()
+            return found
+        return {}
+
+    # ------------------------------------------------------------------ who may yet come
+
+    def promised(self, need: Need) -> bool:
+        """Whether the autoscaler, if there is one, has a node type that holds a slot."""
+        return any(capacity(node, need) for node in self._node_types())
+
+    def _node_types(self) -> list[Node]:
+        config = None
+        with contextlib.suppress(Exception):
+            config = self._ray._private.state.state.get_cluster_config()
+        if config is None:
+            return []
+        return [
+            Node(
+                id=group.name,
+                host=group.name,
+                cpus=float(group.resources.get("CPU", 0)),
+                gpus=float(group.resources.get("GPU", 0)),
+            )
+            for group in config.node_group_configs
+            if group.max_count
+        ]
+
+    def ask_for(self, need: Need, slots: int) -> None:
+        """Tell the autoscaler how many slots there is work for."""
+        with contextlib.suppress(Exception):
+            from ray.autoscaler.sdk import request_resources
+
+            bundle = {"CPU": need.cpus} | ({"GPU": need.gpus} if need.gpus else {})
+            request_resources(bundles=[bundle] * slots)
+
+
+def _changes(before: dict[str, Node], after: dict[str, Node]) -> list[Notice]:
+    out = []
+    for name, node in after.items():
+        if name not in before:
+            text = f"node {label(node)} joined: {node.cpus:g} CPU, {node.gpus:g} GPU"
+            out.append(Notice(kind="node-joined", node=label(node), text=text))
+        if node.draining and not (name in before and before[name].draining):
+            text = f"node {label(node)} is to go away: its tasks save their state and move"
+            out.append(Notice(kind="node-draining", node=label(node), text=text))
+    for name, node in before.items():
+        if name not in after:
+            text = f"node {label(node)} is gone"
+            out.append(Notice(kind="node-left", node=label(node), text=text))
+    return out
+
+
+def label(node: Node) -> str:
+    """Host and the first letters of Ray's id: two nodes may share a host."""
+    return f"{node.host}/{node.id[:8]}"

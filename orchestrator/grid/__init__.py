@@ -1,0 +1,1 @@
+"""`grid.yaml`: reading it, and the grid that it asks for."""

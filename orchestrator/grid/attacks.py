@@ -1,0 +1,202 @@
+"""The `attacks` and `protocols` parts of a grid file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from orchestrator.errors import expected, nearest
+from orchestrator.grid.grid import Split
+from orchestrator.grid.yaml_nodes import Node
+from workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
+from workers.contract import AttackSettings
+from workers.keys import Scalar
+
+Engine = Literal["strict", "foolbox", "foolbox-stock"]
+Outputs = Literal["logits", "softmax"]
+ENGINES = ("strict", "foolbox", "foolbox-stock")
+COMMON_KEYS = ("attack", "engine", "batch_size", "skip_at_or_below_accuracy")
+PROTOCOL_KEYS = ("engine", "outputs", "attack_split", "batch_size", "attacks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackDraft:
+    """An attack's settings before a protocol and an architecture's eps settle them."""
+
+    entry: AttackEntry
+    options: Mapping[str, Scalar]
+    engine: Engine | None = None
+    batch_size: int | None = None
+    skip: float | None = None
+    outputs: Outputs = "logits"
+
+    def settle(self, eps: tuple[float, ...]) -> AttackSettings:
+        return AttackSettings(
+            attack=self.entry.name,
+            engine=self.engine or "strict",
+            outputs=self.outputs,
+            options=tuple(sorted(self.options.items())),
+            eps=eps if self.entry.finds == "fixed-eps" else (),
+            batch_size=self.batch_size or 128,
+            skip_at_or_below_accuracy=self.skip,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    name: str
+    attacks: Mapping[str, AttackDraft]
+    splits: Mapping[str, Split]  #: by data set
+    default_split: Split
+
+    def split(self, dataset: str) -> Split:
+        return self.splits.get(dataset, self.default_split)
+
+
+def read_attacks(node: Node) -> dict[str, AttackDraft]:
+    """Label to draft; the label names the catalog's attack unless `attack` says another."""
+    out = {}
+    for label, part in node.mapping(what="a mapping of attacks").items():
+        own = {} if part.is_null else part.mapping()
+        name = own["attack"].text() if "attack" in own else label
+        named = own.get("attack", part)
+        entry = attack_entry(name)
+        if entry is None:
+            raise named.fail(
+                f"unknown attack: {expected(ATTACKS, name)} (or foolbox:<class> for a stock one)"
+            )
+        defaults = {option.name: option.default for option in entry.options}
+        out[label] = _override(AttackDraft(entry=entry, options=defaults), part)
+    if not out:
+        raise node.fail("expected at least one of attacks, got none")
+    return out
+
+
+def _override(draft: AttackDraft, node: Node) -> AttackDraft:
+    if node.is_null:
+        return draft
+    options = {option.name: option for option in draft.entry.options}
+    free = draft.entry.name.startswith("foolbox:")  # a stock attack checks its own settings
+    own = node.mapping(None if free else (*COMMON_KEYS, *options))
+    values = dict(draft.options)
+    for name, part in own.items():
+        if name in options:
+            values[name] = _read_option(part, options[name])
+        elif name not in COMMON_KEYS:
+            values[name] = _read_free(part)
+    engine, size, skip = draft.engine, draft.batch_size, draft.skip
+    if "engine" in own:
+        engine = cast(Engine, own["engine"].choice(draft.entry.engines))
+    if "batch_size" in own:
+        size = own["batch_size"].integer(minimum=1)
+    if "skip_at_or_below_accuracy" in own:
+        skip = own["skip_at_or_below_accuracy"].optional(lambda n: n.number(minimum=0, maximum=1))
+    new = dataclasses.replace(draft, options=values, engine=engine, batch_size=size, skip=skip)
+    _check_batch(new, own.get("batch_size", node))
+    return new
+
+
+def _read_option(node: Node, option: Option) -> Scalar:
+    if option.type == "bool":
+        return node.boolean()
+    low = None if option.minimum is None else int(option.minimum)
+    high = None if option.maximum is None else int(option.maximum)
+    if option.type == "int":
+        return node.integer(minimum=low, maximum=high)
+    return node.number(minimum=option.minimum, maximum=option.maximum)
+
+
+def _read_free(node: Node) -> Scalar:
+    text = node.text()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    number = node.number()
+    return int(number) if number.is_integer() and "." not in text and "e" not in text else number
+
+
+def _check_batch(draft: AttackDraft, node: Node) -> None:
+    size = draft.batch_size
+    if draft.engine in (None, "strict") and size is not None and size % 16:
+        raise node.fail(
+            f"batch_size: expected a multiple of 16 for the engine strict (its padded shape), "
+            f"got {size}"
+        )
+
+
+def read_protocols(
+    node: Node | None, *, attacks: Mapping[str, AttackDraft], root: Node
+) -> list[Protocol]:
+    """Without a `protocols` part: one, strict, on logits and the test split."""
+    if node is None:
+        parts: dict[str, Node | None] = {"strict": None}
+    else:
+        parts = dict(node.mapping(what="a mapping of protocols"))
+        if not parts:
+            raise node.fail("expected at least one of protocols, got none")
+    return [_read_protocol(name, part, attacks, root) for name, part in parts.items()]
+
+
+def _read_protocol(
+    name: str, node: Node | None, attacks: Mapping[str, AttackDraft], root: Node
+) -> Protocol:
+    own = node.mapping(PROTOCOL_KEYS) if node is not None and not node.is_null else {}
+    where = node or root
+    outputs: Outputs = "logits"
+    if "outputs" in own:
+        outputs = cast(Outputs, own["outputs"].choice(("logits", "softmax")))
+    engine: Engine = "strict"
+    if "engine" in own:
+        engine = cast(Engine, own["engine"].choice(ENGINES))
+    size = own["batch_size"].integer(minimum=1) if "batch_size" in own else None
+    overrides = _read_overrides(own.get("attacks"), attacks)
+    settled = {}
+    for label, draft in attacks.items():
+        if label in overrides and overrides[label] is None:
+            continue  # `label: none` leaves the attack out of this protocol
+        mine = draft
+        if (part := overrides.get(label)) is not None:
+            mine = _override(draft, part)
+        mine = dataclasses.replace(
+            mine,
+            engine=mine.engine or _usable(engine, mine.entry),
+            batch_size=mine.batch_size or size,
+            outputs=outputs,
+        )
+        _check_batch(mine, own.get("batch_size", where))
+        settled[label] = mine
+    splits, default = _read_splits(own.get("attack_split"))
+    return Protocol(name=name, attacks=settled, splits=splits, default_split=default)
+
+
+def _usable(engine: Engine, entry: AttackEntry) -> Engine:
+    """The protocol's engine, or the stock one for an attack that has no other."""
+    return engine if engine in entry.engines else "foolbox-stock"
+
+
+def _read_overrides(
+    node: Node | None, attacks: Mapping[str, AttackDraft]
+) -> dict[str, Node | None]:
+    if node is None:
+        return {}
+    out: dict[str, Node | None] = {}
+    for label, part in node.mapping().items():
+        if label not in attacks:
+            raise part.fail(f"unknown attack: {expected(attacks, label)}")
+        out[label] = part.optional(lambda n: n)
+    return out
+
+
+def _read_splits(node: Node | None) -> tuple[dict[str, Split], Split]:
+    names = ("test", "validation")
+    if node is None:
+        return {}, "test"
+    if not node.is_mapping:
+        return {}, cast(Split, node.choice(names))
+    splits: dict[str, Split] = {}
+    for dataset, part in node.mapping().items():
+        if dataset not in DATASETS:
+            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}")
+        splits[dataset] = cast(Split, part.choice(names))
+    return splits, "test"

@@ -1,0 +1,1 @@
+"""What a grid takes: its tasks, their order, durations and cost. Pure."""

@@ -1,0 +1,213 @@
+"""A grid expanded: its models, its cells, and the tasks that they rest on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+from orchestrator.grid.grid import ArchitecturePlan, Grid, PlannedAttack, Selection, Variant
+from orchestrator.grid.selection import Wanted
+from orchestrator.plan.places import CellPlace, ModelPlace
+from workers.contract import (
+    AttackTask,
+    PruneTask,
+    PruningSettings,
+    Task,
+    TaskKind,
+    TrainTask,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedModel:
+    place: ModelPlace
+    task_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    place: CellPlace
+    attack: PlannedAttack
+    task_keys: tuple[str, ...]  #: one per shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a selection of a grid needs. Tasks are in an order in which parents come first."""
+
+    grid: Grid
+    models: tuple[PlannedModel, ...]
+    cells: tuple[PlannedCell, ...]
+    tasks: Mapping[str, Task]
+
+    def parent(self, key: str) -> str | None:
+        return parent_of(self.tasks[key])
+
+    def leaves(self) -> Iterator[str]:
+        """Every task that a model or cell rests on directly, some more than once."""
+        yield from (model.task_key for model in self.models)
+        for cell in self.cells:
+            yield from cell.task_keys
+
+    def unfinished(self, done: Collection[str]) -> dict[str, Task]:
+        """The tasks that must run, parents first: those without a result that a model or cell
+        needs. The ancestors of a task that is done are needed no more."""
+        todo: set[str] = set()
+        for leaf in self.leaves():
+            key: str | None = leaf
+            while key is not None and key not in done and key not in todo:
+                todo.add(key)
+                key = self.parent(key)
+        return {key: task for key, task in self.tasks.items() if key in todo}
+
+    def count(self, kind: TaskKind) -> int:
+        return sum(task.kind is kind for task in self.tasks.values())
+
+
+def parent_of(task: Task) -> str | None:
+    return None if isinstance(task, TrainTask) else task.parent_key
+
+
+def expand(grid: Grid, select: Selection | None = None) -> Plan:
+    """Raises UsageError where the selection names what the grid has not."""
+    wanted = Wanted(grid, select or {})
+    builder = _Builder(grid, wanted)
+    for architecture in grid.architectures:
+        for variant in architecture.variants:
+            for method in grid.methods:
+                for seed in grid.seeds:
+                    builder.add_chain(architecture, variant, method, seed)
+    if not builder.models:
+        raise UsageError("the selection leaves no model of the grid")
+    return builder.plan()
+
+
+class _Builder:
+    def __init__(self, grid: Grid, wanted: Wanted) -> None:
+        self._grid = grid
+        self._wanted = wanted
+        self._all: dict[str, Task] = {}
+        self.models: list[PlannedModel] = []
+        self._cells: list[PlannedCell] = []
+        self._needed: dict[str, Task] = {}
+        self._shards: dict[tuple[str, PlannedAttack], tuple[str, ...]] = {}
+
+    def add_chain(
+        self, architecture: ArchitecturePlan, variant: Variant, method: str, seed: int
+    ) -> None:
+        wanted = self._wanted
+        if not wanted.chain(architecture.name, variant.name, method, seed):
+            return
+        salt = method if self._grid.dense_model == "per_method" else ""
+        dense = TrainTask(
+            architecture=architecture.name,
+            data=architecture.data,
+            training=variant.training,
+            seed=seed,
+            salt=salt,
+        )
+        previous = dense_key = self._add(dense)
+        previous_rate = 1.0
+        for rate in self._grid.rates:
+            key = previous
+            if rate > 1:
+                one_shot = variant.pruning.schedule == "one-shot"
+                task = PruneTask(
+                    architecture=architecture.name,
+                    data=architecture.data,
+                    training=variant.fine_tuning,
+                    pruning=PruningSettings(
+                        method=method,
+                        rate=rate,
+                        parent_rate=1.0 if one_shot else previous_rate,
+                        weights=variant.pruning.weights,
+                    ),
+                    seed=seed,
+                    salt=salt,
+                    parent_key=dense_key if one_shot else previous,
+                )
+                previous, previous_rate = self._add(task), rate
+                key = previous
+            if wanted.rate(rate):
+                place = ModelPlace(
+                    architecture=architecture.name,
+                    dataset=architecture.data.dataset,
+                    variant=variant.name,
+                    method=method,
+                    rate=rate,
+                    seed=seed,
+                )
+                self._add_model(place, key, architecture)
+
+    def _add(self, task: Task) -> str:
+        key = task.key
+        self._all.setdefault(key, task)
+        return key
+
+    def _need(self, key: str) -> None:
+        """Mark a task and its ancestors as needed, ancestors first."""
+        missing = []
+        current: str | None = key
+        while current is not None and current not in self._needed:
+            missing.append(current)
+            current = parent_of(self._all[current])
+        for name in reversed(missing):
+            self._needed[name] = self._all[name]
+
+    def _add_model(self, place: ModelPlace, key: str, architecture: ArchitecturePlan) -> None:
+        attacks = [
+            attack
+            for attack in architecture.attacks
+            if self._wanted.attack(attack.protocol, attack.label)
+            and any(self._wanted.eps(eps) for eps in attack.eps)
+        ]
+        if not attacks:
+            return
+        self._need(key)
+        self.models.append(PlannedModel(place=place, task_key=key))
+        for attack in attacks:
+            shards = self._shards_of(key, attack, architecture, place.seed)
+            for shard in shards:
+                self._need(shard)
+            self._cells.extend(
+                PlannedCell(
+                    place=CellPlace(
+                        model=place, protocol=attack.protocol, attack=attack.label, eps=eps
+                    ),
+                    attack=attack,
+                    task_keys=shards,
+                )
+                for eps in attack.eps
+                if self._wanted.eps(eps)
+            )
+
+    def _shards_of(
+        self, key: str, attack: PlannedAttack, architecture: ArchitecturePlan, seed: int
+    ) -> tuple[str, ...]:
+        if (key, attack) not in self._shards:
+            size = architecture.images_per_shard
+            self._shards[key, attack] = tuple(
+                self._add(
+                    AttackTask(
+                        architecture=architecture.name,
+                        data=architecture.data,
+                        attack=attack.settings,
+                        split=attack.split,
+                        start=start,
+                        stop=min(start + size, architecture.attack_images),
+                        seed=seed,
+                        parent_key=key,
+                    )
+                )
+                for start in range(0, architecture.attack_images, size)
+            )
+        return self._shards[key, attack]
+
+    def plan(self) -> Plan:
+        return Plan(
+            grid=self._grid,
+            models=tuple(self.models),
+            cells=tuple(self._cells),
+            tasks=self._needed,
+        )

@@ -1,0 +1,133 @@
+"""How long what is left will take, as a range that says how much of it is measured. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.plan.dag import parent_of
+from orchestrator.plan.durations import Durations, Outlook
+from workers.contract import Task
+
+__all__ = ["Durations", "Eta", "duration_text", "estimate"]
+
+#: The scheduler ends this close to max(work / slots, critical path): see tests/bench/scheduler.py.
+_SLACK = 1.05
+#: Ranges are this many standard deviations wide, either way; for the unluckiest of many, more.
+_WIDE, _UNLUCKIEST = 2.0, 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eta:
+    """Seconds until the last task ends, as a range."""
+
+    low_s: float
+    high_s: float
+    work_s: float  #: slot-seconds left
+    critical_s: float  #: the longest chain left: no number of slots beats it
+    measured_frac: float  #: share of the work whose duration rests on finished tasks alike
+    work_low_s: float = 0.0
+    work_high_s: float = 0.0
+
+
+class _Work:
+    """Durations added up. Tasks vary by themselves; those of a group are off together."""
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+        self.measured_s = 0.0
+        self._variance = 0.0
+        self._guess_low_s = self._guess_high_s = 0.0
+        self._off_s: dict[Hashable, float] = defaultdict(float)
+
+    def add(self, outlook: Outlook, left_s: float) -> None:
+        self.mean_s += left_s
+        if outlook.measured:
+            self.measured_s += left_s
+            self._variance += outlook.spread_s**2
+            self._off_s[outlook.group] += left_s * outlook.unsure
+        else:
+            self._guess_low_s += left_s / outlook.factor
+            self._guess_high_s += left_s * outlook.factor
+
+    def bounds_s(self) -> tuple[float, float]:
+        variance = self._variance + sum(off_s**2 for off_s in self._off_s.values())
+        margin_s = _WIDE * math.sqrt(variance)
+        low_s = max(0.0, self.measured_s - margin_s) + self._guess_low_s
+        return low_s, self.measured_s + margin_s + self._guess_high_s
+
+
+class _Path:
+    """A chain of tasks from one that can run now."""
+
+    __slots__ = ("_high_s", "_low_s", "_variance", "mean_s")
+
+    def __init__(
+        self, mean_s: float = 0.0, low_s: float = 0.0, high_s: float = 0.0, variance: float = 0.0
+    ) -> None:
+        self.mean_s, self._low_s, self._high_s = mean_s, low_s, high_s
+        self._variance = variance
+
+    def longer(self, outlook: Outlook, left_s: float) -> _Path:
+        off = _WIDE * outlook.unsure
+        return _Path(
+            self.mean_s + left_s,
+            self._low_s + left_s * max(0.0, 1 - off) / outlook.factor,
+            self._high_s + left_s * (1 + off) * outlook.factor,
+            self._variance + outlook.spread_s**2,
+        )
+
+    def least_s(self) -> float:
+        return max(0.0, self._low_s - _WIDE * math.sqrt(self._variance))
+
+    def most_s(self) -> float:
+        return self._high_s + _UNLUCKIEST * math.sqrt(self._variance)
+
+
+def estimate(
+    remaining: Mapping[str, Task],
+    durations: Durations,
+    *,
+    slots: int,
+    elapsed: Mapping[str, float] | Iterable[tuple[str, float]],
+) -> Eta:
+    """`remaining`: tasks without a result, parents before children; `elapsed`: seconds that the
+    running ones among them have run already.
+
+    Whatever the schedule, `slots` equal slots take at least max(work / slots, critical path);
+    ours takes little more.
+    """
+    spent = dict(elapsed)
+    work, last_s = _Work(), 0.0
+    paths: dict[str, _Path] = {"": _Path()}
+    for key, task in remaining.items():
+        outlook = durations.outlook(task)
+        # What has run longer than expected may run on for as long as such tasks vary.
+        least_s = min(max(0.1 * outlook.mean_s, 0.5 * outlook.spread_s), outlook.mean_s)
+        left_s = max(outlook.mean_s - spent.get(key, 0.0), least_s)
+        work.add(outlook, left_s)
+        last_s = max(last_s, left_s)  # others have nothing left while it runs
+        above = paths.get(parent_of(task) or "", paths[""])
+        paths[key] = above.longer(outlook, left_s)
+    low_s, high_s = work.bounds_s()
+    full_s = high_s / max(slots, 1) + (last_s if slots > 1 else 0.0)
+    return Eta(
+        low_s=max(low_s / max(slots, 1), *(path.least_s() for path in paths.values())),
+        high_s=_SLACK * max(full_s, *(path.most_s() for path in paths.values())),
+        work_s=work.mean_s,
+        critical_s=max(path.mean_s for path in paths.values()),
+        measured_frac=work.measured_s / work.mean_s if work.mean_s else 1.0,
+        work_low_s=low_s,
+        work_high_s=high_s,
+    )
+
+
+def duration_text(seconds: float) -> str:
+    """`45 s`, `2.5 min`, `34 min`, `3.4 h`, `2.1 d`."""
+    for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            digits = 0 if size == 1 or seconds / size >= 10 else 1
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86_400:.1f} d"

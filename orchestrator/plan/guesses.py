@@ -1,0 +1,79 @@
+"""How long a task may take where nothing like it was measured: multiply-adds over speed. Pure.
+
+A guess, and a rough one: how fast small networks go on a device, when a training stops early and
+when an attack does are not known beforehand. Within a factor of GUESS_FACTOR either way, we hope;
+the proportions between tasks are better than that.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from orchestrator.grid.grid import Resources
+from workers.catalog import ARCHITECTURES, DATASETS, attack_entry
+from workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
+
+GUESS_FACTOR = 10.0
+#: Multiply-adds a second that small networks reach, not what a data sheet says.
+CPU_FLOPS_PER_S = 2e10
+GPU_FLOPS_PER_S = 1e12
+#: To read weights and images, and to trace the graph.
+START_S = 2.0
+#: A gradient costs about twice a forward pass, on top of it.
+_WITH_GRADIENT = 3
+#: Passes per image of an attack that the catalog knows no steps of.
+_PASSES = 1000
+#: Options that multiply the steps of a stock attack that the catalog does not know.
+_ROUNDS = ("restarts", "steps")
+_CARLINI_ROUNDS = ("binary_search_steps", "steps")
+#: Attacks stop early, on images that they are done with.
+_STEPS_TAKEN = 0.5
+
+
+def flops_per_s(resources: Resources) -> float:
+    """Of one task's share of a machine."""
+    if resources.gpus_per_task > 0:
+        return GPU_FLOPS_PER_S * min(resources.gpus_per_task, 1.0)
+    return CPU_FLOPS_PER_S * min(resources.threads, 8)
+
+
+def guess_s(task: Task, flops_per_s: float = CPU_FLOPS_PER_S) -> float:
+    """Seconds."""
+    entry = ARCHITECTURES.get(task.architecture)
+    flops = entry.forward_flops if entry is not None else 1e8
+    if isinstance(task, AttackTask):
+        passes = (task.stop - task.start) * _attack_passes(task.attack)
+    else:
+        data = DATASETS.get(task.data.dataset)
+        images = task.data.train_images or (data.train_images if data is not None else 50_000)
+        passes = images * _training_passes(task.training)
+    return START_S + flops * passes / flops_per_s
+
+
+@lru_cache(maxsize=1024)
+def _training_passes(training: TrainingSettings) -> float:
+    """Forward passes' worth per image: epochs until it stops early, we guess, thrice the
+    patience."""
+    epochs = float(training.max_epochs)
+    if training.early_stopping_patience is not None:
+        epochs = min(epochs, 3.0 * training.early_stopping_patience)
+    steps = training.adversarial.steps + 1 if training.adversarial is not None else 0
+    return epochs * (1 + steps) * _WITH_GRADIENT
+
+
+@lru_cache(maxsize=1024)
+def _attack_passes(attack: AttackSettings) -> float:
+    """Forward passes' worth per image, all eps together."""
+    entry = attack_entry(attack.attack)
+    options = {option.name: option.default for option in entry.options} if entry else {}
+    options |= dict(attack.options)
+    rounds = 1.0
+    names = entry.rounds if entry else ()
+    if not names:
+        names = _CARLINI_ROUNDS if "CarliniWagner" in attack.attack else _ROUNDS
+    counts = [options.get(name) for name in names]
+    known = [float(count) for count in counts if isinstance(count, int) and count > 0]
+    for count in known:
+        rounds *= count
+    cost = _WITH_GRADIENT if entry is None or entry.gradients else 1
+    return (rounds * _STEPS_TAKEN if known else _PASSES) * cost * max(len(attack.eps), 1)

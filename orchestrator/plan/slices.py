@@ -1,0 +1,36 @@
+"""`--slices`: which tasks come first so that whole publishable slices are finished early. Pure.
+
+A slice is what one point of a published curve rests on: one architecture, variant, method, rate,
+protocol and attack, over all seeds. Slices come in the grid file's order, rates ascending, since
+a chain reaches them so: what stands first in the file is finished first.
+"""
+
+from __future__ import annotations
+
+from orchestrator.plan.dag import Plan, parent_of
+
+
+def slice_ranks(plan: Plan) -> dict[str, int]:
+    """Task -> the number of the first slice that needs it. An ancestor is needed by all slices
+    that its descendants are of."""
+    order: dict[tuple[object, ...], int] = {}
+    models: dict[tuple[object, ...], int] = {}
+    first: dict[str, tuple[int, int]] = {}
+    for model in plan.models:  # per chain, rates ascending; seeds within methods
+        place = model.place
+        models.setdefault(
+            (place.architecture, place.variant, place.method, place.rate), len(models)
+        )
+    for cell in plan.cells:
+        place = cell.place.model
+        group = (place.architecture, place.variant, place.method, place.rate)
+        attack = order.setdefault((*group, cell.place.protocol, cell.place.attack), len(order))
+        for key in cell.task_keys:
+            rank = (models[group], attack)
+            first[key] = min(first.get(key, rank), rank)
+    for key in reversed(list(plan.tasks)):  # children before parents
+        parent = parent_of(plan.tasks[key])
+        if parent is not None and key in first:
+            first[parent] = min(first.get(parent, first[key]), first[key])
+    ranked = {pair: number for number, pair in enumerate(sorted(set(first.values())))}
+    return {key: ranked[pair] for key, pair in first.items()}

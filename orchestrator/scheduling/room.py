@@ -1,0 +1,76 @@
+"""How many task slots fit where. Pure: nodes and needs in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.grid.grid import Resources
+
+_EPSILON = 1e-9  #: Ray counts in units of 1e-4; three times 0.3333 is one GPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+    draining: bool = False  #: it is to go away: no new work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one slot takes."""
+
+    cpus: float
+    gpus: float
+
+    def times(self, share: int) -> Need:
+        """A slot with the room of `share`. A part of a GPU grows up to one; whole ones stay: a
+        task computes on one device."""
+        gpus = min(self.gpus * share, 1.0) if self.gpus < 1 else self.gpus
+        return Need(cpus=self.cpus * share, gpus=gpus)
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+
+
+def need_of(resources: Resources, *, gpus: bool) -> Need:
+    """`gpus`: False where there is none: the same tasks then take CPUs alone."""
+    return Need(cpus=float(resources.cpus_per_task), gpus=resources.gpus_per_task if gpus else 0.0)
+
+
+def capacity(node: Node, need: Need) -> int:
+    """Slots that a node holds at most. Parts of a GPU never span two."""
+    fits = math.floor(node.cpus / need.cpus + _EPSILON)
+    if need.gpus >= 1:
+        fits = min(fits, math.floor(node.gpus / need.gpus + _EPSILON))
+    elif need.gpus > 0:
+        per_gpu = math.floor(1 / need.gpus + _EPSILON)
+        fits = min(fits, math.floor(node.gpus + _EPSILON) * per_gpu)
+    return fits
+
+
+def largest_share(nodes: Iterable[Node], need: Need, wanted: int) -> int:
+    """The largest share up to `wanted` that some node can hold, and that is more than the last:
+    beyond a whole GPU there is nothing to gain."""
+    nodes = list(nodes)
+    best = 1
+    for share in range(2, wanted + 1):
+        if 0 < need.gpus < 1 and need.gpus * (share - 1) >= 1 - _EPSILON:
+            break
+        if any(capacity(node, need.times(share)) for node in nodes):
+            best = share
+    return best
+
+
+def no_room(nodes: Iterable[Node], need: Need) -> str:
+    """Why no slot fits anywhere: what is asked for, and the most that each node offers."""
+    offers = sorted({(node.cpus, node.gpus) for node in nodes}, reverse=True)
+    if not offers:
+        return f"a task needs {need}; the cluster has no node alive"
+    each = "; ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in offers[:4])
+    more = f" and {len(offers) - 4} other sizes" if len(offers) > 4 else ""
+    return f"no node can hold a task: it needs {need}, the nodes offer {each}{more}"

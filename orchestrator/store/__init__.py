@@ -1,0 +1,1 @@
+"""The store: results, journal and requests as files, single or merged."""

@@ -1,0 +1,289 @@
+"""`prunegrid verify`: every claim of a store, checked again.
+
+Needs no TensorFlow: files, keys, counts and ranges say enough. Each finding has a name, so that
+a script can count them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.authors.rows import PREFIX as IMPORTED
+from orchestrator.errors import PrunegridError, StoreError
+from orchestrator.plan.dag import Plan, parent_of
+from orchestrator.plan.places import cell_id, model_id, place_of
+from orchestrator.store.merged import conform
+from orchestrator.store.plan import load_plan
+from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, summarise
+from orchestrator.store.store import Store
+from orchestrator.verify.doubts import Finding
+from orchestrator.verify.imported import imported_findings
+from workers import layout
+from workers.catalog import attack_entry
+from workers.contract import AttackTask
+from workers.results import ModelRecord
+from workers.tables import SCHEMA_VERSION, ImageRows
+
+
+class Verifier:
+    """One pass over a store; `findings` yields as it goes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._models: dict[str, ModelRecord] = {}
+        self._images: dict[str, ImageRows] = {}
+        self._rows: dict[str, set[str]] = defaultdict(set)
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._check_models()
+        yield from self._check_images()
+        yield from self._check_rows(layout.MODEL_ROWS, MODEL_SCHEMA, self._model_row)
+        yield from self._check_rows(layout.CELL_ROWS, CELL_SCHEMA, self._cell_row)
+        yield from self._check_curves()
+        yield from imported_findings(self._store)
+        yield from self._check_plan()
+
+    # ------------------------------------------------------------------ tasks' results
+
+    def _check_models(self) -> Iterator[Finding]:
+        for key in sorted(self._model_keys()):
+            path = layout.model_record(key)
+            try:
+                record = self._store.model_record(key)
+            except StoreError as error:
+                yield Finding(name="torn-file", where=path, message=str(error))
+                continue
+            self._models[key] = record
+            if record.task.key != key:
+                message = f"the file's task has the key {record.task.key}"
+                yield Finding(name="key-mismatch", where=path, message=message)
+            yield from self._check_weights(key, record)
+            result = record.result
+            for name in ("accuracy", "validation_accuracy"):
+                value = getattr(result, name)
+                if not 0 <= value <= 1:
+                    yield Finding(
+                        name="out-of-range", where=path, message=f"{name} {value} is not in [0, 1]"
+                    )
+            yield from self._check_parent(key, record.task, path)
+
+    def _check_weights(self, key: str, record: ModelRecord) -> Iterator[Finding]:
+        """What the weights' file holds against what the record says of it."""
+        from workers.weights import read_masks, read_weights, weights_sha256
+
+        path = layout.model_file(key, "weights.npz")
+        try:
+            weights = read_weights(self._store.files, key)
+            masks = read_masks(self._store.files, key)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            yield Finding(name="torn-file", where=path, message=f"not whole: {error}")
+            return
+        if weights_sha256(weights) != record.result.weights_sha256:
+            yield Finding(name="weights-changed", where=path, message="not the SHA-256 recorded")
+        for layer in record.result.layers:
+            if not layer.prunable:
+                continue
+            mask, kernel = masks[layer.name], weights[f"{layer.name}/kernel"]
+            if int(mask.sum()) != layer.left:
+                message = f"{layer.name}: {int(mask.sum())} weights left, recorded {layer.left}"
+                yield Finding(name="count-mismatch", where=path, message=message)
+            if np.any(kernel[~mask]):
+                message = f"{layer.name}: {np.count_nonzero(kernel[~mask])} pruned weights not 0"
+                yield Finding(name="pruned-weight-alive", where=path, message=message)
+
+    def _check_parent(self, key: str, task: object, path: str) -> Iterator[Finding]:
+        parent = parent_of(task)  # type: ignore[arg-type]
+        if parent is not None and not self._store.files.exists(layout.model_record(parent)):
+            yield Finding(name="parent-missing", where=path, message=f"{parent} has no result")
+
+    def _check_images(self) -> Iterator[Finding]:
+        for key in sorted(self._store.row_ids(layout.IMAGE_ROWS)):
+            path = layout.image_rows(key)
+            if key.startswith(IMPORTED):
+                continue
+            try:
+                rows = self._store.image_rows(key)
+            except StoreError as error:
+                yield Finding(name="torn-file", where=path, message=str(error))
+                continue
+            self._images[key] = rows
+            if rows.task.key != key:
+                message = f"the file's task has the key {rows.task.key}"
+                yield Finding(name="key-mismatch", where=path, message=message)
+            yield from self._check_parent(key, rows.task, path)
+            for name, message in image_doubts(rows):
+                yield Finding(name=name, where=path, message=message)
+
+    def _model_keys(self) -> set[str]:
+        paths = [info.path for info in self._store.files.list(layout.MODELS)]
+        return {path.split("/")[1] for path in paths if path.endswith("/result.json")}
+
+    # ------------------------------------------------------------------ derived rows
+
+    def _check_rows(
+        self,
+        folder: str,
+        schema: pa.Schema,
+        check: Callable[[str, dict[str, object]], Iterator[Finding]],
+    ) -> Iterator[Finding]:
+        for name in sorted(self._store.row_ids(folder)):
+            path = f"{folder}/{name}.parquet"
+            if name.startswith(IMPORTED):
+                continue
+            try:
+                table = self._store.row(folder, name)
+            except StoreError as error:
+                yield Finding(name="torn-file", where=path, message=str(error))
+                continue
+            version = int((table.schema.metadata or {}).get(b"prunegrid.schema", b"0"))
+            known = set(table.schema.names) <= set(schema.names)
+            if not 0 < version <= SCHEMA_VERSION or not known or len(table) != 1:
+                message = f"expected one row of schema {SCHEMA_VERSION}, got another"
+                yield Finding(name="schema-mismatch", where=path, message=message)
+                continue
+            table = conform(table, schema)
+            place = place_of(name)
+            if place in self._rows:
+                yield Finding(name="doubled-row", where=path, message="its place has two rows")
+            self._rows[place].add(name)
+            yield from check(path, table.to_pylist()[0])
+
+    def _model_row(self, path: str, row: dict[str, object]) -> Iterator[Finding]:
+        record = self._models.get(str(row["task_key"]))
+        if record is None:
+            message = f"{row['task_key']} has no result"
+            yield Finding(name="task-missing", where=path, message=message)
+            return
+        for name in ("accuracy", "effective_rate", "speedup", "params_left"):
+            value = getattr(record.result, name)
+            if row[name] != value and not (row[name] is None and math.isinf(value)):
+                message = f"{name}: row {row[name]}, recorded {value}"
+                yield Finding(name="row-mismatch", where=path, message=message)
+
+    def _cell_row(self, path: str, row: dict[str, object]) -> Iterator[Finding]:
+        accuracy = row["robust_accuracy"]
+        if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
+            message = f"robust_accuracy {accuracy} is not in [0, 1]"
+            yield Finding(name="out-of-range", where=path, message=message)
+        keys = row["task_keys"]
+        assert isinstance(keys, list)
+        missing = [key for key in keys if key not in self._images]
+        if missing:
+            yield Finding(
+                name="task-missing", where=path, message=f"{', '.join(missing)} have no rows"
+            )
+            return
+        again = recount([self._images[key] for key in keys], str(row["algorithm"]), row["eps"])
+        for name in ("robust_accuracy", "n_images", "clean_accuracy"):
+            if again[name] != row[name]:
+                message = f"{name}: row {row[name]}, its images say {again[name]}"
+                yield Finding(name="row-mismatch", where=path, message=message)
+
+    def _check_curves(self) -> Iterator[Finding]:
+        """Robust accuracy never rises with eps where one run serves every eps."""
+        from orchestrator.store.frames import read_rows
+
+        cells = read_rows(self._store.files, layout.CELL_ROWS)
+        if cells.empty:
+            return
+        nearest = cells[cells["finds"] == "minimum-norm"]
+        for (model, protocol, attack), part in nearest.groupby(["model_id", "protocol", "attack"]):
+            curve = part.sort_values("eps")["robust_accuracy"].to_numpy()
+            if np.any(np.diff(curve) > 0):
+                yield Finding(
+                    name="not-monotone",
+                    where=f"{model} {protocol} {attack}",
+                    message="robust accuracy rises with eps",
+                )
+
+    def _check_plan(self) -> Iterator[Finding]:
+        """Against the store's own grid: rows that finished tasks owe."""
+        if self._store.read_text(layout.GRID) is None:
+            return  # imported results, or nothing yet
+        plan: Plan = load_plan(self._store)
+        finished = set(self._models) | set(self._images)
+        present = {name for names in self._rows.values() for name in names}
+        for model in plan.models:
+            name = model_id(model.place, model.task_key)
+            if model.task_key in finished and name not in present:
+                message = f"{model.task_key} is done and has no model row; run the grid again"
+                yield Finding(name="row-missing", where=name, message=message)
+        for cell in plan.cells:
+            name = cell_id(cell.place, cell.task_keys)
+            if finished.issuperset(cell.task_keys) and name not in present:
+                message = "all its tasks are done and it has no row; run the grid again"
+                yield Finding(name="row-missing", where=name, message=message)
+
+
+def recount(shards: list[ImageRows], algorithm: str, eps: object) -> dict[str, object]:
+    """A cell's numbers from its images once more."""
+    entry = attack_entry(algorithm)
+    minimum = entry is not None and entry.finds == "minimum-norm"
+    table = pa.concat_tables([shard.table for shard in shards])
+    columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
+    value = float(eps)  # type: ignore[arg-type]
+    if not minimum:
+        chosen = np.isclose(columns["eps"].astype(float), value, rtol=1e-9, atol=0)
+        columns = {name: column[chosen] for name, column in columns.items()}
+    return summarise(columns, eps=value, minimum_norm=minimum)
+
+
+def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
+    """(finding's name, message) for one attack task's rows."""
+    task: AttackTask = rows.task
+    table = rows.table
+    columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
+    expected = Counter({i: len(task.attack.eps) or 1 for i in range(task.start, task.stop)})
+    if Counter(columns["image"].tolist()) != expected:
+        yield "images-missing", f"expected images {task.start}..{task.stop - 1}, once per eps"
+    distance = columns["distance"].astype(float)
+    wrong = columns["label"] != columns["clean_prediction"]
+    skipped = columns["skipped"].astype(bool)
+    if np.any((distance == 0)[~skipped] != wrong[~skipped]):
+        yield "distance-mismatch", "a distance is 0 without a misclassified image, or reversed"
+    if np.any(distance < 0) or np.any(np.isnan(distance)):
+        yield "out-of-range", "a distance is negative or not a number"
+    eps = columns["eps"].astype(float)
+    fixed = ~np.isnan(eps)
+    over = fixed & columns["broken"].astype(bool) & (distance > eps * (1 + 1e-6) + 1e-6)
+    if np.any(over):
+        yield "out-of-range", f"{int(over.sum())} broken images are farther away than eps"
+    if np.any(columns["broken"].astype(bool) & ~columns["verified"].astype(bool) & ~skipped):
+        yield "unverified", "an image counts as broken that was not re-checked"
+
+
+def show_findings(address: str, *, as_json: bool, console: Console) -> int:
+    """Print what was found; 0 where nothing was."""
+    from orchestrator.output import print_json
+
+    store = Store.open(address)
+    try:
+        findings = list(Verifier(store).findings())
+    except PrunegridError as error:
+        findings = [Finding(name="unreadable", where=address, message=str(error))]
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings]})
+        return 1 if findings else 0
+    if not findings:
+        console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
+        return 0
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        counts[finding.name] += finding.count
+    for name, count in counts.most_common():
+        console.print(f"{count} x {name}", highlight=False)
+    table = Table("finding", "where", "what", box=None)
+    for finding in findings[:50]:
+        table.add_row(finding.name, finding.where, finding.message)
+    console.print(table, markup=False)
+    if len(findings) > 50:
+        console.print(f"... and {len(findings) - 50} more (--json has all)", highlight=False)
+    return 1

@@ -1,0 +1,176 @@
+"""The Ray engine on a cluster of several nodes with fake GPUs: they come, go, drain and fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engines.engine import Engine
+from orchestrator.engines.ray import crew as ray_crew
+from orchestrator.engines.ray.engine import EngineError, RayEngine
+from orchestrator.engines.ray.start import keep_to_ourselves
+from orchestrator.grid.grid import Resources
+from tests.chaos.cluster import FakeCluster
+from tests.engines.test_engines import RUNNER, collect, settings, task
+from tests.fakes import CRAMPED, NODE_BOUND, SLOW
+from workers.contract import Attempt, FailureKind, Success, TrainTask
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
+
+QUARTER = Resources(
+    cpus_per_task=1, gpus_per_task=0.25, threads=1, gpu_memory_mib=100, price_per_hour=None
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[FakeCluster]:
+    """Two nodes of four CPUs and one GPU."""
+    keep_to_ourselves()
+    import ray
+
+    ray.shutdown()
+    with FakeCluster(2, cpus=4) as made:
+        yield made
+
+
+@pytest.fixture
+def engine(cluster: FakeCluster, tmp_path: Path) -> Iterator[RayEngine]:
+    cluster.fill()
+    own = dataclasses.replace(settings(tmp_path), gpu_memory_mib=100)
+    made = RayEngine(own, QUARTER, address=cluster.address, runner=RUNNER)
+    yield made
+    made.close()
+
+
+def until(engine: Engine, condition: Callable[[], bool], timeout_s: float = 40.0) -> None:
+    limit = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        assert not engine.poll(0.05), "an attempt ended early"
+
+
+def slow(number: int) -> TrainTask:
+    """One of many tasks that run until they are stopped."""
+    return dataclasses.replace(task(SLOW), salt=f"slow-{number}")
+
+
+def test_nodes_that_join_get_work_and_a_lost_ones_tasks_come_back(cluster, engine):
+    until(engine, lambda: engine.slots == 8)
+    assert "2 GPU" not in engine.description
+    assert "8 slots (0.25 GPU each)" in engine.description
+    cluster.add_node()
+    until(engine, lambda: engine.slots == 12)
+    joined = [n for n in engine.notices() if n.kind == "node-joined"]
+    assert len(joined) == 1
+    assert "4 CPU, 1 GPU" in joined[0].text
+    for number in range(12):
+        engine.submit(Attempt(task=slow(number), number=1))
+    until(engine, lambda: len(engine.doing()) == 12)
+    began_s = time.monotonic()
+    cluster.kill_node(cluster.nodes[0])
+    ended = collect(engine, 4)
+    assert time.monotonic() - began_s < 15
+    assert {e.outcome.kind for e in ended} == {FailureKind.LOST}
+    left: list[str] = []
+    until(engine, lambda: bool(left.extend(n.kind for n in engine.notices()) or left))
+    assert left == ["node-left"]
+    assert engine.slots == 8
+    assert len(engine.doing()) == 8, "the other nodes' tasks go on"
+
+
+def test_a_drain_notice_has_tasks_save_their_state_and_move(cluster, engine):
+    until(engine, lambda: engine.slots == 8)
+    for number in range(8):
+        engine.submit(Attempt(task=slow(number), number=1))
+    until(engine, lambda: len(engine.doing()) == 8)
+    node = cluster.nodes[0]
+    assert cluster.drain(node, 60.0)
+    ended = collect(engine, 4)
+    assert {(e.outcome.kind, e.outcome.message) for e in ended} == {
+        (FailureKind.LOST, "interrupted")
+    }, "by their own word: they had time to save"
+    assert engine.slots == 4, "nothing new on a node that is to go away"
+    assert [n.kind for n in engine.notices()] == ["node-draining"]
+    engine.request_stop()
+    collect(engine, 4)
+    cluster.kill_node(node)
+
+
+def test_a_node_that_fails_task_after_task_is_fenced_off(cluster, engine, tmp_path):
+    until(engine, lambda: engine.slots == 8)
+    (tmp_path / "store").mkdir()
+    bad = cluster.raylet_pid(cluster.nodes[0])
+    (tmp_path / "store/bad-node").write_text(str(bad))
+    todo = [task(seed) for seed in NODE_BOUND]
+    waiting = [Attempt(task=one, number=1) for one in todo]
+    done: set[str] = set()
+    failures = flying = 0
+    fenced = ""
+    limit = time.monotonic() + 60
+    while len(done) < len(todo):
+        assert time.monotonic() < limit
+        while waiting and flying < engine.slots:
+            engine.submit(waiting.pop())
+            flying += 1
+        for ended in engine.poll(0.2):
+            flying -= 1
+            if isinstance(ended.outcome, Success):
+                done.add(ended.outcome.key)
+            else:
+                failures += 1
+                again = next(one for one in todo if one.key == ended.outcome.key)
+                assert ended.attempt == 1, "a retry goes to another node"
+                waiting.append(Attempt(task=again, number=2))
+        fenced += "".join(n.text for n in engine.notices() if n.kind == "node-fenced")
+    assert 4 <= failures <= 12, "four in a row, and what ran beside them"
+    assert "gets no more tasks for 10 min" in fenced
+    assert "planted: no device" in fenced
+    assert engine.slots == 4
+
+
+def test_a_task_that_lacks_memory_gets_more_of_a_gpu(cluster, engine):
+    until(engine, lambda: engine.slots == 8)
+    cramped = task(CRAMPED)
+    for number, share in enumerate((1, 2, 4), start=1):
+        engine.submit(Attempt(task=cramped, number=number, share=share))
+        (ended,) = collect(engine, 1)
+        if share < 4:
+            assert ended.outcome.kind is FailureKind.DEVICE_MEMORY
+            assert f"OOM at {100 * share} MiB" in ended.outcome.message
+        else:
+            assert isinstance(ended.outcome, Success)
+    until(engine, lambda: engine.slots == 8)
+
+
+def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, engine, monkeypatch):
+    monkeypatch.setattr(ray_crew, "CROWDED_S", 0.5)
+    until(engine, lambda: engine.slots == 8)
+    for node in cluster.nodes:
+        cluster.kill_node(node)
+    said: list[str] = []
+
+    def told() -> bool:
+        said.extend(n.text for n in engine.notices() if n.kind == "no-room")
+        return bool(said)
+
+    until(engine, told)
+    assert "needs 1 CPU and 0.25 GPU" in said[0]
+    assert "0 CPU and 0 GPU" in said[0], "the head is left, and offers nothing"
+    assert engine.slots == 0
+    cluster.fill()
+    until(engine, lambda: engine.slots >= 4)
+
+
+def test_more_than_any_node_has_is_refused_with_what_there_is(cluster, tmp_path):
+    cluster.fill()
+    big = Resources(
+        cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None, price_per_hour=None
+    )
+    with pytest.raises(
+        EngineError, match=r"needs 8 CPU and 2 GPU, the nodes offer 4 CPU and 1 GPU"
+    ):
+        RayEngine(settings(tmp_path), big, address=cluster.address, runner=RUNNER)

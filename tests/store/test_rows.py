@@ -1,0 +1,171 @@
+"""Cells from image rows: the arithmetic that every table rests on, by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import expand
+from orchestrator.plan.places import CellPlace, cell_id, model_id, place_of
+from orchestrator.store.rows import (
+    CELL_SCHEMA,
+    MODEL_SCHEMA,
+    AttackTraits,
+    cell_row,
+    model_row,
+    summarise,
+)
+from tests.fakes import fake_images, fake_model
+from tests.grids import SMALL
+from workers.contract import AttackTask
+from workers.tables import ImageRows, read_images
+
+PLAN = expand(parse_grid(SMALL, source="test"))
+
+
+def columns(distance, *, label=None, clean=None, broken=None, **more):
+    n = len(distance)
+    distance = np.array(distance, dtype=float)
+    base = {
+        "label": np.zeros(n, int) if label is None else np.array(label),
+        "clean_prediction": np.where(distance == 0, 1, 0) if clean is None else np.array(clean),
+        "distance": distance,
+        "broken": np.isfinite(distance) if broken is None else np.array(broken),
+        "verified": np.ones(n, bool),
+        "skipped": np.zeros(n, bool),
+        "queries": np.full(n, 10),
+        "zero_gradient": np.zeros(n, bool),
+        "broken_first_step": np.array([None] * n, dtype=object),
+    }
+    return base | more
+
+
+def test_robust_is_at_least_eps_away():
+    """Ten images: one misclassified, one never broken, the rest 1..8; at eps 4, those at 4 to 8
+    and the unbroken one stand."""
+    found = summarise(columns([0, 1, 2, 3, 4, 5, 6, 7, 8, math.inf]), eps=4.0, minimum_norm=True)
+    assert found["robust_accuracy"] == pytest.approx(0.6)
+    assert found["clean_accuracy"] == pytest.approx(0.9)
+    assert (found["n_images"], found["n_broken"]) == (10, 4)
+    assert found["distance_q50"] == 5, "over the nine that were classified correctly"
+    assert found["queries_mean"] == 10
+
+
+def test_a_fixed_eps_attack_counts_what_it_broke():
+    broken = [True, True, False, False]
+    found = summarise(
+        columns([0, 0.1, math.inf, math.inf], broken=broken), eps=0.2, minimum_norm=False
+    )
+    assert found["robust_accuracy"] == 0.5
+    assert found["distance_q50"] is None
+
+
+def test_no_images_is_refused():
+    with pytest.raises(ValueError, match=r"no image rows at eps 0\.3"):
+        summarise(columns([]), eps=0.3, minimum_norm=False)
+
+
+@given(
+    st.lists(st.floats(0, 50) | st.just(math.inf), min_size=1),
+    st.floats(0.01, 40),
+    st.floats(0, 10),
+)
+def test_accuracy_never_rises_with_eps(distances, eps, more):
+    low = summarise(columns(distances), eps=eps, minimum_norm=True)["robust_accuracy"]
+    high = summarise(columns(distances), eps=eps + more, minimum_norm=True)["robust_accuracy"]
+    assert 0 <= high <= low <= 1
+
+
+def shards(cell) -> list[ImageRows]:
+    out = []
+    for key in cell.task_keys:
+        task = PLAN.tasks[key]
+        assert isinstance(task, AttackTask)
+        out.append(read_images(fake_images(task)))
+    return out
+
+
+def traits(cell) -> AttackTraits:
+    fixed = cell.place.attack == "pgd_linf"
+    return AttackTraits(
+        norm="linf" if fixed else "l2",
+        finds="fixed-eps" if fixed else "minimum-norm",
+        gradients=True,
+    )
+
+
+@pytest.mark.parametrize("attack", ["pgd_linf", "cw_l2"])
+def test_a_cell_counts_every_shard_at_its_eps_alone(attack):
+    for cell in [c for c in PLAN.cells if c.place.attack == attack][:4]:
+        rows = shards(cell)
+        content = cell_row(
+            cell.place, settings=cell.attack.settings, traits=traits(cell), shards=rows
+        )
+        table = pq.read_table(io.BytesIO(content))
+        assert table.schema.names == CELL_SCHEMA.names
+        row = table.to_pylist()[0]
+        images = [image for shard in rows for image in shard.table.to_pylist()]
+        if attack == "pgd_linf":
+            images = [image for image in images if image["eps"] == cell.place.eps]
+            stand = [not image["broken"] for image in images]
+        else:
+            stand = [image["distance"] >= cell.place.eps for image in images]
+        assert row["n_images"] == len(stand) == 24
+        assert row["robust_accuracy"] == pytest.approx(sum(stand) / 24)
+        assert row["cell_id"] == cell_id(cell.place, cell.task_keys)
+        assert row["seed"] == cell.place.model.seed
+
+
+def flags_of(settings_change=None, **more) -> list[str]:
+    cell = next(c for c in PLAN.cells if c.place.attack == "pgd_linf")
+    rows = shards(cell)
+    changed = []
+    for shard in rows:
+        table = shard.table
+        for name, value in more.items():
+            index = table.schema.get_field_index(name)
+            field = table.schema.field(name)
+            table = table.set_column(index, field, [[value] * len(table)])
+        changed.append(ImageRows(task=shard.task, provenance=shard.provenance, table=table))
+    settings = dataclasses.replace(cell.attack.settings, **(settings_change or {}))
+    content = cell_row(cell.place, settings=settings, traits=traits(cell), shards=changed)
+    return pq.read_table(io.BytesIO(content)).to_pylist()[0]["flags"]
+
+
+def test_signs_of_masked_gradients_are_flagged():
+    assert flags_of() == []
+    assert flags_of({"outputs": "softmax"}) == ["softmax-outputs"]
+    assert flags_of(zero_gradient=True) == ["zero-gradients"]
+    assert flags_of(broken_first_step=True, broken=False) == ["weaker-than-first-step"]
+    assert "unverified" in flags_of(verified=False, broken=True)
+
+
+def test_a_model_row_has_both_rates():
+    model = next(m for m in PLAN.models if m.place.rate == 4)
+    task = PLAN.tasks[model.task_key]
+    table = pq.read_table(io.BytesIO(model_row(model.place, fake_model(task))))
+    assert table.schema.names == MODEL_SCHEMA.names
+    row = table.to_pylist()[0]
+    assert (row["rate"], row["effective_rate"], row["speedup"]) == (4, 4, 4)
+    assert (row["params_total"], row["params_left"]) == (200, 50)
+    assert row["parent_key"] in PLAN.tasks
+
+
+def test_names_tell_place_from_work():
+    cell = PLAN.cells[0]
+    other_work = cell_id(cell.place, ["attack-x"])
+    assert place_of(other_work) == place_of(cell_id(cell.place, cell.task_keys))
+    assert other_work != cell_id(cell.place, cell.task_keys)
+    elsewhere = CellPlace(
+        model=cell.place.model, protocol="mine", attack=cell.place.attack, eps=cell.place.eps
+    )
+    assert place_of(cell_id(elsewhere, cell.task_keys)) != place_of(other_work)
+    assert model_id(cell.place.model, "a") != model_id(cell.place.model, "b")

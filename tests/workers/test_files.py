@@ -1,0 +1,115 @@
+"""One contract over the stores' files: a folder, and a real S3 server on loopback (moto)."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.commands.run import run_grid
+from orchestrator.commands.status import status_json
+from orchestrator.driver.launch import RunOptions
+from orchestrator.errors import StoreError
+from orchestrator.store.store import Store
+from orchestrator.verify.verify import Verifier
+from tests.grids import SMALL
+from workers.files import Files, StorageError, open_files
+
+
+@pytest.fixture(params=["folder", "s3"])
+def address(request, tmp_path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "files")
+    return f"{request.getfixturevalue('s3_bucket')}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def files(address) -> Files:
+    return open_files(address)
+
+
+def test_what_is_written_is_read_and_the_last_write_wins(files):
+    files.write("a/b/c.bin", b"one")
+    files.write("a/b/c.bin", b"two")
+    assert files.read("a/b/c.bin") == b"two"
+    assert files.exists("a/b/c.bin")
+
+
+def test_what_is_not_there_is_file_not_found(files):
+    assert not files.exists("nothing")
+    with pytest.raises(FileNotFoundError):
+        files.read("nothing")
+    files.remove("nothing")
+    assert list(files.list("nothing")) == []
+
+
+def test_lists_are_recursive_relative_and_sized(files):
+    files.write("x/1", b"12345")
+    files.write("x/y/2", b"")
+    files.write("z", b"")
+    found = {info.path: info.size_bytes for info in files.list("x")}
+    assert found == {"x/1": 5, "x/y/2": 0}
+
+
+def test_a_renamed_file_replaces_its_target(files):
+    files.write("old", b"new content")
+    files.write("t/target", b"old content")
+    files.rename("old", "t/target")
+    assert files.read("t/target") == b"new content"
+    assert not files.exists("old")
+
+
+def test_removed_is_removed(files):
+    files.write("a", b"x")
+    files.remove("a")
+    assert not files.exists("a")
+
+
+def test_a_whole_grid_runs_resumes_and_verifies(address, tmp_path):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(SMALL.replace("seeds: [0, 1]", "seeds: [0]"))
+    options = RunOptions(
+        grid=grid, store=address, engine="inline", runner="tests.fakes", report=tmp_path / "report"
+    )
+    assert run_grid(options, Console(quiet=True)) == 0
+    store = Store.open(address)
+    assert list(Verifier(store).findings()) == []
+    numbers = status_json(store)
+    assert (numbers["cells"], numbers["cells_done"], numbers["remaining"]) == (24, 24, 0)
+    victim = next(store.files.list("results/images")).path
+    store.files.remove(victim)
+    assert status_json(store)["remaining"] == 1
+    assert run_grid(options, Console(quiet=True)) == 0
+    assert store.files.exists(victim)
+    assert (tmp_path / "report/index.html").exists()
+
+
+def test_a_bucket_that_is_not_there_is_a_clear_error(s3_bucket):
+    with pytest.raises(StoreError, match=r"can.t write no-such-bucket/x/store\.json"):
+        Store.open_or_create("s3://no-such-bucket/x")
+
+
+def test_a_server_that_is_gone_is_a_clear_error(s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises((StorageError, StoreError), match="can't"):
+        open_files("s3://grids/x").read("store.json")
+
+
+def test_nothing_secret_is_written_into_a_store(s3_bucket, tmp_path):
+    """Credentials come from the environment and stay there."""
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(SMALL.replace("seeds: [0, 1]", "seeds: [0]"))
+    os.environ["AWS_SECRET_ACCESS_KEY"] = "do-not-write-this"
+    try:
+        options = RunOptions(
+            grid=grid, store=str(tmp_path / "s"), engine="inline", runner="tests.fakes"
+        )
+        assert run_grid(options, Console(quiet=True)) == 0
+    finally:
+        os.environ["AWS_SECRET_ACCESS_KEY"] = "test"
+    for path in Path(tmp_path / "s").rglob("*"):
+        assert not path.is_file() or b"do-not-write-this" not in path.read_bytes()
