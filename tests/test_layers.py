@@ -124,3 +124,12 @@ def test_the_driver_answers_without_heavy_imports(arguments):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_the_page_about_the_layout_names_every_room_in_order():
+    table = (ROOT / "docs/layout.md").read_text().split("## `workers/`")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name.strip("/").removesuffix(".py") for row in rows for name in row.split("`")[1::2]]
+    assert named == ROOMS
+    there = {path.name.removesuffix(".py") for path in (ROOT / "orchestrator").iterdir()}
+    assert there - {"__init__", "__pycache__"} == set(ROOMS)

@@ -1,6 +1,6 @@
 """A grid: what to train, prune and attack, after every default and override is settled.
 
-Pure. `grid_file.py` makes one from YAML; `dag.py` expands it into tasks.
+Pure. `file.py` makes one from YAML; `plan/dag.py` expands it into tasks.
 """
 
 from __future__ import annotations

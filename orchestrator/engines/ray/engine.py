@@ -4,9 +4,8 @@ Ray's own retries are off: each failure is classified once, here, and the schedu
 Actors keep TensorFlow, data and compiled attacks warm, and stay on their GPU. Results come
 back by value: an object on a lost node would take Ray 15 s to give up.
 
-Only this module and its parts know Ray: `ray_start` connects, `ray_nodes` sees the cluster,
-`ray_crew` keeps the actors of `ray_slots` on it, `ray_watch` their heartbeats, `ray_failures`
-reads their ends.
+Only this room knows Ray: `start` connects, `nodes` sees the cluster, `crew` keeps the actors of
+`slots` on it, `watch` their heartbeats, `failures` reads their ends.
 """
 
 from __future__ import annotations
