@@ -12,19 +12,29 @@ from rich.console import Console
 
 from orchestrator.commands import request_options as cli_requests
 from orchestrator.commands import tuning_options as cli_tuning
-from orchestrator.commands.options import GridFile, JsonOption, SelectOption, StoreOption
+from orchestrator.commands.options import (
+    GridFile,
+    JsonOption,
+    SelectOption,
+    StoreOption,
+    VersionOption,
+)
 from orchestrator.commands.prepare import prepare
 from orchestrator.errors import PrunegridError
 
 app = typer.Typer(
     name="prunegrid",
-    help="What does compressing this network do to its robustness? Train, prune and attack whole "
-    "grids of networks over Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def prunegrid(version: VersionOption = False) -> None:
+    """What does compressing this network do to its robustness? Train, prune and attack whole
+    grids of networks over Ray."""
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,16 @@ def test_rooms_stand_on_those_below(path):
     used = {name.split(".")[1] for name in imports(path) if name.startswith("orchestrator.")}
     allowed = set(ROOMS[: ROOMS.index(room) + 1])
     assert used <= allowed, f"{room} may import {sorted(allowed)}"
+
+
+def test_no_two_modules_need_each_other():
+    """Not even for types: a circle, however long, is one module in several files."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    needs = {name: imports(path) & modules.keys() - {name} for name, path in modules.items()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail("a circle of imports: " + " <- ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from orchestrator.revision import git_revision
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"prunegrid {version('prunegrid')} ({git_revision()})")
+        raise typer.Exit
+
 
 GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file, such as grid.yaml.")]
 StoreOption = Annotated[
@@ -22,3 +32,12 @@ SelectOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=_say_version,
+        is_eager=True,
+        help="The version, and the git revision that every row bears.",
+    ),
+]

@@ -17,9 +17,10 @@ from orchestrator.grid.grid import Grid
 from orchestrator.store.store import Store
 from orchestrator.tuning.evaluation import REAL
 from orchestrator.tuning.models import have_tasks, keep_grid
+from orchestrator.tuning.outcome import Outcome
 from orchestrator.tuning.piece import attack_piece, training_piece
 from orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from orchestrator.tuning.search import Outcome, Place, conclude, hold_out, run_trials
+from orchestrator.tuning.search import Place, conclude, hold_out, run_trials
 from orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from orchestrator.tuning.wording import attack_report, training_report, varied
 from workers import layout

@@ -6,15 +6,13 @@ import html
 import io
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.report.figures import CONFIG as _REPORT
 from orchestrator.report.static import SETTINGS
 from orchestrator.report.style import REFERENCE
+from orchestrator.tuning.outcome import Outcome
 from orchestrator.tuning.panels import Panel, Panels, Points, panels_of
-
-if TYPE_CHECKING:
-    from orchestrator.tuning.search import Outcome
 
 CONFIG = {name: value for name, value in _REPORT.items() if name != "showEditInChartStudio"}
 #: Okabe and Ito's colours; plotly's and matplotlib's marker, size.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from orchestrator.tuning.outcome import Outcome
 from orchestrator.tuning.record import TrialRow
 from orchestrator.tuning.study import AttackStudy, Study
 from orchestrator.tuning.wording import settings_text, varied
-
-if TYPE_CHECKING:
-    from orchestrator.tuning.search import Outcome
 
 Role = Literal["complete", "stopped early", "grid", "best", "image", "equal"]
 

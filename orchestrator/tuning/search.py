@@ -4,7 +4,6 @@ no trial has seen."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from orchestrator.grid.grid import Resources
 from orchestrator.scheduling.room import need_of
 from orchestrator.store.store import Store
 from orchestrator.tuning.evaluation import REAL, compute, missing
-from orchestrator.tuning.objective import Comparison, Floats, compare
+from orchestrator.tuning.objective import Floats, compare
+from orchestrator.tuning.outcome import Outcome, Rival
 from orchestrator.tuning.plan import cut_base
 from orchestrator.tuning.record import (
     TrialRow,
@@ -50,25 +50,6 @@ class Place:
     resources: Resources
     settings: WorkerSettings
     runner: str = REAL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rival:
-    """Settings on the held-out images, beside the tuned ones."""
-
-    role: Role
-    options: Mapping[str, Scalar]
-    queries_mean: float
-    distances: Floats  #: [models, images]
-    comparison: Comparison | None  #: of the tuned ones against these; None for themselves
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    study: Study
-    trials: Mapping[int, TrialRow]
-    best: TrialRow
-    rivals: tuple[Rival, ...]  #: the tuned ones first; () for training
 
 
 def ray_folder(store: Store) -> Path:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from orchestrator.tuning.objective import Comparison
+from orchestrator.tuning.outcome import Outcome, Rival
 from orchestrator.tuning.record import TrialRow
 from orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
-
-if TYPE_CHECKING:
-    from orchestrator.tuning.search import Outcome, Rival
-
 from workers.keys import Scalar
 
 

@@ -1,0 +1,31 @@
+"""What a search came to: its trials, the best of them, and rivals on images unseen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.tuning.objective import Comparison, Floats
+from orchestrator.tuning.record import TrialRow
+from orchestrator.tuning.rows import Role
+from orchestrator.tuning.study import Study
+from workers.keys import Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """Settings on the held-out images, beside the tuned ones."""
+
+    role: Role
+    options: Mapping[str, Scalar]
+    queries_mean: float
+    distances: Floats  #: [models, images]
+    comparison: Comparison | None  #: of the tuned ones against these; None for themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    study: Study
+    trials: Mapping[int, TrialRow]
+    best: TrialRow
+    rivals: tuple[Rival, ...]  #: the tuned ones first; () for training
