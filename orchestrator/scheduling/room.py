@@ -66,11 +66,20 @@ def largest_share(nodes: Iterable[Node], need: Need, wanted: int) -> int:
     return best
 
 
-def no_room(nodes: Iterable[Node], need: Need) -> str:
-    """Why no slot fits anywhere: what is asked for, and the most that each node offers."""
-    offers = sorted({(node.cpus, node.gpus) for node in nodes}, reverse=True)
+def no_room(nodes: Iterable[Node], need: Need, may_come: Iterable[Node] = ()) -> str:
+    """Why no slot fits anywhere: what is asked for, and the most that each node offers, also of
+    those that an autoscaler could bring."""
+    offers = _offers(nodes)
     if not offers:
         return f"a task needs {need}; the cluster has no node alive"
+    text = f"no node can hold a task: it needs {need}, the nodes offer {offers}"
+    if new := _offers(may_come):
+        text += f"; the autoscaler's, were they there, {new}"
+    return text
+
+
+def _offers(nodes: Iterable[Node]) -> str:
+    offers = sorted({(node.cpus, node.gpus) for node in nodes}, reverse=True)
     each = "; ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in offers[:4])
     more = f" and {len(offers) - 4} other sizes" if len(offers) > 4 else ""
-    return f"no node can hold a task: it needs {need}, the nodes offer {each}{more}"
+    return each + more

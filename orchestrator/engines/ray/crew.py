@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from orchestrator.engines.engine import Notice
+from orchestrator.engines.ray.autoscaler import Autoscaler
 from orchestrator.engines.ray.clearing import Clearing
 from orchestrator.engines.ray.failures import is_own_failure, why_not_started
 from orchestrator.engines.ray.nodes import Nodes, label
@@ -27,7 +28,13 @@ class Crew:
     """Not thread-safe; the engine owns it and calls `step` often."""
 
     def __init__(
-        self, ray: Any, nodes: Nodes, need: Need, settings: WorkerSettings, runner: str
+        self,
+        ray: Any,
+        nodes: Nodes,
+        autoscaler: Autoscaler,
+        need: Need,
+        settings: WorkerSettings,
+        runner: str,
     ) -> None:
         self.nodes = nodes
         self.need = need
@@ -36,7 +43,8 @@ class Crew:
         self.clearing = Clearing(self.pool, need)
         self.notices: list[Notice] = []
         self.birth_failure = ""  #: why the last actor that did not start did not
-        self.elastic = nodes.promised(need)
+        self.elastic = autoscaler.promises(need)
+        self._autoscaler = autoscaler
         self._births: dict[str, int] = defaultdict(int)  #: node -> actors that failed to start
         self._doubted_s: dict[str, float] = {}
         self._stepped_s = self._last_room_s = -1e9
@@ -87,9 +95,16 @@ class Crew:
         return [n for n in healthy if now_s - self._doubted_s.get(n.id, -1e9) > DOUBT_S]
 
     def demand(self, tasks: int) -> None:
-        if self.elastic and tasks != self._demand:
-            self.nodes.ask_for(self.need, min(tasks, 2000))
         self._demand = tasks
+        if self.elastic:
+            self._autoscaler.ask_for(self.need, tasks)
+
+    def leave(self) -> None:
+        """No more work: what was asked for is no longer wanted, and all actors end."""
+        if self.elastic:
+            self._autoscaler.ask_for(self.need, 0, now=True)
+        for slot in list(self.pool.slots):
+            self.pool.drop(slot)
 
     def request_stop(self) -> None:
         self._stopping = True

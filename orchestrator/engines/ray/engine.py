@@ -4,8 +4,8 @@ Ray's own retries are off: each failure is classified once, here, and the schedu
 Actors keep TensorFlow, data and compiled attacks warm, and stay on their GPU. Results come
 back by value: an object on a lost node would take Ray 15 s to give up.
 
-Only this room knows Ray: `start` connects, `nodes` sees the cluster, `crew` keeps the actors of
-`slots` on it, `watch` their heartbeats, `failures` reads their ends.
+Only this room knows Ray: `start` connects, `nodes` sees the cluster, `autoscaler` asks for more of
+it, `crew` keeps the actors of `slots` on it, `watch` their heartbeats, `failures` reads their ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from orchestrator.engines.engine import Doing, Ended, Notice
+from orchestrator.engines.ray.autoscaler import Autoscaler
 from orchestrator.engines.ray.crew import Crew
 from orchestrator.engines.ray.failures import classify, first_line, never_started
 from orchestrator.engines.ray.nodes import Nodes
@@ -70,18 +71,19 @@ class RayEngine:
             join(address)
         self._nodes = Nodes(ray)
         self._nodes.look()
+        self._autoscaler = Autoscaler(ray)
         self._need = need = need_of(resources, gpus=self._has_gpus(resources))
-        self._crew = Crew(ray, self._nodes, need, settings, runner)
+        self._crew = Crew(ray, self._nodes, self._autoscaler, need, settings, runner)
         self._pool = self._crew.pool
         self._watch = Watch(ray, silence_s=resources.silence_s, timeout_s=resources.timeout_s)
         self._queue: deque[tuple[float, Attempt]] = deque()  #: with when it came
         self._crashed: list[tuple[float, Slot, Exception]] = []  #: with when that is settled
         self._ends: list[Ended] = []  #: known, not yet told
         self._failed_on: dict[str, set[str]] = defaultdict(set)  #: task -> nodes
-        alive = self._nodes.alive.values()
-        if not self._crew.elastic and not any(capacity(node, need) for node in alive):
+        if not self._crew.elastic and not self._has_room():
             self.close()
-            raise EngineError(no_room(alive, need))
+            may_come = self._autoscaler.node_types or ()
+            raise EngineError(no_room(self._nodes.alive.values(), need, may_come))
         try:
             self._wait_for_a_slot(0.0 if self._crew.elastic else FIRST_SLOT_S)
         except BaseException:
@@ -92,9 +94,10 @@ class RayEngine:
         """Where there is no GPU, and none may come, tasks run on CPUs alone."""
         if not resources.gpus_per_task:
             return False
-        if any(node.gpus for node in self._nodes.alive.values()):
-            return True
-        return self._nodes.promised(need_of(resources, gpus=True))
+        return self._autoscaler.brings_gpus or any(n.gpus for n in self._nodes.alive.values())
+
+    def _has_room(self) -> bool:
+        return any(capacity(node, self._need) for node in self._nodes.alive.values())
 
     def _wait_for_a_slot(self, limit_s: float) -> None:
         limit_s += time.monotonic()
@@ -137,6 +140,9 @@ class RayEngine:
         self._crew.demand(tasks)
 
     def prepare(self, data: DataSettings) -> str | None:
+        if self._crew.elastic and not self._has_room():  # each node that comes prepares it
+            self._pool.note_data(data)
+            return None
         self._wait_for_a_slot(FIRST_SLOT_S)
         slots = self._pool.idle()
         if not slots:
@@ -277,9 +283,8 @@ class RayEngine:
         self._crew.request_stop()
 
     def close(self) -> None:
-        for slot in list(self._pool.slots) if hasattr(self, "_pool") else []:
-            with contextlib.suppress(Exception):
-                self._pool.drop(slot)
+        with contextlib.suppress(Exception):  # Ray may be gone, or half there
+            self._crew.leave()
         self._queue.clear()
         if self._mine and self._ray.is_initialized():
             self._ray.shutdown()

@@ -1,4 +1,4 @@
-"""The cluster's nodes as Ray tells of them: who is alive, who is to go, who may yet come."""
+"""The cluster's nodes as Ray tells of them: who is alive, and who is to go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from orchestrator.engines.engine import Notice
-from orchestrator.scheduling.room import Need, Node, capacity
+from orchestrator.scheduling.room import Node
 
 LOOK_EVERY_S = 1.0
 
@@ -59,37 +59,6 @@ class Nodes:
             found: dict[str, int] = self._ray._private.state.state.get_draining_nodes()
             return found
         return {}
-
-    # ------------------------------------------------------------------ who may yet come
-
-    def promised(self, need: Need) -> bool:
-        """Whether the autoscaler, if there is one, has a node type that holds a slot."""
-        return any(capacity(node, need) for node in self._node_types())
-
-    def _node_types(self) -> list[Node]:
-        config = None
-        with contextlib.suppress(Exception):
-            config = self._ray._private.state.state.get_cluster_config()
-        if config is None:
-            return []
-        return [
-            Node(
-                id=group.name,
-                host=group.name,
-                cpus=float(group.resources.get("CPU", 0)),
-                gpus=float(group.resources.get("GPU", 0)),
-            )
-            for group in config.node_group_configs
-            if group.max_count
-        ]
-
-    def ask_for(self, need: Need, slots: int) -> None:
-        """Tell the autoscaler how many slots there is work for."""
-        with contextlib.suppress(Exception):
-            from ray.autoscaler.sdk import request_resources
-
-            bundle = {"CPU": need.cpus} | ({"GPU": need.gpus} if need.gpus else {})
-            request_resources(bundles=[bundle] * slots)
 
 
 def _changes(before: dict[str, Node], after: dict[str, Node]) -> list[Notice]:

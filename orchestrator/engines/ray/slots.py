@@ -140,11 +140,11 @@ class SlotPool:
 
     # ------------------------------------------------------------------ data, once per node
 
-    def note_data(self, data: DataSettings, node: str) -> None:
-        """A data set that tasks need, and where it is prepared already."""
+    def note_data(self, data: DataSettings, node: str | None = None) -> None:
+        """A data set that tasks need, and where it is prepared already, if anywhere."""
         if data in self._data:
             return
-        if self._prepared.get(node, 0) == len(self._data):
+        if node is not None and self._prepared.get(node, 0) == len(self._data):
             self._prepared[node] = len(self._data) + 1
         self._data.append(data)
 

@@ -1,0 +1,102 @@
+"""The Ray engine where an autoscaler brings nodes for the work there is, and takes them back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from orchestrator.commands.run import run_grid
+from orchestrator.driver.launch import RunOptions
+from orchestrator.engines.ray import crew as ray_crew
+from orchestrator.engines.ray.autoscaler import Autoscaler
+from orchestrator.engines.ray.engine import EngineError, RayEngine
+from orchestrator.grid.grid import Resources
+from orchestrator.scheduling.room import Need
+from tests.autoscaled import AutoscaledCluster
+from tests.engines.test_engines import RUNNER, settings, task
+from tests.grids import SMALL
+
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
+
+HALF = Resources(
+    cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=None, price_per_hour=None
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[AutoscaledCluster]:
+    """No node but the head, and the promise of two with 2 CPUs and a GPU."""
+    import ray
+
+    ray.shutdown()
+    with AutoscaledCluster(cpus=2, gpus=1, most=2, idle_s=1.0) as made:
+        ray.init(address=made.address, log_to_driver=False)
+        yield made
+        ray.shutdown()
+
+
+def nodes() -> int:
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes()) - 1
+
+
+def until(condition: Callable[[], bool], step: Callable[[], object] = lambda: None) -> None:
+    limit_s = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < limit_s, f"it did not happen in time; {nodes()} nodes"
+        step()
+        time.sleep(0.1)
+
+
+def test_nodes_come_for_a_grid_and_go_with_it(cluster: AutoscaledCluster, tmp_path: Path):
+    grid, store = tmp_path / "grid.yaml", tmp_path / "store"
+    grid.write_text(SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 0.5}\n")
+    options = RunOptions(grid=grid, store=str(store), address=cluster.address, runner=RUNNER)
+    assert nodes() == 0
+    assert run_grid(options, Console(quiet=True)) == 0
+    journal = "".join(path.read_text() for path in (store / "journal").iterdir())
+    assert "joined: 2 CPU, 1 GPU" in journal
+    until(lambda: nodes() == 0)
+
+
+def test_idle_workers_leave_their_node_to_the_autoscaler(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_crew, "SPARE_S", 0.5)
+    engine = RayEngine(settings(tmp_path), HALF, address=cluster.address, runner=RUNNER)
+    try:
+        assert engine.slots == 0
+        assert engine.prepare(task(1).data) is None, "there is no node to prepare it on yet"
+
+        def with_demand(tasks: int) -> Callable[[], object]:
+            return lambda: (engine.demand(tasks), engine.poll(0))
+
+        until(lambda: engine.slots == 4, with_demand(4))
+        assert nodes() == 2
+        until(lambda: engine.slots == 1, with_demand(1))
+        until(lambda: nodes() == 1, with_demand(1))
+        until(lambda: engine.slots == 3, with_demand(3))
+    finally:
+        engine.close()
+    until(lambda: nodes() == 0)
+
+
+def test_what_no_node_type_offers_is_refused_with_what_they_offer(cluster, tmp_path):
+    big = Resources(
+        cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None, price_per_hour=None
+    )
+    with pytest.raises(EngineError, match=r"needs 8 CPU and 2 GPU.*autoscaler.* 2 CPU and 1 GPU"):
+        RayEngine(settings(tmp_path), big, address=cluster.address, runner=RUNNER)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_in_kuberay_whoever_brings_nodes_is_out_of_sight(inside, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_KUBERAY_IN_USE", "1" if inside else "")
+    elsewhere = SimpleNamespace(gcs_address="10.0.0.1:6379")
+    autoscaler = Autoscaler(SimpleNamespace(get_runtime_context=lambda: elsewhere))
+    assert autoscaler.promises(Need(cpus=4, gpus=1)) is inside
+    assert autoscaler.brings_gpus is inside
