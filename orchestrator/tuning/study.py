@@ -151,8 +151,8 @@ Study = AttackStudy | TrainingStudy
 
 def image_rungs(images: int) -> tuple[int, ...]:
     """16, 32, 64, ... up to `images`; the last step is at least as large as the one before."""
-    out = [min(FIRST_IMAGES, images)]
-    while 2 * out[-1] < images and 4 * out[-1] <= 2 * images:
+    out = [FIRST_IMAGES if images >= 2 * FIRST_IMAGES else images]
+    while 4 * out[-1] <= images:
         out.append(2 * out[-1])
     if out[-1] != images:
         out.append(images)
