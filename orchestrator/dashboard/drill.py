@@ -64,6 +64,7 @@ def cell_payload(
         keys = (found,)
         state = snapshot.state_of(found) or ""
     chain = _with_ancestors(index, keys)
+    failed = [key for key in chain if snapshot.state_of(key) == "failed"]
     unfinished = [key for key in keys if snapshot.state_of(key) != "done"]
     pictures = {key: some for key in keys if (some := _safely_samples(files, key))}
     pictured = next(iter(pictures), None)
@@ -78,7 +79,7 @@ def cell_payload(
         "adversarials": len(pictures[pictured]) if pictured else 0,
         "adversarials_task": pictured,
         "adversarials_clean": pictured is not None and pictures[pictured][0].has_clean,
-        "retry": f"{retry} {' '.join(unfinished or keys)}",
+        "retry": f"{retry} {' '.join(failed or unfinished or keys)}",
     }
 
 

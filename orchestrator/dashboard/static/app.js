@@ -33,6 +33,7 @@ let rounds = 0;
 let idle = 0; //: rounds in which nothing changed, one after the other
 let asked = new Set(); //: since the address last changed
 let restarts = 0;
+let lastShown = {}; //: {view, found}: what the view was last made of
 
 const place = (id) => document.getElementById(id);
 const status = () => answer(STATUS)?.value ?? null;
@@ -108,7 +109,9 @@ function render() {
 }
 
 function viewBody(context) {
-  const found = answer(viewAddress());
+  let found = answer(viewAddress());
+  if (found) lastShown = { view: state.view, found };
+  else if (lastShown.view === state.view) found = lastShown.found; // until what was asked for comes
   if (!found) return el("p", { class: "quiet boot" }, "Loading…");
   if (found.error && found.status === 400) return empty("These filters fit nothing.", found.error);
   if (found.error && !found.value) return empty("No answer", found.error);

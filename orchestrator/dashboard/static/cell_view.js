@@ -16,6 +16,8 @@ let more = { id: "", shown: PICTURES };
 export function cellView(cell, { axes, status, redraw }) {
   const place = cell.place ?? {};
   const failed = cell.tasks.filter((task) => task.state === "failed").map((task) => task.key);
+  const tasks = el("section", { class: "block", "data-key": "tasks" }, el("h3", {}, "Tasks and attempts"), taskList(cell.tasks, status.at_s));
+  const results = [historyBlock(cell.history), picturesBlock(cell, redraw)];
   return [
     el("div", { class: "block cell-head" },
       el("p", { class: "cell-line" }, badge(cell.state),
@@ -25,9 +27,7 @@ export function cellView(cell, { axes, status, redraw }) {
     failed.length > 0 || ["failed", "blocked"].includes(cell.state)
       ? retryBox({ tasks: failed.length ? failed : [cell.id], text: cell.retry, status, what: failed.length > 1 ? "the failed tasks" : "this task" })
       : null,
-    el("section", { class: "block", "data-key": "tasks" }, el("h3", {}, "Tasks and attempts"), taskList(cell.tasks, status.at_s)),
-    historyBlock(cell.history),
-    picturesBlock(cell, redraw),
+    cell.state === "done" ? [results, tasks] : [tasks, results],
     !(failed.length > 0 || ["failed", "blocked"].includes(cell.state)) && el("section", { class: "block", "data-key": "command" },
       el("h3", {}, cell.state === "done" ? "Make its result again" : "Try again"), command(cell.retry)),
   ];
@@ -76,9 +76,9 @@ const layout = {
   height: 250,
   margin: { l: 44, r: 44, t: 8, b: 64 },
   hovermode: "x unified",
-  xaxis: { title: { text: "epoch", standoff: 4 }, rangemode: "tozero" },
-  yaxis: { title: { text: "accuracy" }, range: [0, 1.02], tickformat: ".0%" },
-  yaxis2: { title: { text: "loss" }, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false },
+  xaxis: { title: { text: "epoch", standoff: 4, font: { size: 12 } }, tickformat: "d", nticks: 12 },
+  yaxis: { title: { text: "accuracy", font: { size: 12 } }, range: [0, 1.02], tickformat: ".0%", nticks: 6 },
+  yaxis2: { title: { text: "loss", font: { size: 12 } }, overlaying: "y", side: "right", rangemode: "tozero", tickmode: "auto", nticks: 5, showgrid: false },
   legend: { orientation: "h", y: -0.28, x: 0 },
 };
 

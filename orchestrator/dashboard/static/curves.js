@@ -87,10 +87,17 @@ function layout(panel, axes) {
   const dense = panel.dense === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: panel.dense, y1: panel.dense, line: { color: "--muted", width: 1, dash: "dot" } }];
   return {
     height: 210, showlegend: false, hovermode: "closest", shapes: dense,
-    margin: { l: 36, r: 8, t: 4, b: 26 },
+    margin: { l: 44, r: 8, t: 4, b: 26 },
     xaxis: { type: "log", range: [Math.log10(low) - 0.08, Math.log10(high) + 0.08], tickvals: rates, ticktext: rates.map(String), showgrid: true },
-    yaxis: { range: [-0.02, 1.02], tickvals: [0, 0.25, 0.5, 0.75, 1], ticktext: ["0", "25", "50", "75", "100"] },
+    yaxis: panel.attack === null ? cleanAxis(panel) : { range: [-0.02, 1.02], tickvals: [0, 0.25, 0.5, 0.75, 1], tickformat: ".0%" },
   };
+}
+
+/** Accuracy on clean images often differs by few per cent alone: from the tens below the lowest. */
+function cleanAxis({ lines }) {
+  const lowest = Math.min(0.9, ...lines.flatMap((line) => line.mean));
+  const from = Math.max(0, Math.floor(10 * (lowest - 0.02)) / 10);
+  return { range: [from - 0.02 * (1 - from), 1 + 0.02 * (1 - from)], tickformat: ".0%", nticks: 6 };
 }
 
 function legendBar(methods, looks, redraw) {

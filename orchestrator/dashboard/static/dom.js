@@ -99,9 +99,12 @@ function match(live, want, drawn) {
   if (live.tagName === "SELECT" && live.value !== want.value) live.value = want.value;
 }
 
-/** What a reader changes by hand is theirs: which details are open, and what a drawing sets. */
+/** What a reader changes by hand is theirs: which details are open, and what a drawing sets (a
+ * canvas whose size is set, even to what it was, is empty). */
 function isTheirs(live, name) {
-  return (live.tagName === "DETAILS" && name === "open") || (live.own && ["class", "style"].includes(name));
+  if (live.tagName === "DETAILS") return name === "open";
+  if (live.tagName === "CANVAS") return ["width", "height"].includes(name);
+  return Boolean(live.own) && ["class", "style"].includes(name);
 }
 
 function collect(node, drawn) {

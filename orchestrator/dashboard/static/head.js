@@ -36,7 +36,7 @@ function topRow(status, ageS, connection, state) {
       el("span", { class: "grid-name" }, status.grid || "no grid yet")),
     pill(connection ? "disconnected" : status.state, ageS, status),
     el("p", { class: "mini" }, el("b", {}, percent(counts.done, totalOf(counts))),
-      status.state === "done" || !status.remaining ? null : ` · ${durationRange(...status.eta_s)} left`),
+      status.state === "done" || !status.remaining ? null : el("span", {}, ` · ${durationRange(...status.eta_s)} left`)),
     el("nav", { class: "views", "aria-label": "Views" }, VIEWS.map((view) =>
       el("a", { "data-key": view, ...link({ view, at: null, id: "", page: "" }), "aria-current": state.view === view ? "page" : null },
         TITLES[view],
@@ -80,8 +80,8 @@ function etaTile(status) {
 }
 
 function sureness(frac) {
-  if (frac >= 0.995) return "all of it from measured tasks";
-  if (frac < 0.005) return "a guess: nothing like it was measured yet";
+  if (frac >= 0.995) return "from measured tasks";
+  if (frac < 0.005) return "a guess so far";
   return `${Math.round(100 * frac)} % from measured tasks`;
 }
 
@@ -90,15 +90,16 @@ function rateTile(status) {
   const alive = status.state === "live" || status.state === "stale";
   const most = Math.max(0, ...spark);
   const figure = alive ? [short(now), el("small", {}, "tasks a minute")] : "–";
-  const told = expected === null ? "expected: not known yet"
-    : alive ? `expected ${short(expected)} · now ${Math.round((100 * now) / (expected || 1))} % of it`
+  const told = expected === null ? (status.remaining ? "expected: not known yet" : null)
+    : alive ? `${Math.round((100 * now) / (expected || 1))} % of the expected ${short(expected)}`
       : `expected ${short(expected)} a minute`;
-  return tile("rate", "Throughput", figure, note(told), sparkline(spark, most));
+  return tile("rate", "Throughput", figure, note(told ?? "no task is left"), sparkline(spark, most));
 }
 
 function sparkline(values, most) {
   const label = `tasks done in each of the last 60 minutes, at most ${most}`;
-  const svg = svgEl("svg", { class: "spark", viewBox: "0 0 120 24", preserveAspectRatio: "none", role: "img", "aria-label": label });
+  const svg = svgEl("svg", { class: "spark", viewBox: "0 0 120 24", preserveAspectRatio: "none", role: "img", "aria-label": label },
+    svgEl("title", {}, label));
   const step = 120 / Math.max(values.length, 1);
   const height = (value) => (most ? (22 * value) / most : 0);
   svg.append(svgEl("path", { class: "spark-base", d: "M0 23.5H120" }));
@@ -110,7 +111,7 @@ function sparkline(values, most) {
 
 function busyTile(status) {
   const { busy, slots, gpus_busy: gpusBusy, gpus } = status.workers;
-  const title = gpus ? "GPUs busy" : "Slots busy";
+  const title = gpus || status.hours?.unit === "GPU" ? "GPUs busy" : "Slots busy";
   const [used, all] = gpus ? [gpusBusy, gpus] : [busy, slots];
   if (!all) return tile("busy", title, "–", note("no driver runs"));
   const idle = all - used;
@@ -138,12 +139,13 @@ function healthTile(status, counts) {
   const errors = status.problems.filter((one) => one.level === "error").length + (status.problem ? 1 : 0);
   const warnings = status.problems.length - errors + (status.problem ? 1 : 0);
   const attempts = Object.values(status.trouble.failures).reduce((sum, n) => sum + n, 0);
-  const level = errors || counts.failed ? "bad" : warnings > 0 || counts.blocked ? "odd" : "well";
+  const level = errors || counts.failed ? "bad" : warnings > 0 || counts.blocked || status.state === "stale" ? "odd" : "well";
   const figure = { bad: [icon("failed"), counts.failed ? `${count(counts.failed)} failed` : "Trouble"],
     odd: [icon("warning"), "Look here"], well: [icon("done"), "All well"] }[level];
   const lines = [
-    counts.blocked > 0 && `${counted(counts.blocked, "task")} blocked by them`,
-    attempts > 0 ? `${counted(attempts, "attempt")} failed in this run` : "no failed attempt in this run",
+    counts.blocked > 0 && `${counted(counts.blocked, "task")} blocked`,
+    status.state === "stale" && "the driver is silent",
+    attempts > 0 ? counted(attempts, "failed attempt") : "no failed attempt",
     errors + warnings > 0 && counted(errors + warnings, "notice"),
   ].filter(Boolean);
   return tile("health", "Anything wrong?", el("a", { class: `health is-${level}`, ...link({ view: "failures", at: null, id: "" }) }, figure),

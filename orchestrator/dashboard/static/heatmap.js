@@ -7,7 +7,7 @@ import { empty, segmented, select } from "./controls.js";
 import { el, icon } from "./dom.js";
 import { filterQuery, passes } from "./filters.js";
 import { accuracy, count } from "./format.js";
-import { mosaic } from "./mosaic.js";
+import { mosaic, valueOf } from "./mosaic.js";
 import { MEANING, STATES, totalOf } from "./states.js";
 import { hideTip, showTip } from "./tooltip.js";
 
@@ -52,7 +52,7 @@ function legendOf(state, domain) {
   if (domain) {
     return el("div", { class: "map-legend", "data-key": "legend" },
       el("span", {}, `${accuracy(domain[0], 0)} %`), el("span", { class: "ramp ramp-value", role: "img", "aria-label": "from low to high" }), el("span", {}, `${accuracy(domain[1], 0)} %`),
-      el("span", { class: "quiet" }, "mean over the seeds that are done; an open corner: not all are"));
+      el("span", { class: "quiet" }, state.each ? "each model by itself, seeds side by side; grey: no value yet" : "mean over the seeds that are done; an open corner: not all are"));
   }
   if (state.each) {
     return el("ul", { class: "map-legend", "data-key": "legend" }, STATES.map((name) =>
@@ -67,7 +67,8 @@ function legendOf(state, domain) {
 
 /** Tens of per cent around the values, so that colours do not jump at each refresh. */
 function domainOf(facets) {
-  const values = facets.flatMap((facet) => facet.squares.map((square) => square.value)).filter((v) => v !== null && v !== undefined);
+  const valuesOf = (square) => (square.shades ? [...square.shades].map(valueOf) : [square.value]);
+  const values = facets.flatMap((facet) => facet.squares.flatMap(valuesOf)).filter((v) => v !== null && v !== undefined);
   if (!values.length) return [0, 1];
   const low = Math.floor(Math.min(...values) * 10 - 1e-9) / 10;
   const high = Math.ceil(Math.max(...values) * 10 + 1e-9) / 10;

@@ -5,7 +5,7 @@ import { cividis } from "./colours.js";
 import { el } from "./dom.js";
 
 const LETTERS = { d: "done", r: "running", w: "waiting", b: "blocked", f: "failed" };
-const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const SHADES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /** `square.each`: a letter per model or cell, columns seeds and rows attacks; "." where the plan
  * has none. `square.shades`: with a value, 0 to 1 in 64 steps. */
@@ -14,7 +14,7 @@ export function mosaic(square, facet, state, domain, at) {
   const text = square.each ?? "";
   const rows = Math.max(1, Math.ceil(text.length / columns));
   return el("canvas", {
-    class: "mosaic",
+    class: ["mosaic", rows === 1 && "flat"],
     "aria-hidden": "true",
     style: { "aspect-ratio": rows > 1 ? `${columns} / ${rows}` : "auto" },
     onclick: (event) => {
@@ -29,6 +29,11 @@ export function mosaic(square, facet, state, domain, at) {
     },
     own: (canvas) => paint(canvas, square, columns, rows, domain),
   });
+}
+
+/** 0 to 1; of "." nothing. */
+export function valueOf(shade) {
+  return shade === "." ? null : SHADES.indexOf(shade) / 63;
 }
 
 function paint(canvas, square, columns, rows, domain) {
@@ -50,7 +55,7 @@ function paint(canvas, square, columns, rows, domain) {
     context.fillStyle = colours[letter];
     if (square.shades) {
       if (shade === ".") context.fillStyle = colours.w;
-      else context.fillStyle = cividis((ALPHABET.indexOf(shade) / 63 - domain[0]) / (domain[1] - domain[0]));
+      else context.fillStyle = cividis((valueOf(shade) - domain[0]) / (domain[1] - domain[0]));
     }
     context.fillRect(x, y, w, h);
     if (letter === "f" || letter === "b") cross(context, x, y, w, h, letter === "f");

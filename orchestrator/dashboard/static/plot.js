@@ -15,13 +15,14 @@ function plotly() {
 }
 
 /** Draw into `node`, or change what is drawn there. Colours may be names of CSS variables.
- * `on`: event -> listener, set once. Nothing is done where nothing changed. */
-export async function draw(node, traces, layout, { on = {}, seen = false } = {}) {
+ * `on`: event -> listener, set once; `config`: plotly's, where it is another than for all. Nothing
+ * is done where nothing changed. */
+export async function draw(node, traces, layout, { on = {}, config = {}, seen = false } = {}) {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const stamp = JSON.stringify([traces, layout, dark]);
   if (node.stamp === stamp) return;
   if (!seen && !isNear(node)) {
-    whenNear(node, () => draw(node, traces, layout, { on, seen: true }));
+    whenNear(node, () => draw(node, traces, layout, { on, config, seen: true }));
     return;
   }
   node.stamp = stamp;
@@ -35,7 +36,7 @@ export async function draw(node, traces, layout, { on = {}, seen = false } = {})
     return;
   }
   if (node.stamp !== stamp || !node.isConnected) return;
-  await library.react(node, inColour(traces), inColour(themed(layout)), CONFIG);
+  await library.react(node, inColour(traces), inColour(themed(layout)), { ...CONFIG, ...config });
   if (!node.listens) {
     node.listens = true;
     for (const [name, listener] of Object.entries(on)) node.on(name, listener);
@@ -64,7 +65,7 @@ function whenNear(node, then) {
 }
 
 function themed(layout) {
-  const axis = { gridcolor: "--grid-line", zerolinecolor: "--grid-line", linecolor: "--border-strong", tickfont: { size: 11 }, automargin: true };
+  const axis = { gridcolor: "--grid-line", zerolinecolor: "--grid-line", linecolor: "--border-strong", tickfont: { size: 11 }, ticks: "", automargin: true };
   const axes = Object.keys(layout).filter((name) => /^[xy]axis/.test(name));
   return {
     uirevision: "kept",
