@@ -18,7 +18,7 @@ Engine = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]
 ENGINES = ("strict", "foolbox", "foolbox-stock")
 COMMON_KEYS = ("attack", "engine", "batch_size", "skip_at_or_below_accuracy")
-PROTOCOL_KEYS = ("engine", "outputs", "attack_split", "batch_size", "attacks")
+PROTOCOL_KEYS = ("enabled", "engine", "outputs", "attack_split", "batch_size", "attacks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class AttackDraft:
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     name: str
+    enabled: bool  #: False: a file's settings are checked, and nothing of it is run
     attacks: Mapping[str, AttackDraft]
     splits: Mapping[str, Split]  #: by data set
     default_split: Split
@@ -128,14 +129,20 @@ def _check_batch(draft: AttackDraft, node: Node) -> None:
 def read_protocols(
     node: Node | None, *, attacks: Mapping[str, AttackDraft], root: Node
 ) -> list[Protocol]:
-    """Without a `protocols` part: one, strict, on logits and the test split."""
+    """Those enabled. Without a `protocols` part: one, strict, on logits and the test split."""
     if node is None:
         parts: dict[str, Node | None] = {"strict": None}
     else:
         parts = dict(node.mapping(what="a mapping of protocols"))
         if not parts:
             raise node.fail("expected at least one of protocols, got none")
-    return [_read_protocol(name, part, attacks, root) for name, part in parts.items()]
+    protocols = [_read_protocol(name, part, attacks, root) for name, part in parts.items()]
+    enabled = [protocol for protocol in protocols if protocol.enabled]
+    if not enabled:
+        raise (node or root).fail(
+            f"expected at least one with `enabled: true`, got {', '.join(parts)} all disabled"
+        )
+    return enabled
 
 
 def _read_protocol(
@@ -167,7 +174,10 @@ def _read_protocol(
         _check_batch(mine, own.get("batch_size", where))
         settled[label] = mine
     splits, default = _read_splits(own.get("attack_split"))
-    return Protocol(name=name, attacks=settled, splits=splits, default_split=default)
+    enabled = own["enabled"].boolean() if "enabled" in own else True
+    return Protocol(
+        name=name, enabled=enabled, attacks=settled, splits=splits, default_split=default
+    )
 
 
 def _usable(engine: Engine, entry: AttackEntry) -> Engine:

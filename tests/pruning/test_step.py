@@ -84,6 +84,43 @@ def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
         previous = masks
 
 
+def sorted_out(weights, masks, kinds, entry, rate):
+    """Magnitude pruning by its definition: every unit of every layer in one stable sort."""
+    layers = [name for name in weights if prunes(entry.structure, kinds[name])]
+    ranked = []  # (score, layer, unit) of the living
+    for name in layers:
+        parts = np.abs(units(weights[name], entry.structure).astype(np.float64))
+        scores = parts.mean(axis=1) if entry.scope == "global" else parts.sum(axis=1)
+        living = units(masks[name], entry.structure).any(axis=1)
+        ranked += [(scores[unit], name, unit) for unit in np.flatnonzero(living)]
+    groups = [layers] if entry.scope == "global" else [[name] for name in layers]
+    out = {name: mask.copy() for name, mask in masks.items()}
+    for group in groups:
+        total = sum(len(units(masks[name], entry.structure)) for name in group)
+        mine = sorted((item for item in ranked if item[1] in group), key=lambda item: -item[0])
+        for name in group:
+            keep = np.zeros(len(units(masks[name], entry.structure)), dtype=bool)
+            kept = [unit for _, layer, unit in mine[: survivors(total, rate)] if layer == name]
+            keep[kept] = True
+            out[name] &= spread(keep, masks[name].shape, entry.structure)
+    return out
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "kernel", "filter"])
+@pytest.mark.parametrize("scope", ["local", "global"])
+@settings(max_examples=15, deadline=None)
+@given(network=networks())
+def test_what_is_kept_is_what_a_plain_sort_keeps(scope, structure, network):
+    """Ties too: among equal scores the first stay."""
+    weights, kinds = network
+    entry = METHODS[f"magnitude-{scope}-{structure}"]
+    masks = full(weights)
+    for rate, found in chain(weights, kinds, entry.name, rates=(2, 8)):
+        masks = sorted_out({n: w * masks[n] for n, w in weights.items()}, masks, kinds, entry, rate)
+        for name in weights:
+            np.testing.assert_array_equal(found[name], masks[name])
+
+
 @pytest.mark.parametrize(("n", "rate", "left"), [(6, 16, 0), (16, 32, 0), (96, 64, 2), (5, 2, 2)])
 def test_survivors_are_rounded_halves_to_even_and_may_be_none(n, rate, left):
     assert survivors(n, rate) == left
