@@ -1,0 +1,98 @@
+"""A runner of tasks aside whose attack has a known best setting, and computes nothing: an image's
+distance is its own, times how far the step size is from `BEST`.
+
+Files in the store tell it to misbehave: `interrupt` holds a process to send SIGINT to, once so many
+tasks have run; a step size above `FAILS` fails.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fakes import failed, fake_images, prepare, provenance
+from workers import layout
+from workers.contract import (
+    AttackTask,
+    Attempt,
+    FailureKind,
+    Outcome,
+    PruneTask,
+    Success,
+    WorkerSettings,
+)
+from workers.results import ModelRecord
+from workers.tables import images_to_parquet, read_images
+from workers.tuning import aside, has_result
+
+__all__ = ["BEST", "FAILS", "prepare", "run_attempt"]
+
+BEST, FAILS = 0.05, 2.0
+QUERIES = 60
+#: The learning rate that chains train best with.
+BEST_RATE = 0.003
+
+
+def factor(stepsize: float) -> float:
+    """Of an image's distance."""
+    return 1 + math.log10(stepsize / BEST) ** 2
+
+
+def run_attempt(
+    attempt: Attempt, settings: WorkerSettings, beat: object, stop: Callable[[], bool]
+) -> Outcome:
+    task = attempt.task
+    if has_result(task, settings.store):
+        return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
+    files = aside(settings.store)
+    log = Path(settings.store) / "log-aside"
+    log.mkdir(exist_ok=True)
+    (log / f"{task.key}-{os.getpid()}-{uuid.uuid4().hex}").touch()
+    _interrupt(Path(settings.store), len(list(log.iterdir())))
+    if not isinstance(task, AttackTask):
+        files.write(layout.model_record(task.key), _model(attempt).to_json().encode())
+        return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
+    stepsize = float(dict(task.attack.options)["stepsize"])  # type: ignore[arg-type]
+    if stepsize > FAILS:
+        return failed(attempt, FailureKind.BUG, "ValueError: planted")
+    files.write(layout.image_rows(task.key), images(task, stepsize))
+    return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
+
+
+def images(task: AttackTask, stepsize: float) -> bytes:
+    columns = read_images(fake_images(task)).table.to_pydict()
+    for row, image in enumerate(columns["image"]):
+        draw = random.Random(f"{task.parent_key}-{image}")
+        if columns["clean_prediction"][row] == columns["label"][row]:
+            columns["distance"][row] = (1 + draw.random()) * factor(stepsize)
+            columns["queries"][row] = QUERIES
+    return images_to_parquet(columns, task=task, provenance=provenance(task, 1))
+
+
+def _model(attempt: Attempt) -> ModelRecord:
+    import dataclasses
+
+    from tests.fakes import fake_model
+
+    task = attempt.task
+    assert not isinstance(task, AttackTask)
+    record = fake_model(task, attempt.number)
+    loss = 0.1 + math.log10(task.training.learning_rate / BEST_RATE) ** 2
+    loss += 0.01 * isinstance(task, PruneTask)
+    result = dataclasses.replace(record.result, validation_loss=loss)
+    return dataclasses.replace(record, result=result)
+
+
+def _interrupt(store: Path, tasks: int) -> None:
+    try:
+        after, pid = map(int, (store / "interrupt").read_text().split())
+        if tasks == after:
+            (store / "interrupt").unlink()
+            os.kill(pid, signal.SIGINT)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,172 @@
+"""`prunegrid tune` through Ray Tune itself, on a landscape whose best setting is known."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+from orchestrator.commands.tune import TuneOptions, tune
+from orchestrator.errors import StoreError
+from orchestrator.store.store import Store
+from orchestrator.tuning import ray_search
+from orchestrator.tuning.plan import Wish
+from tests.grids import with_seeds
+from tests.tuning.landscape import FAILS, QUERIES, factor
+
+GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
+TRIALS = 16
+
+
+def options(folder: Path, **wish) -> TuneOptions:
+    grid = folder / "grid.yaml"
+    grid.write_text(GRID)
+    values = {"attack": "cw_l2", "budget": "400", "trials": TRIALS, "vary": ("stepsize",)}
+    return TuneOptions(
+        grid=grid,
+        store=str(folder / "store"),
+        wish=Wish(**(values | wish)),
+        data_dir=str(folder / "data"),
+        runner="tests.tuning.landscape",
+        grid_runner="tests.fakes",
+        slots=2,
+    )
+
+
+def run(given: TuneOptions) -> tuple[int, str]:
+    sink = io.StringIO()
+    return tune(given, Console(file=sink, width=200)), sink.getvalue()
+
+
+def runs_of(folder: Path) -> Counter[str]:
+    """Task key -> how often it was run aside."""
+    return Counter(p.name.rsplit("-", 2)[0] for p in (folder / "store/log-aside").iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.ray
+def test_an_interrupted_search_is_restored_and_finds_the_best(ray_session, tmp_path, monkeypatch):
+    restored = []
+    restore = ray_search.tune.Tuner.restore
+
+    def noted(path, **more):
+        restored.append(path)
+        return restore(path, **more)
+
+    monkeypatch.setattr(ray_search.tune.Tuner, "restore", staticmethod(noted))
+    given = options(tmp_path, vary=("stepsize=0.001..4",))
+    Store.open_or_create(given.store)
+    (tmp_path / "store/interrupt").write_text(f"9 {os.getpid()}")
+    code, said = run(given)
+    assert code == 130, said
+    assert "the same command resumes" in said
+    done = pd.read_parquet(tmp_path / "store/results/tuning")
+    assert 0 < (done["state"] != "running").sum() < TRIALS
+    assert not list((tmp_path / "store/tuning").glob("*/piece.yaml"))
+    assert not restored
+
+    code, said = run(given)
+    assert code == 0, said
+    assert len(restored) == 1
+    rows = pd.read_parquet(tmp_path / "store/results/tuning")
+    trials = rows[rows.role == "search"].set_index("trial")
+    assert sorted(trials.index) == list(range(TRIALS))
+    settings = trials["settings"].map(json.loads)
+    stepsize = settings.map(lambda s: s["stepsize"])
+    assert set(trials.state) == {"complete", "stopped early", "failed"}
+    assert (trials.state[stepsize > FAILS] == "failed").all()
+    assert (trials["size"][trials.state == "complete"] == 64).all()
+    assert (trials["size"][trials.state == "stopped early"] < 64).all()
+    assert (trials["size"][trials.state == "stopped early"] >= 16).all()
+
+    # Nothing that had its result ran again, and hopeless trials cost less than others.
+    ran = runs_of(tmp_path)
+    keys = {key for row in rows["task_keys"] for key in row}
+    assert {ran[key] for key in keys} == {1}
+    assert len(keys) < 3 * TRIALS
+
+    # The best is the nearest to the landscape's.
+    through = trials[trials.state == "complete"]
+    best = through["value"].idxmin()
+    assert factor(stepsize[best]) == min(factor(s) for s in stepsize)
+    (folder,) = (tmp_path / "store/tuning").glob("cw_l2-*")
+    piece = yaml.safe_load((folder / "piece.yaml").read_text())
+    assert piece["attacks"]["cw_l2"]["stepsize"] == stepsize[best]
+    found = json.loads((folder / "summary.json").read_text())
+    assert found["best"]["trial"] == best
+    tuned, cut = found["held_out"]
+    assert tuned["queries_mean"] == QUERIES
+    ratio = factor(stepsize[best]) / factor(stepsize[0])
+    assert cut["effect"] == pytest.approx(ratio, rel=1e-5)
+    assert cut["low"] == pytest.approx(ratio, rel=1e-5)
+    assert cut["at_least"] == cut["pairs"] > 50
+    held = rows[rows.role != "search"]
+    assert set(held["size"]) == {64}
+    searched = {key for row in trials["task_keys"] for key in row}
+    assert not searched & {key for row in held["task_keys"] for key in row}
+    page = (folder / "figure.html").read_text()
+    assert "Plotly.newPlot" in page
+    assert '<script src="http' not in page
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figure.svg").read_text().startswith("<?xml")
+    assert f"stepsize {stepsize[best]}" in said
+
+    # All is there: a third time computes nothing, and says the same.
+    before = runs_of(tmp_path)
+    code, again = run(given)
+    assert code == 0
+    assert f"all {TRIALS} trials have their results" in again
+    assert again.split("\n\n", 1)[1] == said.split("\n\n", 1)[1]
+    assert runs_of(tmp_path) == before
+
+
+REFUSED = [
+    (["--attack", "cw_l3"], "did you mean 'cw_l2'?"),
+    (["--attack", "cw_l2", "--vary", "stepsise"], "did you mean 'stepsize'?"),
+    (["--attack", "cw_l2", "--vary", "stepsize=9..1"], "LOW at most HIGH"),
+    (["--attack", "cw_l2", "--budget", "3"], "too small"),
+    (["--attack", "cw_l2", "--trials", "1"], "at least 2"),
+    (["--attack", "cw_l2", "--select", "rate=2"], "no rate but 1"),
+    (["--attack", "pgd_linf"], "expected --eps E"),
+    (["--attack", "cw_l2", "--training"], "expected one of --attack LABEL and --training"),
+    ([], "expected one of --attack LABEL and --training"),
+    (["--training", "--budget", "1/2"], "not with --training"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED)
+def test_bad_input_is_refused_before_anything_starts(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    from orchestrator.cli import app, guarded
+
+    def never(*_, **__):
+        raise AssertionError("started")
+
+    monkeypatch.setattr(ray_search, "connected", never)
+    grid, store = tmp_path / "grid.yaml", tmp_path / "store"
+    grid.write_text(GRID)
+    command = ["tune", str(grid), "--store", str(store), *arguments]
+    code = guarded(lambda: app(command, standalone_mode=False))
+    said = " ".join(capsys.readouterr().err.split())
+    assert code == 2
+    assert words in said
+    assert not store.exists()
+
+
+def test_a_store_of_another_grid_without_the_dense_models_is_refused(tmp_path):
+    Store.open_or_create(str(tmp_path / "store")).set_grid(GRID + "# another\n")
+    with pytest.raises(StoreError, match=r"1 tasks have no result here.*--select rate=1"):
+        run(options(tmp_path))
+    assert not (tmp_path / "store/log-aside").exists()
