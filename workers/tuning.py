@@ -10,17 +10,38 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workers import layout
-from workers.contract import AttackTask, Attempt, Failure, Outcome, Success, Task, WorkerSettings
+from workers.contract import (
+    AttackTask,
+    Attempt,
+    Failure,
+    FailureKind,
+    Outcome,
+    Success,
+    Task,
+    WorkerSettings,
+)
 from workers.entry import Beat, prepare, run_into
 from workers.files import Files, open_files
 from workers.results import ModelRecord
 from workers.tables import ImageRows, read_images
 
-__all__ = ["TuningFailed", "aside", "ensure", "find_images", "find_record", "prepare"]
+__all__ = [
+    "TuningBroken",
+    "TuningFailed",
+    "aside",
+    "ensure",
+    "find_images",
+    "find_record",
+    "prepare",
+]
 
 
 class TuningFailed(RuntimeError):  # noqa: N818 - what happened, as a trial's log shows it
     """A trial's task ended in a failure."""
+
+
+class TuningBroken(TuningFailed):
+    """In one that it would end in on every worker."""
 
 
 def aside(store: str) -> Files:
@@ -47,12 +68,14 @@ def ensure(
     settings: WorkerSettings,
     run: Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome],
 ) -> None:
-    """Have a task's result, aside or in the grid's own. Raises TuningFailed."""
+    """Have a task's result, aside or in the grid's own. Raises TuningFailed, TuningBroken."""
     if has_result(task, settings.store):
         return
     outcome = run(Attempt(task=task, number=1), settings, lambda *_: None, lambda: False)
     if isinstance(outcome, Failure):
-        raise TuningFailed(f"{outcome.message}\n{outcome.traceback}")
+        final = outcome.kind in (FailureKind.BUG, FailureKind.DATA)
+        error = TuningBroken if final else TuningFailed
+        raise error(f"{outcome.message}\n{outcome.traceback}")
 
 
 def find_images(task: AttackTask, store: str) -> ImageRows:

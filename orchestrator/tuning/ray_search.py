@@ -25,6 +25,7 @@ from orchestrator.tuning.rows import Score
 from orchestrator.tuning.study import Study
 from workers import catalog
 from workers.contract import WorkerSettings
+from workers.tuning import TuningBroken, ensure
 
 keep_to_ourselves()  # Ray reads it when it is first imported
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -75,13 +76,15 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         from orchestrator.tuning.scoring import score
-        from workers.tuning import ensure
 
         work, study = self._work, self._work.study
         options = study.options(self._number)
         run = catalog.load(f"{work.runner}:run_attempt")
-        for task in study.tasks(options, self._rung):
-            ensure(task, work.settings, run)
+        try:
+            for task in study.tasks(options, self._rung):
+                ensure(task, work.settings, run)
+        except TuningBroken as error:
+            return self._broken(error)
         found = score(study, options, self._rung, work.settings.store)
         self._rung += 1
         over = bool(study.budget and (found.queries_mean or 0.0) > study.budget)
@@ -92,6 +95,18 @@ class Trial(tune.Trainable):
             "score": found,
             "over": over,
             "done": over or self._rung == len(study.edges),
+        }
+
+    def _broken(self, error: TuningBroken) -> dict[str, Any]:
+        """Ends the trial: tried again, it would fail again."""
+        return {
+            "trial": self._number,
+            "size": self._work.study.edges[self._rung],
+            "rank": _WORST,
+            "score": None,
+            "over": False,
+            "error": str(error).splitlines()[0],
+            "done": True,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
@@ -134,6 +149,7 @@ def _news(result: dict[str, Any] | None, *, ended: bool) -> Told | None:
         score=result["score"],
         over_budget=bool(result["over"]),
         ended=ended,
+        error=str(result.get("error", "")),
     )
 
 
