@@ -13,7 +13,7 @@ from orchestrator.report.comparison import SideComparison, compare_stores
 from orchestrator.report.convergence import convergence_table, without_checks
 from orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from orchestrator.report.limits import Limit, limits, margin_rows
-from orchestrator.report.masking import flat_curves
+from orchestrator.report.masking import flat_curves, with_gradient_free
 from orchestrator.report.missing import missing_cells
 from orchestrator.report.paper import PaperComparison, compare_with_paper
 from orchestrator.report.per_image import worst_per_image
@@ -63,7 +63,7 @@ def analyse(
 ) -> Analysis:
     """`planned`: the cells that a grid asks for; without it, all combinations that occur."""
     convergence = convergence_table(results, evidence.images, evidence.doubled)
-    results = without_checks(results, evidence.doubled)
+    results = with_gradient_free(without_checks(results, evidence.doubled), evidence.images)
     checks = {(pair.protocol, pair.doubled) for pair in evidence.doubled}
     if planned is not None:
         planned = [cell for cell in planned if (cell.protocol, cell.attack) not in checks]

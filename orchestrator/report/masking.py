@@ -8,10 +8,17 @@ failed than the model withstood it. Such a curve must not win a recommendation u
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 
-from orchestrator.report.results import PLACE, SETTING
+from orchestrator.report.images import TaskImages, attack_rows
+from orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from orchestrator.report.tables import DENSE
+from workers.attacks.checks import AttackRows, more_broken
+from workers.catalog import attack_entry
 
 #: Share of the robust accuracy at the weakest eps that is left at the strongest one.
 FLAT = 0.8  #: from here on a pruned model's curve is flat
@@ -35,3 +42,40 @@ def flat_curves(cells: pd.DataFrame) -> pd.DataFrame:
     flat = (out["strongest"] >= FLAT * out["weakest"]) & (out["weakest"] >= LEAST_ACCURACY)
     suspicious = flat & (out["dense_left"] <= FALLEN) & (out["rate"] != DENSE)
     return out.loc[suspicious, [*by, "weakest", "strongest"]].reset_index(drop=True)
+
+
+def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Results:
+    """The results with the flag `gradient-free-stronger` added to every cell of a gradient attack
+    where, on the same model, under the same protocol and in the same norm, an attack without
+    gradients breaks more images at that eps. It takes the image rows of both."""
+    cells = results.cells
+    free = cells["algorithm"].map(_without_gradients).to_numpy(bool)
+    if not free.any():
+        return results
+    flags: list[list[str]] = [_listed(f) for f in cells["flags"]]
+    cells = cells.assign(_at=np.arange(len(cells)), _free=free)
+    for _, mine in groups(cells, [*PLACE, "seed", "protocol", "norm"]):
+        if mine["_free"].all() or not mine["_free"].any():
+            continue
+        rows: dict[str, AttackRows | None] = {}
+        for cell in records(mine.drop_duplicates("attack")):
+            rows[cell.attack] = attack_rows(
+                images, cell.task_keys, attack=cell.attack, norm=cell.norm
+            )
+        rivals = [r for a in mine.loc[mine["_free"], "attack"].unique() if (r := rows[a])]
+        white = mine[~mine["_free"]]
+        for place, attack, eps in zip(white["_at"], white["attack"], white["eps"], strict=True):
+            own = rows[attack]
+            if own is not None and any(more_broken(own, r, float(eps)) for r in rivals):
+                flags[place].append("gradient-free-stronger")
+    flagged = results.cells.assign(flags=pd.Series(flags, index=results.cells.index, dtype=object))
+    return dataclasses.replace(results, cells=flagged)
+
+
+def _without_gradients(algorithm: object) -> bool:
+    entry = attack_entry(str(algorithm))
+    return entry is not None and not entry.gradients
+
+
+def _listed(flags: object) -> list[str]:
+    return [str(flag) for flag in flags] if isinstance(flags, list | np.ndarray) else []

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
-from workers.attacks.checks import ZERO_GRADIENT_FRAC
+from workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
 from workers.contract import AttackSettings
 from workers.results import ModelRecord
 from workers.tables import (
@@ -146,7 +146,9 @@ def cell_row(
     """
     table = pa.concat_tables([shard.table for shard in shards])
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in _NEEDED}
+    rises = False
     if traits.finds == "fixed-eps":
+        rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
         at_eps = np.isclose(columns["eps"].astype(float), place.eps, rtol=1e-9, atol=0)
         columns = {name: column[at_eps] for name, column in columns.items()}
     summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
@@ -168,7 +170,7 @@ def cell_row(
         "finds": traits.finds,
         "eps": place.eps,
         "model_key": task.parent_key,
-        "flags": masking_flags(summary, settings, traits, lost_first_steps=lost),
+        "flags": masking_flags(summary, settings, traits, lost_first_steps=lost, rises=rises),
         "task_keys": sorted(shard.task.key for shard in shards),
         **summary,
     }
@@ -231,9 +233,13 @@ def masking_flags(
     traits: AttackTraits,
     *,
     lost_first_steps: int,
+    rises: bool,
 ) -> list[str]:
-    """Signs, visible in one cell alone, that gradients may be masked (Carlini et al. 2019)."""
+    """Signs, visible in one attack's rows, that gradients may be masked (Carlini et al. 2019);
+    the report adds those that take two attacks."""
     flags = ["weaker-than-first-step"] if lost_first_steps else []
+    if rises:
+        flags.append("not-monotone")
     if traits.gradients and settings.outputs == "softmax":
         flags.append("softmax-outputs")
     if traits.gradients and summary["zero_gradient_frac"] > ZERO_GRADIENT_FRAC:

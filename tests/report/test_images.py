@@ -16,10 +16,11 @@ from orchestrator.driver.launch import RunOptions
 from orchestrator.report import load_results
 from orchestrator.report.analysis import analyse
 from orchestrator.report.convergence import DoubledSteps, convergence_table, find_doubled
-from orchestrator.report.evidence import gather
+from orchestrator.report.evidence import Evidence, gather
 from orchestrator.report.findings import Topic, findings
 from orchestrator.report.html import page
 from orchestrator.report.images import TaskImages, attack_rows, load_images
+from orchestrator.report.masking import with_gradient_free
 from orchestrator.report.per_image import worst_per_image
 from orchestrator.report.results import Results
 from orchestrator.store.plan import load_plan
@@ -124,6 +125,28 @@ def test_twice_the_steps_that_break_more_are_found(results):
     assert set(same.converged) == {4}
     assert (same.largest_drop == 0).all()
     assert convergence_table(both, {}, pairs).empty, "no rows, no claim"
+
+
+def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
+    extra = results.cells[results.cells.attack == "cw_l2"].copy()
+    extra["attack"], extra["algorithm"] = "blind", "boundary_l2"
+    extra["task_keys"] = extra["task_keys"].map(lambda keys: [f"{keys[0]}-blind"])
+    both = dataclasses.replace(results, cells=pd.concat([results.cells, extra], ignore_index=True))
+    white = np.where(np.arange(N) < 5, 0.5, 9.0)
+    images = images_of(results, {"cw_l2": white})
+
+    def flagged(blind: np.ndarray) -> Results:
+        rows = images | {f"{key}-blind": shard(blind) for key in images}
+        return analyse(both, evidence=Evidence(images=rows)).results
+
+    found = flagged(np.where(np.arange(N) < 8, 2.5, 9.0)).cells  # three images more, from 3 on
+    marked = found[found["flags"].map(lambda flags: "gradient-free-stronger" in flags)]
+    assert set(zip(marked.attack, marked.eps, strict=True)) == {("cw_l2", 3.0), ("cw_l2", 4.0)}
+    assert len(marked) == 4 * 2, "each of four models"
+    assert flagged(np.where(np.arange(N) < 6, 0.5, 9.0)).cells["flags"].map(len).sum() == 0
+    told = [f.text for f in findings(analyse(dataclasses.replace(both, cells=found)))]
+    assert any("Flag gradient-free-stronger in 8 of 64 cells" in text for text in told)
+    assert with_gradient_free(both, {}).cells["flags"].map(len).sum() == 0, "no rows, no claim"
 
 
 DOUBLED = SMALL.replace(

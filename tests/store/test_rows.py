@@ -7,6 +7,7 @@ import io
 import math
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -146,6 +147,26 @@ def test_signs_of_masked_gradients_are_flagged():
     assert flags_of(zero_gradient=True) == ["zero-gradients"]
     assert flags_of(broken_first_step=True, broken=False) == ["weaker-than-first-step"]
     assert "unverified" in flags_of(verified=False, broken=True)
+
+
+def test_accuracy_that_rises_with_eps_is_flagged_where_it_rises():
+    cells = [c for c in PLAN.cells if c.place.attack == "pgd_linf"]
+    cells = [c for c in cells if c.place.model == cells[0].place.model]
+    low, high = sorted(cells, key=lambda c: c.place.eps)
+    rows = []
+    for shard in shards(low):
+        eps = np.array(shard.table.column("eps"))
+        broken = pa.array(eps < high.place.eps)  # at the largest eps nothing breaks
+        at = shard.table.schema.get_field_index("broken")
+        table = shard.table.set_column(at, shard.table.schema.field(at), broken)
+        rows.append(ImageRows(task=shard.task, provenance=shard.provenance, table=table))
+    found = []
+    for cell in (low, high):
+        content = cell_row(
+            cell.place, settings=cell.attack.settings, traits=traits(cell), shards=rows
+        )
+        found.append("not-monotone" in pq.read_table(io.BytesIO(content)).to_pylist()[0]["flags"])
+    assert found == [False, True]
 
 
 def test_a_model_row_has_both_rates():

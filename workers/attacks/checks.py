@@ -136,6 +136,16 @@ def _monotone(rows: AttackRows) -> Flag | None:
     )
 
 
+def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
+    """Whether more images stand at eps `at` than at one below it, by more than SLACK_IMAGES.
+
+    eps [n], broken bool [n]: a fixed-eps attack's rows, each image once for every eps.
+    """
+    here = int((~broken[np.isclose(eps, at, rtol=1e-9, atol=0)]).sum())
+    below = [int((~broken[eps == value]).sum()) for value in np.unique(eps) if value < at]
+    return bool(below) and here > min(below) + SLACK_IMAGES
+
+
 def _gradient_free(attacks: Sequence[AttackRows]) -> list[Flag]:
     """An attack without gradients that breaks more than every white-box one in its norm."""
     flags = []
@@ -144,25 +154,31 @@ def _gradient_free(attacks: Sequence[AttackRows]) -> list[Flag]:
             continue
         white = [a for a in attacks if a.gradients and a.norm == free.norm]
         for rows in white:
-            common, ours, theirs = np.intersect1d(rows.images, free.images, return_indices=True)
             for eps in sorted(set(rows.eps or free.eps or _quartiles(rows))):
-                try:
-                    mine, other = rows.robust(eps)[ours], free.robust(eps)[theirs]
-                except KeyError:
-                    continue
-                gap = int(mine.sum() - other.sum())
-                if gap > SLACK_IMAGES:
+                if gap := more_broken(rows, free, eps):
+                    common = len(np.intersect1d(rows.images, free.images))
                     flags.append(
                         Flag(
                             name="gradient-free-stronger",
                             attack=rows.attack,
-                            value=gap / len(common),
+                            value=gap / common,
                             message=f"{free.attack}, without gradients, breaks {gap} of "
-                            f"{len(common)} images more at {rows.norm} {eps:.4g}",
+                            f"{common} images more at {rows.norm} {eps:.4g}",
                         )
                     )
                     break
     return flags
+
+
+def more_broken(rows: AttackRows, other: AttackRows, eps: float) -> int:
+    """How many images that both saw `other` breaks beyond `rows` at `eps`; 0 up to SLACK_IMAGES,
+    and where one of them was not run at this eps."""
+    _, ours, theirs = np.intersect1d(rows.images, other.images, return_indices=True)
+    try:
+        gap = int(rows.robust(eps)[ours].sum() - other.robust(eps)[theirs].sum())
+    except KeyError:
+        return 0
+    return gap if gap > SLACK_IMAGES else 0
 
 
 def _quartiles(rows: AttackRows) -> tuple[float, ...]:
