@@ -55,6 +55,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks
 	$(BIN)/python -m tests.bench.scheduler
 	$(BIN)/python -m tests.bench.inference
+	$(BIN)/python -m tests.bench.pipeline
 	$(BIN)/python -m tests.bench.ray_rate
 	$(BIN)/python -m tests.bench.dashboard
 	$(BIN)/python -m tests.bench.store

@@ -82,7 +82,9 @@ def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
     average = margins[(margins["attack"] == "") & (margins["criterion"] == AVERAGE)]
     names = {f"robust_{v}": f"mean_{v}" for v in ("n", "sd", "half")} | {"robust_mean": "mean"}
     known = average.reindex(columns=[*by, *names]).rename(columns=names)
-    out = out.merge(known, on=by, how="left") if len(known) else out.assign(mean=np.nan)
+    # Without any row `known` has no types to merge by: its columns are as empty as they come.
+    empty = dict.fromkeys(names.values(), np.nan)
+    out = out.merge(known, on=by, how="left") if len(known) else out.assign(**empty)
     out["complete"] = out["cells"] == out["wanted"]
     out["whole"] = out["complete"] & (out["sweet"] == out["wanted"])
     return out

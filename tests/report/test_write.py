@@ -114,6 +114,18 @@ def test_a_missing_cell_is_a_dash_in_every_table(written):
     assert "48 of 1728 cells have no result" in page
 
 
+def test_a_run_of_one_attack_so_far_is_reported(tmp_path):
+    """Every pruned model still lacks an attack: no mean over attacks, and a page all the same."""
+    results = synthetic()
+    for rate in (2.0, 4.0, 8.0):
+        for attack in ("cw_l2", "bb_l0"):
+            results = without(results, rate=rate, attack=attack)
+    write_report(results, out=tmp_path / "r", formats=["html"])
+    page = (tmp_path / "r/index.html").read_text()
+    assert "mean robust" in page
+    assert "NaN" not in page.split("mean robust", 1)[1].split("</table>", 1)[0]
+
+
 def test_latex_is_whole(written):
     for path in (written[1] / "latex").iterdir():
         text = path.read_text()
