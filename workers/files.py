@@ -108,19 +108,11 @@ class LocalFiles:
 
     def write(self, path: str, content: bytes) -> None:
         target = self._path(path)
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with aside.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(aside, target)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    aside.unlink()
-                raise
+                _write_aside(target, content)
+            except FileNotFoundError:  # `compact` put another folder in this one's place: once more
+                _write_aside(target, content)
         except OSError as error:
             raise _refused("write", target, error) from error
 
@@ -159,6 +151,22 @@ class LocalFiles:
             os.replace(self._path(source), self._path(target))
         except OSError as error:
             raise _refused("rename", self._path(source), error) from error
+
+
+def _write_aside(target: Path, content: bytes) -> None:
+    """Write, flush to the disk, rename. Raises OSError."""
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
 
 
 class RemoteFiles:

@@ -1,11 +1,17 @@
-"""`prunegrid compact`: many small result files become few, under the eyes of readers.
+"""`prunegrid compact`: many small result files become one, under the eyes of readers.
 
-On a disk, the merged files are made in a folder beside the old one, and the two change places in
-one step of the file system (`renameat2` with RENAME_EXCHANGE). A reader that lists the folder
-sees the small files or the merged ones, never both. One that listed before and opens after gets
-"no such file", and must ask again. Some readers (Arrow, so pandas) drop listed names that are gone
-when they look at them: so that these never read an empty folder, the merged files' names are in
-the old folder too, first as files without rows; what is left of such a list is then all the rows.
+On a disk, the merged file is made in a folder beside the old one, and the two change places in
+one step of the file system (`orchestrator/store/exchange.py`). A reader that lists the folder sees
+the small files or the merged one, never both. One that listed before and opens after gets "no
+such file", and must ask again. Two things must not happen to that one:
+
+- Arrow (so pandas) and DuckDB drop listed names that are gone when they look at them, and would
+  read an empty folder. So the merged file's name is in the old folder too, a while before, as a
+  file without rows: what is left of such a list is then the merged file, with all the rows.
+- It must not read the small files of the old folder and then, by that name, the merged one of the
+  new folder. So the name sorts before all others: readers open it first, and who opens the new
+  one there finds none of the others.
+
 The small files are kept aside.
 
 An object store has no such step: there `compact` writes one whole object per kind of row under
@@ -15,8 +21,6 @@ An object store has no such step: there `compact` writes one whole object per ki
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import io
 import os
 import time
@@ -24,7 +28,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,7 +36,8 @@ from rich.console import Console
 
 from orchestrator.driver.lease import Lease
 from orchestrator.errors import StoreError
-from orchestrator.store.merged import PREFIX, Member, MergedFiles, is_merged, merge
+from orchestrator.store.exchange import exchange_folders, probe
+from orchestrator.store.merged import Member, MergedFiles, is_merged, merge, merged_name
 from orchestrator.store.results import SCHEMAS
 from orchestrator.store.store import Store
 from workers import layout
@@ -42,11 +46,11 @@ from workers.tables import read_table
 
 SNAPSHOTS = "snapshots"
 KEPT = "superseded/compacted"
-#: Attack tasks in one merged file: about 200 000 image rows, which a reader holds in memory.
-TASKS_PER_FILE = 1000
 _ASIDE = ".compact-"
-#: More than any reader takes from listing a folder to looking at what it listed.
+#: More than any reader takes from listing a folder to looking at what it listed: at least so long,
+#: and so many times as long as it took here.
 PAUSE_S = 1.0
+PAUSE_LOOKS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ def compact(address: str, console: Console) -> None:
 def compact_store(store: Store) -> Iterator[Compacted]:
     """The caller holds the store's lease."""
     if isinstance(store.files, LocalFiles):
-        _probe(store.files.root)
+        probe(store.files.root)
     for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
         try:
             if isinstance(store.files, LocalFiles):
@@ -103,51 +107,61 @@ def compact_store(store: Store) -> Iterator[Compacted]:
 
 
 def _exchange(files: LocalFiles, folder: str) -> Compacted:
-    ours, merged = _ours(files, folder), MergedFiles(files)
-    held = [len(merged.members(file) or ()) if is_merged(file.path) else 1 for file in ours]
-    size = TASKS_PER_FILE if folder == layout.IMAGE_ROWS else max(sum(held), 1)
-    if len(ours) <= -(-sum(held) // size) and all(is_merged(file.path) for file in ours):
+    began_s = time.monotonic()
+    present = {Path(file.path).name for file in files.list(folder)}
+    look_s = time.monotonic() - began_s
+    ours = _ours(files, folder)
+    if not ours or (len(ours) == 1 and is_merged(ours[0].path)):
         return Compacted(folder=folder, before=len(ours), after=len(ours), rows=0)
-    aside = files.root / f"{folder.rpartition('/')[0]}/{_ASIDE}{uuid.uuid4().hex}"
-    rows, names = 0, list[str]()
-    members = _members(files, ours)
-    while part := list(islice(members, size)):
-        names.append(f"{PREFIX}{len(names):03d}.parquet")
-        content = merge(part, SCHEMAS[folder])
-        files.write(f"{aside.relative_to(files.root)}/{names[-1]}", content)
-        rows += sum(len(member.table) for member in part)
-    there = {Path(file.path).name for file in ours}
-    if missing := [name for name in names if name not in there]:
-        for name in missing:
-            files.write(f"{folder}/{name}", merge([], SCHEMAS[folder]))
-        time.sleep(PAUSE_S)
-    _swap(files, folder, aside, known=there | set(names))
-    return Compacted(folder=folder, before=len(ours), after=len(names), rows=rows)
+    known = {Path(file.path).name for file in ours}
+    aside = f"{folder.rpartition('/')[0]}/{_ASIDE}{uuid.uuid4().hex}"
+    name, content = merged_name(present), merge(_members(files, ours), SCHEMAS[folder])
+    files.write(f"{aside}/{name}", content)
+    files.write(f"{folder}/{name}", merge([], SCHEMAS[folder]))
+    time.sleep(max(PAUSE_S, PAUSE_LOOKS * look_s))
+    _swap(files.root / folder, files.root / aside, known=known | {name})
+    _keep(files.root, files.root / aside, folder)
+    return Compacted(folder=folder, before=len(ours), after=1, rows=_rows(content))
 
 
-def _swap(files: LocalFiles, folder: str, aside: Path, *, known: set[str]) -> None:
+def _rows(content: bytes) -> int:
+    return int(pq.read_metadata(io.BytesIO(content)).num_rows)
+
+
+def _swap(folder: Path, aside: Path, *, known: set[str]) -> None:
+    """`known`: names that are merged; what else is there, torn or somebody else's, stays."""
     try:
-        for entry in os.scandir(files.root / folder):
-            if entry.name not in known and not entry.name.startswith("."):
-                os.link(entry.path, aside / entry.name)  # torn or somebody else's: as it was
-        exchange_folders(aside, files.root / folder)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        kept = files.root / KEPT / stamp / folder
+        _link_others(folder, aside, known)
+        exchange_folders(aside, folder)
+        _link_others(aside, folder, known)  # what came in between
+    except OSError as error:
+        raise StoreError(f"can't merge {folder}: {error.strerror}") from error
+
+
+def _link_others(source: Path, target: Path, known: set[str]) -> None:
+    for entry in os.scandir(source):
+        if entry.name not in known and not entry.name.startswith("."):
+            with contextlib.suppress(FileExistsError):
+                os.link(entry.path, target / entry.name)
+
+
+def _keep(root: Path, aside: Path, folder: str) -> None:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    kept = root / KEPT / stamp / folder
+    try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.rename(aside, kept)
     except OSError as error:
-        raise StoreError(f"can't merge {files.root / folder}: {error.strerror}") from error
+        raise StoreError(f"can't keep {aside} as {kept}: {error.strerror}") from error
 
 
 def _snapshot(files: Files, folder: str) -> Compacted:
     ours = _ours(files, folder)
     if not ours:
         return Compacted(folder=folder, before=0, after=0, rows=0)
-    members = list(_members(files, ours))
-    target = f"{SNAPSHOTS}/{folder.rpartition('/')[2]}.parquet"
-    files.write(target, merge(members, SCHEMAS[folder]))
-    rows = sum(len(member.table) for member in members)
-    return Compacted(folder=folder, before=len(ours), after=1, rows=rows)
+    content = merge(_members(files, ours), SCHEMAS[folder])
+    files.write(f"{SNAPSHOTS}/{folder.rpartition('/')[2]}.parquet", content)
+    return Compacted(folder=folder, before=len(ours), after=1, rows=_rows(content))
 
 
 def _ours(files: Files, folder: str) -> list[FileInfo]:
@@ -182,36 +196,3 @@ def _members(files: Files, ours: list[FileInfo]) -> Iterator[Member]:
             yield from (member for member in merged.all(file) if member.name not in single)
         else:
             yield Member(name=Path(file.path).stem, table=read_table(files.read(file.path)))
-
-
-def _probe(root: Path) -> None:
-    """Raises StoreError where the file system can't exchange folders, before anything is done."""
-    pair = [root / f"{_ASIDE}{uuid.uuid4().hex}" for _ in range(2)]
-    try:
-        for folder in pair:
-            folder.mkdir()
-        exchange_folders(*pair)
-    except OSError as error:
-        raise StoreError(f"can't write {root}: {error.strerror}") from error
-    finally:
-        for folder in pair:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
-
-
-def exchange_folders(one: Path, other: Path) -> None:
-    """Swap two folders in one step. Raises StoreError where the system can't, OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        raise StoreError("compact: this system can't exchange folders (Linux's renameat2)")
-    if libc.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) != 0:
-        number = ctypes.get_errno()
-        if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise StoreError(
-                f"compact: the file system of {other} can't exchange folders; copy the store to "
-                "a local disk (ext4, xfs, btrfs) and compact it there"
-            )
-        raise OSError(number, os.strerror(number), str(other))

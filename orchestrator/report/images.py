@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.report.results import read_all
+from orchestrator.store.frames import read_all
 from workers import layout
 from workers.attacks.checks import AttackRows
 from workers.files import Files

@@ -6,17 +6,16 @@ them one a file or merged: both read alike, and a row found twice counts once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.errors import StoreError
 from orchestrator.names import attack_title, eps_text
+from orchestrator.store.frames import read_all
 from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from workers import layout
 from workers.catalog import ARCHITECTURES
@@ -27,11 +26,6 @@ SETTING = ["architecture", "dataset", "variant"]
 PLACE = [*SETTING, "method", "rate"]
 THREAT = ["attack", "norm", "eps"]
 CELL = [*PLACE, "protocol", *THREAT]
-
-#: How often a folder is listed anew, at most, when files go meanwhile.
-_LISTINGS = 5
-
-T = TypeVar("T")
 
 #: How close two eps in the same norm must be to be the same.
 EPS_TOLERANCE = 1e-6
@@ -106,29 +100,6 @@ def _rows(files: Files, folder: str, schema: pa.Schema, place: list[str]) -> pd.
     latest = frame.sort_values("started_at", kind="stable", na_position="first")
     kept = latest.drop_duplicates(place, keep="last").index
     return frame.loc[kept.sort_values()].reset_index(drop=True)
-
-
-def read_all(
-    files: Files,
-    folder: str,
-    read: Callable[[str], T],
-    *,
-    wanted: Callable[[str], bool] = lambda path: True,
-) -> list[T]:
-    """`read` of every Parquet file in a folder whose path is `wanted`, by path. Where a file goes
-    between listing and reading, `compact` has put merged ones in its place: all is listed anew.
-
-    Raises StoreError where files go again and again.
-    """
-    for _ in range(_LISTINGS):
-        found = [i for i in files.list(folder) if i.path.endswith(".parquet") and i.size_bytes]
-        paths = sorted(info.path for info in found if wanted(info.path))
-        try:
-            with ThreadPoolExecutor(max_workers=8) as pool:
-                return list(pool.map(read, paths))
-        except FileNotFoundError:
-            continue
-    raise StoreError(f"{files.address}/{folder}: files go while they are read; try again")
 
 
 def _read(files: Files, path: str, schema: pa.Schema) -> pa.Table | None:

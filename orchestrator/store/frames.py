@@ -1,8 +1,7 @@
-"""Result rows as pandas frames, from any store."""
+"""Result rows from any store, many files at once; as pandas frames."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -11,13 +10,43 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.errors import StoreError
+from orchestrator.store.merged import is_merged
 from workers.files import Files
 
 T = TypeVar("T")
 
+#: How often a folder is listed anew, at most, when files go meanwhile.
+_LISTINGS = 5
 
-#: A store may be compacted meanwhile: what was listed is gone, and is asked for again.
-_TRIES = 5
+
+def read_all(
+    files: Files,
+    folder: str,
+    read: Callable[[str], T],
+    *,
+    wanted: Callable[[str], bool] = lambda path: True,
+) -> list[T]:
+    """`read` of every Parquet file in a folder whose path is `wanted`, by path. Where a file goes
+    between listing and reading, `compact` has put a merged one in its place: all is listed anew.
+
+    Merged files are read before the others, as `compact` expects of a reader: with the old list and
+    a new merged file at hand, none of the others is there. Raises StoreError where files go again
+    and again.
+    """
+    for _ in range(_LISTINGS):
+        found = [i for i in files.list(folder) if i.path.endswith(".parquet") and i.size_bytes]
+        paths = sorted(info.path for info in found if wanted(info.path))
+        merged = [path for path in paths if is_merged(path)]
+        try:
+            done = {path: read(path) for path in merged}
+            rest = [path for path in paths if path not in done]
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                done |= zip(rest, pool.map(read, rest), strict=True)
+        except FileNotFoundError:
+            continue
+        return [done[path] for path in paths]
+    raise StoreError(f"{files.address}/{folder}: files go while they are read; try again")
 
 
 def read_rows(files: Files, folder: str) -> pd.DataFrame:
@@ -25,36 +54,19 @@ def read_rows(files: Files, folder: str) -> pd.DataFrame:
     frame; empty where there is none. A torn or foreign file is left out: `verify` names it."""
     tables = [
         table.replace_schema_metadata(None)
-        for table in each_file(files, folder, _read)
+        for table in read_all(files, folder, lambda path: _read(files, path))
         if table is not None
     ]
-    return (
-        pa.concat_tables(tables, promote_options="default").to_pandas()
-        if tables
-        else (pd.DataFrame())
-    )
+    if not tables:
+        return pd.DataFrame()
+    return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
-def each_file(files: Files, folder: str, read: Callable[[bytes], T]) -> list[T]:
-    """`read` of the content of every Parquet file of a folder, as one listing has them.
-
-    Raises StorageError; FileNotFoundError where files keep vanishing.
-    """
-    for attempt in range(_TRIES):
-        found = [i for i in files.list(folder) if i.path.endswith(".parquet") and i.size_bytes]
-        paths = [info.path for info in sorted(found, key=lambda info: info.path)]
-        try:
-            with ThreadPoolExecutor(max_workers=8) as pool:
-                return list(pool.map(lambda path: read(files.read(path)), paths))
-        except FileNotFoundError:
-            if attempt == _TRIES - 1:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _read(content: bytes) -> pa.Table | None:
+def _read(files: Files, path: str) -> pa.Table | None:
+    """Raises FileNotFoundError."""
+    content = pa.BufferReader(files.read(path))
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.read_table(content)
     except (pa.ArrowException, OSError):
         return None
     return table if b"prunegrid.schema" in (table.schema.metadata or {}) else None

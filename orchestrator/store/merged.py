@@ -2,13 +2,15 @@
 
 A merged file holds the rows of many models, cells or attack tasks (its members), in order, in the
 schema of a single one. Its Parquet metadata says which rows are whose, and repeats what the
-single files' metadata said. Its name starts with PREFIX; a member is named as its file was.
+single files' metadata said. A member is named as its file was; its rows are in one row group.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -21,14 +23,30 @@ import pyarrow.parquet as pq
 from workers.files import FileInfo, Files
 from workers.tables import SCHEMA_VERSION
 
-PREFIX = "merged-"
+#: Merged files sort before all others, and a newer one before older ones: `merged_name`.
+PREFIX = "all-"
+#: What earlier versions of the program called them.
+_PREFIXES = (PREFIX, "merged-")
+_LAST = 999_999
+
 _MEMBERS = b"prunegrid.members"
-#: Tables kept in memory: `verify` and the report ask for the members of one file in a row.
+#: Members in one row group: of attack tasks about 200 000 image rows, held in memory at once.
+GROUP_MEMBERS = 500
+#: Row groups kept in memory: `verify` and the report ask for the members of one in a row.
 _KEPT = 2
+#: A list of members larger than this is none of ours; it is compressed, and might be a bomb.
+_INDEX_BYTES = 2**30
 
 
 def is_merged(path: str) -> bool:
-    return PurePosixPath(path).name.startswith(PREFIX)
+    return PurePosixPath(path).name.startswith(_PREFIXES)
+
+
+def merged_name(present: Iterable[str]) -> str:
+    """A name that no merged file has had, before all names that are `present` in the folder."""
+    stems = (PurePosixPath(name).stem for name in present if name.startswith(PREFIX))
+    numbers = [int(n) for stem in stems if (n := stem.removeprefix(PREFIX)).isdecimal()]
+    return f"{PREFIX}{min(numbers, default=_LAST + 1) - 1:06d}.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +64,8 @@ class MergedFiles:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._members: dict[FileInfo, dict[str, Any] | None] = {}
-        self._tables: OrderedDict[FileInfo, pa.Table] = OrderedDict()
+        self._opened: tuple[FileInfo, pq.ParquetFile] | None = None
+        self._groups: OrderedDict[tuple[FileInfo, int], pa.Table] = OrderedDict()
 
     def members(self, file: FileInfo) -> Collection[str] | None:
         """Names of the members of one merged file; None where it is torn or gone."""
@@ -66,7 +85,7 @@ class MergedFiles:
         if index is None:
             raise ValueError(f"{file.path}: not a whole merged file")
         start, stop, metadata = index[name]
-        table = self._table(file).slice(start, stop - start).combine_chunks()
+        table = self._rows(file, start, stop).combine_chunks()
         return Member(name=name, table=table.replace_schema_metadata(metadata))
 
     def all(self, file: FileInfo) -> Iterable[Member]:
@@ -75,42 +94,89 @@ class MergedFiles:
     def _index(self, file: FileInfo) -> dict[str, Any] | None:
         if file not in self._members:
             try:
-                content = io.BytesIO(self._files.read(file.path))
-                footer = pq.ParquetFile(content).schema_arrow.metadata
-                self._members[file] = json.loads((footer or {})[_MEMBERS])
+                metadata = self._file(file).metadata.metadata
+                self._members[file] = _unpacked((metadata or {})[_MEMBERS])
             except FileNotFoundError:
                 return None
             except (pa.ArrowException, OSError, ValueError, KeyError):
                 self._members[file] = None
         return self._members[file]
 
-    def _table(self, file: FileInfo) -> pa.Table:
-        if file not in self._tables:
-            self._tables[file] = pq.read_table(io.BytesIO(self._files.read(file.path)))
-            while len(self._tables) > _KEPT:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(file)
-        return self._tables[file]
+    def _rows(self, file: FileInfo, start: int, stop: int) -> pa.Table:
+        """Rows `start` to `stop` of the file, from the row groups that have them."""
+        footer, first, parts = self._file(file).metadata, 0, []
+        for group in range(footer.num_row_groups):
+            after = first + footer.row_group(group).num_rows
+            if first < stop and start < after:
+                low, high = max(start, first), min(stop, after)
+                parts.append(self._group(file, group).slice(low - first, high - low))
+            first = after
+        return pa.concat_tables(parts) if parts else self._file(file).schema_arrow.empty_table()
+
+    def _group(self, file: FileInfo, group: int) -> pa.Table:
+        key = (file, group)
+        if key not in self._groups:
+            self._groups[key] = self._file(file).read_row_group(group)
+            while len(self._groups) > _KEPT:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key]
+
+    def _file(self, file: FileInfo) -> pq.ParquetFile:
+        if self._opened is None or self._opened[0] != file:
+            content = pa.BufferReader(self._files.read(file.path))
+            self._opened = (file, pq.ParquetFile(content))
+        return self._opened[1]
 
 
 def merge(members: Iterable[Member], schema: pa.Schema) -> bytes:
     """One merged file. Columns that an older member has not are null. Raises ValueError where a
     name comes twice."""
     index: dict[str, tuple[int, int, dict[str, str]]] = {}
-    tables, start = [], 0
-    for member in members:
-        if member.name in index:
-            raise ValueError(f"merge: {member.name} comes twice")
-        metadata = {k.decode(): v.decode() for k, v in (member.table.schema.metadata or {}).items()}
-        stop = start + len(member.table)
-        index[member.name] = (start, stop, metadata)
-        tables.append(conform(member.table, schema))
-        start = stop
-    whole = pa.concat_tables(tables) if tables else schema.empty_table()
-    metadata = {"prunegrid.schema": str(SCHEMA_VERSION), _MEMBERS.decode(): json.dumps(index)}
-    sink = io.BytesIO()
-    pq.write_table(whole.replace_schema_metadata(metadata), sink, compression="zstd")
+    parts: list[pa.Table] = []
+    start, sink = 0, io.BytesIO()
+    plain = schema.with_metadata({"prunegrid.schema": str(SCHEMA_VERSION)})
+    with pq.ParquetWriter(sink, plain, compression="zstd") as writer:
+
+        def write_group() -> None:
+            table = pa.concat_tables(parts).replace_schema_metadata(plain.metadata)
+            writer.write_table(table, row_group_size=max(len(table), 1))
+            parts.clear()
+
+        for member in members:
+            if member.name in index:
+                raise ValueError(f"merge: {member.name} comes twice")
+            metadata = member.table.schema.metadata or {}
+            stop = start + len(member.table)
+            texts = {key.decode(): value.decode() for key, value in metadata.items()}
+            index[member.name] = (start, stop, texts)
+            parts.append(conform(member.table, schema))
+            start = stop
+            if len(parts) == GROUP_MEMBERS:
+                write_group()
+        if parts:
+            write_group()
+        writer.add_key_value_metadata({_MEMBERS.decode(): _packed(index)})
     return sink.getvalue()
+
+
+def _packed(index: dict[str, tuple[int, int, dict[str, str]]]) -> str:
+    """The members' tasks repeat each other: a twentieth of the JSON is left."""
+    return base64.b64encode(zlib.compress(json.dumps(index).encode())).decode()
+
+
+def _unpacked(text: bytes) -> dict[str, Any]:
+    """Raises ValueError."""
+    if text.startswith(b"{"):  # as earlier versions of the program wrote it
+        content = text
+    else:
+        unpacker = zlib.decompressobj()
+        try:
+            content = unpacker.decompress(base64.b64decode(text), _INDEX_BYTES)
+        except zlib.error as error:
+            raise ValueError(f"the list of members can't be read: {error}") from error
+    index: dict[str, Any] = json.loads(content)
+    return index
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import shutil
-import threading
 import uuid
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import polars
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -22,14 +20,14 @@ from orchestrator.commands.run import run_grid
 from orchestrator.driver.launch import RunOptions
 from orchestrator.driver.lease import Lease
 from orchestrator.errors import StoreError
-from orchestrator.store.frames import read_rows
+from orchestrator.store import exchange
+from orchestrator.store import merged as merged_module
 from orchestrator.store.merged import Member, MergedFiles, is_merged, merge
 from orchestrator.store.rows import CELL_SCHEMA
 from orchestrator.store.store import Store
 from orchestrator.verify.verify import Verifier
 from tests.fakes import attempts_of
 from tests.grids import SMALL
-from workers import layout
 from workers.files import LocalFiles
 
 KINDS = {"models": 12, "cells": 48, "images": 12 * 24 * 3}
@@ -124,7 +122,7 @@ def test_a_torn_merged_file_is_named_and_its_tasks_run_again(store, tmp_path):
     merged.write_bytes(merged.read_bytes()[:-100])
     assert run(tmp_path) == 0
     assert len(pd.read_parquet(store / "results/images")) == KINDS["images"]
-    assert any("merged" in path.name for path in (store / "torn").iterdir())
+    assert any(is_merged(path.name) for path in (store / "torn").iterdir())
 
 
 def test_what_is_not_ours_stays_as_it_is(store):
@@ -147,61 +145,21 @@ def test_a_store_that_a_driver_holds_is_refused(store):
     assert len(list((store / "results/cells").iterdir())) == 48
 
 
-def test_many_tasks_make_several_files(store, monkeypatch):
-    monkeypatch.setattr(module, "TASKS_PER_FILE", 10)
+def test_many_tasks_make_several_row_groups(store, monkeypatch):
+    """A member is read by reading its group alone."""
+    monkeypatch.setattr(merged_module, "GROUP_MEMBERS", 10)
     before = frames(store)["images"]
-    assert [c.after for c in compact_store(Store.open(str(store)))] == [1, 1, 5]
+    assert [c.after for c in compact_store(Store.open(str(store)))] == [1, 1, 1]
     pd.testing.assert_frame_equal(frames(store)["images"], before)
-    assert [c.before for c in compact_store(Store.open(str(store)))] == [1, 1, 5]
-
-
-def test_no_reader_ever_sees_a_row_twice_or_misses_one(store, monkeypatch):
-    """Readers hammer the folder while it is compacted, over and over. A whole answer is right;
-    the only other answer is that a listed file has gone."""
-    monkeypatch.setattr(module, "PAUSE_S", 0.1)
-    cells = store / "results/cells"
-    expected = set(pd.read_parquet(cells).cell_id)
-    small = {path.name: path.read_bytes() for path in cells.iterdir()}
-    wrong, answers, gone = [], [], []
-
-    def hammer(read, stop) -> None:
-        while not stop.is_set():
-            try:
-                found = read()
-                ids = found.cell_id.tolist() if len(found) else []
-            except (FileNotFoundError, duckdb.IOException):
-                gone.append(1)
-                continue
-            except pa.ArrowInvalid:  # its size was that of the file without rows
-                gone.append(1)
-                continue
-            answers.append(1)
-            if len(ids) != 48 or set(ids) != expected:
-                wrong.append(len(ids))
-
-    readers = [
-        lambda: pd.read_parquet(cells),
-        lambda: read_rows(LocalFiles(store), layout.CELL_ROWS),
-        lambda: duckdb.connect().sql(f"from '{cells}/*.parquet'").df(),
-    ]
-    for _ in range(10):
-        shutil.rmtree(cells)
-        cells.mkdir()
-        for name, content in small.items():
-            (cells / name).write_bytes(content)
-        stop = threading.Event()
-        threads = [threading.Thread(target=hammer, args=(read, stop)) for read in readers]
-        for thread in threads:
-            thread.start()
-        stop.wait(0.1)
-        compact(str(store), Console(quiet=True))
-        stop.wait(0.1)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert [path.name for path in cells.iterdir()] == ["merged-000.parquet"]
-    assert wrong == []
-    assert len(answers) > 20
+    (path,) = (store / "results/images").iterdir()
+    groups = pq.ParquetFile(path)
+    assert groups.num_row_groups > 1
+    for number in range(groups.num_row_groups):
+        assert len(groups.read_row_group(number)["task_key"].unique()) <= 10
+    opened = Store.open(str(store))
+    for key in opened.row_ids("results/images"):
+        assert set(opened.image_rows(key).table["task_key"].to_pylist()) == {key}
+    assert [c.before for c in compact_store(opened)] == [1, 1, 1]
 
 
 def test_an_object_store_gets_snapshots(store, s3_bucket):
@@ -233,8 +191,8 @@ def test_a_file_system_that_can_t_exchange_is_told_so(store, monkeypatch):
         def renameat2(*arguments):
             return -1
 
-    monkeypatch.setattr(module.ctypes, "CDLL", lambda *a, **k: Libc)
-    monkeypatch.setattr(module.ctypes, "get_errno", lambda: module.errno.EINVAL)
+    monkeypatch.setattr(exchange.ctypes, "CDLL", lambda *a, **k: Libc)
+    monkeypatch.setattr(exchange.ctypes, "get_errno", lambda: errno.EINVAL)
     with pytest.raises(StoreError, match="can't exchange folders; copy the store"):
         compact(str(store), Console(quiet=True))
     assert len(list((store / "results/models").iterdir())) == 12
