@@ -126,11 +126,11 @@ def provenance(task: Task, attempt: int) -> Provenance:
 
 
 def fake_weights(task: Task) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A kernel of 200 weights of which the first 200 / rate are left."""
+    """A kernel of 200 weights of which the first 200 / rate are left, a whole filter each."""
     rate = task.pruning.rate if isinstance(task, PruneTask) else 1.0
     mask = np.arange(200) < round(200 / rate)
-    kernel = np.where(mask, np.float32(0.5), np.float32(0)).reshape(5, 5, 1, 8)
-    return {"conv/kernel": kernel}, {"conv": mask.reshape(5, 5, 1, 8)}
+    kernel = np.where(mask, np.float32(0.5), np.float32(0)).reshape(1, 1, 1, 200)
+    return {"conv/kernel": kernel}, {"conv": mask.reshape(1, 1, 1, 200)}
 
 
 def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
@@ -138,7 +138,7 @@ def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
     draw = random.Random(task.key)
     layer = LayerCount(
         name="conv",
-        shape=(5, 5, 1, 8),
+        shape=(1, 1, 1, 200),
         total=200,
         left=round(200 / rate),
         flops_total=2000,

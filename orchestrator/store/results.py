@@ -199,6 +199,17 @@ class StoredResults:
             if not whole or is_merged(path) or self._is_whole(path)
         }
 
+    def twice(self, folder: str) -> set[str]:
+        """Names whose rows are in a file of their own and in a merged one as well: a task that
+        ended once more after the folder was merged. Plain readers see both."""
+        single, merged = set[str](), set[str]()
+        for file in self.files.list(folder):
+            if is_merged(file.path):
+                merged |= set(self._merged.members(file) or ())
+            else:
+                single.add(Path(file.path).stem)
+        return single & merged
+
     def supersede(self, folder: str, wanted: Iterable[str], present: Collection[str]) -> list[str]:
         """Move rows whose place has another, newly planned work to `superseded/`, so that no
         reader counts a cell twice; what they rest on stays. Returns the moved rows' names."""

@@ -100,6 +100,11 @@ CELL_SCHEMA = pa.schema(
 
 def model_row(place: ModelPlace, record: ModelRecord) -> bytes:
     """One model's Parquet file."""
+    return parquet_bytes(model_table(place, record))
+
+
+def model_table(place: ModelPlace, record: ModelRecord) -> pa.Table:
+    """One row of MODEL_SCHEMA."""
     result = record.result
     parent = getattr(record.task, "parent_key", None)
     values: dict[str, Any] = {
@@ -119,7 +124,7 @@ def model_row(place: ModelPlace, record: ModelRecord) -> bytes:
             values[name] = getattr(result, name)
     row = {name: [value] for name, value in values.items()}
     row |= provenance_columns(record.provenance, 1)
-    return parquet_bytes(pa.table([row[n] for n in MODEL_SCHEMA.names], schema=MODEL_SCHEMA))
+    return pa.table([row[n] for n in MODEL_SCHEMA.names], schema=MODEL_SCHEMA)
 
 
 def _place_columns(place: ModelPlace) -> dict[str, Any]:
@@ -138,7 +143,15 @@ class AttackTraits:
 def cell_row(
     place: CellPlace, *, settings: AttackSettings, traits: AttackTraits, shards: Sequence[ImageRows]
 ) -> bytes:
-    """One cell's Parquet file from all its shards.
+    """One cell's Parquet file from all its shards."""
+    return parquet_bytes(cell_table(place, settings=settings, traits=traits, shards=shards))
+
+
+def cell_table(
+    place: CellPlace, *, settings: AttackSettings, traits: AttackTraits, shards: Sequence[ImageRows]
+) -> pa.Table:
+    """One row of CELL_SCHEMA from all of a cell's shards. Raises ValueError where none of their
+    rows is at its eps.
 
     Robust accuracy is the share of images that are not broken: for a minimum-norm attack those
     whose distance is at least eps (a misclassified image has distance 0), else those for which
@@ -179,7 +192,7 @@ def cell_row(
     row["seed"] = [place.model.seed]
     row["duration_s"] = [sum(shard.provenance.duration_s for shard in shards)]
     row["attempt"] = [max(shard.provenance.attempt for shard in shards)]
-    return parquet_bytes(pa.table([row[n] for n in CELL_SCHEMA.names], schema=CELL_SCHEMA))
+    return pa.table([row[n] for n in CELL_SCHEMA.names], schema=CELL_SCHEMA)
 
 
 _NEEDED = (

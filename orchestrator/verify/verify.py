@@ -6,7 +6,6 @@ a script can count them.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -20,17 +19,22 @@ from orchestrator.authors.rows import PREFIX as IMPORTED
 from orchestrator.errors import PrunegridError, StoreError
 from orchestrator.plan.dag import Plan, parent_of
 from orchestrator.plan.places import cell_id, model_id, place_of
-from orchestrator.store.merged import conform
 from orchestrator.store.plan import load_plan
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, summarise
+from orchestrator.store.results import SCHEMAS
+from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from orchestrator.store.store import Store
+from orchestrator.verify.attacked import image_doubts
+from orchestrator.verify.derived import cell_row_doubts, model_row_doubts
 from orchestrator.verify.doubts import Finding
 from orchestrator.verify.imported import imported_findings
+from orchestrator.verify.pruned import pruning_doubts
 from workers import layout
-from workers.catalog import attack_entry
-from workers.contract import AttackTask
+from workers.contract import PruneTask
 from workers.results import ModelRecord
 from workers.tables import SCHEMA_VERSION, ImageRows
+
+#: Columns that every row is asked for, be it there or not.
+_ASKED = ("robust_accuracy", "task_key", "task_keys", "model_key", "eps", "rate", "seed")
 
 
 class Verifier:
@@ -43,6 +47,7 @@ class Verifier:
         self._rows: dict[str, set[str]] = defaultdict(set)
 
     def findings(self) -> Iterator[Finding]:
+        yield from self._check_folders()
         yield from self._check_models()
         yield from self._check_images()
         yield from self._check_rows(layout.MODEL_ROWS, MODEL_SCHEMA, self._model_row)
@@ -50,6 +55,20 @@ class Verifier:
         yield from self._check_curves()
         yield from imported_findings(self._store)
         yield from self._check_plan()
+
+    def _check_folders(self) -> Iterator[Finding]:
+        """What plain readers of a folder stumble over."""
+        for folder in SCHEMAS:
+            for info in sorted(self._store.files.list(folder), key=lambda info: info.path):
+                if not info.path.endswith(".parquet"):
+                    message = "not a Parquet file; readers of the whole folder fail on it"
+                    yield Finding(name="foreign-file", where=info.path, message=message)
+                elif not info.size_bytes:
+                    yield Finding(name="torn-file", where=info.path, message="it is empty")
+            for name in sorted(self._store.twice(folder)):
+                message = "its rows are in a merged file too; `prunegrid compact` merges them"
+                where = f"{folder}/{name}.parquet"
+                yield Finding(name="doubled-row", where=where, message=message)
 
     # ------------------------------------------------------------------ tasks' results
 
@@ -98,6 +117,21 @@ class Verifier:
             if np.any(kernel[~mask]):
                 message = f"{layer.name}: {np.count_nonzero(kernel[~mask])} pruned weights not 0"
                 yield Finding(name="pruned-weight-alive", where=path, message=message)
+
+        if isinstance(record.task, PruneTask):
+            parent = self._masks_of(record.task)
+            for where, message in pruning_doubts(record.task, masks, parent):
+                text = f"{where}: {message}" if where else message
+                yield Finding(name="not-pruned-as-claimed", where=path, message=text)
+
+    def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:
+        """The parent's; None where they can't be read, which is a finding of its own."""
+        from workers.weights import read_masks
+
+        try:
+            return read_masks(self._store.files, task.parent_key)
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
 
     def _check_parent(self, key: str, task: object, path: str) -> Iterator[Finding]:
         parent = parent_of(task)  # type: ignore[arg-type]
@@ -149,12 +183,12 @@ class Verifier:
                 message = f"expected one row of schema {SCHEMA_VERSION}, got another"
                 yield Finding(name="schema-mismatch", where=path, message=message)
                 continue
-            table = conform(table, schema)
+            row = table.to_pylist()[0]
             place = place_of(name)
             if place in self._rows:
                 yield Finding(name="doubled-row", where=path, message="its place has two rows")
             self._rows[place].add(name)
-            yield from check(path, table.to_pylist()[0])
+            yield from check(path, dict.fromkeys(_ASKED) | row)
 
     def _model_row(self, path: str, row: dict[str, object]) -> Iterator[Finding]:
         record = self._models.get(str(row["task_key"]))
@@ -162,11 +196,8 @@ class Verifier:
             message = f"{row['task_key']} has no result"
             yield Finding(name="task-missing", where=path, message=message)
             return
-        for name in ("accuracy", "effective_rate", "speedup", "params_left"):
-            value = getattr(record.result, name)
-            if row[name] != value and not (row[name] is None and math.isinf(value)):
-                message = f"{name}: row {row[name]}, recorded {value}"
-                yield Finding(name="row-mismatch", where=path, message=message)
+        for message in [*_named(path, row, "model_id"), *model_row_doubts(row, record)]:
+            yield Finding(name="row-mismatch", where=path, message=message)
 
     def _cell_row(self, path: str, row: dict[str, object]) -> Iterator[Finding]:
         accuracy = row["robust_accuracy"]
@@ -174,18 +205,22 @@ class Verifier:
             message = f"robust_accuracy {accuracy} is not in [0, 1]"
             yield Finding(name="out-of-range", where=path, message=message)
         keys = row["task_keys"]
-        assert isinstance(keys, list)
-        missing = [key for key in keys if key not in self._images]
+        if not isinstance(keys, list) or not keys:
+            message = f"task_keys: expected those of attacks, got {keys}"
+            yield Finding(name="row-mismatch", where=path, message=message)
+            return
+        missing = [str(key) for key in keys if key not in self._images]
         if missing:
             yield Finding(
                 name="task-missing", where=path, message=f"{', '.join(missing)} have no rows"
             )
             return
-        again = recount([self._images[key] for key in keys], str(row["algorithm"]), row["eps"])
-        for name in ("robust_accuracy", "n_images", "clean_accuracy"):
-            if again[name] != row[name]:
-                message = f"{name}: row {row[name]}, its images say {again[name]}"
-                yield Finding(name="row-mismatch", where=path, message=message)
+        shards, record = (
+            [self._images[key] for key in keys],
+            self._models.get(str(row["model_key"])),
+        )
+        for message in [*_named(path, row, "cell_id"), *cell_row_doubts(row, shards, record)]:
+            yield Finding(name="row-mismatch", where=path, message=message)
 
     def _check_curves(self) -> Iterator[Finding]:
         """Robust accuracy never rises with eps where one run serves every eps."""
@@ -208,7 +243,11 @@ class Verifier:
         """Against the store's own grid: rows that finished tasks owe."""
         if self._store.read_text(layout.GRID) is None:
             return  # imported results, or nothing yet
-        plan: Plan = load_plan(self._store)
+        try:
+            plan: Plan = load_plan(self._store)
+        except PrunegridError as error:
+            yield Finding(name="unreadable", where=layout.GRID, message=str(error))
+            return
         finished = set(self._models) | set(self._images)
         present = {name for names in self._rows.values() for name in names}
         for model in plan.models:
@@ -223,41 +262,10 @@ class Verifier:
                 yield Finding(name="row-missing", where=name, message=message)
 
 
-def recount(shards: list[ImageRows], algorithm: str, eps: object) -> dict[str, object]:
-    """A cell's numbers from its images once more."""
-    entry = attack_entry(algorithm)
-    minimum = entry is not None and entry.finds == "minimum-norm"
-    table = pa.concat_tables([shard.table for shard in shards])
-    columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
-    value = float(eps)  # type: ignore[arg-type]
-    if not minimum:
-        chosen = np.isclose(columns["eps"].astype(float), value, rtol=1e-9, atol=0)
-        columns = {name: column[chosen] for name, column in columns.items()}
-    return summarise(columns, eps=value, minimum_norm=minimum)
-
-
-def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
-    """(finding's name, message) for one attack task's rows."""
-    task: AttackTask = rows.task
-    table = rows.table
-    columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
-    expected = Counter({i: len(task.attack.eps) or 1 for i in range(task.start, task.stop)})
-    if Counter(columns["image"].tolist()) != expected:
-        yield "images-missing", f"expected images {task.start}..{task.stop - 1}, once per eps"
-    distance = columns["distance"].astype(float)
-    wrong = columns["label"] != columns["clean_prediction"]
-    skipped = columns["skipped"].astype(bool)
-    if np.any((distance == 0)[~skipped] != wrong[~skipped]):
-        yield "distance-mismatch", "a distance is 0 without a misclassified image, or reversed"
-    if np.any(distance < 0) or np.any(np.isnan(distance)):
-        yield "out-of-range", "a distance is negative or not a number"
-    eps = columns["eps"].astype(float)
-    fixed = ~np.isnan(eps)
-    over = fixed & columns["broken"].astype(bool) & (distance > eps * (1 + 1e-6) + 1e-6)
-    if np.any(over):
-        yield "out-of-range", f"{int(over.sum())} broken images are farther away than eps"
-    if np.any(columns["broken"].astype(bool) & ~columns["verified"].astype(bool) & ~skipped):
-        yield "unverified", "an image counts as broken that was not re-checked"
+def _named(path: str, row: dict[str, object], name: str) -> Iterator[str]:
+    """Whether a row's id is its file's name; the id itself is derived with the row."""
+    if f"/{row[name]}.parquet" != path[path.rindex("/") :]:
+        yield f"{name}: row {row[name]}, its file is named otherwise"
 
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:

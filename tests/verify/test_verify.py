@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from orchestrator.commands.compact import compact_store
 from orchestrator.commands.run import run_grid
 from orchestrator.driver.launch import RunOptions
 from orchestrator.store.store import Store
 from orchestrator.verify.verify import Verifier, show_findings
 from tests.grids import SMALL
+from workers.weights import pack_masks, unpack_masks
 
 GRID = SMALL.replace("seeds: [0, 1]", "seeds: [0]")
 
@@ -35,7 +37,8 @@ def clean(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def store(clean, tmp_path) -> Path:
+def store(clean, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("orchestrator.commands.compact.PAUSE_S", 0.0)
     shutil.copytree(clean, tmp_path / "s")
     return tmp_path / "s"
 
@@ -76,6 +79,39 @@ def revive_a_weight(store: Path) -> None:
         arrays = {name: archive[name].copy() for name in archive.files}
     arrays["conv/kernel"].reshape(-1)[-1] = 1.0
     np.savez(path, **arrays)
+
+
+def of_pgd(store: Path) -> Path:
+    """Image rows of a fixed-eps attack."""
+    paths = sorted(store.glob("results/images/*.parquet"))
+    return next(p for p in paths if pq.ParquetFile(p).read(["attack"])[0][0].as_py() == "pgd_linf")
+
+
+def write_masks(store: Path, change) -> dict[str, np.ndarray]:
+    """Change the masks of a model at rate 4, whose parent is pruned too."""
+    for path in sorted(store.glob("models/prune-*/masks.npz")):
+        masks = unpack_masks(path.read_bytes())
+        if masks["conv"].mean() == 0.25:
+            masks = {name: change(mask) for name, mask in masks.items()}
+            path.write_bytes(pack_masks(masks))
+            return masks | {"path": path}
+    raise AssertionError("no model at rate 4")
+
+
+def prune_less(store: Path) -> None:
+    """One weight too many is left, and everything that counts weights says so."""
+    found = write_masks(store, lambda mask: np.arange(200).reshape(mask.shape) < 51)
+    edit_record(
+        found["path"].with_name("result.json"),
+        lambda raw: raw["result"]["layers"][0].update(left=51),
+    )
+
+
+def merge_and_keep_one(store: Path) -> None:
+    path = first(store, "results/images/*.parquet")
+    content = path.read_bytes()
+    assert len(list(compact_store(Store.open(str(store))))) == 3
+    path.write_bytes(content)
 
 
 DEFECTS = {
@@ -165,6 +201,69 @@ DEFECTS = {
             for eps in [pq.read_table(io.BytesIO(path.read_bytes())).column("eps")[0].as_py()]
         ],
     ),
+    **{
+        f"a cell's {name} edited": (
+            "row-mismatch",
+            lambda s, name=name, value=value: edit_rows(
+                first(s, "results/cells/*.parquet"), **{name: lambda v: [value]}
+            ),
+        )
+        for name, value in {
+            "method": "random-local-kernel",
+            "rate": 32.0,
+            "seed": 7,
+            "eps": 9.0,
+            "protocol": "strict and more",
+            "cell_id": "cell-x-y",
+            "distance_q50": 1e9,
+            "flags": ["zero-gradients"],
+            "task_keys": [],
+            "model_key": "train-0",
+            "host": "elsewhere",
+        }.items()
+    },
+    **{
+        f"a model's {name} edited": (
+            "row-mismatch",
+            lambda s, name=name, value=value: edit_rows(
+                first(s, "results/models/*.parquet"), **{name: lambda v: [value]}
+            ),
+        )
+        for name, value in {"method": "?", "rate": 32.0, "loss": -3.0, "accuracy": None}.items()
+    },
+    "image rows of another task": (
+        "key-mismatch",
+        lambda s: edit_rows(
+            first(s, "results/images/*.parquet"), task_key=lambda v: ["attack-x"] * len(v)
+        ),
+    ),
+    "image rows at another eps": (
+        "key-mismatch",
+        lambda s: edit_rows(of_pgd(s), eps=lambda v: [2 * eps for eps in v]),
+    ),
+    "broken though its class is the same": (
+        "not-adversarial",
+        lambda s: edit_rows(of_pgd(s), adversarial_prediction=lambda v: [None] * len(v)),
+    ),
+    "broken at no distance": (
+        "distance-mismatch",
+        lambda s: edit_rows(of_pgd(s), distance=lambda v: [float("inf")] * len(v)),
+    ),
+    "fewer weights pruned than the rate says": ("not-pruned-as-claimed", prune_less),
+    "a mask that grew": (
+        "not-pruned-as-claimed",
+        lambda s: write_masks(s, lambda mask: np.roll(mask, 100, axis=-1)),
+    ),
+    "a result that a merged file holds as well": ("doubled-row", merge_and_keep_one),
+    "no Parquet file among the rows": (
+        "foreign-file",
+        lambda s: (s / "results/cells/notes.txt").write_text("mine"),
+    ),
+    "an empty file": (
+        "torn-file",
+        lambda s: (s / "results/cells/cell-x-y.parquet").write_bytes(b""),
+    ),
+    "a torn grid": ("unreadable", lambda s: (s / "grid.yaml").write_text("{{")),
     "a foreign file among the rows": (
         "schema-mismatch",
         lambda s: pq.write_table(pa.table({"x": [1]}), s / "results/cells/cell-x-y.parquet"),

@@ -1,0 +1,86 @@
+"""Whether a row of `results/models` or `results/cells` is what its tasks' results make it: the row
+is derived once more, and every column compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from orchestrator.plan.places import CellPlace, ModelPlace
+from orchestrator.store.rows import AttackTraits, cell_table, model_table
+from workers.catalog import attack_entry
+from workers.contract import PruneTask
+from workers.results import ModelRecord
+from workers.tables import ImageRows
+
+Row = Mapping[str, object]
+
+
+def model_row_doubts(row: Row, record: ModelRecord) -> Iterator[str]:
+    place = _model_place(row)
+    if place is None:
+        yield "its place in a grid is not whole"
+        return
+    yield from _place_doubts(place, record)
+    yield from _differences(row, model_table(place, record), "recorded")
+
+
+def cell_row_doubts(
+    row: Row, shards: Sequence[ImageRows], record: ModelRecord | None
+) -> Iterator[str]:
+    """`record`: of the attacked model, None where it has no result."""
+    model, eps = _model_place(row), row["eps"]
+    if model is None or not isinstance(eps, float):
+        yield "its place in a grid is not whole"
+        return
+    if record is not None:
+        yield from _place_doubts(model, record)
+    settings = shards[0].task.attack
+    entry = attack_entry(settings.attack)
+    if entry is None:
+        yield f"attack {settings.attack!r} is not in this version's catalog"
+        return
+    traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
+    place = CellPlace(
+        model=model, protocol=str(row["protocol"]), attack=str(row["attack"]), eps=eps
+    )
+    try:
+        again = cell_table(place, settings=settings, traits=traits, shards=shards)
+    except ValueError as error:
+        yield str(error)
+        return
+    yield from _differences(row, again, "its images say")
+
+
+def _model_place(row: Row) -> ModelPlace | None:
+    rate, seed = row["rate"], row["seed"]
+    names = {name: row[name] for name in ("architecture", "dataset", "variant", "method")}
+    if not isinstance(rate, float) or not isinstance(seed, int) or None in names.values():
+        return None
+    texts = {name: str(value) for name, value in names.items()}
+    return ModelPlace(rate=rate, seed=seed, **texts)
+
+
+def _place_doubts(place: ModelPlace, record: ModelRecord) -> Iterator[str]:
+    """What of its place the model's own task knows: a dense model serves every method."""
+    task = record.task
+    known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}
+    if isinstance(task, PruneTask):
+        known |= {"method": task.pruning.method, "rate": task.pruning.rate}
+    for name, value in known.items():
+        if getattr(place, name) != value:
+            yield f"{name}: row {getattr(place, name)}, its model's task says {value}"
+
+
+def _differences(row: Row, again: pa.Table, source: str) -> Iterator[str]:
+    for name, value in again.to_pylist()[0].items():
+        if name in row and not _same(row[name], value):
+            yield f"{name}: row {row[name]}, {source} {value}"
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    return one == other
