@@ -1,12 +1,15 @@
-"""A worker's process as its engine needs to know it: where it is, and how to end one that hangs."""
+"""A worker's process as its engine needs to know it: where it is, and how to end one that hangs.
+
+Workers end by SIGKILL as a rule, so nothing that they leave to their own exit is ever done.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -16,6 +19,10 @@ from typing import IO
 _DUMP = signal.SIGUSR2
 _DUMP_WITHIN_S = 3.0
 _stacks: IO[str] | None = None
+_lifeline: IO[bytes] | None = None  #: closed by the kernel when this process ends
+#: Removes a folder once its standard input ends. In the background, so that its parent is init:
+#: Ray ends the children of a worker with it.
+_AFTERWARDS = 'exec 3<&0; { cat; rm -rf -- "$0"; } <&3 >/dev/null 2>&1 &'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +34,37 @@ class Whereabouts:
 
 
 def announce() -> Whereabouts:
-    """Of this process, which from now on writes its stacks on SIGUSR2, also while a thread holds
-    the interpreter's lock: the handler is C."""
+    """Of this process, which from now on has a folder of its own for temporary files, and writes
+    its stacks on SIGUSR2, also while a thread holds the interpreter's lock: the handler is C."""
     global _stacks
     if _stacks is None:
-        handle, name = tempfile.mkstemp(prefix=f"prunegrid-{os.getpid()}-", suffix=".stacks")
-        _stacks = os.fdopen(handle, "w")
+        _stacks = Path(_own_folder(), "stacks").open("w")  # noqa: SIM115 - as long as the process
         faulthandler.register(_DUMP, file=_stacks, all_threads=True)
-    else:
-        name = _stacks.name
     return Whereabouts(
         host=socket.gethostname(),
         pid=os.getpid(),
-        stack_file=str(name),
+        stack_file=_stacks.name,
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     )
+
+
+def _own_folder() -> str:
+    """TensorFlow alone leaves a file per compiled function there. It goes when this process ends,
+    however it does."""
+    global _lifeline
+    folder = tempfile.mkdtemp(prefix=f"prunegrid-{os.getpid()}-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    reading, writing = os.pipe()
+    _lifeline = os.fdopen(writing, "wb")
+    with os.fdopen(reading, "rb") as end:
+        subprocess.run(
+            ["sh", "-c", _AFTERWARDS, folder],
+            stdin=end,
+            cwd="/",
+            check=False,
+            start_new_session=True,
+        )
+    return folder
 
 
 def end_process(where: Whereabouts) -> str:
@@ -58,8 +81,6 @@ def end_process(where: Whereabouts) -> str:
         text = "the process was gone already"
     except OSError as error:
         text = f"its stacks can't be had: {error.strerror}"
-    with contextlib.suppress(OSError):
-        path.unlink()
     return text
 
 

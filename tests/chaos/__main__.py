@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -104,6 +105,8 @@ def main() -> int:
     if chosen.out:
         text = table(reports, chosen.rounds, seed, time.monotonic() - began_s)
         chosen.out.write_text(text)
+    if not wrong:
+        shutil.rmtree(folder)
     return 1 if wrong else 0
 
 
