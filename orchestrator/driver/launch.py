@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class _NoEngine(InlineEngine):
 
 
 class StopSignal:
-    """SIGINT or SIGTERM once: stop in order; twice: at once."""
+    """SIGINT, SIGTERM or SIGHUP once: stop in order; twice: at once."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -145,7 +146,9 @@ class StopSignal:
         return self._count > 1
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # under nohup
             self._old[number] = signal.signal(number, self._receive)
 
     def __exit__(self, *_: object) -> None:
@@ -154,5 +157,9 @@ class StopSignal:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
+        if number == signal.SIGHUP:  # the terminal, or the SSH session, is gone: nobody reads on
+            with open(os.devnull, "w") as nowhere:
+                for descriptor in (1, 2):
+                    os.dup2(nowhere.fileno(), descriptor)
         if self._count > 1:
             raise SystemExit(INTERRUPTED)

@@ -69,8 +69,11 @@ class FakeCluster:
 
     def fill(self) -> None:
         """As many nodes as at first."""
-        while len(self.nodes) < self._wanted:
-            self.add_node()
+        missing = self._wanted - len(self.nodes)
+        for _ in range(missing):
+            self.add_node(wait=False)
+        if missing > 0:
+            self._cluster.wait_for_nodes()
 
     @staticmethod
     def raylet_pid(node: Any) -> int:

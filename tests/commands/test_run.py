@@ -164,7 +164,9 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
 # --------------------------------------------------------------------------- whole processes
 
 
-def spawn(folder: Path, text: str, engine: str = "inline") -> subprocess.Popen:
+def spawn(
+    folder: Path, text: str, engine: str = "inline", stdout: int = subprocess.PIPE
+) -> subprocess.Popen:
     (folder / "grid.yaml").write_text(text)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console;"
@@ -176,7 +178,7 @@ def spawn(folder: Path, text: str, engine: str = "inline") -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder / "grid.yaml"), str(folder / "store")],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
     )

@@ -98,6 +98,19 @@ def test_ctrl_c_over_ray_stops_in_order(tmp_path):
     assert not (tmp_path / "store/failures").exists(), "an interruption is no failure"
 
 
+def test_a_lost_terminal_stops_it_in_order(tmp_path):
+    """As when an SSH session drops: SIGHUP, and nothing that is written can be read."""
+    screen, terminal = os.openpty()
+    driver = spawn(tmp_path, with_seeds(SLOW), stdout=terminal)
+    os.close(terminal)
+    wait_for(lambda: attempts_of(tmp_path / "store"), 90)
+    driver.send_signal(signal.SIGHUP)
+    os.close(screen)
+    assert driver.wait(timeout=40) == 130
+    assert not (tmp_path / "store" / LEASE).exists()
+    assert not (tmp_path / "store/failures").exists()
+
+
 def test_one_task_run_by_two_workers_at_once_leaves_one_result(tmp_path):
     Store.open_or_create(str(tmp_path / "store"))
 

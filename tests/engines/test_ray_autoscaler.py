@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from orchestrator.commands.run import run_grid
 from orchestrator.driver.launch import RunOptions
+from orchestrator.engines.ray import autoscaler, wish
 from orchestrator.engines.ray import crew as ray_crew
 from orchestrator.engines.ray.autoscaler import Autoscaler
 from orchestrator.engines.ray.engine import EngineError, RayEngine
@@ -40,6 +43,21 @@ def cluster() -> Iterator[AutoscaledCluster]:
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """A grid that waits for nodes waits for ever, if need be."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done within {seconds} s; {nodes()} nodes")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def nodes() -> int:
     import ray
 
@@ -59,7 +77,8 @@ def test_nodes_come_for_a_grid_and_go_with_it(cluster: AutoscaledCluster, tmp_pa
     grid.write_text(SMALL + "resources: {cpus_per_task: 1, gpus_per_task: 0.5}\n")
     options = RunOptions(grid=grid, store=str(store), address=cluster.address, runner=RUNNER)
     assert nodes() == 0
-    assert run_grid(options, Console(quiet=True)) == 0
+    with within(60):
+        assert run_grid(options, Console(quiet=True)) == 0
     journal = "".join(path.read_text() for path in (store / "journal").iterdir())
     assert "joined: 2 CPU, 1 GPU" in journal
     until(lambda: nodes() == 0)
@@ -85,6 +104,16 @@ def test_idle_workers_leave_their_node_to_the_autoscaler(cluster, tmp_path, monk
     until(lambda: nodes() == 0)
 
 
+def test_a_killed_driver_s_wish_ends_by_itself(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(wish, "PATIENCE_S", 3.0)
+    monkeypatch.setattr(autoscaler, "SAY_EVERY_S", 1.0)
+    engine = RayEngine(settings(tmp_path), HALF, address=cluster.address, runner=RUNNER)
+    until(lambda: nodes() == 2, lambda: (engine.demand(4), engine.poll(0)))
+    for slot in list(engine._pool.slots):  # Ray ends them with their driver
+        engine._pool.drop(slot)
+    until(lambda: nodes() == 0)
+
+
 def test_what_no_node_type_offers_is_refused_with_what_they_offer(cluster, tmp_path):
     big = Resources(
         cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None, price_per_hour=None
@@ -97,6 +126,6 @@ def test_what_no_node_type_offers_is_refused_with_what_they_offer(cluster, tmp_p
 def test_in_kuberay_whoever_brings_nodes_is_out_of_sight(inside, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_KUBERAY_IN_USE", "1" if inside else "")
     elsewhere = SimpleNamespace(gcs_address="10.0.0.1:6379")
-    autoscaler = Autoscaler(SimpleNamespace(get_runtime_context=lambda: elsewhere))
-    assert autoscaler.promises(Need(cpus=4, gpus=1)) is inside
-    assert autoscaler.brings_gpus is inside
+    there = Autoscaler(SimpleNamespace(get_runtime_context=lambda: elsewhere))
+    assert there.promises(Need(cpus=4, gpus=1)) is inside
+    assert there.brings_gpus is inside

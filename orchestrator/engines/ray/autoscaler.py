@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.engines.ray.wish import SAY_EVERY_S, Wisher
 from orchestrator.scheduling.room import Need, Node, capacity
 
 ASK_EVERY_S = 1.0
@@ -30,8 +31,8 @@ class Autoscaler:
     that does not say. Not thread-safe."""
 
     def __init__(self, ray: Any) -> None:
-        self._ray = ray
         self.node_types = _node_types(ray)
+        self._wisher = Wisher(ray)
         self._asked: int | None = None
         self._asked_s = -1e9
 
@@ -45,18 +46,23 @@ class Autoscaler:
             return True
         return any(capacity(node, need) for node in self.node_types)
 
-    def ask_for(self, need: Need, slots: int, *, now: bool = False) -> None:
-        """Room for so many slots in all, those that are there included. It holds, for the
-        autoscaler, until the next word, so 0 is to be the last. A word that does not get through
-        is said again."""
-        slots = min(slots, MOST_SLOTS)
-        if slots == self._asked or not (now or time.monotonic() - self._asked_s > ASK_EVERY_S):
+    def ask_for(self, need: Need, slots: int) -> None:
+        """Room for so many slots in all, those that are there included. Cheap when called often."""
+        slots, since_s = min(slots, MOST_SLOTS), time.monotonic() - self._asked_s
+        if since_s < ASK_EVERY_S or (slots == self._asked and since_s < SAY_EVERY_S):
             return
         self._asked_s = time.monotonic()
-        bundle = {"CPU": need.cpus} | ({"GPU": need.gpus} if need.gpus else {})
-        with contextlib.suppress(Exception):
-            self._ray.autoscaler.sdk.request_resources(bundles=[bundle] * slots)
+        with contextlib.suppress(Exception):  # it is said again
+            self._wisher.hold(_bundle(need), slots)
             self._asked = slots
+
+    def want_no_more(self, need: Need) -> None:
+        with contextlib.suppress(Exception):  # what is left of the wish ends by itself
+            self._wisher.drop(_bundle(need))
+
+
+def _bundle(need: Need) -> dict[str, float]:
+    return {"CPU": need.cpus} | ({"GPU": need.gpus} if need.gpus else {})
 
 
 def _node_types(ray: Any) -> list[Node] | None:

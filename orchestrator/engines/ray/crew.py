@@ -102,7 +102,7 @@ class Crew:
     def leave(self) -> None:
         """No more work: what was asked for is no longer wanted, and all actors end."""
         if self.elastic:
-            self._autoscaler.ask_for(self.need, 0, now=True)
+            self._autoscaler.want_no_more(self.need)
         for slot in list(self.pool.slots):
             self.pool.drop(slot)
 
