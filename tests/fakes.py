@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from workers import layout
-from workers.checkpoints import pack
+from workers.checkpoints import Checkpoint, pack
 from workers.contract import (
     AttackTask,
     Attempt,
@@ -26,9 +26,11 @@ from workers.contract import (
     PruneTask,
     Success,
     Task,
+    TrainTask,
     WorkerSettings,
 )
-from workers.files import open_files
+from workers.entry import classify, describe
+from workers.files import StorageError, open_files
 from workers.results import LayerCount, ModelRecord, ModelResult, Provenance
 from workers.tables import images_to_parquet
 from workers.weights import pack_masks, weights_sha256
@@ -39,6 +41,14 @@ BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
 #: 400 MiB of GPU, fails on the node whose raylet's pid is in the store's `bad-node`.
 HANGS, HANGS_LOCKED, DEAF, CRAMPED, NODE_BOUND = 905, 906, 907, 908, range(920, 990)
 BROKEN = 990
+#: Runs like SLOW, and leaves a checkpoint when it is stopped.
+SAVES = 909
+#: Its first training fails once, as with an error of this kind from the real libraries.
+FAILS_ONCE = {
+    910: StorageError("can't write: planted: slow down, please"),
+    911: MemoryError("planted"),
+    912: type("ResourceExhaustedError", (Exception,), {})("planted: OOM when allocating tensor"),
+}
 #: While this file is in the store, tasks of seed BROKEN fail as with a bug.
 CAUSE = "broken"
 
@@ -69,6 +79,9 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
 
 def _misbehave(attempt: Attempt, settings: WorkerSettings, stop_requested) -> Failure | None:
     seed = attempt.task.seed
+    if seed in FAILS_ONCE and attempt.number == 1 and isinstance(attempt.task, TrainTask):
+        error = FAILS_ONCE[seed]
+        return failed(attempt, classify(error), describe(error))
     if seed == BUG:
         return failed(attempt, FailureKind.BUG, "ValueError: planted")
     if seed == DATA:
@@ -86,9 +99,11 @@ def _misbehave(attempt: Attempt, settings: WorkerSettings, stop_requested) -> Fa
         bad = Path(settings.store) / "bad-node"
         if bad.exists() and bad.read_text() == str(os.getppid()):
             return failed(attempt, FailureKind.BUG, "CudaError: planted: no device")
-    if seed == SLOW:
-        for _ in range(600):
+    if seed in (SLOW, SAVES):
+        for step in range(600):
             if stop_requested():
+                if seed == SAVES:
+                    Checkpoint(open_files(settings.store), attempt.task.key).save({}, {"at": step})
                 return failed(attempt, FailureKind.LOST, "interrupted")
             time.sleep(0.05)
     return None

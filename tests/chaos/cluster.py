@@ -55,17 +55,18 @@ class FakeCluster:
         """Without the head."""
         return sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)
 
-    def _add(self, *, wait: bool = True, **options: Any) -> None:
+    def _add(self, *, wait: bool = True, **options: Any) -> Any:
         common = {
             "include_dashboard": False,
             "node_ip_address": "127.0.0.1",
             "object_store_memory": 80 * 2**20,
             "temp_dir": self._temp,
         }
-        self._cluster.add_node(wait=wait, **common, **options)
+        return self._cluster.add_node(wait=wait, **common, **options)
 
-    def add_node(self, *, wait: bool = True) -> None:
-        self._add(wait=wait, **self._size)
+    def add_node(self, *, wait: bool = True, env: dict[str, str] | None = None) -> Any:
+        """`env`: of the node's processes, beside this one's."""
+        return self._add(wait=wait, **self._size, env_vars=env)
 
     def fill(self) -> None:
         """As many nodes as at first."""

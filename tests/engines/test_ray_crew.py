@@ -16,7 +16,7 @@ from orchestrator.engines.ray.start import keep_to_ourselves
 from orchestrator.grid.grid import Resources
 from tests.chaos.cluster import FakeCluster
 from tests.engines.test_engines import RUNNER, collect, settings, task
-from tests.fakes import CRAMPED, NODE_BOUND, SLOW
+from tests.fakes import CRAMPED, NODE_BOUND, SAVES, SLOW
 from workers.contract import Attempt, FailureKind, Success, TrainTask
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
@@ -53,9 +53,9 @@ def until(engine: Engine, condition: Callable[[], bool], timeout_s: float = 40.0
         assert not engine.poll(0.05), "an attempt ended early"
 
 
-def slow(number: int) -> TrainTask:
+def slow(number: int, seed: int = SLOW) -> TrainTask:
     """One of many tasks that run until they are stopped."""
-    return dataclasses.replace(task(SLOW), salt=f"slow-{number}")
+    return dataclasses.replace(task(seed), salt=f"slow-{number}")
 
 
 def test_nodes_that_join_get_work_and_a_lost_ones_tasks_come_back(cluster, engine):
@@ -82,10 +82,10 @@ def test_nodes_that_join_get_work_and_a_lost_ones_tasks_come_back(cluster, engin
     assert len(engine.doing()) == 8, "the other nodes' tasks go on"
 
 
-def test_a_drain_notice_has_tasks_save_their_state_and_move(cluster, engine):
+def test_a_drain_notice_has_tasks_save_their_state_and_move(cluster, engine, tmp_path):
     until(engine, lambda: engine.slots == 8)
     for number in range(8):
-        engine.submit(Attempt(task=slow(number), number=1))
+        engine.submit(Attempt(task=slow(number, SAVES), number=1))
     until(engine, lambda: len(engine.doing()) == 8)
     node = cluster.nodes[0]
     assert cluster.drain(node, 60.0)
@@ -93,6 +93,8 @@ def test_a_drain_notice_has_tasks_save_their_state_and_move(cluster, engine):
     assert {(e.outcome.kind, e.outcome.message) for e in ended} == {
         (FailureKind.LOST, "interrupted")
     }, "by their own word: they had time to save"
+    saved = {path.parent.name for path in tmp_path.glob("store/checkpoints/*/state.npz")}
+    assert saved == {e.outcome.key for e in ended}
     assert engine.slots == 4, "nothing new on a node that is to go away"
     assert [n.kind for n in engine.notices()] == ["node-draining"]
     engine.request_stop()
@@ -144,6 +146,23 @@ def test_a_task_that_lacks_memory_gets_more_of_a_gpu(cluster, engine):
         else:
             assert isinstance(ended.outcome, Success)
     until(engine, lambda: engine.slots == 8)
+
+
+def test_what_ray_s_memory_monitor_kills_ran_out_of_host_memory(cluster, engine):
+    """On a node that believes its memory to be full at its next look, whatever runs."""
+    until(engine, lambda: engine.slots == 8)
+    for number in range(8):
+        engine.submit(Attempt(task=slow(number), number=1))
+    greedy = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "2500"}
+    node = cluster.add_node(env=greedy)
+    until(engine, lambda: engine.slots > 8)
+    engine.submit(Attempt(task=slow(8), number=1))
+    (ended,) = collect(engine, 1)
+    assert ended.outcome.kind is FailureKind.HOST_MEMORY, ended.outcome
+    assert "OutOfMemoryError" in ended.outcome.message
+    cluster.kill_node(node)
+    engine.request_stop()
+    collect(engine, 8)
 
 
 def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, engine, monkeypatch):
