@@ -14,6 +14,8 @@ from orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
 LEGEND_ENTRY_INCHES = 2.6
+#: With two seeds bars may span the panel: they must not hide the lines.
+BAR_ALPHA = 0.3
 
 SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -87,11 +89,12 @@ def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
             mean,
             yerr=_within(mean, half),
             color=look.colour,
+            ecolor=(look.colour, BAR_ALPHA),
             linestyle=look.mpl_dash,
             linewidth=1.2,
             marker=look.mpl_marker,
             markersize=2.6,
-            elinewidth=0.5,
+            elinewidth=0.8,
         )
     axes.set_xscale("log")
     ticks = sorted({float(v) for v in panel.rows["rate"]})
