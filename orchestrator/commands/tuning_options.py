@@ -19,7 +19,7 @@ AddressOption = Annotated[
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option(help="Prepared data sets of each node [default: ~/.cache/prunegrid]."),
+    typer.Option(help="Prepared data sets of each node (default: ~/.cache/prunegrid)."),
 ]
 
 
@@ -43,7 +43,7 @@ def tune(
         typer.Option(
             metavar="N|PART",
             help="Queries an image, or a part of what the grid's settings cost, such as 1/20 "
-            "[default: as many as the grid's settings].",
+            "(default: as many as the grid's settings).",
         ),
     ] = None,
     trials: Annotated[int, typer.Option(help="Settings to try, the grid's own included.")] = 32,
@@ -51,7 +51,7 @@ def tune(
         str | None,
         typer.Option(
             metavar="median|robust",
-            help="Median distance, or robust accuracy at --eps [default: what the attack finds].",
+            help="Median distance, or robust accuracy at --eps (default: what the attack finds).",
         ),
     ] = None,
     eps: Annotated[float | None, typer.Option(help="Of --objective robust.")] = None,
@@ -59,12 +59,12 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="NAME[=LOW..HIGH]",
-            help="Only these settings [default: all that the catalog has ranges for].",
+            help="Only these settings (default: all that the catalog has ranges for).",
         ),
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(help="Half to search on, half to report on [default: the grid's]."),
+        typer.Option(help="Half to search on, half to report on (default: the grid's)."),
     ] = None,
     full: Annotated[
         bool,
@@ -73,7 +73,7 @@ def tune(
     slots: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Trials at once [default: all that fit; half, where others are at work]."
+            min=1, help="Trials at once (default: all that fit; half, where others are at work)."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the trials that are proposed.")] = 0,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import io
 import math
+import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.report.figures import CONFIG as _REPORT
@@ -24,6 +26,7 @@ _LOOKS: dict[str, tuple[str, str, str, float]] = {
     "image": ("#0072B2", "circle", "o", 6),
 }
 _COLUMNS = 3
+_HOVER = "%{y:.4g}<br>%{customdata}<extra></extra>"
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
@@ -43,7 +46,7 @@ def page(panels: Panels) -> str:
         rows=rows,
         cols=columns,
         horizontal_spacing=0.09,
-        vertical_spacing=min(0.22, 0.5 / rows),
+        vertical_spacing=min(0.17, 0.4 / rows),
     )
     seen: set[str] = set()
     for k, panel in enumerate(panels.panels):
@@ -59,8 +62,9 @@ def page(panels: Panels) -> str:
                     legendgroup=points.name,
                     showlegend=points.name not in seen,
                     marker={"color": colour, "symbol": symbol, "size": size, "opacity": 0.85},
-                    customdata=[html.escape(text) for text in points.text],
-                    hovertemplate="%{y:.4g}<br>%{customdata}<extra></extra>",
+                    customdata=[html.escape(t).replace("\n", "<br>") for t in points.text],
+                    hovertemplate=html.escape(panel.y)
+                    + " %{y:.4g}<br>%{customdata}<extra></extra>",
                 ),
                 row=row,
                 col=column,
@@ -78,22 +82,62 @@ def page(panels: Panels) -> str:
                 col=column,
             )  # fmt: skip
         x, y = html.escape(panel.x), html.escape(panel.y)
-        log = {True: "log", False: "linear"}
-        figure.update_xaxes(title_text=x, type=log[panel.log_x], row=row, col=column)
-        figure.update_yaxes(title_text=y, type=log[panel.log_y], row=row, col=column)
+        across = _axis([v for points in panel.points for v in points.x], panel.log_x)
+        up = _axis([v for points in panel.points for v in points.y], panel.log_y)
+        figure.update_xaxes(title_text=x, **across, row=row, col=column)
+        figure.update_yaxes(title_text=y, **up, row=row, col=column)
     figure.update_layout(
         template="none",
-        title={"text": html.escape(panels.title), "x": 0.01, "font": {"size": 16}},
+        title={
+            "text": html.escape(panels.title),
+            "x": 0.01,
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 18},
+            "font": {"size": 16},
+        },
         height=340 * rows + 120,
-        margin={"l": 64, "r": 16, "t": 56, "b": 56},
+        margin={"l": 64, "r": 16, "t": 96, "b": 56},
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#374151"},
-        legend={"orientation": "h", "y": -0.14 / rows, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": 1 + 0.03 / rows, "yanchor": "bottom", "x": 0},
         hoverlabel={"align": "left"},
     )
     grid = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "title_standoff": 6}
     figure.update_xaxes(**grid)
     figure.update_yaxes(**grid)
-    return str(figure.to_html(include_plotlyjs=True, full_html=True, config=CONFIG))
+    whole = str(figure.to_html(include_plotlyjs=True, full_html=True, config=CONFIG))
+    head = f"<html lang='en'><head><title>{html.escape(panels.title)}</title>"
+    return re.sub(r"<html>\s*<head>", lambda _: head, whole, count=1)
+
+
+def _axis(values: Sequence[float], log: bool) -> dict[str, Any]:
+    """Plotly's scale and ticks: plotly's own leave a short logarithmic axis half without any."""
+    if not log:
+        return {"type": "linear"}
+    ticks = log_ticks(min(values), max(values))
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers from about `low` to about `high`, above 0."""
+    mantissas = _mantissas(high / low)
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    every = [float(f"{m * 10.0**d:.6g}") for d in decades for m in mantissas]
+    return [tick for tick in every if low / 1.1 <= tick <= high * 1.1]
+
+
+def _mantissas(ratio: float) -> tuple[float, ...]:
+    """Of the ticks of a logarithmic axis that spans a ratio."""
+    if ratio > 300:
+        return (1.0,)
+    if ratio > 15:
+        return (1.0, 2.0, 5.0)
+    return (
+        (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+        if ratio > 4
+        else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
+    )
 
 
 def static(panels: Panels) -> dict[str, bytes]:
@@ -159,19 +203,17 @@ def _scatter(axis: Any, points: Points) -> Any:
 
 def _plain(axis: Any) -> None:
     """Numbers as one reads them, also where a logarithmic axis spans less than a decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     for side, scale, limits in (
         (axis.xaxis, axis.get_xscale(), axis.get_xlim()),
         (axis.yaxis, axis.get_yscale(), axis.get_ylim()),
     ):
         if scale == "log":
-            narrow = limits[1] / limits[0] < 12
-            side.set_major_locator(
-                LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if narrow else (1.0,))
-            )
+            inside = [tick for tick in log_ticks(*limits) if limits[0] <= tick <= limits[1]]
+            side.set_major_locator(FixedLocator(inside))
             side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            side.set_minor_formatter(NullFormatter())
+            side.set_minor_locator(NullLocator())
 
 
 def _span(panel: Panel) -> tuple[float, float]:

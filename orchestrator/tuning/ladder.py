@@ -29,6 +29,8 @@ _ROUND = (1, 2, 5)
 _ROUND_COUNTS = (1, 2, 3, 4, 5)
 #: Of a step or an eps that grows until the last one fools enough.
 _GROWTHS = 40
+#: 128/255: with 256/255 any image becomes any other.
+_MOST_EXPONENT = 7
 COUNT = 4
 
 Robust = Callable[[float], float]
@@ -66,8 +68,8 @@ def ladder(norm: str, ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ..
 
 
 def _doubling(ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ...]:
-    exponent = round(math.log2(ends.strong * 255))
-    for _ in range(_GROWTHS):
+    exponent = min(round(math.log2(ends.strong * 255)), _MOST_EXPONENT)
+    while exponent <= _MOST_EXPONENT:
         last = 2.0**exponent / 255
         if robust(last) < rule.most_left:
             return tuple(2.0 ** (exponent - k) / 255 for k in reversed(range(COUNT)))

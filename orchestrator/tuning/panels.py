@@ -50,7 +50,9 @@ def panels_of(outcome: Outcome) -> Panels:
         out += [panel for k in range(1, len(outcome.rivals)) if (panel := _paired(outcome, k))]
     where = f"{study.label}, {study.protocol}" if study.protocol else study.label
     budget = f", at most {study.budget:,} queries an image" if study.budget else ""
-    return Panels(title=f"{where}: {len(study.proposals)} trials{budget}", panels=tuple(out))
+    return Panels(
+        title=f"{where}: {len(study.proposals)} trials{budget}; lower is better", panels=tuple(out)
+    )
 
 
 def axis_title(study: Study) -> str:
@@ -78,9 +80,9 @@ def _option_panel(outcome: Outcome, name: str) -> Panel:
         else:
             groups["complete" if trial.state == "complete" else "stopped early"].append(trial)
     names = {
-        "stopped early": "stopped early, on fewer images" if study.budget else "stopped early",
+        "stopped early": "stopped early, so of fewer images" if study.budget else "stopped early",
         "complete": "went all the way",
-        "grid": "the grid's settings" + (", at this budget" if study.budget else ""),
+        "grid": "the grid's settings" + (", cut to the budget" if study.budget else ""),
         "best": "the best",
     }
     points = tuple(
@@ -89,7 +91,7 @@ def _option_panel(outcome: Outcome, name: str) -> Panel:
             name=names[role],
             x=tuple(float(t.options[name] or 0) for t in trials),
             y=tuple(scale * t.value for t in trials),
-            text=tuple(f"{settings_text(t.options)}; {t.state}" for t in trials),
+            text=tuple(_trial_text(study, t) for t in trials),
         )
         for role, trials in groups.items()
         if trials
@@ -97,6 +99,13 @@ def _option_panel(outcome: Outcome, name: str) -> Panel:
     return Panel(
         title=name, x=name, y=axis_title(study), log_x=True, log_y=scale == 1.0, points=points
     )
+
+
+def _trial_text(study: Study, trial: TrialRow) -> str:
+    """Lines of what a trial was: only what differs between trials."""
+    unit = "images" if isinstance(study, AttackStudy) else "links"
+    shown = [settings_text({name: trial.options[name]}) for name in varied(study)]
+    return "\n".join([f"{trial.state}, {trial.size} {unit}", *shown])
 
 
 def _paired(outcome: Outcome, number: int) -> Panel | None:
@@ -109,7 +118,7 @@ def _paired(outcome: Outcome, number: int) -> Panel | None:
     worse = known & (a > b * (1 + 1e-6))
     parts: list[Points] = []
     for role, name, mask in (
-        ("image", "held-out image, tuned at least as strong", known & ~worse),
+        ("image", "held-out image; below the line tuned is nearer", known & ~worse),
         ("stopped early", "held-out image, tuned weaker", worse),
     ):
         if mask.any():

@@ -39,6 +39,8 @@ REDUCTION = 2
 _WORST = 1e30
 #: A trial whose worker died or whose task failed is tried again so often.
 RETRIES = 2
+#: The niceness of trials where others are at work: these then get nine tenths of a shared core.
+NICE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Work:
     study: Study
     settings: WorkerSettings
     runner: str  #: the module that runs its tasks: "workers.tuning", or a test's own
+    polite: bool = False  #: others on this machine go first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], work: Work) -> None:
         self._work = work
+        if work.polite:
+            os.nice(NICE - os.nice(0))
         self._number = int(config["trial"])
         self._rung = 0
 

@@ -1,5 +1,6 @@
-"""A runner of tasks aside whose attack has a known best setting, and computes nothing: an image's
-distance is its own, times how far the step size is from `BEST`.
+"""A runner of tasks aside that computes nothing, and whose answers are known: an image's distance
+under `cw_l2` is its own, times how far the step size is from `BEST`; under `pgd_linf` it breaks
+beyond its own `reach`.
 
 Files in the store tell it to misbehave: `interrupt` holds a process to send SIGINT to, once so many
 tasks have run; a step size above `FAILS` fails.
@@ -7,6 +8,7 @@ tasks have run; a step size above `FAILS` fails.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import random
@@ -15,7 +17,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fakes import failed, fake_images, prepare, provenance
+from tests.fakes import failed, fake_images, fake_model, prepare, provenance
 from workers import layout
 from workers.contract import (
     AttackTask,
@@ -52,33 +54,42 @@ def run_attempt(
     files = aside(settings.store)
     log = Path(settings.store) / "log-aside"
     log.mkdir(exist_ok=True)
-    (log / f"{task.key}-{os.getpid()}-{uuid.uuid4().hex}").touch()
+    (log / f"{task.key}-{os.nice(0)}-{uuid.uuid4().hex}").touch()
     _interrupt(Path(settings.store), len(list(log.iterdir())))
     if not isinstance(task, AttackTask):
         files.write(layout.model_record(task.key), _model(attempt).to_json().encode())
         return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
-    stepsize = float(dict(task.attack.options)["stepsize"])  # type: ignore[arg-type]
-    if stepsize > FAILS:
+    if dict(task.attack.options).get("stepsize", 0.0) > FAILS:
         return failed(attempt, FailureKind.BUG, "ValueError: planted")
-    files.write(layout.image_rows(task.key), images(task, stepsize))
+    files.write(layout.image_rows(task.key), images(task))
     return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
 
 
-def images(task: AttackTask, stepsize: float) -> bytes:
+def images(task: AttackTask) -> bytes:
     columns = read_images(fake_images(task)).table.to_pydict()
     for row, image in enumerate(columns["image"]):
         draw = random.Random(f"{task.parent_key}-{image}")
-        if columns["clean_prediction"][row] == columns["label"][row]:
-            columns["distance"][row] = (1 + draw.random()) * factor(stepsize)
-            columns["queries"][row] = QUERIES
+        wrong, own = draw.random() < 0.05, reach(draw)
+        columns["clean_prediction"][row] = (columns["label"][row] + wrong) % 10
+        if wrong:
+            distance, broken = 0.0, True
+        elif task.attack.eps:
+            broken = own < columns["eps"][row]
+            distance = own if broken else math.inf
+        else:
+            stepsize = float(dict(task.attack.options)["stepsize"])  # type: ignore[arg-type]
+            distance, broken = (1 + draw.random()) * factor(stepsize), True
+        columns["distance"][row], columns["broken"][row] = distance, broken
+        columns["queries"][row] = 0 if wrong else QUERIES
     return images_to_parquet(columns, task=task, provenance=provenance(task, 1))
 
 
+def reach(draw: random.Random) -> float:
+    """Of an image: a quarter of all lie beyond 0.083, or 21/255."""
+    return draw.expovariate(1 / 0.06)
+
+
 def _model(attempt: Attempt) -> ModelRecord:
-    import dataclasses
-
-    from tests.fakes import fake_model
-
     task = attempt.task
     assert not isinstance(task, AttackTask)
     record = fake_model(task, attempt.number)

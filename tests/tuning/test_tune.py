@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -14,12 +16,13 @@ import yaml
 from rich.console import Console
 
 from orchestrator.commands.tune import TuneOptions, tune
+from orchestrator.driver.lease import Lease
 from orchestrator.errors import StoreError
 from orchestrator.store.store import Store
 from orchestrator.tuning import ray_search
 from orchestrator.tuning.plan import Wish
 from tests.grids import with_seeds
-from tests.tuning.landscape import FAILS, QUERIES, factor
+from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
 TRIALS = 16
@@ -170,3 +173,28 @@ def test_a_store_of_another_grid_without_the_dense_models_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"1 tasks have no result here.*--select rate=1"):
         run(options(tmp_path))
     assert not (tmp_path / "store/log-aside").exists()
+
+
+@pytest.mark.ray
+def test_training_of_chains_is_searched_beside_a_run_that_goes_first(ray_session, tmp_path):
+    given = options(tmp_path, attack=None, budget=None, trials=6, vary=("learning_rate",))
+    store = Store.open_or_create(given.store)
+    lease = Lease.take(store)
+    try:
+        code, said = run(dataclasses.replace(given, slots=None))
+    finally:
+        lease.release()
+    assert code == 0, said
+    assert "at most 1 at once (others are at work, and go first)" in said
+    log = list((tmp_path / "store/log-aside").iterdir())
+    assert {path.name.rsplit("-", 2)[1] for path in log} == {str(ray_search.NICE)}
+    trials = pd.read_parquet(tmp_path / "store/results/tuning").set_index("trial")
+    rates = trials["settings"].map(lambda text: json.loads(text)["learning_rate"])
+    assert set(trials.state) == {"complete", "stopped early"}
+    best = min(rates.index, key=lambda n: abs(math.log(rates[n] / BEST_RATE)))
+    assert trials["state"][best] == "complete"
+    assert trials["value"].idxmin() == best
+    (folder,) = (tmp_path / "store/tuning").glob("training-*")
+    piece = yaml.safe_load((folder / "piece.yaml").read_text())
+    assert piece["architectures"]["cnn5"]["training"] == {"learning_rate": rates[best]}
+    assert not list((tmp_path / "store/models").glob("*")), "the grid's own models are untouched"
