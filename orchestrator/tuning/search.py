@@ -96,15 +96,13 @@ def run_trials(study: Study, store: Store, place: Place, console: Console) -> bo
             folder = ray_folder(store)
             console.print(
                 f"{study.name}: {count} trials, at most {slots} at once"
-                + (" (others are at work, and go first)" if beside else "")
+                + (" (a share: others are at work)" if beside and not place.slots else "")
                 + f"; Ray's own files: {folder}",
                 highlight=False,
                 soft_wrap=True,
             )
             return ray_search.search(
-                ray_search.Work(
-                    study=study, settings=place.settings, runner=place.runner, polite=beside
-                ),
+                ray_search.Work(study=study, settings=place.settings, runner=place.runner),
                 folder=folder,
                 slots=slots,
                 need=need_of(place.resources, gpus=gpus),

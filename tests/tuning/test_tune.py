@@ -176,7 +176,7 @@ def test_a_store_of_another_grid_without_the_dense_models_is_refused(tmp_path):
 
 
 @pytest.mark.ray
-def test_training_of_chains_is_searched_beside_a_run_that_goes_first(ray_session, tmp_path):
+def test_training_of_chains_is_searched_beside_a_run_and_gives_way_to_it(ray_session, tmp_path):
     given = options(tmp_path, attack=None, budget=None, trials=6, vary=("learning_rate",))
     store = Store.open_or_create(given.store)
     lease = Lease.take(store)
@@ -185,7 +185,7 @@ def test_training_of_chains_is_searched_beside_a_run_that_goes_first(ray_session
     finally:
         lease.release()
     assert code == 0, said
-    assert "at most 1 at once (others are at work, and go first)" in said
+    assert "at most 1 at once (a share: others are at work)" in said
     log = list((tmp_path / "store/log-aside").iterdir())
     assert {path.name.rsplit("-", 2)[1] for path in log} == {str(ray_search.NICE)}
     trials = pd.read_parquet(tmp_path / "store/results/tuning").set_index("trial")
