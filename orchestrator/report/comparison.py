@@ -27,8 +27,8 @@ CLEAN = "clean"
 class SideComparison:
     """One experiment, as two sides have it; `table` has a row per cell of either side.
 
-    Columns: method, rate, attack ("clean": the whole test split), norm, eps; n_a, mean_a, half_a,
-    n_b, mean_b, half_b (fractions); `difference` (a - b) and its 95 % `half`; `verdict`: "a
+    Columns: method, rate, attack ("clean": the whole test split), norm, eps; n_a, mean_a, sd_a,
+    half_a, and the same of b (fractions); `difference` (a - b) and its 95 % `half`; `verdict`: "a
     higher", "b higher", "no difference shown", "one seed", "missing in a", "missing in b".
     """
 
@@ -183,7 +183,10 @@ def _table(
     table["verdict"] = _verdicts(table)
     order = table["attack"].ne(CLEAN)
     table = table.assign(order=order).sort_values(["order", "attack", "eps", "method", "rate"])
-    names = [*_MATCH, "n_a", "mean_a", "half_a", "n_b", "mean_b", "half_b"]
+    names = [
+        *_MATCH,
+        *(f"{value}_{s}" for s in ("a", "b") for value in ("n", "mean", "sd", "half")),
+    ]
     return table[[*names, "difference", "half", "verdict"]].reset_index(drop=True)
 
 

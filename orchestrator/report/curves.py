@@ -23,7 +23,8 @@ AXES = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate."""
+    """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate; x or mean is
+    NaN where there is no result."""
 
     title: str
     x: str  #: title of the axis
@@ -35,6 +36,12 @@ class Panel:
     def methods(self) -> list[str]:
         return legend_order(list(self.rows["method"]))
 
+    @property
+    def top(self) -> float:
+        """Of the y axis, percent: just above the highest mean; bars may leave the panel."""
+        highest = 100 * float(self.rows["mean"].max())
+        return 100.0 if np.isnan(highest) else min(104.0, max(1.12 * highest, 5.0))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Grid:
@@ -42,6 +49,14 @@ class Grid:
 
     name: str  #: of its files
     panels: tuple[tuple[Panel | None, ...], ...]
+
+    def top(self, row: int) -> float:
+        """Panels beside each other share a y axis."""
+        return max((panel.top for panel in self.panels[row] if panel), default=100.0)
+
+    def last(self, row: int, column: int) -> bool:
+        """Whether no panel stands below."""
+        return all(below[column] is None for below in self.panels[row + 1 :])
 
     @property
     def methods(self) -> list[str]:
@@ -56,12 +71,16 @@ def _mine(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
 def _panel(
     rows: pd.DataFrame, clean: pd.DataFrame, *, title: str, y: str, x: str = "rate"
 ) -> Panel:
-    """`rows`: method, rate, n, mean, sd, half; x and effective rate come from `clean`."""
+    """`rows`: method, rate, n, mean, sd, half; x and effective rate come from `clean`. A model of
+    `clean` that `rows` lacks has no mean: a gap in its line."""
     extra = clean[["method", "rate", "effective_rate", "speedup"]]
     lean = rows[["method", "rate", "n", "mean", "sd", "half"]]
-    both = lean.merge(extra, on=["method", "rate"], how="left")
-    both = both.assign(x=both[x]).dropna(subset=["mean", "x"]).sort_values(["method", "rate"])
-    dense = both.loc[both["rate"] == DENSE, "mean"]
+    known = lean.dropna(subset="mean")["method"].unique()
+    places = pd.concat([lean, extra])[["method", "rate"]].drop_duplicates()
+    both = places[places["method"].isin(known)].merge(lean, on=["method", "rate"], how="left")
+    both = both.merge(extra, on=["method", "rate"], how="left").sort_values(["method", "rate"])
+    both = both.assign(x=both[x]).reset_index(drop=True)
+    dense = both.loc[both["rate"] == DENSE, "mean"].dropna()
     return Panel(
         title=title,
         x=AXES[x],

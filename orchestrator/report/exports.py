@@ -81,6 +81,7 @@ def _paper(analysis: Analysis) -> pd.DataFrame:
                     "eps_here": found.eps,
                     "n": found.ours.n,
                     "mean": found.ours.mean,
+                    "sd": found.ours.sd,
                     "half": found.ours.half,
                     "difference_points": found.difference,
                     "verdict": found.verdict.value,

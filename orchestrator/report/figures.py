@@ -23,6 +23,9 @@ CONFIG: dict[str, Any] = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 
+#: Below this width of a column its titles would run into each other: narrow windows scroll.
+COLUMN_PX = 250
+
 _ROW_PX, _TOP_PX, _LEGEND_ROW_PX, _BOTTOM_PX = 190, 24, 22, 56
 
 
@@ -30,10 +33,10 @@ def draw(grid: Grid) -> go.Figure:
     """One line per method in every panel; the legend switches a method in all of them."""
     rows, columns = len(grid.panels), len(grid.panels[0])
     legend_rows = math.ceil(len(grid.methods) / 3)
-    top = _TOP_PX + _LEGEND_ROW_PX * legend_rows + 24
-    height = max(rows * _ROW_PX, 260) + top + _BOTTOM_PX
+    above = _TOP_PX + _LEGEND_ROW_PX * legend_rows + 24
+    height = max(rows * _ROW_PX, 260) + above + _BOTTOM_PX
     titled = any(panel and panel.title for row in grid.panels for panel in row)
-    inner = height - top - _BOTTOM_PX
+    inner = height - above - _BOTTOM_PX
     figure = make_subplots(
         rows=rows,
         cols=columns,
@@ -45,7 +48,6 @@ def draw(grid: Grid) -> go.Figure:
         horizontal_spacing=0.03,
     )
     seen: set[str] = set()
-    tops = [max((_top(panel) for panel in row if panel), default=100.0) for row in grid.panels]
     for r, row in enumerate(grid.panels, start=1):
         for c, panel in enumerate(row, start=1):
             if panel is None:
@@ -53,19 +55,14 @@ def draw(grid: Grid) -> go.Figure:
                 figure.update_yaxes(visible=False, row=r, col=c)
                 continue
             _fill(figure, panel, grid.methods, seen, (r, c))
-            figure.update_yaxes(range=[-0.03 * tops[r - 1], tops[r - 1]], row=r, col=c)
+            top = grid.top(r - 1)
+            figure.update_yaxes(range=[-0.03 * top, top], row=r, col=c)
             below = grid.panels[r][c - 1] if r < rows else None
             if below is None or below.x != panel.x or not titled:
                 figure.update_xaxes(title_text=panel.x, row=r, col=c)
             if all(other is None for other in row[: c - 1]):
                 figure.update_yaxes(title_text=_folded(panel.y), showticklabels=True, row=r, col=c)
-    return _dressed(figure, height=height, top=top)
-
-
-def _top(panel: Panel) -> float:
-    """Of an axis: just above the highest mean; bars may leave the panel."""
-    highest = 100 * panel.rows["mean"].max() if len(panel.rows) else 100.0
-    return min(104.0, max(1.12 * float(highest), 5.0))
+    return _dressed(figure, height=height, top=above)
 
 
 def _folded(title: str) -> str:
@@ -95,8 +92,8 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
     look = look_of(method)
     name = html.escape(method)
     return go.Scatter(
-        x=[round(float(v), 5) for v in rows["x"]],
-        y=[round(100 * float(v), 4) for v in rows["mean"]],
+        x=[_known(float(v), 5) for v in rows["x"]],
+        y=[_known(100 * float(v), 4) for v in rows["mean"]],
         error_y={
             "type": "data",
             # of 0 to 100 %, the hover text has the rest
@@ -118,6 +115,11 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
     )
 
 
+def _known(value: float, digits: int) -> float | None:
+    """None leaves a gap in a line."""
+    return None if math.isnan(value) else round(value, digits)
+
+
 def _bar(half: float, room: float) -> float:
     """Percent; none for one seed, and none outside of what an accuracy can be."""
     return 0.0 if math.isnan(half) else round(100 * max(0.0, min(half, room)), 4)
@@ -125,13 +127,15 @@ def _bar(half: float, room: float) -> float:
 
 def _hover(row: Any) -> list[str]:
     """Two lines: which model, and its n, mean and interval."""
+    if math.isnan(row.mean):
+        return ["", ""]  # nothing to hover over
     effective = "" if math.isnan(row.effective_rate) else f", effective {row.effective_rate:.3g}"
     mean = f"{100 * row.mean:.2f} %"
     if math.isnan(row.half):
-        found = f"{mean}, n = {row.n}"
+        found = f"{mean}, n = {row.n:g}"
     else:
         low, high = 100 * (row.mean - row.half), 100 * (row.mean + row.half)
-        found = f"{mean}, 95 % interval {low:.2f} to {high:.2f}, n = {row.n}"
+        found = f"{mean}, 95 % interval {low:.2f} to {high:.2f}, n = {row.n:g}"
     return [f"rate {row.rate:g}{effective}", found]
 
 

@@ -18,7 +18,7 @@ from orchestrator.report.curves import (
     security_grid,
     worst_grid,
 )
-from orchestrator.report.figures import CONFIG, draw
+from orchestrator.report.figures import COLUMN_PX, CONFIG, draw
 from orchestrator.report.findings import Finding, Topic, findings
 from orchestrator.report.html_tables import (
     clean_html,
@@ -134,7 +134,8 @@ class Page:
                 "growing downwards (an ε that has no counterpart among the other attacks' comes "
                 "last). Colour is the structure that is pruned, dash and marker the "
                 "criterion and its scope; bars are 95 % intervals, the dotted line is the mean of "
-                "the unpruned models. Click on a method to hide it, twice to see it alone.",
+                "the unpruned models, a gap in a line is a cell without a result. Click on a "
+                "method to hide it, twice to see it alone.",
             )
         )
         parts.append(f"<h3>Best strategy by what is known of the adversary, protocol {name}</h3>")
@@ -213,8 +214,9 @@ class Page:
         # "<" never ends a script element from inside a JSON string
         data = str(pio.to_json(figure, validate=False, engine="json")).replace("<", "\\u003c")
         return (
-            f'<figure><div class="plot" id="{name}" style="min-height:{figure.layout.height}px">'
-            f'</div><script type="application/json" id="{name}-data">{data}</script>'
+            f'<figure><div class="wide"><div class="plot" id="{name}" style="min-height:'
+            f'{figure.layout.height}px;min-width:{COLUMN_PX * len(grid.panels[0])}px"></div></div>'
+            f'<script type="application/json" id="{name}-data">{data}</script>'
             f"<figcaption>{caption}</figcaption></figure>"
         )
 

@@ -61,13 +61,14 @@ def tooltip(n: int, mean: float, sd: float, half: float, *, unit: str = "%") -> 
     return text
 
 
-def estimate_cell(e: Estimate, *, best: bool = False) -> str:
+def estimate_cell(e: Estimate, *, best: bool = False, hint: str = "") -> str:
+    """`hint` follows n, mean, SD and interval where one hovers."""
     if e.n == 0 or math.isnan(e.mean):
         return NONE
     mean = f"{100 * e.mean:.2f}"
     half = "" if math.isnan(e.half) else f"<small>±{100 * e.half:.2f}</small>"
     shown = f"<b>{mean}</b>" if best else mean
-    return f'<td title="{tooltip(e.n, e.mean, e.sd, e.half)}">{shown}{half}</td>'
+    return f'<td title="{tooltip(e.n, e.mean, e.sd, e.half)}{hint}">{shown}{half}</td>'
 
 
 def points(e: Estimate) -> str:
@@ -92,7 +93,8 @@ def clean_html(clean: pd.DataFrame) -> str:
                 cells.append(NONE)
                 continue
             e = _estimate(mine.loc[rate])
-            cells.append(estimate_cell(e, best=e.mean == best))
+            hint = _margin_hint(mine.loc[rate])
+            cells.append(estimate_cell(e, best=e.mean == best, hint=hint))
         rows.append(row(method, cells))
     return table(["method", *[f"{rate:g}" for rate in rates]], rows)
 
@@ -134,10 +136,7 @@ def _margin_cell(r: Any) -> str:
     if math.isnan(margin):
         return f'<td title="{hint}">{100 * e.mean:.2f}</td>'
     p = float(r["p_holm"]) if "p_holm" in r.index else math.nan
-    half = float(r["margin_half"])
-    hint += f"; margin {signed(margin, 2)}"
-    hint += "" if math.isnan(half) else f" ± {100 * half:.2f} points"
-    hint += "" if math.isnan(p) else f", corrected p = {p:.2g}"
+    hint += _margin_hint(r)
     kind = "gain" if margin >= 0 else "loss"
     shown = " shown" if p < SIGNIFICANT else ""
     strength = min(45.0, 3 + 300 * abs(margin)) if abs(margin) > 5e-4 else 0
@@ -145,6 +144,20 @@ def _margin_cell(r: Any) -> str:
         f'<td class="{kind}{shown}" style="--m:{strength:.0f}" title="{hint}">'
         f"{100 * e.mean:.2f}<small>{signed(margin, 2)}</small></td>"
     )
+
+
+def _margin_hint(r: Any) -> str:
+    """`; margin +0.64 ± 0.52 points (SD 0.42, n = 5), corrected p = 0.03`; "" for an unpruned
+    model."""
+    margin, half, sd = (float(r[name]) for name in ("margin", "margin_half", "margin_sd"))
+    if math.isnan(margin):
+        return ""
+    p = float(r["p_holm"]) if "p_holm" in r.index else math.nan
+    spread = "" if math.isnan(half) else f" ± {100 * half:.2f}"
+    deviation = "" if math.isnan(sd) else f"SD {100 * sd:.2f}, "
+    tested = "" if math.isnan(p) else f", corrected p = {p:.2g}"
+    sign = signed(margin, 2)
+    return f"; margin {sign}{spread} points ({deviation}n = {r['margin_n']:g}){tested}"
 
 
 def sweet_html(models: pd.DataFrame, *, limit: int = 12) -> str:
@@ -214,4 +227,5 @@ def strategies_html(analysis: Analysis, strategies: Sequence[Strategy]) -> str:
         )
         previous = s.knowledge
     head = ["adversary", "judged by", "best choice", "score, %", "against unpruned", "clean, %"]
-    return table([*head, "not told apart"], rows, words=["judged by", "best choice"])
+    body = table([*head, "not told apart"], rows, words=["judged by", "best choice"])
+    return f'<div class="best">{body}</div>'

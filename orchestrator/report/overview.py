@@ -6,10 +6,19 @@ import pandas as pd
 
 from orchestrator.report.analysis import Analysis
 from orchestrator.report.findings import name_of
-from orchestrator.report.html_tables import NONE, esc, estimate_cell, points, row, table, text_cell
+from orchestrator.report.html_tables import (
+    NONE,
+    NONE_BY_NATURE,
+    esc,
+    estimate_cell,
+    points,
+    row,
+    table,
+    text_cell,
+)
 from orchestrator.report.limits import TOLERANCE
 from orchestrator.report.results import Setting
-from orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN
+from orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN, UNPRUNED, Strategy
 
 #: Of the table at the top.
 _BEST = "best on average"
@@ -54,7 +63,7 @@ def glance_html(a: Analysis) -> str:
                         f"<td>{int((gone['protocol'] == protocol).sum())}</td>",
                         text_cell(name),
                         score,
-                        points(best.margin) if best else NONE,
+                        _margin(best),
                         text_cell(_most_pruned(a, setting, protocol)),
                     ],
                 )
@@ -66,6 +75,12 @@ def glance_html(a: Analysis) -> str:
         "the average over attacks and ε, the margin is to the unpruned models. The findings below "
         "give the other cases.</p>"
     )
+
+
+def _margin(best: Strategy | None) -> str:
+    if best is None:
+        return NONE
+    return NONE_BY_NATURE if best.method == UNPRUNED else points(best.margin)
 
 
 def _most_pruned(a: Analysis, setting: Setting, protocol: str) -> str:

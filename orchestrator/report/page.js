@@ -1,6 +1,8 @@
 // Draws each figure when it comes near the window; all of them before printing.
 (() => {
   const config = CONFIG_JSON;
+  // Where nothing hovers the bar would always lie over the legend.
+  if (matchMedia('(hover: none)').matches) config.displayModeBar = false;
   const plots = [...document.querySelectorAll('.plot')];
   const draw = (element) => {
     if (element.dataset.drawn) return;

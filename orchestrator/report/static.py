@@ -55,7 +55,8 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
                 if panel is None:
                     axes[r][c].set_visible(False)
                 else:
-                    _fill(axes[r][c], panel, first=not any(row[:c]), last=r == rows - 1)
+                    _fill(axes[r][c], panel, first=not any(row[:c]), last=grid.last(r, c))
+                    axes[r][c].set_ylim(0, grid.top(r))
         handles = [_handle(method) for method in grid.methods]
         figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         figure.legend(
@@ -100,10 +101,10 @@ def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
     ticks = sorted({float(v) for v in panel.rows["rate"]})
     axes.set_xticks(ticks, [f"{v:g}" for v in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_ylim(0, 100)
     axes.set_title(panel.title, loc="left")
     if first:
         axes.set_ylabel(_in_lines(panel.y))
+        axes.tick_params(labelleft=True)
     if last or not panel.title:
         axes.set_xlabel(panel.x)
 
@@ -111,7 +112,7 @@ def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
 def _within(mean: Any, half: Any) -> Any:
     """Error bars [2, n] that stop at 0 and 100 %; none where there is no interval. With two seeds
     a t interval may be many times the scale."""
-    half = np.nan_to_num(half)
+    half, mean = np.nan_to_num(half), np.nan_to_num(mean)
     return np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]).clip(0)
 
 
