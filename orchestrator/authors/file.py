@@ -136,24 +136,27 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
     method = f"{row['criterion']}-{row['scope']}-{row['structure']}"
     if method not in METHODS:
         raise ValueError(f"pruning method: {expected(METHODS, method)}")
-    accuracy = float(row["accuracy"])
+    architecture = row["architecture"]
+    if not isinstance(architecture, str) or not architecture:
+        raise ValueError(f"architecture: expected a name, got {architecture!r}")
+    accuracy = _number(row, "accuracy")
     if not 0 <= accuracy <= 1:
         raise ValueError(f"accuracy: expected a number in [0, 1], got {accuracy}")
-    rate = float(row["compression_rate"])
+    rate = _number(row, "compression_rate")
     if not rate >= 1:
         raise ValueError(f"compression_rate: expected at least 1, got {rate}")
-    total, left = int(row["params_total"]), int(row["params_left"])
+    total, left = _count(row, "params_total"), _count(row, "params_left")
     if not 0 <= left <= total:
         raise ValueError(f"params_left: expected 0 to params_total ({total}), got {left}")
     label: Any = row.get("iteration_label")
     return Run(
-        architecture=str(row["architecture"]),
+        architecture=architecture,
         method=method,
         rate=rate,
-        file_row=int(row["file_row"]),
-        label=None if label is None or _absent(label) else int(label),
+        file_row=_count(row, "file_row"),
+        label=None if _absent(label) else _count(row, "iteration_label"),
         accuracy=accuracy,
-        loss=math.nan if _absent(row.get("loss")) else float(row["loss"]),
+        loss=math.nan if _absent(row.get("loss")) else _number(row, "loss"),
         params_total=total,
         params_left=left,
         fixed={a: f for a in fixed if (f := _fixed(a, row)) is not None},
@@ -161,8 +164,22 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
     )
 
 
+def _number(row: Mapping[str, Any], name: str) -> float:
+    try:
+        return float(row[name])
+    except (ValueError, TypeError):
+        raise ValueError(f"{name}: expected a number, got {row[name]!r}") from None
+
+
+def _count(row: Mapping[str, Any], name: str) -> int:
+    value = _number(row, name)
+    if not value.is_integer():
+        raise ValueError(f"{name}: expected a whole number, got {row[name]}")
+    return int(value)
+
+
 def _absent(value: Any) -> bool:
-    return value is None or (np.isscalar(value) and bool(np.isnan(value)))
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _pair(attack: str, row: Mapping[str, Any], ends: tuple[str, str]) -> tuple[Any, Any] | None:

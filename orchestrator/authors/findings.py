@@ -11,7 +11,8 @@ import numpy as np
 
 from orchestrator.authors.eps import minimum_eps
 from orchestrator.authors.file import Run
-from orchestrator.report.results import eps_text
+from orchestrator.names import eps_text
+from workers.catalog import METHODS
 
 #: The authors ran everything five times; the first five rows are taken.
 SEEDS = 5
@@ -33,6 +34,7 @@ FINDINGS = {
     "missing-cells": "attacks without a result although clean accuracy is above the threshold",
     "skipped-attacks": "attacks not run for low clean accuracy, and scored 0",
     "effective-compression": "runs whose effective compression is far from the nominal rate",
+    "mixed-images": "runs attacked on another number of images than most of the architecture",
     "mixed-eps": "runs whose list of eps is not the architecture's most common one",
     "failed-attack-scored": "images scored as broken within eps though the attack says it failed",
     "not-monotone": "runs whose robust accuracy rises with eps",
@@ -80,6 +82,7 @@ def author_findings(runs: Sequence[Run]) -> tuple[AuthorFinding, ...]:
                 out += _counts(f"{architecture} {method}", mine, rates)
                 out += _chains(f"{architecture} {method}", mine, rates)
                 out += _compression(f"{architecture} {method}", mine)
+        out += _absent(architecture, part, rates)
         out += _attacks(architecture, part)
         out += _repeats(architecture, part)
     order = list(FINDINGS)
@@ -104,6 +107,18 @@ def _counts(where: str, runs: list[Run], rates: list[float]) -> Iterator[AuthorF
         worst = Counter(label for _, label in labels.elements()).most_common(1)[0][0]
         text = f"{repeated} of {len(runs)} runs repeat a label of their rate, most often {worst}"
         yield AuthorFinding(name="repeated-labels", where=where, count=repeated, message=text)
+
+
+def _absent(architecture: str, runs: list[Run], rates: list[float]) -> Iterator[AuthorFinding]:
+    present = {run.method for run in runs}
+    for method, entry in METHODS.items():
+        if entry.in_paper and method not in present:
+            yield AuthorFinding(
+                name="missing-runs",
+                where=f"{architecture} {method}",
+                count=SEEDS * len(rates),
+                message="no run at all",
+            )
 
 
 def _chains(where: str, runs: list[Run], rates: list[float]) -> Iterator[AuthorFinding]:
@@ -168,6 +183,7 @@ def _attacks(architecture: str, runs: list[Run]) -> Iterator[AuthorFinding]:
         if missing := len(absent) - len(skipped):
             text = f"no result for runs with a clean accuracy above {SKIP_ACCURACY:.0%}"
             yield AuthorFinding(name="missing-cells", where=where, count=missing, message=text)
+        yield from _image_counts(where, taken, attack)
         failed = 0
         for run in taken:
             result = run.minimum.get(attack)
@@ -180,6 +196,20 @@ def _attacks(architecture: str, runs: list[Run]) -> Iterator[AuthorFinding]:
             )
     for attack in sorted({name for run in runs for name in run.fixed}):
         yield from _fixed(architecture, attack, runs)
+
+
+def _image_counts(where: str, runs: list[Run], attack: str) -> Iterator[AuthorFinding]:
+    found = (run.minimum.get(attack) for run in runs)
+    counts = Counter(len(result.distance) for result in found if result is not None)
+    if len(counts) > 1:
+        usual = counts.most_common(1)[0][0]
+        others = ", ".join(f"{n} on {size}" for size, n in sorted(counts.items()) if size != usual)
+        yield AuthorFinding(
+            name="mixed-images",
+            where=where,
+            count=sum(counts.values()) - counts[usual],
+            message=f"most on {usual} images, {others}",
+        )
 
 
 def _fixed(architecture: str, attack: str, runs: list[Run]) -> Iterator[AuthorFinding]:

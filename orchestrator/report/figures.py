@@ -23,16 +23,19 @@ CONFIG: dict[str, Any] = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 
-#: Below this width of a column its titles would run into each other: narrow windows scroll.
-COLUMN_PX = 250
-
 _ROW_PX, _TOP_PX, _LEGEND_ROW_PX, _BOTTOM_PX = 190, 24, 22, 56
+_COLUMN_PX, _LEGEND_PX, _LEGEND_COLUMNS = 250, 200, 3
+
+
+def least_width_px(grid: Grid) -> int:
+    """Below it titles and legend would run into each other; a narrow window scrolls."""
+    return max(_COLUMN_PX * len(grid.panels[0]), _LEGEND_COLUMNS * (_LEGEND_PX + 50) + 90)
 
 
 def draw(grid: Grid) -> go.Figure:
     """One line per method in every panel; the legend switches a method in all of them."""
     rows, columns = len(grid.panels), len(grid.panels[0])
-    legend_rows = math.ceil(len(grid.methods) / 3)
+    legend_rows = math.ceil(len(grid.methods) / _LEGEND_COLUMNS)
     above = _TOP_PX + _LEGEND_ROW_PX * legend_rows + 24
     height = max(rows * _ROW_PX, 260) + above + _BOTTOM_PX
     titled = any(panel and panel.title for row in grid.panels for panel in row)
@@ -154,7 +157,7 @@ def _dressed(figure: go.Figure, *, height: int, top: int) -> go.Figure:
             "yanchor": "top",
             "x": 0,
             "entrywidthmode": "pixels",
-            "entrywidth": 240,
+            "entrywidth": _LEGEND_PX,
             "font": {"size": 12},
         },
         hovermode="closest",

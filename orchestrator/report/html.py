@@ -18,7 +18,7 @@ from orchestrator.report.curves import (
     security_grid,
     worst_grid,
 )
-from orchestrator.report.figures import COLUMN_PX, CONFIG, draw
+from orchestrator.report.figures import CONFIG, draw, least_width_px
 from orchestrator.report.findings import Finding, Topic, findings
 from orchestrator.report.html_tables import (
     clean_html,
@@ -215,7 +215,7 @@ class Page:
         data = str(pio.to_json(figure, validate=False, engine="json")).replace("<", "\\u003c")
         return (
             f'<figure><div class="wide"><div class="plot" id="{name}" style="min-height:'
-            f'{figure.layout.height}px;min-width:{COLUMN_PX * len(grid.panels[0])}px"></div></div>'
+            f'{figure.layout.height}px;min-width:{least_width_px(grid)}px"></div></div>'
             f'<script type="application/json" id="{name}-data">{data}</script>'
             f"<figcaption>{caption}</figcaption></figure>"
         )

@@ -17,6 +17,9 @@ from orchestrator.report.tables import DENSE
 
 _MARGIN = ["margin", "margin_n", "margin_sd", "margin_half"]
 
+#: Margins of `sweet_models`.
+_NAMES = ("clean", "least", "mean")
+
 BETTER, AS_GOOD, LOWER, WORSE, UNKNOWN = (
     "better",  # shown: p_holm below 5 %
     "as good",  # the mean is not lower; no difference is shown
@@ -55,7 +58,10 @@ def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
     under this protocol has a result; `whole`: a sweet spot in every cell."""
     by = [*PLACE, "protocol"]
     if sweet.empty:
-        return pd.DataFrame(columns=[*by, "cells", "sweet", "better", "worse", "whole"])
+        values = [f"{name}{end}" for name in _NAMES for end in ("", "_n", "_sd", "_half")]
+        counts = ["cells", "wanted", "sweet", "better", "worse", "effective_rate"]
+        threat = ["least_attack", "least_norm", "least_eps"]
+        return pd.DataFrame(columns=[*by, *counts, *values, *threat, "complete", "whole"])
     threats = sweet.assign(threat=sweet["attack"] + " " + sweet["eps"].map("{:.6g}".format))
     wanted = threats.groupby([*SETTING, "protocol"])["threat"].transform("nunique")
     threats = threats.assign(

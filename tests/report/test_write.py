@@ -22,6 +22,7 @@ from orchestrator.commands.run import run_grid
 from orchestrator.driver.launch import RunOptions
 from orchestrator.errors import StoreError, UsageError
 from orchestrator.report import load_results, summary_rows, write_report
+from orchestrator.report.analysis import analyse
 from orchestrator.report.terminal import summary_tables
 from orchestrator.report.write import MARKER
 from orchestrator.store.store import Store
@@ -248,3 +249,21 @@ def test_the_readme_reads_a_store_in_one_line_each(store):
     )
     assert len(duckdb.sql(query.format(store)).fetchall()) == 6
     assert len(cells) == 48
+
+
+def test_a_missing_cell_is_a_gap_in_its_line(written):
+    """In the figures' data, between the rates that have a result."""
+    from orchestrator.report.curves import security_grid
+    from orchestrator.report.figures import draw
+
+    results, _ = written
+    setting = results.settings[0]
+    grid = security_grid(analyse(results), setting, "paper")
+    figure = draw(grid)
+    for panel in (panel for row in grid.panels for panel in row):
+        rows = panel.rows[panel.rows["method"] == METHODS[1]].set_index("rate")
+        assert rows["mean"].isna()[8.0] == panel.title.startswith("C&W")
+        assert rows["mean"].notna().sum() >= 3
+    gaps = [t.y for t in figure.data if t.name == METHODS[1] and None in t.y]
+    assert len(gaps) == 4
+    assert all(y[:3] and None not in y[:3] and y[3] is None for y in gaps)
