@@ -74,6 +74,12 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
 
 
 def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
+    """Fails on the store's `bad-node`; leaves a file in the store's `prepared`, if there is one."""
+    raylet, store = str(os.getppid()), Path(settings.store)
+    if (store / "bad-node").exists() and (store / "bad-node").read_text() == raylet:
+        return "planted: no room"
+    if (store / "prepared").is_dir():
+        (store / "prepared" / f"{raylet}-{uuid.uuid4().hex}").touch()
     return "planted: no such data" if os.environ.get("FAKE_NO_DATA") else None
 
 

@@ -1,4 +1,4 @@
-"""`make chaos` in short: three rounds of a few harms; the seed is printed where it fails."""
+"""`make chaos` in short: two rounds of a few harms; the seed is printed where it fails."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def own_cluster():
     ray.shutdown()
 
 
-def test_three_rounds_of_harm_leave_the_cells_of_an_undisturbed_run(own_cluster, tmp_path):
+def test_two_rounds_of_harm_leave_the_cells_of_an_undisturbed_run(own_cluster, tmp_path):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    reports, wrong = play(3, seed, tmp_path, acts=5)
+    reports, wrong = play(2, seed, tmp_path, acts=5)
     assert wrong == []
-    assert [report.cells for report in reports] == [48, 48, 48]
-    assert sum(report.harm.total() for report in reports) >= 3, "nothing was harmed"
-    page = table(reports, 3, seed, 1.0)
-    assert "**3 of 3 rounds equal**" in page
+    assert [report.cells for report in reports] == [48, 48]
+    assert sum(report.harm.total() for report in reports) >= 2, "nothing was harmed"
+    page = table(reports, 2, seed, 1.0)
+    assert "**2 of 2 rounds equal**" in page
     assert str(seed) in page
 
 

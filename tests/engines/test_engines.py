@@ -15,10 +15,10 @@ from orchestrator.engines.engine import Ended, Engine, InlineEngine
 from orchestrator.engines.ray.engine import EngineError, RayEngine
 from orchestrator.grid.file import parse_grid
 from orchestrator.grid.grid import Resources
-from orchestrator.plan.dag import expand
+from orchestrator.plan.dag import expand, parent_of
 from tests.fakes import BUG, DIES, DIES_ONCE, SLOW
 from tests.grids import with_seeds
-from workers.contract import Attempt, FailureKind, Success, TrainTask, WorkerSettings
+from workers.contract import Attempt, FailureKind, Success, Task, TrainTask, WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNNER = "tests.fakes"
@@ -134,6 +134,29 @@ def test_more_attempts_than_slots_wait_their_turn(ray_engine):
     for seed in range(10, 20):
         ray_engine.submit(Attempt(task=task(seed), number=1))
     assert len(collect(ray_engine, 10)) == 10
+
+
+@pytest.mark.ray
+def test_a_chain_goes_on_where_its_weights_are_warm(ray_engine):
+    limit = time.monotonic() + 30
+    while ray_engine.slots < 2:
+        assert time.monotonic() < limit
+        ray_engine.poll(0.05)
+
+    def workers(tasks: list[Task]) -> list[str]:
+        out = []
+        for one in tasks:
+            ray_engine.submit(Attempt(task=one, number=1))
+            out += [ended.worker for ended in collect(ray_engine, 1)]
+        return out
+
+    plan = expand(parse_grid(with_seeds(1), source="test"))
+    chain: list[Task] = [next(t for t in plan.tasks.values() if isinstance(t, TrainTask))]
+    while more := [t for t in plan.tasks.values() if parent_of(t) == chain[-1].key]:
+        chain.append(more[0])
+    assert len(chain) == 4
+    assert len(set(workers(chain))) == 1
+    assert len(set(workers([task(seed) for seed in (21, 22)]))) == 2, "others are shared out"
 
 
 @pytest.mark.ray

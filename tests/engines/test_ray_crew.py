@@ -21,27 +21,27 @@ from workers.contract import Attempt, FailureKind, Success, TrainTask
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
-QUARTER = Resources(
-    cpus_per_task=1, gpus_per_task=0.25, threads=1, gpu_memory_mib=100, price_per_hour=None
+HALF = Resources(
+    cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=200, price_per_hour=None
 )
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[FakeCluster]:
-    """Two nodes of four CPUs and one GPU."""
+    """Two nodes of two CPUs and one GPU: two slots each."""
     keep_to_ourselves()
     import ray
 
     ray.shutdown()
-    with FakeCluster(2, cpus=4) as made:
+    with FakeCluster(2, cpus=2) as made:
         yield made
 
 
 @pytest.fixture
 def engine(cluster: FakeCluster, tmp_path: Path) -> Iterator[RayEngine]:
     cluster.fill()
-    own = dataclasses.replace(settings(tmp_path), gpu_memory_mib=100)
-    made = RayEngine(own, QUARTER, address=cluster.address, runner=RUNNER)
+    own = dataclasses.replace(settings(tmp_path), gpu_memory_mib=200)
+    made = RayEngine(own, HALF, address=cluster.address, runner=RUNNER)
     yield made
     made.close()
 
@@ -58,52 +58,58 @@ def slow(number: int, seed: int = SLOW) -> TrainTask:
     return dataclasses.replace(task(seed), salt=f"slow-{number}")
 
 
-def test_nodes_that_join_get_work_and_a_lost_ones_tasks_come_back(cluster, engine):
-    until(engine, lambda: engine.slots == 8)
+def test_nodes_that_join_get_work_and_a_lost_ones_tasks_come_back(cluster, engine, tmp_path):
+    prepared = tmp_path / "store/prepared"
+    prepared.mkdir(parents=True)
+    assert engine.prepare(task(SLOW).data) is None
+    until(engine, lambda: engine.slots == 4)
     assert "2 GPU" not in engine.description
-    assert "8 slots (0.25 GPU each)" in engine.description
+    assert "4 slots (0.5 GPU each)" in engine.description
     cluster.add_node()
-    until(engine, lambda: engine.slots == 12)
+    until(engine, lambda: engine.slots == 6)
     joined = [n for n in engine.notices() if n.kind == "node-joined"]
     assert len(joined) == 1
-    assert "4 CPU, 1 GPU" in joined[0].text
-    for number in range(12):
+    assert "2 CPU, 1 GPU" in joined[0].text
+    by_node = [path.name.partition("-")[0] for path in prepared.iterdir()]
+    raylets = [str(cluster.raylet_pid(node)) for node in cluster.nodes]
+    assert sorted(by_node) == sorted(raylets), "once per node"
+    for number in range(6):
         engine.submit(Attempt(task=slow(number), number=1))
-    until(engine, lambda: len(engine.doing()) == 12)
+    until(engine, lambda: len(engine.doing()) == 6)
     began_s = time.monotonic()
     cluster.kill_node(cluster.nodes[0])
-    ended = collect(engine, 4)
+    ended = collect(engine, 2)
     assert time.monotonic() - began_s < 15
     assert {e.outcome.kind for e in ended} == {FailureKind.LOST}
     left: list[str] = []
     until(engine, lambda: bool(left.extend(n.kind for n in engine.notices()) or left))
     assert left == ["node-left"]
-    assert engine.slots == 8
-    assert len(engine.doing()) == 8, "the other nodes' tasks go on"
+    assert engine.slots == 4
+    assert len(engine.doing()) == 4, "the other nodes' tasks go on"
 
 
 def test_a_drain_notice_has_tasks_save_their_state_and_move(cluster, engine, tmp_path):
-    until(engine, lambda: engine.slots == 8)
-    for number in range(8):
+    until(engine, lambda: engine.slots == 4)
+    for number in range(4):
         engine.submit(Attempt(task=slow(number, SAVES), number=1))
-    until(engine, lambda: len(engine.doing()) == 8)
+    until(engine, lambda: len(engine.doing()) == 4)
     node = cluster.nodes[0]
     assert cluster.drain(node, 60.0)
-    ended = collect(engine, 4)
+    ended = collect(engine, 2)
     assert {(e.outcome.kind, e.outcome.message) for e in ended} == {
         (FailureKind.LOST, "interrupted")
     }, "by their own word: they had time to save"
     saved = {path.parent.name for path in tmp_path.glob("store/checkpoints/*/state.npz")}
     assert saved == {e.outcome.key for e in ended}
-    assert engine.slots == 4, "nothing new on a node that is to go away"
+    assert engine.slots == 2, "nothing new on a node that is to go away"
     assert [n.kind for n in engine.notices()] == ["node-draining"]
     engine.request_stop()
-    collect(engine, 4)
+    collect(engine, 2)
     cluster.kill_node(node)
 
 
 def test_a_node_that_fails_task_after_task_is_fenced_off(cluster, engine, tmp_path):
-    until(engine, lambda: engine.slots == 8)
+    until(engine, lambda: engine.slots == 4)
     (tmp_path / "store").mkdir()
     bad = cluster.raylet_pid(cluster.nodes[0])
     (tmp_path / "store/bad-node").write_text(str(bad))
@@ -131,43 +137,55 @@ def test_a_node_that_fails_task_after_task_is_fenced_off(cluster, engine, tmp_pa
     assert 4 <= failures <= 12, "four in a row, and what ran beside them"
     assert "gets no more tasks for 10 min" in fenced
     assert "planted: no device" in fenced
-    assert engine.slots == 4
+    assert engine.slots == 2
+
+
+def test_a_node_that_can_not_have_the_data_gets_no_tasks(cluster, engine, tmp_path):
+    until(engine, lambda: engine.slots == 4)
+    first = engine._pool.idle()[0].node
+    (other,) = (node for node in cluster.nodes if node.node_id != first)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/bad-node").write_text(str(cluster.raylet_pid(other)))
+    assert engine.prepare(task(SLOW).data) is None
+    said: list[str] = []
+    until(engine, lambda: bool(said.extend(n.text for n in engine.notices()) or said))
+    assert "its data can't be prepared: planted: no room" in said[0]
+    assert engine.slots == 2
 
 
 def test_a_task_that_lacks_memory_gets_more_of_a_gpu(cluster, engine):
-    until(engine, lambda: engine.slots == 8)
+    until(engine, lambda: engine.slots == 4)
     cramped = task(CRAMPED)
-    for number, share in enumerate((1, 2, 4), start=1):
-        engine.submit(Attempt(task=cramped, number=number, share=share))
-        (ended,) = collect(engine, 1)
-        if share < 4:
-            assert ended.outcome.kind is FailureKind.DEVICE_MEMORY
-            assert f"OOM at {100 * share} MiB" in ended.outcome.message
-        else:
-            assert isinstance(ended.outcome, Success)
-    until(engine, lambda: engine.slots == 8)
+    engine.submit(Attempt(task=cramped, number=1))
+    (ended,) = collect(engine, 1)
+    assert ended.outcome.kind is FailureKind.DEVICE_MEMORY
+    assert "OOM at 200 MiB" in ended.outcome.message
+    engine.submit(Attempt(task=cramped, number=2, share=4))  # half a GPU four times is all of it
+    (ended,) = collect(engine, 1)
+    assert isinstance(ended.outcome, Success)
+    until(engine, lambda: engine.slots == 4)
 
 
 def test_what_ray_s_memory_monitor_kills_ran_out_of_host_memory(cluster, engine):
     """On a node that believes its memory to be full at its next look, whatever runs."""
-    until(engine, lambda: engine.slots == 8)
-    for number in range(8):
+    until(engine, lambda: engine.slots == 4)
+    for number in range(4):
         engine.submit(Attempt(task=slow(number), number=1))
     greedy = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "2500"}
     node = cluster.add_node(env=greedy)
-    until(engine, lambda: engine.slots > 8)
-    engine.submit(Attempt(task=slow(8), number=1))
+    until(engine, lambda: engine.slots > 4)
+    engine.submit(Attempt(task=slow(4), number=1))
     (ended,) = collect(engine, 1)
     assert ended.outcome.kind is FailureKind.HOST_MEMORY, ended.outcome
     assert "OutOfMemoryError" in ended.outcome.message
     cluster.kill_node(node)
     engine.request_stop()
-    collect(engine, 8)
+    collect(engine, 4)
 
 
 def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, engine, monkeypatch):
     monkeypatch.setattr(ray_crew, "CROWDED_S", 0.5)
-    until(engine, lambda: engine.slots == 8)
+    until(engine, lambda: engine.slots == 4)
     for node in cluster.nodes:
         cluster.kill_node(node)
     said: list[str] = []
@@ -177,11 +195,11 @@ def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, eng
         return bool(said)
 
     until(engine, told)
-    assert "needs 1 CPU and 0.25 GPU" in said[0]
+    assert "needs 1 CPU and 0.5 GPU" in said[0]
     assert "0 CPU and 0 GPU" in said[0], "the head is left, and offers nothing"
     assert engine.slots == 0
     cluster.fill()
-    until(engine, lambda: engine.slots >= 4)
+    until(engine, lambda: engine.slots >= 2)
 
 
 def test_more_than_any_node_has_is_refused_with_what_there_is(cluster, tmp_path):
@@ -190,6 +208,6 @@ def test_more_than_any_node_has_is_refused_with_what_there_is(cluster, tmp_path)
         cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None, price_per_hour=None
     )
     with pytest.raises(
-        EngineError, match=r"needs 8 CPU and 2 GPU, the nodes offer 4 CPU and 1 GPU"
+        EngineError, match=r"needs 8 CPU and 2 GPU, the nodes offer 2 CPU and 1 GPU"
     ):
         RayEngine(settings(tmp_path), big, address=cluster.address, runner=RUNNER)
