@@ -22,8 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 class FakeCluster:
     """A head without slots and some nodes; use it as a context manager."""
 
-    def __init__(self, nodes: int = NODES, *, cpus: int = CPUS, gpus: int = GPUS) -> None:
+    def __init__(
+        self, nodes: int = NODES, *, cpus: int = CPUS, gpus: int = GPUS, watchful: bool = False
+    ) -> None:
+        """`watchful`: Ray declares a lost node dead after 2 s, not after its usual 14."""
         self._wanted = nodes
+        often = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+        self._system = often if watchful else None
         self._size = {"num_cpus": cpus, "num_gpus": gpus}
 
     def __enter__(self) -> FakeCluster:
@@ -35,7 +40,7 @@ class FakeCluster:
         self._ray = ray
         self._temp = tempfile.mkdtemp(prefix="pg", dir="/tmp")  # socket paths must be short
         self._cluster: Any = Cluster()
-        self._add(num_cpus=0)
+        self._add(num_cpus=0, _system_config=self._system)
         for _ in range(self._wanted):
             self.add_node(wait=False)
         self._cluster.wait_for_nodes()

@@ -99,9 +99,9 @@ def test_idle_workers_leave_their_node_to_the_autoscaler(cluster, tmp_path, monk
         until(lambda: engine.slots == 1, with_demand(1))
         until(lambda: nodes() == 1, with_demand(1))
         until(lambda: engine.slots == 3, with_demand(3))
+        until(lambda: nodes() == 0, with_demand(0))
     finally:
         engine.close()
-    until(lambda: nodes() == 0)
 
 
 def test_a_killed_driver_s_wish_ends_by_itself(cluster, tmp_path, monkeypatch):

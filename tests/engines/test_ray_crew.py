@@ -33,7 +33,7 @@ def cluster() -> Iterator[FakeCluster]:
     import ray
 
     ray.shutdown()
-    with FakeCluster(2, cpus=2) as made:
+    with FakeCluster(2, cpus=2, watchful=True) as made:
         yield made
 
 

@@ -49,7 +49,7 @@ class Crew:
         self._doubted_s: dict[str, float] = {}
         self._stepped_s = self._last_room_s = -1e9
         self._lacking = False
-        self._demand = 0
+        self._demand = 1  #: tasks that could run; at first there is data to prepare
         self._stopping = False
 
     def healthy(self) -> list[Node]:
@@ -89,7 +89,7 @@ class Crew:
 
     def _needed(self, healthy: list[Node]) -> list[Node]:
         """Nodes to fill with slots: all, but where nodes cost money only while there is work."""
-        if self.elastic and len(self.pool.slots) >= max(self._demand, 1):
+        if self.elastic and len(self.pool.slots) >= self._demand:
             return []
         now_s = time.monotonic()
         return [n for n in healthy if now_s - self._doubted_s.get(n.id, -1e9) > DOUBT_S]
@@ -167,7 +167,7 @@ class Crew:
     def _spare(self) -> None:
         """Let idle slots go, so that the autoscaler can take their nodes back."""
         idle = [slot for slot in self.pool.slots if slot.attempt is None and not slot.arriving]
-        beyond = len(self.pool.slots) - max(self._demand, 1)
+        beyond = len(self.pool.slots) - self._demand
         for slot in sorted(idle, key=lambda slot: slot.free_s)[: max(beyond, 0)]:
             if time.monotonic() - slot.free_s > SPARE_S:
                 self.pool.drop(slot)
@@ -175,7 +175,8 @@ class Crew:
     def _check_room(self) -> None:
         """Say, once, where tasks wait for room that nobody offers. Raises EngineError."""
         now_s = time.monotonic()
-        if self.pool.usable() or self._last_room_s < 0:
+        nobody_waits = self.elastic and not self._demand
+        if self.pool.usable() or self._last_room_s < 0 or nobody_waits:
             self._last_room_s, self._lacking = now_s, False
             return
         healthy = self.healthy()
