@@ -24,12 +24,14 @@ CONFIG: dict[str, Any] = {
 }
 
 _ROW_PX, _TOP_PX, _LEGEND_ROW_PX, _BOTTOM_PX = 190, 24, 22, 56
-_COLUMN_PX, _LEGEND_PX, _LEGEND_COLUMNS = 250, 200, 3
+_COLUMN_PX, _LEGEND_PX, _LEGEND_COLUMNS = 250, 245, 3
+#: Of the panels' width, for a name: three fit into a row, a fourth never does.
+_LEGEND_FRACTION = 0.32
 
 
 def least_width_px(grid: Grid) -> int:
     """Below it titles and legend would run into each other; a narrow window scrolls."""
-    return max(_COLUMN_PX * len(grid.panels[0]), _LEGEND_COLUMNS * (_LEGEND_PX + 50) + 90)
+    return max(_COLUMN_PX * len(grid.panels[0]), _LEGEND_COLUMNS * _LEGEND_PX + 95)
 
 
 def draw(grid: Grid) -> go.Figure:
@@ -156,8 +158,8 @@ def _dressed(figure: go.Figure, *, height: int, top: int) -> go.Figure:
             "y": 1,
             "yanchor": "top",
             "x": 0,
-            "entrywidthmode": "pixels",
-            "entrywidth": _LEGEND_PX,
+            "entrywidthmode": "fraction",
+            "entrywidth": _LEGEND_FRACTION,
             "font": {"size": 12},
         },
         hovermode="closest",
