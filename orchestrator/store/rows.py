@@ -158,7 +158,7 @@ def cell_table(
     no re-checked adversarial within eps was found.
     """
     table = pa.concat_tables([shard.table for shard in shards])
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in _NEEDED}
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in CELL_NEEDS}
     rises = False
     if traits.finds == "fixed-eps":
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
@@ -195,7 +195,8 @@ def cell_table(
     return pa.table([row[n] for n in CELL_SCHEMA.names], schema=CELL_SCHEMA)
 
 
-_NEEDED = (
+#: Of an image row, all that a cell is made of.
+CELL_NEEDS = (
     "eps",
     "label",
     "clean_prediction",

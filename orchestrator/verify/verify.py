@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from orchestrator.plan.dag import Plan, parent_of
 from orchestrator.plan.places import cell_id, model_id, place_of
 from orchestrator.store.plan import load_plan
 from orchestrator.store.results import SCHEMAS
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
 from orchestrator.store.store import Store
 from orchestrator.verify.attacked import image_doubts
 from orchestrator.verify.derived import cell_row_doubts, model_row_doubts
@@ -148,7 +148,8 @@ class Verifier:
             except StoreError as error:
                 yield Finding(name="torn-file", where=path, message=str(error))
                 continue
-            self._images[key] = rows
+            # of a full grid the rest would be gigabytes
+            self._images[key] = replace(rows, table=rows.table.select(list(CELL_NEEDS)))
             if rows.task.key != key:
                 message = f"the file's task has the key {rows.task.key}"
                 yield Finding(name="key-mismatch", where=path, message=message)

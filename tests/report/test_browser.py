@@ -75,3 +75,33 @@ def test_figures_are_drawn_offline_and_hover_gives_n_mean_and_interval(browser, 
     assert browser.execute_script(
         "return document.documentElement.scrollWidth <= window.innerWidth"
     ), "nothing is wider than the window"
+
+
+@pytest.mark.parametrize("width", [400, 1440])
+def test_a_legend_of_nine_never_lies_on_its_figure(browser, tmp_path, width):
+    """On a phone a figure scrolls inside of its own frame, the page does not."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    results = synthetic(methods=METHODS, rates=(1.0, 4.0), seeds=2)
+    page = write_report(results, tmp_path / "out", formats=("html",)).page
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    figure = browser.find_element(By.ID, "figure-1")
+    browser.execute_script("arguments[0].scrollIntoView()", figure)
+    WebDriverWait(browser, 20).until(
+        lambda driver: figure.find_elements(By.CSS_SELECTOR, "g.trace path.point")
+    )
+    boxes = """
+        const box = (e) => e.getBoundingClientRect();
+        const titles = [...arguments[0].querySelectorAll('.annotation-text')].map(box);
+        const entries = [...arguments[0].querySelectorAll('.legendtext')].map(box);
+        const rows = new Set(entries.map((e) => Math.round(e.top)));
+        return [Math.max(...entries.map((e) => e.bottom)), Math.min(...titles.map((t) => t.top)),
+                rows.size, document.documentElement.scrollWidth <= window.innerWidth];"""
+    lowest, highest, rows, fits = browser.execute_script(boxes, figure)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert lowest <= highest
+    assert rows == 3, "a structure in each column"
+    assert fits, "nothing is wider than the window"
