@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from workers.attacks.boundary_step import l0_steps
+from workers.attacks.boundary_step import _largest, l0_steps
 
 pytestmark = pytest.mark.xdist_group("attacks")
 
@@ -76,3 +76,18 @@ def test_it_changes_as_few_elements_as_the_boundary_needs():
     b = np.array([[1.0, 3.0, 2.0, 0.5]], np.float32)
     step = l0_steps(x0, x0, b, np.array([4.0]), np.array([1e9]))[0]
     np.testing.assert_allclose(step, [0, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.97, 1.0])
+def test_the_largest_elements_of_many(zeros):
+    """Wide rows go by blocks; ties, as of pixels that can't move, are in all of them."""
+    rng = np.random.default_rng(4)
+    for d, count in ((200, 8), (784, 32), (3072, 32), (3072, 256)):
+        size = rng.random((9, d), np.float32)
+        size[rng.random(size.shape) < zeros] = 0
+        order, cut = _largest(size, count)
+        expected = np.sort(size, axis=1)[:, -count:]
+        got = np.sort(np.take_along_axis(size, order, axis=1), axis=1)
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(cut, expected[:, 0])
+        assert all(len(set(row)) == count for row in order.tolist()), "no element twice"

@@ -24,6 +24,8 @@ from workers.attacks.trust_region import (
 #: Elements sorted at first; most answers move fewer. Then GROWTH times as many.
 FIRST_SORTED = 32
 GROWTH = 8
+#: Elements of which only the largest is looked at, at first.
+BLOCK = 32
 #: What float32 may be wrong by, relative to the terms of a sum; closer calls go to float64.
 ROUGH = 1e-3
 
@@ -120,6 +122,27 @@ def _largest(size: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     n, d = size.shape
     if count == d:
         return np.broadcast_to(np.arange(d), size.shape), np.full(n, -np.inf)
+    blocks = d // BLOCK
+    if blocks < 2 * count:
+        return _partitioned(size, count)
+    # The blocks' largest are elements too: the count-th of them is not above the count-th of all.
+    tops = size[:, : blocks * BLOCK].reshape(n, BLOCK, blocks).max(axis=1)
+    least = np.partition(tops, blocks - count, axis=1)[:, blocks - count]
+    rows, columns = np.nonzero(size >= least[:, None])
+    each = np.bincount(rows, minlength=n)
+    width = int(each.max())
+    if width > d // 4:  # ties without end
+        return _partitioned(size, count)
+    few = np.full((n, width), -np.inf, size.dtype)
+    place = np.zeros((n, width), np.intp)
+    at = np.arange(len(rows)) - np.repeat(np.cumsum(each) - each, each)
+    few[rows, at], place[rows, at] = size[rows, columns], columns
+    best, cut = _partitioned(few, count)
+    return np.take_along_axis(place, best, axis=1), cut
+
+
+def _partitioned(size: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    n, d = size.shape
     # Values alone partition in half the time of indices; ties at the cut are the exception.
     cut = np.partition(size, d - count, axis=1)[:, d - count]
     rows, columns = np.nonzero(size >= cut[:, None])

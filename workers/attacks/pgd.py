@@ -15,9 +15,10 @@ import tensorflow as tf
 from workers.attacks.base import Batch, Found, Job, row_norms
 from workers.attacks.draws import seeded_foolbox, uniform
 from workers.attacks.network import Network, at, best_other
+from workers.attacks.pace import Pace
 from workers.keys import Scalar
 
-#: Steps between two looks at the clock; strict drops broken images from its batches there.
+#: Steps between two looks of `strict`, which drops broken images from its batches there.
 CHUNK = 10
 #: First steps of `strict`, in eps; where the grid asks for larger ones it gets them.
 FIRST_SIZES = (0.5, 0.5, 0.25, 0.25, 0.125, 0.125)
@@ -49,6 +50,7 @@ class PGDLinf:
         broken = np.zeros((len(job.eps), n), bool)
         first = np.zeros((len(job.eps), n), bool)
         rounds = self.restarts * len(job.eps)
+        pace = Pace(first=2 * CHUNK)
         with seeded_foolbox(job.seed, job.stream):
             for restart in range(self.restarts):
                 for k, eps in enumerate(job.eps):
@@ -59,10 +61,16 @@ class PGDLinf:
                     step = np.float32(self.rel_stepsize * eps)
                     done = 0
                     while done < self.steps:
-                        count = 1 if done == 0 else min(CHUNK, self.steps - done)
-                        x = advance(x, x0, labels, np.float32(eps), step, np.int32(count))
-                        if done == 0 and restart == 0:
-                            first[k] = predict(x).numpy() != batch.labels
+                        with pace:
+                            count = min(pace.count, self.steps - done)
+                            x, changed = advance(
+                                x, x0, labels, np.float32(eps), step, np.int32(count)
+                            )
+                            if done == 0 and restart == 0:
+                                # The second step's own look tells what the first one did.
+                                one = changed if count > 1 else predict(x) != labels
+                                first[k] = one.numpy()
+                            pace.did(count)
                         done += count
                         at = restart * len(job.eps) + k + done / self.steps
                         job.ticker.tick(at / rounds, f"PGD eps {eps:.4g}")
@@ -198,7 +206,7 @@ def nest(found: list[Found]) -> tuple[Found, ...]:
 
 
 def _predictor(network: Network):  # type: ignore[no-untyped-def]
-    return lambda x: tf.argmax(network.scores(x), axis=-1)
+    return lambda x: tf.argmax(network.scores(x), axis=-1, output_type=tf.int32)
 
 
 def _gradient(
@@ -215,12 +223,15 @@ def _gradient(
 
 def _stepper(network: Network):  # type: ignore[no-untyped-def]
     def advance(x, x0, labels, eps, step, count):  # type: ignore[no-untyped-def]
-        for _ in tf.range(count):
-            _, _, gradient = _gradient(network, x, labels)
+        second = tf.zeros_like(labels, tf.bool)  # class changed, as the second step sees it
+        for i in tf.range(count):
+            scores, _, gradient = _gradient(network, x, labels)
+            if i == 1:
+                second = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
             x = x + step * tf.sign(gradient)
             x = x0 + tf.clip_by_value(x - x0, -eps, eps)
             x = tf.clip_by_value(x, 0.0, 1.0)
-        return x
+        return x, second
 
     image, scalar = network.image_spec(), tf.TensorSpec((), tf.float32)
     signature = [
