@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import socket
 import time
@@ -85,7 +86,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 
     Returns a few numbers for a display. Raises AttackLied where an attack's claim is false.
     """
-    from workers.attacks.run import attack_shard
+    from workers.attacks.run import attack_shard, uses_xla
 
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)
@@ -111,7 +112,10 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
         arrays |= {f"clean.{image}": array.astype(np.float16) for image, array in clean.items()}
         context.files.write(layout.adversarials(task.key), pack(arrays))
-    content = images_to_parquet(columns, task=task, provenance=_provenance(task, context, clock))
+    provenance = _provenance(task, context, clock)
+    if uses_xla(model, task.attack):  # it rounds differently: the rows say so
+        provenance = dataclasses.replace(provenance, device=f"{provenance.device} (XLA)")
+    content = images_to_parquet(columns, task=task, provenance=provenance)
     context.files.write(layout.image_rows(task.key), content)
     checkpoint.remove()
     broken = np.asarray(columns["broken"], dtype=float)

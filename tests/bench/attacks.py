@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-#: Stock C&W and B&B would take hours at batch 1000 with the paper's steps.
 SETTINGS: dict[tuple[str, int], dict[str, Any]] = {
     ("pgd_linf", 100): {},
     ("cw_l2", 100): {"binary_search_steps": 2, "steps": 100, "abort_early": False},
@@ -50,7 +49,6 @@ PAPER: dict[str, tuple[int, dict[str, Any]]] = {
 EPS = {"cnn5": 16 / 255, "resnet8": 1 / 255}
 TURNS = {100: 3, 1000: 1}
 SPEED, FLOOR, PASSES, CW_TIME = 4.0, 1.3, 1 / 3, 1 / 100  # the aims
-
 Columns = Mapping[str, Any]
 
 

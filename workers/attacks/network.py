@@ -18,12 +18,19 @@ class Network:
     were logits, as an attack does on a network that ends in a softmax.
 
     Compiled functions are kept on the model object and read its variables when they run: a
-    model that gets new weights is not traced again.
+    model that gets new weights is not traced again. `xla`: by XLA, which rounds differently.
     """
 
-    def __init__(self, model: Any, outputs: Literal["logits", "softmax"] = "logits") -> None:
+    def __init__(
+        self,
+        model: Any,
+        outputs: Literal["logits", "softmax"] = "logits",
+        *,
+        xla: bool = False,
+    ) -> None:
         self.model = model
         self.outputs = outputs
+        self.xla = xla
         self.shape: tuple[int, ...] = tuple(model.input_shape[1:])
         if not hasattr(model, _KEPT):
             object.__setattr__(model, _KEPT, {})
@@ -44,10 +51,13 @@ class Network:
         signature: Sequence[tf.TensorSpec],
     ) -> Callable[..., Any]:
         """`function` as a graph; made once for each key and model object."""
-        full = (self.outputs, *key)
+        full = (self.outputs, self.xla, *key)
         if full not in self._compiled:
             self._compiled[full] = tf.function(
-                function, input_signature=list(signature), reduce_retracing=True
+                function,
+                input_signature=list(signature),
+                reduce_retracing=True,
+                jit_compile=True if self.xla else None,
             )
         return self._compiled[full]
 

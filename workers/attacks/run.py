@@ -11,6 +11,7 @@ import numpy as np
 from workers.attacks.base import Batch, Found, Job, Ticker
 from workers.attacks.judge import judge
 from workers.attacks.lanes import Lanes, padded_size
+from workers.attacks.measure import xla_pays
 from workers.attacks.network import Network
 from workers.attacks.rows import Progress, Rows
 from workers.catalog import AttackEntry, attack_entry, load
@@ -67,10 +68,11 @@ def attack_shard(
         rows.skip()
         return rows.columns(entry), {}
     run = runner(entry, settings)
-    network = Network(model, settings.outputs)
     strict = settings.engine == "strict"
     lanes = Lanes(settings.batch_size)
-    lanes.smaller_is_equal = strict and network.smaller_is_equal(lanes.nominal)
+    network = Network(model, settings.outputs, xla=uses_xla(model, settings))
+    # XLA would compile each smaller shape anew.
+    lanes.smaller_is_equal = strict and not network.xla and network.smaller_is_equal(lanes.nominal)
     clean, zero = _examine(network, batch, lanes)
     rows.clean(clean, zero, lanes.size)
     wrong = clean != batch.labels
@@ -102,6 +104,12 @@ def attack_shard(
         if progress is not None:
             rows.save(progress, number + 1)
     return rows.columns(entry), rows.samples
+
+
+def uses_xla(model: Any, settings: AttackSettings) -> bool:
+    """`strict` takes XLA where it pays; the others repeat Foolbox, which does without."""
+    size = padded_size(settings.batch_size)
+    return settings.engine == "strict" and xla_pays(model, outputs=settings.outputs, size=size)
 
 
 def runner(entry: AttackEntry, settings: AttackSettings) -> Run:
