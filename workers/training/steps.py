@@ -80,7 +80,7 @@ class Stepper:
         Raises ValueError for a mask without a kernel, or of another shape.
         """
         for variable in self.optimizer.variables:
-            variable.assign(np.zeros(variable.shape))
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
         if unknown := sorted(name for name in masks if self._masks.get(name) is None):
             raise ValueError(f"masks: expected names of kernels, got {unknown}")
         for name, variable in self._masks.items():
