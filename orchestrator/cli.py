@@ -183,7 +183,7 @@ def export(
 @app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
-    from orchestrator.verify.verify import show_findings
+    from orchestrator.verify.show import show_findings
 
     raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
 

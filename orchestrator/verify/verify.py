@@ -6,14 +6,12 @@ a script can count them.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
 from orchestrator.authors.rows import PREFIX as IMPORTED
 from orchestrator.errors import PrunegridError, StoreError
@@ -267,32 +265,3 @@ def _named(path: str, row: dict[str, object], name: str) -> Iterator[str]:
     """Whether a row's id is its file's name; the id itself is derived with the row."""
     if f"/{row[name]}.parquet" != path[path.rindex("/") :]:
         yield f"{name}: row {row[name]}, its file is named otherwise"
-
-
-def show_findings(address: str, *, as_json: bool, console: Console) -> int:
-    """Print what was found; 0 where nothing was."""
-    from orchestrator.output import print_json
-
-    store = Store.open(address)
-    try:
-        findings = list(Verifier(store).findings())
-    except PrunegridError as error:
-        findings = [Finding(name="unreadable", where=address, message=str(error))]
-    if as_json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
-        return 1 if findings else 0
-    if not findings:
-        console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
-        return 0
-    counts: Counter[str] = Counter()
-    for finding in findings:
-        counts[finding.name] += finding.count
-    for name, count in counts.most_common():
-        console.print(f"{count} x {name}", highlight=False)
-    table = Table("finding", "where", "what", box=None)
-    for finding in findings[:50]:
-        table.add_row(finding.name, finding.where, finding.message)
-    console.print(table, markup=False)
-    if len(findings) > 50:
-        console.print(f"... and {len(findings) - 50} more (--json has all)", highlight=False)
-    return 1

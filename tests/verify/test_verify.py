@@ -17,7 +17,8 @@ from orchestrator.commands.compact import compact_store
 from orchestrator.commands.run import run_grid
 from orchestrator.driver.launch import RunOptions
 from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier, show_findings
+from orchestrator.verify.show import show_findings
+from orchestrator.verify.verify import Verifier
 from tests.grids import SMALL
 from workers.weights import pack_masks, unpack_masks
 

@@ -1,0 +1,45 @@
+"""What `prunegrid verify` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.errors import PrunegridError
+from orchestrator.store.store import Store
+from orchestrator.verify.doubts import Finding
+from orchestrator.verify.verify import Verifier
+
+
+def show_findings(address: str, *, as_json: bool, console: Console) -> int:
+    """Print what was found; 0 where nothing was."""
+    from orchestrator.output import print_json
+
+    store = Store.open(address)
+    try:
+        findings = list(Verifier(store).findings())
+    except PrunegridError as error:
+        findings = [Finding(name="unreadable", where=address, message=str(error))]
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings]})
+        return 1 if findings else 0
+    if not findings:
+        console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
+        return 0
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        counts[finding.name] += finding.count
+    for name, count in counts.most_common():
+        console.print(f"{count} x {name}", highlight=False)
+    table = Table(box=None)
+    for title in ("finding", "where", "what"):
+        table.add_column(title, overflow="fold")  # a name is never cut
+    for finding in findings[:50]:
+        table.add_row(finding.name, finding.where, finding.message)
+    console.print(table, markup=False)
+    if len(findings) > 50:
+        console.print(f"... and {len(findings) - 50} more (--json has all)", highlight=False)
+    return 1
