@@ -3,8 +3,9 @@
     python -m tests.bench.dashboard [--quick | --paper] [--out FILE]
 
 Prints JSON, a record per grid: seconds from the process's start to its first answer; of each
-answer the bytes sent, the milliseconds when it has to be computed and when nothing changed; the
-latencies and the server's processor time with one viewer and with twenty.
+answer the bytes sent, the milliseconds when it has to be computed and when nothing changed; when a
+browser without a cache shows each view; the latencies and the server's processor time with one
+viewer and with twenty.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bench.dashboard_paint import painted
 from tests.bench.dashboard_store import MadeStore, beat, cell_file, make
 from tests.grids import SMALL
 from workers import layout
@@ -203,6 +205,7 @@ def measure(made: MadeStore, *, view_s: float) -> dict[str, Any]:
                 "first_ms": round(first[2], 1),
                 "again_ms": round(again[2], 1),
             }
+        browser = painted(f"http://127.0.0.1:{server.port}/")
         with living(made):
             alone = _viewed(server, 1, view_s)
             together = _viewed(server, VIEWERS, view_s)
@@ -215,6 +218,7 @@ def measure(made: MadeStore, *, view_s: float) -> dict[str, Any]:
         "first_answer_processor_s": round(processor_s, 2),
         "all_rows_read_s": round(rows_s, 2),
         "answers": answers,
+        "browser": browser,
         "one_viewer": alone,
         f"{VIEWERS}_viewers": together,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.security import Access, access_for
 from orchestrator.dashboard.watcher import Watcher
 from orchestrator.store.store import Store
+from tests.dashboard.browser import Page, listening, start_browser, why_none
 from tests.dashboard.stores import Run
 
 
@@ -75,3 +77,37 @@ def serve() -> Iterator[Callable[..., Any]]:
     yield start
     for watcher in watchers:
         watcher.close()
+
+
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if reason := why_none():
+        pytest.skip(reason)
+    driver = start_browser(tmp_path_factory.mktemp("chromium"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(_chromium: Any) -> Iterator[Page]:
+    """A tab; whatever its console says fails the test that did not ask for it."""
+    one = Page(_chromium)
+    yield one
+    complaints = one.complaints()
+    one.driver.get("about:blank")
+    one.driver.delete_all_cookies()
+    assert complaints == []
+
+
+@pytest.fixture
+def shown() -> Iterator[Callable[..., str]]:
+    """shown(run) -> the address of a dashboard of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def start(run: Run, access: Access | None = None, *, wrap: Any = None) -> str:
+            watcher = Watcher(StoreReader(Store.open(run.address)), every_s=0.1)
+            stack.callback(watcher.close)
+            app = make_app(watcher, access or access_for("127.0.0.1", allow_retry=False))
+            return stack.enter_context(listening(app if wrap is None else wrap(app, watcher)))
+
+        yield start

@@ -4,7 +4,7 @@ import { addressOf, isCopy } from "./api.js";
 import { taskList } from "./attempts.js";
 import { command } from "./controls.js";
 import { el } from "./dom.js";
-import { accuracy } from "./format.js";
+import { accuracy, counted } from "./format.js";
 import { draw } from "./plot.js";
 import { retryBox } from "./retry.js";
 import { epsText, titleOf } from "./square_view.js";
@@ -86,7 +86,7 @@ function picturesBlock(cell, redraw) {
   if (!cell.adversarials) return null;
   if (more.id !== cell.id) more = { id: cell.id, shown: PICTURES };
   const kinds = cell.adversarials_clean ? ["clean", "adversarial", "perturbation"] : ["adversarial"];
-  const title = `${cell.adversarials} images that the attack broke`;
+  const title = `${counted(cell.adversarials, "image")} that the attack broke`;
   return el("section", { class: "block", "data-key": "pictures" }, el("h3", {}, title),
     isCopy ? el("p", { class: "note" }, "A copy does not hold them; the live dashboard shows them.") : [
       el("p", { class: "note" }, kinds.length > 1 ? "Clean, adversarial, and what changed: grey where nothing did, its largest change black or white." : "Clean images were not kept."),

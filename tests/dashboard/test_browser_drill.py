@@ -1,0 +1,131 @@
+"""In a real browser: from a failure to its traceback and back to work, by mouse and by keys."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from orchestrator.dashboard.security import access_for
+from orchestrator.store.requests import read_requests
+from tests.dashboard.stores import Run
+from workers import layout
+from workers.checkpoints import pack
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+TOKEN = "correct-horse-battery-staple"
+ENTER, ESCAPE, RIGHT, DOWN = "\ue007", "\ue00c", "\ue014", "\ue015"
+UP, HOME = "\ue013", "\ue011"
+TRACEBACK = 'Traceback (most recent call last):\n  File "fit.py", line 7\nValueError: planted here'
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Given up: the second dense network of the plan; what rests on it is blocked."""
+    one = Run(tmp_path / "s")
+    lost = [key for key in one.keys if key.startswith("train-")][1]
+    one.fail(lost, "ValueError: first", attempt=1, worker="node-a/0")
+    one.give_up(lost, "ValueError: planted", attempt=2, worker="node-b/1", traceback=TRACEBACK)
+    one.finish_all(but={lost})
+    one.beat()
+    one.lost = lost
+    return one
+
+
+def test_from_a_square_to_a_traceback_by_keys_alone(page, run, shown):
+    page.open(shown(run))
+    page.wait_for(".square")
+    page.script("document.querySelector('.square').focus()")
+    page.keys(RIGHT, RIGHT, DOWN)
+    focused = "return document.activeElement.ariaLabel ?? document.activeElement.textContent"
+    assert "random-local-filter, rate 4" in page.script(focused)
+    page.keys(UP, HOME, ENTER)
+    page.wait_text("#panel", "Models, by seed")
+    assert "magnitude-global-unstructured" in page.text(".panel-bar")
+    lost = page.wait_for("a.entry.is-failed")
+    assert "failed" in lost.get_attribute("aria-label")
+    page.script("arguments[0].focus()", lost)
+    page.keys(ENTER)
+    page.wait_text(".traceback pre", "planted here")
+    panel = page.text("#panel")
+    assert page.text(".traceback pre") == TRACEBACK
+    assert f"prunegrid retry --store {run.address} {run.lost}" in panel
+    assert "attempt 2" in panel
+    assert "on node-b/1" in panel
+    assert "ValueError: first" in panel
+    page.keys(ESCAPE)
+    page.wait(lambda: not page.find("#panel:not([hidden])"), "a closed panel")
+    assert "magnitude-global-unstructured, rate 1" in page.script(focused)
+
+
+def test_failures_by_class_and_node(page, run, shown):
+    other = next(key for key in run.keys if key.startswith("attack-"))
+    run.fail(other, "out of memory", attempt=3, kind="device-memory", worker="node-a/0")
+    page.open(shown(run) + "?view=failures")
+    page.wait_text("main", "3 failed attempts; 1 task given up")
+    assert page.text(".nav-count") == "1"
+    assert page.text(".breakdowns").split("\n")[:5] == [
+        "By class",
+        "bug",
+        "2",
+        "device-memory",
+        "1",
+    ]
+    page.click(".failure .traceback summary")
+    page.wait_text(".failure .traceback pre", "planted here")
+    page.click(".breakdown-row", "node-a")
+    page.wait(lambda: "host=node-a" in page.driver.current_url, "the node in the address")
+    page.wait_text("main", "Only node-a")
+    page.click(".breakdown-row", "device-memory")
+    page.wait(lambda: len(page.find(".failure")) == 1, "one kind of failure on one node")
+    assert "raise gpus_per_task" in page.text(".failure")
+    page.click(".failure summary", "1 task")
+    page.click(".failure-tasks a")
+    page.wait_text("#panel", "attempt 3")
+
+
+def test_retry_works_and_refuses_without_its_token(page, run, shown):
+    access = access_for("127.0.0.1", allow_retry=True, token=TOKEN)
+    address = shown(run, access)
+    page.driver.get(address)
+    assert "a token is needed" in page.text()
+    assert "401" in " ".join(page.complaints())
+    page.open(f"{address}?token={TOKEN}")
+    assert TOKEN not in page.driver.current_url
+    page.driver.get(f"{address}?id={run.lost}")
+    page.click(".retry .primary", "Retry this task")
+    page.wait_text(".told-ok", "a running driver takes it up")
+    ((_, request),) = read_requests(run.store.files)
+    assert request.tasks == (run.lost,)
+    page.driver.delete_all_cookies()
+    page.click(".retry .primary", "Retry this task")
+    page.wait_text(".told-bad", "a token is needed")
+    assert len(read_requests(run.store.files)) == 1
+    page.wait_text(".banner", "This dashboard is locked")
+    assert all("401" in line for line in page.complaints())
+
+
+def test_a_server_that_only_reads_has_no_button(page, run, shown):
+    page.open(shown(run) + f"?id={run.lost}")
+    page.wait_text("#panel", "This server only reads; start it with --allow-retry")
+    assert not page.find(".retry .primary")
+
+
+def test_what_a_network_learned_and_what_the_attack_did_is_shown(page, run, shown):
+    cell = run.plan.cells[0]
+    key, model = cell.task_keys[0], run.plan.tasks[cell.task_keys[0]].parent_key
+    history = [
+        {"validation_accuracy": 0.5, "validation_loss": 1.0, "train_loss": 1.5},
+        {"validation_accuracy": 0.875, "validation_loss": 0.25, "train_loss": 0.5},
+    ]
+    run.store.write(layout.model_file(model, "history.json"), json.dumps(history).encode())
+    images = {"5": np.full((28, 28, 1), 0.9), "clean.5": np.zeros((28, 28, 1))}
+    run.store.write(layout.adversarials(key), pack(images))
+    page.open(shown(run) + f"?id={key}")
+    page.wait_text("#panel", "1 image that the attack broke")
+    assert "2 epochs; the last: validation accuracy 87.5 %, loss 0.250" in page.text("#panel")
+    page.wait_for(".plot-history .main-svg")
+    loaded = "return [...document.images].map((one) => one.complete && one.naturalWidth)"
+    page.wait(lambda: page.script(loaded) == [28, 28, 28], "clean, adversarial, perturbation")
