@@ -17,6 +17,7 @@ _MODULE = re.compile(
     r"""<script\b(?=[^>]*\btype=["']module["'])[^>]*\bsrc=["'](?:\./)?static/([\w.\-]+\.js)["']"""
     r"""[^>]*>\s*</script>"""
 )
+_PRELOAD = re.compile(r"""<link\b[^>]*\brel=["']modulepreload["'][^>]*>\s*""")
 _PREFIX = "prunegrid/"
 
 
@@ -27,6 +28,7 @@ def offline_page(html: str, modules: Mapping[str, str], answers: Mapping[str, ob
         f'<script type="importmap">{_embedded({"imports": imports})}</script>\n'
         f'<script type="application/json" id="snapshot">{_embedded(answers)}</script>\n'
     )
+    html = _PRELOAD.sub("", html)
     first = html.lower().find("<script")
     place = first if first >= 0 else len(html)
     page = html[:place] + head + html[place:]

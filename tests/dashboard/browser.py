@@ -124,6 +124,11 @@ class Page:
 
         self.wait(found, f"{words!r} among {selector}").click()
 
+    def settle(self) -> None:
+        """Until what is asked for has come."""
+        loading = "return /Loading…|Reading the store…/.test(document.body.innerText)"
+        self.wait(lambda: not self.script(loading), "the answers")
+
     def rounds(self, number: int) -> None:
         """Until the page has asked for its numbers so many times more."""
         count = "return performance.getEntriesByName('shown').length"

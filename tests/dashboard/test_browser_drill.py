@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,17 +23,27 @@ UP, HOME = "\ue013", "\ue011"
 TRACEBACK = 'Traceback (most recent call last):\n  File "fit.py", line 7\nValueError: planted here'
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory):
     """Given up: the second dense network of the plan; what rests on it is blocked."""
-    one = Run(tmp_path / "s")
-    lost = [key for key in one.keys if key.startswith("train-")][1]
+    one = Run(tmp_path_factory.mktemp("kept") / "s")
+    lost = lost_of(one)
     one.fail(lost, "ValueError: first", attempt=1, worker="node-a/0")
     one.give_up(lost, "ValueError: planted", attempt=2, worker="node-b/1", traceback=TRACEBACK)
     one.finish_all(but={lost})
+    return Path(one.address)
+
+
+@pytest.fixture
+def run(_kept, tmp_path):
+    shutil.copytree(_kept, tmp_path / "s")
+    one = Run(tmp_path / "s", tell=False)
     one.beat()
-    one.lost = lost
     return one
+
+
+def lost_of(run: Run) -> str:
+    return [key for key in run.keys if key.startswith("train-")][1]
 
 
 def test_from_a_square_to_a_traceback_by_keys_alone(page, run, shown):
@@ -51,7 +63,7 @@ def test_from_a_square_to_a_traceback_by_keys_alone(page, run, shown):
     page.wait_text(".traceback pre", "planted here")
     panel = page.text("#panel")
     assert page.text(".traceback pre") == TRACEBACK
-    assert f"prunegrid retry --store {run.address} {run.lost}" in panel
+    assert f"prunegrid retry --store {run.address} {lost_of(run)}" in panel
     assert "attempt 2" in panel
     assert "on node-b/1" in panel
     assert "ValueError: first" in panel
@@ -94,11 +106,11 @@ def test_retry_works_and_refuses_without_its_token(page, run, shown):
     assert "401" in " ".join(page.complaints())
     page.open(f"{address}?token={TOKEN}")
     assert TOKEN not in page.driver.current_url
-    page.driver.get(f"{address}?id={run.lost}")
+    page.driver.get(f"{address}?id={lost_of(run)}")
     page.click(".retry .primary", "Retry this task")
     page.wait_text(".told-ok", "a running driver takes it up")
     ((_, request),) = read_requests(run.store.files)
-    assert request.tasks == (run.lost,)
+    assert request.tasks == (lost_of(run),)
     page.driver.delete_all_cookies()
     page.click(".retry .primary", "Retry this task")
     page.wait_text(".told-bad", "a token is needed")
@@ -108,7 +120,7 @@ def test_retry_works_and_refuses_without_its_token(page, run, shown):
 
 
 def test_a_server_that_only_reads_has_no_button(page, run, shown):
-    page.open(shown(run) + f"?id={run.lost}")
+    page.open(shown(run) + f"?id={lost_of(run)}")
     page.wait_text("#panel", "This server only reads; start it with --allow-retry")
     assert not page.find(".retry .primary")
 

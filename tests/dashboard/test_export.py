@@ -22,6 +22,7 @@ from tests.dashboard.stores import Run
 
 PAGE = """<!doctype html><html><head><title>x</title>
 <link rel="stylesheet" href="static/app.css">
+<link rel="modulepreload" href="static/one.js">
 <script src="static/plotly.min.js" defer></script>
 <script type="module" src="static/app.js"></script></head><body></body></html>"""
 APP = """import { one } from './one.js';
@@ -101,6 +102,7 @@ def test_modules_are_in_the_page_where_a_disk_can_not_give_them(mixed, page, tmp
     imports = json.loads(scripts[kinds.index("importmap")][1])["imports"]
     assert scripts[kinds.index("module")] == ({"type": "module"}, 'import "prunegrid/app.js";')
     assert 'src="static/plotly.min.js"' in text
+    assert "modulepreload" not in text
     app = base64.b64decode(imports["prunegrid/app.js"].partition(",")[2]).decode()
     assert re.findall(r"""["'](\S+\.js)["']""", app) == [
         "prunegrid/one.js",
