@@ -89,8 +89,9 @@ def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(_chromium: Any) -> Iterator[Page]:
-    """A tab; whatever its console says fails the test that did not ask for it."""
+def page(_chromium: Any, shown: Any) -> Iterator[Page]:
+    """A tab, which closes before the servers do; whatever its console says fails the test that
+    did not ask for it."""
     one = Page(_chromium)
     yield one
     complaints = one.complaints()

@@ -19,7 +19,7 @@ const STATUS = addressOf("status");
 const VIEWS = {
   grid: { every: 1, query: (state) => gridQuery(state), view: (value, { axes, state }) => gridView(value, axes, state) },
   curves: { every: 3, query: (state) => filterQuery(state.filters), view: (value, { axes, state }) => curvesView(value, axes, state, render) },
-  timeline: { every: 3, query: (state, status) => timelineQuery(state, status?.at_s), view: (value, { state }) => timelineView(value, state) },
+  timeline: { every: 3, query: (state, status) => timelineQuery(state, status?.at_s), view: (value, { status, state }) => timelineView(value, status, state) },
   failures: { every: 2, query: (state) => failuresQuery(state), view: (value, { status, state }) => failuresView(value, status, state) },
 };
 const PANEL_EVERY = 2;

@@ -82,7 +82,7 @@ function etaTile(status) {
 function sureness(frac) {
   if (frac >= 0.995) return "from measured tasks";
   if (frac < 0.005) return "a guess so far";
-  return `${Math.round(100 * frac)} % from measured tasks`;
+  return `${Math.round(100 * frac)} % of it measured`;
 }
 
 function rateTile(status) {

@@ -33,7 +33,7 @@ function zoomOf(state) {
   return found && Number(found[2]) > Number(found[1]) ? [Number(found[1]), Number(found[2])] : null;
 }
 
-export function timelineView(timeline, state) {
+export function timelineView(timeline, status, state) {
   const { bars, workers, coarse } = timeline;
   const zoom = zoomOf(state);
   const choice = isCopy ? null : el("div", { class: "controls", "data-key": "controls" },
@@ -51,7 +51,7 @@ export function timelineView(timeline, state) {
     el("p", { class: "note", "data-key": "told" }, told),
     el("div", { class: "card", "data-key": "card" }, coarse ? busyLegend() : barLegend(bars),
       el("div", { class: "plot plot-timeline", role: "img", "aria-label": label, "data-key": coarse ? "busy" : "bars", own: drawn })),
-    idleBlock(timeline),
+    idleBlock(timeline, status.slots),
     el("section", { class: "block", "data-key": "list" }, el("h3", {}, "The latest attempts"), attemptTable(bars, timeline.until_s))];
 }
 
@@ -93,11 +93,13 @@ function busyLegend() {
     el("span", { class: "is-failed" }, icon("failed"), "attempts failed"));
 }
 
-function idleBlock({ idle_frac: idle, until_s: untilS, since_s: sinceS }) {
+/** Workers that died and were replaced were not idle since: so much of the slots' time, in all. */
+function idleBlock({ idle_frac: idle, until_s: untilS, since_s: sinceS }, slots) {
   const names = Object.keys(idle);
   if (!names.length) return null;
-  const mean = names.reduce((sum, name) => sum + idle[name], 0) / names.length;
-  return el("section", { class: "block", "data-key": "idle" }, el("h3", {}, `Idle: ${percent(mean, 1)} of ${duration(untilS - sinceS)}, all workers together`),
+  const busy = names.reduce((sum, name) => sum + 1 - idle[name], 0);
+  const all = Math.max(slots, 1);
+  return el("section", { class: "block", "data-key": "idle" }, el("h3", {}, `Idle: ${percent(Math.max(0, all - busy), all)} of ${counted(all, "slot")} in ${duration(untilS - sinceS)}`),
     el("ul", { class: "idle" }, names.map((name) => el("li", { "data-key": name }, el("span", { class: "mono" }, name),
       meter(1 - idle[name], `${name} was busy ${percent(1 - idle[name], 1)} of the time`), el("span", { class: "number" }, `${percent(idle[name], 1)} idle`)))));
 }
