@@ -56,7 +56,7 @@ function historyBlock(history) {
   const spoken = `Learning curves over ${history.epoch.length} epochs; in the last, validation accuracy ${accuracy(at("val_accuracy"))} per cent`;
   return el("section", { class: "block", "data-key": "history" }, el("h3", {}, "Learning curves"),
     el("p", { class: "note" }, `${history.epoch.length} epochs; the last: validation accuracy ${accuracy(at("val_accuracy"))} %, loss ${at("val_loss")?.toPrecision(3) ?? "–"}`),
-    el("div", { class: "plot plot-history", role: "img", "aria-label": spoken, own: (node) => draw(node, curves(history), layout) }));
+    el("div", { class: "plot plot-history", role: "img", "aria-label": spoken, own: (node) => draw(node, curves(history), layoutOf(history)) }));
 }
 
 function curves(history) {
@@ -72,15 +72,15 @@ function curves(history) {
   ].filter((one) => one.y?.some((value) => value !== null));
 }
 
-const layout = {
+const layoutOf = ({ epoch }) => ({
   height: 250,
   margin: { l: 44, r: 44, t: 8, b: 64 },
   hovermode: "x unified",
-  xaxis: { title: { text: "epoch", standoff: 4, font: { size: 12 } }, tickformat: "d", nticks: 12 },
+  xaxis: { title: { text: "epoch", standoff: 4, font: { size: 12 } }, tick0: 1, dtick: Math.max(1, Math.round(epoch.length / 10)) },
   yaxis: { title: { text: "accuracy", font: { size: 12 } }, range: [0, 1.02], tickformat: ".0%", nticks: 6 },
   yaxis2: { title: { text: "loss", font: { size: 12 } }, overlaying: "y", side: "right", rangemode: "tozero", tickmode: "auto", nticks: 5, showgrid: false },
   legend: { orientation: "h", y: -0.28, x: 0 },
-};
+});
 
 function picturesBlock(cell, redraw) {
   if (!cell.adversarials) return null;
