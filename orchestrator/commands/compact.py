@@ -96,6 +96,7 @@ def compact_store(store: Store) -> Iterator[Compacted]:
     """The caller holds the store's lease."""
     if isinstance(store.files, LocalFiles):
         probe(store.files.root)
+        _keep_unfinished(store.files.root)
     for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
         try:
             if isinstance(store.files, LocalFiles):
@@ -145,9 +146,15 @@ def _link_others(source: Path, target: Path, known: set[str]) -> None:
                 os.link(entry.path, target / entry.name)
 
 
-def _keep(root: Path, aside: Path, folder: str) -> None:
+def _keep_unfinished(root: Path) -> None:
+    """Folders that a compaction which was killed left beside the results."""
+    for aside in sorted((root / layout.CELL_ROWS).parent.glob(f"{_ASIDE}*")):
+        _keep(root, aside, f"unfinished/{aside.name.removeprefix('.')}")
+
+
+def _keep(root: Path, aside: Path, name: str) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    kept = root / KEPT / stamp / folder
+    kept = root / KEPT / stamp / name
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.rename(aside, kept)

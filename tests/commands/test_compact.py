@@ -162,6 +162,31 @@ def test_many_tasks_make_several_row_groups(store, monkeypatch):
     assert [c.before for c in compact_store(opened)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("step", ["exchange_folders", "_keep"])
+def test_what_a_killed_compaction_leaves_is_kept_by_the_next(step, store, monkeypatch):
+    """Before the exchange and after it: every row is there once, and so are the small files."""
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    before = frames(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            compact(str(store), Console(quiet=True))
+    for kind, frame in frames(store).items():
+        pd.testing.assert_frame_equal(frame, before[kind])
+    assert list((store / "results").glob(".compact-*"))
+    compact(str(store), Console(quiet=True))
+    for kind, frame in frames(store).items():
+        pd.testing.assert_frame_equal(frame, before[kind])
+        assert len(list((store / "results" / kind).iterdir())) == 1
+    assert not list((store / "results").glob(".compact-*"))
+    kept = [p.name for p in (store / "superseded/compacted").rglob("*.parquet")]
+    assert sum(name.startswith("model-") for name in kept) == KINDS["models"]
+    assert list(Verifier(Store.open(str(store))).findings()) == []
+
+
 def test_an_object_store_gets_snapshots(store, s3_bucket):
     """One whole object per kind of row; what was there stays."""
     local, address = LocalFiles(store), f"{s3_bucket}/{uuid.uuid4().hex}"
