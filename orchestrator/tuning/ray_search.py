@@ -197,6 +197,15 @@ def rooms(need: Need) -> tuple[int, bool]:
     return sum(capacity(node, wanted) for node in alive), gpus
 
 
+def is_full(need: Need) -> bool:
+    """Whether others hold every place of the cluster we are connected to: a trial then waits, of
+    which Ray says nothing."""
+    import ray
+
+    free = ray.available_resources()
+    return free.get("CPU", 0.0) < need.cpus or free.get("GPU", 0.0) < need.gpus
+
+
 def search(
     work: Work, *, folder: Path, slots: int, need: Need, hear: Callable[[Told], None]
 ) -> bool:

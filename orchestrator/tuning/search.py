@@ -101,11 +101,14 @@ def run_trials(study: Study, store: Store, place: Place, console: Console) -> bo
                 highlight=False,
                 soft_wrap=True,
             )
+            need = need_of(place.resources, gpus=gpus)
+            if ray_search.is_full(need):
+                console.print("every place is taken: trials wait until others end")
             return ray_search.search(
                 ray_search.Work(study=study, settings=place.settings, runner=place.runner),
                 folder=folder,
                 slots=slots,
-                need=need_of(place.resources, gpus=gpus),
+                need=need,
                 hear=hear,
             )
     finally:

@@ -43,12 +43,20 @@ def test_a_falling_curve_is_followed_to_within_the_tolerance(crossing, first, le
     assert looks <= away + 2 + math.ceil(math.log2(math.log(2) / math.log(1.05))) + 1
 
 
-@given(values=st.lists(st.floats(0, 1), min_size=40, max_size=40), level=st.floats(0.05, 0.95))
-def test_a_curve_that_does_not_fall_everywhere_still_gives_one_of_its_crossings(values, level):
+@given(
+    values=st.lists(st.floats(0, 1), min_size=40, max_size=40),
+    level=st.floats(0.05, 0.95),
+    told=st.lists(st.floats(0.001, 1), max_size=6, unique=True),
+)
+def test_a_curve_that_does_not_fall_everywhere_still_gives_one_of_its_crossings(
+    values, level, told
+):
     def curve(eps: float) -> float:
         return values[min(39, int(40 * eps))]
 
     search = Bisection(level=level, first=0.1)
+    for eps in told:  # another level's looks
+        search.take(eps, curve(eps))
     run(search, curve)
     if search.eps == math.inf:
         assert search.looks[search.most] >= level

@@ -38,7 +38,9 @@ def test_rungs_double_and_the_last_step_is_no_sliver(images):
 
 
 def test_no_image_is_attacked_twice_and_none_is_both_searched_and_held_out():
-    found, _ = study(images=24)
+    large = parse_grid(SMALL.replace("attack_images: 24", "attack_images: 96"), source="g")
+    found, _ = study(large)
+    assert found.edges == (16, 48)
     options = found.options(1)
     seen = [
         (task.parent_key, image)
@@ -51,8 +53,8 @@ def test_no_image_is_attacked_twice_and_none_is_both_searched_and_held_out():
         for task in found.held_out(options)
         for image in range(task.start, task.stop)
     ]
-    assert len(set(seen)) == len(seen) == 2 * 12
-    assert len(set(held)) == len(held) == 2 * 12
+    assert len(set(seen)) == len(seen) == 2 * 48
+    assert len(set(held)) == len(held) == 2 * 48
     assert not set(seen) & set(held)
 
 

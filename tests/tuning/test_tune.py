@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from orchestrator.commands.tune import TuneOptions, tune
 from orchestrator.driver.lease import Lease
 from orchestrator.errors import StoreError
+from orchestrator.scheduling.room import Need
 from orchestrator.store.store import Store
 from orchestrator.tuning import ray_search
 from orchestrator.tuning.plan import Wish
@@ -198,3 +200,28 @@ def test_training_of_chains_is_searched_beside_a_run_and_gives_way_to_it(ray_ses
     piece = yaml.safe_load((folder / "piece.yaml").read_text())
     assert piece["architectures"]["cnn5"]["training"] == {"learning_rate": rates[best]}
     assert not list((tmp_path / "store/models").glob("*")), "the grid's own models are untouched"
+
+
+@pytest.mark.ray
+def test_a_full_cluster_is_told_of(ray_session):
+    import ray
+
+    @ray.remote(num_cpus=2)
+    class Grid:
+        def ready(self) -> None:
+            pass
+
+    need = Need(cpus=1.0, gpus=0.0)
+    others = Grid.remote()
+    ray.get(others.ready.remote())
+    wait_for(lambda: ray_search.is_full(need))
+    ray.kill(others)
+    wait_for(lambda: not ray_search.is_full(need))
+
+
+def wait_for(state) -> None:
+    """Ray's count of what is free follows within a second or so."""
+    limit_s = time.monotonic() + 15
+    while not state():
+        assert time.monotonic() < limit_s
+        time.sleep(0.1)
