@@ -124,6 +124,9 @@ class Hammer(threading.Thread):
                 found = self.read()
             except (FileNotFoundError, duckdb.IOException):
                 continue
+            except Exception as error:
+                self.wrong.append(repr(error))
+                return
             self.answers += 1
             if len(found) != len(set(found)):
                 self.wrong.append("a row twice")
