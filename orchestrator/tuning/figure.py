@@ -113,7 +113,7 @@ def page(panels: Panels) -> str:
 
 def _axis(values: Sequence[float], log: bool) -> dict[str, Any]:
     """Plotly's scale and ticks: plotly's own leave a short logarithmic axis half without any."""
-    if not log:
+    if not log or not values:
         return {"type": "linear"}
     ticks = log_ticks(min(values), max(values))
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}

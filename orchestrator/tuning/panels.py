@@ -73,6 +73,8 @@ def _option_panel(outcome: Outcome, name: str) -> Panel:
     for trial in outcome.trials.values():
         if not math.isfinite(trial.value) or trial.state in ("failed", "over budget"):
             continue
+        if not trial.options[name]:  # the grid's may be none, which no logarithmic axis shows
+            continue
         if trial.trial == outcome.best.trial:
             groups["best"].append(trial)
         elif trial.trial == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_the_page_needs_no_network_and_escapes_what_a_grid_says():
     files = static(found)
     assert files["figure.png"].startswith(b"\x89PNG")
     assert b"stepsize" in files["figure.svg"] or b"<path" in files["figure.svg"]
+
+
+def test_a_setting_that_the_grid_has_not_and_an_attack_that_fails_are_left_out():
+    found = outcome(0.9 * THEIRS, THEIRS)
+    none = dataclasses.replace(found.trials[0], options={**found.trials[0].options, "stepsize": 0})
+    panels = panels_of(dataclasses.replace(found, trials={**found.trials, 0: none}))
+    (panel,) = [panel for panel in panels.panels if panel.title == "stepsize"]
+    assert "grid" not in {points.role for points in panel.points}
+    assert page(panels)
+
+    failed = {n: dataclasses.replace(t, value=math.inf) for n, t in found.trials.items()}
+    lost = dataclasses.replace(found, trials=failed, best=failed[0])
+    panels = panels_of(lost)
+    assert all(not panel.points for panel in panels.panels if not panel.diagonal)
+    assert page(panels)
+    assert static(panels)["figure.png"]
 
 
 @pytest.mark.browser
