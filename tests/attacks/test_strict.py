@@ -73,6 +73,19 @@ def test_never_weaker_on_pruned_networks(shard, cnn5, chain, method):
             assert own <= PASSES[name] / 3, name
 
 
+def test_bb_takes_a_third_of_the_papers_passes(shard, cnn5):
+    """Both with the paper's 500 steps."""
+    ours, theirs = (
+        shard(cnn5, settings("bb_l0", engine, batch_size=32), 0, COUNT)
+        for engine in ("strict", "foolbox")
+    )
+    mine, other = (np.array(c["distance"]) for c in (ours, theirs))
+    assert np.median(mine) <= np.median(other)
+    for eps in CASES["bb_l0"][1]:
+        assert (mine >= eps).sum() <= (other >= eps).sum() + 1, eps
+    assert np.mean(ours["queries"]) <= PASSES["bb_l0"] / 3
+
+
 def test_cw_with_fewer_and_smaller_steps_beats_the_papers(shard, cnn5):
     """On logits; image by image but for one that the paper's large steps throw elsewhere."""
     paper = settings("cw_l2", "foolbox", options={"steps": 60}, batch_size=32)

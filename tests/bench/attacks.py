@@ -76,23 +76,24 @@ def main(arguments: list[str] | None = None) -> None:
     if "bb_l0" in attacks and importlib.util.find_spec("numba") is None:
         print("bb_l0: left out, stock Foolbox's needs numba (extra stock-bb)", file=sys.stderr)
         attacks.remove("bb_l0")
-    for name in chosen.networks.split(","):
-        model, images, labels = _trained(name)
-        if "no_numba" not in report:
-            for attack, engine in itertools.product(attacks, ("foolbox", "strict")):
-                _run(name, model, images, labels, attack, 16, engine, QUICK[attack])
-            report["no_numba"] = "numba" not in sys.modules  # stock Foolbox loads it
-        for (attack, batch), options in SETTINGS.items():
-            if attack not in attacks or (chosen.quick and batch > 100):
-                continue
-            run = functools.partial(_run, name, model, images, labels, attack, batch)
-            own, turns = (QUICK[attack], 1) if chosen.quick else (options, TURNS[batch])
-            bare = functools.partial(_floor, model, images[:batch], labels[:batch])
-            keep("runs", _compare(name, attack, batch, own, run, bare, turns))
-        for attack, (count, better) in PAPER.items():
-            if attack in attacks and name == "cnn5" and not chosen.quick:
-                run = functools.partial(_run, name, model, images, labels, attack, count)
-                keep("paper", _paper(name, attack, count, better, run))
+    trained = {name: _trained(name) for name in chosen.networks.split(",")}
+    for (name, given), attack, engine in itertools.product(
+        [*trained.items()][:1], attacks, ("foolbox", "strict")
+    ):
+        _run(name, *given, attack, 16, engine, QUICK[attack])
+    report["no_numba"] = "numba" not in sys.modules  # stock Foolbox loads it
+    for ((attack, batch), options), name in itertools.product(SETTINGS.items(), trained):
+        if attack not in attacks or (chosen.quick and batch > 100):
+            continue
+        model, images, labels = trained[name]
+        run = functools.partial(_run, name, model, images, labels, attack, batch)
+        own, turns = (QUICK[attack], 1) if chosen.quick else (options, TURNS[batch])
+        bare = functools.partial(_floor, model, images[:batch], labels[:batch])
+        keep("runs", _compare(name, attack, batch, own, run, bare, turns))
+    for attack, (count, better) in PAPER.items():
+        if attack in attacks and "cnn5" in trained and not chosen.quick:
+            run = functools.partial(_run, "cnn5", *trained["cnn5"], attack, count)
+            keep("paper", _paper("cnn5", attack, count, better, run))
     print(json.dumps(report, indent=1))
 
 
