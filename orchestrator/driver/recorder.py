@@ -51,10 +51,11 @@ class Recorder:
         store.supersede(layout.CELL_ROWS, self._cell_ids, cells)
         self._present = models | cells
         self._cells_present = len(cells & self._cell_ids)
-        return sum(self.task_done(key) for key in finished)
+        return sum(self.task_done(key, anew=False) for key in finished)
 
-    def task_done(self, key: str) -> int:
-        """Note a finished task and write the rows that are now due. Returns how many.
+    def task_done(self, key: str, *, anew: bool = True) -> int:
+        """Note a finished task and write the rows that are now due; where it ended `anew` just
+        now, also those that are there: they may tell of an earlier result. Returns how many.
 
         Raises TornError where a result that a row rests on is, StoreError where the store
         refuses; calling it again then writes what is still owed.
@@ -63,21 +64,27 @@ class Recorder:
         written = 0
         for model in self._models.get(key, ()):
             name = model_id(model.place, key)
-            if name not in self._present:
+            if anew or name not in self._present:
                 record = self._store.model_record(key)
-                self._store.write(layout.model_row(name), model_row(model.place, record))
-                self._present.add(name)
+                self._write(name, layout.model_row(name), model_row(model.place, record))
                 written += 1
         for shards in self._groups.get(key, ()):
             if all(shard in self._done for shard in shards):
-                written += self._write_cells(shards)
+                written += self._write_cells(shards, anew=anew)
         return written
 
-    def _write_cells(self, shards: tuple[str, ...]) -> int:
+    def _write(self, name: str, path: str, content: bytes) -> None:
+        if name in self._present:
+            self._store.write_row(path, content)
+        else:
+            self._store.write(path, content)
+            self._present.add(name)
+
+    def _write_cells(self, shards: tuple[str, ...], *, anew: bool) -> int:
         due = [
             (name, cell)
             for cell in self._cells[shards]
-            if (name := cell_id(cell.place, shards)) not in self._present
+            if (name := cell_id(cell.place, shards)) not in self._present or anew
         ]
         if not due:
             return 0
@@ -89,9 +96,8 @@ class Recorder:
                 raise StoreError(f"attack {settings.attack!r} is not in this version's catalog")
             traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
             content = cell_row(cell.place, settings=settings, traits=traits, shards=rows)
-            self._store.write(layout.cell_row(name), content)
-            self._present.add(name)
-        self._cells_present += len(due)
+            self._cells_present += name not in self._present
+            self._write(name, layout.cell_row(name), content)
         return len(due)
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,8 +12,10 @@ from orchestrator.errors import StoreError, TornError
 from orchestrator.plan.dag import Plan, parent_of
 from orchestrator.plan.estimates import Durations
 from orchestrator.plan.guesses import flops_per_s
+from orchestrator.plan.places import cell_id, model_id
 from orchestrator.store.journal import read_journal
 from orchestrator.store.store import Store
+from workers import layout
 from workers.files import StorageError
 from workers.weights import read_weights, weights_sha256
 
@@ -25,7 +29,7 @@ class Stock:
 
 def take_stock(plan: Plan, store: Store, say: Callable[[str], None]) -> Stock:
     """Torn results step aside, and are said. Raises StoreError."""
-    for path in store.set_torn_aside():
+    for path in store.set_torn_aside(_rows_on(plan)):
         say(f"torn: {path} was not whole; moved to torn/, its task runs again")
     finished = store.finished()
     durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
@@ -41,6 +45,23 @@ def take_stock(plan: Plan, store: Store, say: Callable[[str], None]) -> Stock:
             attempts[key] = max(attempts.get(key, 0), int(entry.get("attempt", 0)))
     done = {key for key in plan.tasks if key in finished}
     return Stock(done=done, durations=durations, attempts=attempts)
+
+
+def _rows_on(plan: Plan) -> Callable[[str], list[str]]:
+    """A task to the paths of the rows that rest on it."""
+
+    @functools.cache
+    def by_task() -> dict[str, list[str]]:
+        out = defaultdict(list)
+        for model in plan.models:
+            out[model.task_key].append(layout.model_row(model_id(model.place, model.task_key)))
+        for cell in plan.cells:
+            path = layout.cell_row(cell_id(cell.place, cell.task_keys))
+            for key in cell.task_keys:
+                out[key].append(path)
+        return out
+
+    return lambda key: by_task().get(key, [])
 
 
 def set_torn_parents_aside(
@@ -61,7 +82,7 @@ def set_torn_parents_aside(
             torn = True
         if torn:
             with contextlib.suppress(StoreError):  # its record is gone: it is not done anyway
-                store.set_aside(parent)
+                store.set_aside(parent, _rows_on(plan)(parent))
             say(f"torn: the weights of {parent} are not those of its record; it is made anew")
             count += 1
     return count

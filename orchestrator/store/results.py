@@ -98,15 +98,16 @@ class StoredResults:
         torn = {path for path in set(files.values()) if not self._is_whole(path)}
         return {key for key, path in files.items() if path not in torn}
 
-    def set_torn_aside(self) -> list[str]:
+    def set_torn_aside(self, rows: Callable[[str], Iterable[str]] = lambda key: ()) -> list[str]:
         """Move result files that are not whole to `torn/`, so that their tasks run again.
+        `rows`: a task to the paths of the rows that rest on it.
 
         Our own writes are atomic; a torn file comes from a crashed disk or from outside.
         Returns the moved files' old paths.
         """
         torn = {k: path for k, path in self._result_files().items() if not self._is_whole(path)}
         for key in torn:
-            self.set_aside(key)
+            self.set_aside(key, rows(key))
         broken = [
             info.path
             for folder in (layout.IMAGE_ROWS, layout.MODEL_ROWS, layout.CELL_ROWS)
@@ -117,10 +118,19 @@ class StoredResults:
             self._move(path, _torn(Path(path).stem, ".parquet"))
         return [*torn.values(), *broken]
 
-    def set_aside(self, key: str) -> None:
-        """A task's result moves to `torn/`: the task is not done. Raises StoreError."""
+    def set_aside(self, key: str, rows: Iterable[str] = ()) -> None:
+        """A task's result moves to `torn/`: the task is not done. The rows that rest on it go
+        before it: they would tell of the old result beside the new one. Raises StoreError."""
+        for path in rows:
+            self._take_row_out(path)
         path = _result_path(key)
         self._take_out(path, key, _torn(key, Path(path).suffix))
+
+    def _take_row_out(self, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        name = Path(name).stem
+        if self.files.exists(path) or self._merged.find(folder, name) is not None:
+            self._take_out(path, name, _torn(name, ".parquet"))
 
     def _take_out(self, path: str, name: str, target: str) -> None:
         """Move a result file, or its rows out of the merged file that holds them."""
@@ -188,6 +198,12 @@ class StoredResults:
             raise TornError(f"{self.address}/{path}: torn or not ours: {error}") from error
 
     # ------------------------------------------------------------------ derived rows
+
+    def write_row(self, path: str, content: bytes) -> None:
+        """In place of the one that is there, also in a merged file. Raises StoreError."""
+        if not self.files.exists(path):
+            self._take_row_out(path)
+        self.write(path, content)
 
     def row_ids(self, folder: str, *, whole: bool = False) -> set[str]:
         """Names of the rows in `results/models` or `results/cells`. `whole`: without torn ones,

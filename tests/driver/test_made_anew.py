@@ -1,0 +1,81 @@
+"""What was torn is made anew, and its rows with it: they tell of the result that is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from orchestrator.commands import compact as compaction
+from orchestrator.commands.compact import compact
+from orchestrator.driver.recorder import Recorder
+from orchestrator.driver.stock import take_stock
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import expand
+from orchestrator.store.store import Store
+from orchestrator.verify.verify import Verifier
+from tests import fakes
+from tests.commands.test_run import cells, run
+from tests.engines.test_engines import settings
+from tests.grids import SMALL
+from workers import layout
+from workers.contract import Attempt
+
+
+def doubts(folder: Path) -> list[str]:
+    return [str(finding) for finding in Verifier(Store.open(str(folder / "store"))).findings()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    assert run(tmp_path) == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_rows_are_made_anew_with_what_they_rest_on(compacted, folder, monkeypatch):
+    before = cells(folder)
+    store = folder / "store"
+    models = sorted(store.glob("models/*/result.json"))
+    torn = [models[0], models[-1], min(store.glob("results/images/*.parquet"))]
+    for path in torn:
+        os.truncate(path, path.stat().st_size - 9)
+    if compacted:
+        monkeypatch.setattr(compaction, "PAUSE_S", 0.0)
+        compact(str(store), Console(quiet=True))
+    assert run(folder) == 0
+    tries = fakes.attempts_of(store)
+    assert sorted(tries.values())[-4:] == [1, 2, 2, 2]
+    pd.testing.assert_frame_equal(cells(folder), before)
+    assert doubts(folder) == []
+
+
+def test_no_row_outlives_what_it_rests_on(folder):
+    """A driver may be killed between the new result and its rows."""
+    store, plan = Store.open(str(folder / "store")), expand(parse_grid(SMALL, source="test"))
+    model = plan.models[0].task_key
+    attack = plan.cells[0].task_keys[0]
+    for path in (layout.model_record(model), layout.image_rows(attack)):
+        file = folder / "store" / path
+        os.truncate(file, file.stat().st_size - 9)
+    stock = take_stock(plan, store, lambda line: None)
+    assert set(plan.tasks) - stock.done == {model, attack}
+    gone = 12 - len(store.row_ids(layout.MODEL_ROWS)), 48 - len(store.row_ids(layout.CELL_ROWS))
+    assert gone == (1, 2), "one model; both eps of one attack"
+
+
+def test_a_late_end_of_a_lost_attempt_leaves_rows_of_its_result(folder):
+    """Its worker was out of reach, not gone: its result comes after the other's."""
+    store, plan = Store.open(str(folder / "store")), expand(parse_grid(SMALL, source="test"))
+    recorder = Recorder(plan, store)
+    assert recorder.catch_up(plan.tasks) == 0
+    for key in (plan.models[0].task_key, plan.cells[0].task_keys[0]):
+        attempt = Attempt(task=plan.tasks[key], number=2)
+        fakes.run_attempt(attempt, settings(folder), lambda *_: None, lambda: False)
+        assert doubts(folder), "the test would prove nothing"
+        assert recorder.task_done(key) > 0
+        assert doubts(folder) == []
+    assert recorder.missing_count == 0
