@@ -19,6 +19,10 @@ from orchestrator.driver.driver import DataError
 from orchestrator.driver.launch import RunOptions
 from orchestrator.driver.lease import LEASE
 from orchestrator.errors import StoreError
+from orchestrator.grid.file import parse_grid
+from orchestrator.plan.dag import expand
+from orchestrator.store.journal import read_journal
+from orchestrator.store.store import Store
 from tests.fakes import BUG, DATA, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -127,6 +131,27 @@ def test_a_torn_result_runs_again_and_is_kept_aside(tmp_path):
     names = sorted(path.name.partition("-")[0] for path in (tmp_path / "store/torn").iterdir())
     assert names == ["attack", "cell", "cell"], "with the rows that rested on it"
     pd.testing.assert_frame_equal(cells(tmp_path), before)
+
+
+def test_slices_finish_one_point_of_a_curve_before_the_next_is_begun(tmp_path):
+    """The first: the first method's dense models, under both attacks, all seeds."""
+    plan = expand(parse_grid(SMALL, source="test"))
+    method = "magnitude-global-unstructured"
+    first = {
+        key
+        for cell in plan.cells
+        if (cell.place.model.method, cell.place.model.rate) == (method, 1)
+        for key in cell.task_keys
+    }
+    began = {}
+    for name, slices in (("usual", False), ("sliced", True)):
+        (tmp_path / name).mkdir()
+        assert run(tmp_path / name, slices=slices) == 0
+        journal = read_journal(Store.open(str(tmp_path / name / "store")))
+        keys = [entry["key"] for entry in journal if entry["event"] == "start"]
+        pruned = next(i for i, key in enumerate(keys) if key.startswith("prune"))
+        began[name] = first & set(keys[:pruned])
+    assert began == {"usual": set(), "sliced": first}
 
 
 def test_selecting_a_part_runs_that_part_and_the_rest_later(tmp_path):
