@@ -53,6 +53,7 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks
+	$(BIN)/python -m tests.bench.strength
 	$(BIN)/python -m tests.bench.scheduler
 	$(BIN)/python -m tests.bench.inference
 	$(BIN)/python -m tests.bench.pipeline
