@@ -7,6 +7,7 @@ outlives it, and takes the wish back.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import threading
@@ -36,8 +37,11 @@ class Wish:
     def _watch(self) -> None:
         while time.monotonic() - self._heard_s < self._patience_s:
             time.sleep(min(self._patience_s / 4, 5.0))
-        self._request(bundles=[])
-        os._exit(0)
+        while True:
+            with contextlib.suppress(Exception):  # the head is busy: once more
+                self._request(bundles=[])
+                os._exit(0)
+            time.sleep(1.0)
 
 
 class Wisher:
