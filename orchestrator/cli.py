@@ -49,7 +49,7 @@ def plan(
     ] = None,
     slots: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="So many tasks at once [default: 1, 8 and 64]."),
+        typer.Option(metavar="N", help="So many tasks at once (default: 1, 8 and 64)."),
     ] = None,
     select: SelectOption = None,
     as_json: JsonOption = False,
@@ -84,10 +84,10 @@ def run(
     ] = "ray",
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Prepared data sets of each node [default: ~/.cache/prunegrid]."),
+        typer.Option(help="Prepared data sets of each node (default: ~/.cache/prunegrid)."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write the report here [default: next to a local store].")
+        Path | None, typer.Option(help="Write the report here (default: next to a local store).")
     ] = None,
     slices: Annotated[
         bool,
@@ -146,7 +146,7 @@ def explain(
     ],
     store: StoreOption,
 ) -> None:
-    """Why a task or cell is done, waiting, failed, or would run again; its traceback."""
+    """Why a task or cell is done, waiting, failed, or would run again; its traceback and log."""
     from orchestrator.commands.explain import explain as explain_it
 
     explain_it(store, what, Console())
@@ -195,7 +195,7 @@ def dashboard(
         str, typer.Option(help="Where to listen; any but loopback needs the token it prints.")
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="[default: 8050, or the next free one; 0: any]")
+        int | None, typer.Option(help="(default: 8050, or the next free one; 0: any)")
     ] = None,
     allow_retry: Annotated[
         bool, typer.Option("--allow-retry", help="Let viewers ask the driver to retry tasks.")

@@ -246,6 +246,7 @@ class Failure:
     traceback: str
     host: str
     duration_s: float
+    log: str = ""  #: the end of what its process printed meanwhile, where that is known
 
 
 Outcome: TypeAlias = Success | Failure

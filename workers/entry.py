@@ -11,9 +11,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
-from workers import catalog, layout
+from workers import catalog, layout, printed
 from workers.context import Interrupted, TaskContext, TornInput
 from workers.contract import (
     AttackTask,
@@ -165,6 +166,7 @@ class Worker:
         self._stop_outside = stop_requested
         self._lock = threading.Lock()
         self._progress = ("", 0.0, "", time.monotonic())
+        self._streams: tuple[str, ...] = ()
 
     def run(self, attempt: Attempt) -> Outcome:
         key = attempt.task.key
@@ -174,7 +176,13 @@ class Worker:
                 self._progress = (key, fraction, note, time.monotonic())
 
         beat(0.0, "starting")
-        return self._run(attempt, self._settings, beat, self._stop_requested)
+        if self._streams:
+            printed.begin(key, attempt.number)
+        outcome = self._run(attempt, self._settings, beat, self._stop_requested)
+        if self._streams and isinstance(outcome, Failure):
+            printed.flush()
+            outcome = replace(outcome, log=printed.last_attempt(self._streams))
+        return outcome
 
     def _stop_requested(self) -> bool:
         return self._stop.is_set() or self._stop_outside()
@@ -189,8 +197,11 @@ class Worker:
         return key, fraction, note, time.monotonic() - said_s
 
     def whereabouts(self) -> Whereabouts:
-        """Of this process; only for a process that is the engine's to end."""
-        return announce()
+        """Of this process; only for a process that is the engine's to end, and whose output is
+        nobody's: from now on it goes with failures."""
+        where = announce()
+        self._streams = where.streams
+        return where
 
     def request_stop(self) -> None:
         """The running task is to save its state and end."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from workers import printed
+
 _DUMP = signal.SIGUSR2
 _DUMP_WITHIN_S = 3.0
 _stacks: IO[str] | None = None
@@ -30,6 +32,7 @@ class Whereabouts:
     host: str
     pid: int
     stack_file: str  #: on that host; SIGUSR2 has every thread's stack written there
+    streams: tuple[str, ...]  #: its standard output and error, where they are files on that host
     gpus: str  #: CUDA_VISIBLE_DEVICES, "" where there is none
 
 
@@ -44,6 +47,7 @@ def announce() -> Whereabouts:
         host=socket.gethostname(),
         pid=os.getpid(),
         stack_file=_stacks.name,
+        streams=printed.streams(),
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     )
 
@@ -67,11 +71,21 @@ def _own_folder() -> str:
     return folder
 
 
-def end_process(where: Whereabouts) -> str:
-    """Called on the same host: where another process hangs, by its stacks; then kill it.
+@dataclass(frozen=True, kw_only=True)
+class LastWords:
+    """Of a process that is no more."""
 
-    Returns the stacks' text, or a line that says why there is none.
-    """
+    stacks: str = ""  #: of its threads, or a line that says why there is none
+    log: str = ""  #: what it printed in its last attempt
+
+
+def last_words(where: Whereabouts) -> LastWords:
+    """Called on the same host, once the process is dead."""
+    return LastWords(log=printed.last_attempt(where.streams))
+
+
+def end_process(where: Whereabouts) -> LastWords:
+    """Called on the same host: where another process hangs, by its stacks; then kill it."""
     path = Path(where.stack_file)
     try:
         os.kill(where.pid, _DUMP)
@@ -81,7 +95,7 @@ def end_process(where: Whereabouts) -> str:
         text = "the process was gone already"
     except OSError as error:
         text = f"its stacks can't be had: {error.strerror}"
-    return text
+    return LastWords(stacks=text, log=printed.last_attempt(where.streams))
 
 
 def _wait_for(path: Path) -> str:

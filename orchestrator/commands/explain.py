@@ -122,6 +122,9 @@ class _Explainer:
             self._say(f"  {failure['message']}", "yellow")
         if failures:
             self._say(str(failures[-1]["traceback"]))
+            if log := str(failures[-1].get("log", "")):
+                self._say("  what its process printed last:", "yellow")
+                self._say(log)
             self._say(f"  {self._budget(str(failures[-1]['kind']))}")
         if failures and key not in self._done:
             self._say(f"  to try again: prunegrid retry --store {self._store.address} {key}")

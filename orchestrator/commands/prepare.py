@@ -13,7 +13,7 @@ def prepare(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")],
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Where prepared data sets are kept [default: ~/.cache/prunegrid]."),
+        typer.Option(help="Where prepared data sets are kept (default: ~/.cache/prunegrid)."),
     ] = None,
 ) -> None:
     """Fetch and check a grid's data sets on this machine, as a cluster node's set-up does."""

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.dashboard.drill import cell_payload, tracebacks
+from orchestrator.dashboard.drill import cell_payload
 from orchestrator.dashboard.failures import failures_payload
 from orchestrator.dashboard.filters import selection_of, tasks_of, view_of
 from orchestrator.dashboard.heatmap import grid_payload
 from orchestrator.dashboard.reader import StoreReader
+from orchestrator.dashboard.recorded import NOTHING, recorded
 from orchestrator.dashboard.run_log import Try
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.square import square_payload
@@ -128,8 +129,8 @@ class Answers:
         """Of a task's last recorded failure; read once per attempt."""
         stamp = (key, len(self._tries(key)))
         if stamp not in self._tracebacks:
-            found = tracebacks(self._reader.store.files, key)
-            self._tracebacks[stamp] = next(reversed(found.values()), "")
+            found = recorded(self._reader.store.files, key)
+            self._tracebacks[stamp] = next(reversed(found.values()), NOTHING).traceback
         return self._tracebacks[stamp]
 
     def _retry_command(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
 from orchestrator.dashboard.pictures import Sample, samples
 from orchestrator.dashboard.plan_index import STATES, PlanIndex
+from orchestrator.dashboard.recorded import NOTHING, Recorded, recorded
 from orchestrator.dashboard.run_log import Try, finite
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.square import number
@@ -131,18 +132,19 @@ def _task(snapshot: Snapshot, tries: list[Try], files: Files, key: str) -> dict[
     assert snapshot.index is not None
     task = snapshot.index.plan.tasks[key]
     parent = parent_of(task)
-    texts = tracebacks(files, key) if any(one.outcome == "failed" for one in tries) else {}
+    records = recorded(files, key) if any(one.outcome == "failed" for one in tries) else {}
     return {
         "key": key,
         "kind": task.kind.value,
         "state": snapshot.state_of(key),
         "name": describe(task),
-        "attempts": [_attempt(one, texts) for one in tries],
+        "attempts": [_attempt(one, records.get(one.number, NOTHING)) for one in tries],
         "parents": [parent] if parent else [],
     }
 
 
-def _attempt(one: Try, texts: Mapping[int, str]) -> dict[str, Any]:
+def _attempt(one: Try, record: Recorded) -> dict[str, Any]:
+    failed = one.outcome == "failed"
     duration_s = None if one.end_s is None else round(one.end_s - one.start_s, 3)
     return {
         "number": one.number,
@@ -153,24 +155,9 @@ def _attempt(one: Try, texts: Mapping[int, str]) -> dict[str, Any]:
         "outcome": one.outcome,
         "class": one.kind,
         "message": one.message[:TAIL_CHARACTERS],
-        "traceback": texts.get(one.number, "") if one.outcome == "failed" else "",
+        "traceback": record.traceback if failed else "",
+        "log": record.log if failed else "",
     }
-
-
-def tracebacks(files: Files, key: str) -> dict[int, str]:
-    """Of each attempt that failed, as last recorded, oldest first; torn records are left out."""
-    out = {}
-    try:
-        infos = sorted(files.list(f"{layout.FAILURES}/{key}"), key=lambda info: info.mtime_s)
-        for info in infos[-20:]:
-            try:
-                raw = json.loads(files.read(info.path))
-                out[int(raw["attempt"])] = str(raw["traceback"])[-4 * TAIL_CHARACTERS :]
-            except (ValueError, KeyError, TypeError, FileNotFoundError):
-                continue
-    except StorageError:
-        pass
-    return out
 
 
 def _history(files: Files, index: PlanIndex, key: str) -> dict[str, list[float | None]] | None:

@@ -63,6 +63,7 @@ class Run:
         attempt = int(str(more.pop("attempt", 1)))
         worker = str(more.pop("worker", "node-b/1"))
         traceback = str(more.pop("traceback", f"Traceback (planted)\n{message}"))
+        log = str(more.pop("log", ""))
         kind = FailureKind(more.pop("kind", "bug"))
         failure = Failure(
             key=key,
@@ -71,6 +72,7 @@ class Run:
             traceback=traceback,
             host=worker.partition("/")[0],
             duration_s=0.5,
+            log=log,
         )
         self.start(key, attempt)
         self.store.record_failure(failure, attempt)

@@ -21,6 +21,7 @@ TOKEN = "correct-horse-battery-staple"
 ENTER, ESCAPE, RIGHT, DOWN = "\ue007", "\ue00c", "\ue014", "\ue015"
 UP, HOME = "\ue013", "\ue011"
 TRACEBACK = 'Traceback (most recent call last):\n  File "fit.py", line 7\nValueError: planted here'
+LOG = "epoch 3\n<b>loss</b> nan"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,8 @@ def _kept(tmp_path_factory):
     one = Run(tmp_path_factory.mktemp("kept") / "s")
     lost = lost_of(one)
     one.fail(lost, "ValueError: first", attempt=1, worker="node-a/0")
-    one.give_up(lost, "ValueError: planted", attempt=2, worker="node-b/1", traceback=TRACEBACK)
+    words: dict[str, object] = {"traceback": TRACEBACK, "log": LOG}
+    one.give_up(lost, "ValueError: planted", attempt=2, worker="node-b/1", **words)
     one.finish_all(but={lost})
     return Path(one.address)
 
@@ -63,6 +65,8 @@ def test_from_a_square_to_a_traceback_by_keys_alone(page, run, shown):
     page.wait_text(".traceback pre", "planted here")
     panel = page.text("#panel")
     assert page.text(".traceback pre") == TRACEBACK
+    page.click("details[data-key=log] summary")
+    assert page.text("details[data-key=log] pre") == LOG
     assert f"prunegrid retry --store {run.address} {lost_of(run)}" in panel
     assert "attempt 2" in panel
     assert "on node-b/1" in panel

@@ -128,6 +128,7 @@ def test_a_dead_worker_is_a_crash_and_its_slot_comes_back(ray_engine):
     ray_engine.submit(Attempt(task=task(DIES), number=1))
     (ended,) = collect(ray_engine, 1)
     assert ended.outcome.kind is FailureKind.CRASHED
+    assert "said by native code" in ended.outcome.log
     limit = time.monotonic() + 30
     while ray_engine.slots < slots:
         assert time.monotonic() < limit, "no new worker came"

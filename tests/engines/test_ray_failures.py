@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from orchestrator.commands.explain import explain
 from orchestrator.commands.run import run_grid
 from orchestrator.driver.launch import RunOptions
 from orchestrator.scheduling.trouble import find_trouble
@@ -37,6 +39,10 @@ def test_each_class_by_its_own_policy_and_all_else_goes_on(ray_session: None, tm
     assert trouble.blocked == 9, "its pruning, and both networks' attacks, in shards"
     told = json.loads((store / f"failures/{quarantined.key}/002.json").read_text())
     assert "Traceback" in told["traceback"]
+    assert told["log"].splitlines() == ["printed in attempt 2", "said by native code"]
+    page = io.StringIO()
+    explain(str(store), quarantined.key, console=Console(file=page, width=200))
+    assert "printed in attempt 2" in page.getvalue()
     tries = attempts_of(store)
     assert sorted(tries.values())[-4:] == [2, 2, 2, 2]
     cells = pd.read_parquet(store / "results/cells")

@@ -28,6 +28,7 @@ def test_a_hang_is_ended_with_its_stacks(seed, where, ray_session, tmp_path):
         assert "no heartbeat for" in ended.outcome.message
         assert where in ended.outcome.traceback, ended.outcome.traceback
         assert "fakes.py" in ended.outcome.traceback
+        assert ("printed in attempt 1" in ended.outcome.log) is (seed == HANGS)
         engine.submit(Attempt(task=task(1), number=1))
         (ended,) = collect(engine, 1)
         assert isinstance(ended.outcome, Success), "its slot is of use again"

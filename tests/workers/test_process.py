@@ -31,14 +31,14 @@ def test_its_temporary_files_go_with_it(how, tmp_path):
     )
     assert worker.stdout is not None
     fields, left = json.loads(worker.stdout.readline())
-    where = Whereabouts(**fields)
+    where = Whereabouts(**fields | {"streams": tuple(fields["streams"])})
     assert Path(left).exists()
     assert Path(left).parent == Path(where.stack_file).parent
     assert [path.name.split("-")[:2] for path in tmp_path.iterdir()] == [
         ["prunegrid", str(worker.pid)]
     ]
     if how is None:
-        assert 'File "<string>", line' in end_process(where)
+        assert 'File "<string>", line' in end_process(where).stacks
     else:
         worker.send_signal(how)
     worker.communicate()

@@ -23,11 +23,17 @@ function attempt(one, nowS) {
       el("span", { title: moment(one.started_s) }, `${clock(one.started_s, nowS)}, ${lasted}`),
       one.worker && el("span", {}, `on ${one.worker}`)),
     one.outcome === "failed" && el("p", { class: "cause" }, el("b", {}, one.class || "failed"), one.message && `: ${one.message}`),
-    one.traceback && traceback(one.traceback, true));
+    one.traceback && traceback(one.traceback, true),
+    one.log && text("Log", "what its process printed last", one.log));
 }
 
-export function traceback(text, open = false) {
-  return el("details", { class: "traceback", open, "data-key": "traceback" },
-    el("summary", {}, "Traceback"),
-    el("div", { class: "traceback-body" }, el("pre", { tabindex: "0", "aria-label": "Traceback" }, text), copyButton(text, "Copy the traceback")));
+export function traceback(content, open = false) {
+  return text("Traceback", "the traceback", content, open);
+}
+
+/** `what`: named to those who copy it. */
+function text(title, what, content, open = false) {
+  return el("details", { class: "traceback", open, "data-key": title.toLowerCase() },
+    el("summary", {}, title),
+    el("div", { class: "traceback-body" }, el("pre", { tabindex: "0", "aria-label": title }, content), copyButton(content, `Copy ${what}`)));
 }

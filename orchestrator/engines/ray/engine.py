@@ -5,7 +5,8 @@ Actors keep TensorFlow, data and compiled attacks warm, and stay on their GPU. R
 back by value: an object on a lost node would take Ray 15 s to give up.
 
 Only this room knows Ray: `start` connects, `nodes` sees the cluster, `autoscaler` asks for more of
-it, `crew` keeps the actors of `slots` on it, `watch` their heartbeats, `failures` reads their ends.
+it, `crew` keeps the actors of `slots` on it, `watch` their heartbeats, `crashes` and `failures`
+read their ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 
 from orchestrator.engines.engine import Doing, Ended, Notice
 from orchestrator.engines.ray.autoscaler import Autoscaler
+from orchestrator.engines.ray.crashes import Crashes
 from orchestrator.engines.ray.crew import Crew
 from orchestrator.engines.ray.failures import classify, first_line, never_started
 from orchestrator.engines.ray.nodes import Nodes
@@ -39,7 +41,6 @@ from workers.entry import REAL_RUNNER
 __all__ = ["EngineError", "RayEngine", "start_local"]
 
 FIRST_SLOT_S = 60.0  #: how long the constructor waits for one
-NODE_FOLLOWS_S = 1.5  #: after a worker's death, until it counts as the worker's own
 AVOID_S = 60.0  #: an attempt waits so long for another node than one that it failed on
 
 
@@ -77,7 +78,7 @@ class RayEngine:
         self._pool = self._crew.pool
         self._watch = Watch(ray, silence_s=resources.silence_s, timeout_s=resources.timeout_s)
         self._queue: deque[tuple[float, Attempt]] = deque()  #: with when it came
-        self._crashed: list[tuple[float, Slot, Exception]] = []  #: with when that is settled
+        self._crashes = Crashes(ray)
         self._ends: list[Ended] = []  #: known, not yet told
         self._failed_on: dict[str, set[str]] = defaultdict(set)  #: task -> nodes
         if not self._crew.elastic and not self._has_room():
@@ -194,12 +195,15 @@ class RayEngine:
         largest = max((self._share(attempt) for _, attempt in self._queue), default=1)
         for slot in self._crew.step(largest=largest, now=now):
             self._fail(slot, FailureKind.LOST, "its node is gone", "")
-        self._settle_crashes()
+        for crash in self._crashes.settle(self._nodes.is_gone):
+            own = crash.kind is FailureKind.CRASHED
+            message = first_line(crash.error) if own else "its node is gone"
+            self._fail(crash.slot, crash.kind, message, str(crash.error), crash.log)
         self._watch.ask(self._pool.slots)
         if overdue := self._watch.overdue(self._pool.slots):
-            stacks = self._watch.end([slot for slot, _ in overdue])
-            for (slot, why), text in zip(overdue, stacks, strict=True):
-                self._fail(slot, FailureKind.TIMEOUT, why, text)
+            last = self._watch.end([slot for slot, _ in overdue])
+            for (slot, why), words in zip(overdue, last, strict=True):
+                self._fail(slot, FailureKind.TIMEOUT, why, words.stacks, words.log)
 
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         self._step()
@@ -228,7 +232,7 @@ class RayEngine:
             kind = classify(self._ray, error, node_gone=self._nodes.is_gone(slot.node))
             if kind is FailureKind.CRASHED:
                 slot.call = None
-                self._crashed.append((time.monotonic() + NODE_FOLLOWS_S, slot, error))
+                self._crashes.add(slot, error)
                 return
             if kind is FailureKind.LOST:
                 self._crew.doubt(slot.node)
@@ -238,20 +242,7 @@ class RayEngine:
         if slot.leaving or slot.stopping:
             self._pool.drop(slot)
 
-    def _settle_crashes(self) -> None:
-        """A worker dies a moment before its node does: whose end was it?"""
-        waiting, self._crashed = self._crashed, []
-        for until_s, slot, error in waiting:
-            if slot.attempt is None:
-                continue  # its node's end came first
-            if self._nodes.is_gone(slot.node):
-                self._fail(slot, FailureKind.LOST, "its node is gone", str(error))
-            elif time.monotonic() >= until_s:
-                self._fail(slot, FailureKind.CRASHED, first_line(error), str(error))
-            else:
-                self._crashed.append((until_s, slot, error))
-
-    def _fail(self, slot: Slot, kind: FailureKind, message: str, trace: str) -> None:
+    def _fail(self, slot: Slot, kind: FailureKind, message: str, trace: str, log: str = "") -> None:
         """The slot's attempt ends by no word of its own; its actor goes."""
         assert slot.attempt is not None
         failure = Failure(
@@ -261,6 +252,7 @@ class RayEngine:
             traceback=trace,
             host=slot.where.host if slot.where else "",
             duration_s=time.monotonic() - slot.started_s,
+            log=log,
         )
         self._pool.drop(slot)
         self._end(slot, failure)

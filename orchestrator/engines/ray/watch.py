@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from orchestrator.engines.ray.beside import call_beside, words_of
 from orchestrator.engines.ray.slots import Slot
-from workers.process import end_process
+from workers.process import LastWords, end_process
 
 ASK_EVERY_S = 1.0
 _STACKS_WITHIN_S = 15.0
@@ -55,22 +56,12 @@ class Watch:
                 out.append((slot, f"not done after {ran_s:.0f} s (timeout_s)"))
         return out
 
-    def end(self, slots: Sequence[Slot]) -> list[str]:
+    def end(self, slots: Sequence[Slot]) -> list[LastWords]:
         """Kill the slots' processes, from beside them; returns their threads' stacks, or why
         there are none. Blocks for some seconds: nothing else helps what hangs."""
-        ray = self._ray
-        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        calls = [
-            ray.remote(end_process)
-            .options(num_cpus=0, max_retries=0, scheduling_strategy=affinity(slot.node, soft=False))
-            .remote(slot.where)
-            for slot in slots
+        calls = [call_beside(self._ray, slot, end_process) for slot in slots]
+        done, _ = self._ray.wait(calls, num_returns=len(calls), timeout=_STACKS_WITHIN_S)
+        return [
+            words_of(self._ray, call) if call in done else LastWords(stacks=_NO_WORD)
+            for call in calls
         ]
-        done, _ = ray.wait(calls, num_returns=len(calls), timeout=_STACKS_WITHIN_S)
-        return [self._stacks(call) if call in done else _NO_WORD for call in calls]
-
-    def _stacks(self, call: Any) -> str:
-        try:
-            return str(self._ray.get(call))
-        except Exception as error:
-            return f"its stacks can't be had: {type(error).__name__}"

@@ -1,0 +1,27 @@
+"""Calls on the host of a worker, in another process than its own: it hangs, or is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.engines.ray.slots import Slot
+from workers.process import LastWords, Whereabouts
+
+
+def call_beside(ray: Any, slot: Slot, function: Callable[[Whereabouts], LastWords]) -> Any:
+    """The call's reference: nobody waits for it here."""
+    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    remote = ray.remote(function).options(
+        num_cpus=0, max_retries=0, scheduling_strategy=affinity(slot.node, soft=False)
+    )
+    return remote.remote(slot.where)
+
+
+def words_of(ray: Any, call: Any) -> LastWords:
+    """Of a call that has ended."""
+    try:
+        words: LastWords = ray.get(call)
+    except Exception as error:
+        words = LastWords(stacks=f"its stacks can't be had: {type(error).__name__}")
+    return words
