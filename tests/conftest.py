@@ -29,11 +29,12 @@ if os.environ.get("CI"):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Of this process and those it starts, in a folder that goes with the session."""
-    folder = tmp_path_factory.mktemp("temporary")
+def _temporary_files() -> Iterator[None]:
+    """Of this process and those it starts, in a folder that goes with the session. Its path is
+    short: sockets of Ray's are in it, and a socket's path may have 107 bytes."""
+    folder = tempfile.mkdtemp(prefix="pg-")
     before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     yield
     tempfile.tempdir = None
     os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)

@@ -192,11 +192,11 @@ def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, eng
 
     def told() -> bool:
         said.extend(n.text for n in engine.notices() if n.kind == "no-room")
-        return bool(said)
+        return any("needs 1 CPU and 0.5 GPU" in text for text in said)
 
     until(engine, told)
-    assert "needs 1 CPU and 0.5 GPU" in said[0]
-    assert "0 CPU and 0 GPU" in said[0], "the head is left, and offers nothing"
+    assert "0 CPU and 0 GPU" in said[-1], "the head is left, and offers nothing"
+    assert len(said) == len(set(said))
     assert engine.slots == 0
     cluster.fill()
     until(engine, lambda: engine.slots >= 2)

@@ -48,7 +48,7 @@ class Crew:
         self._births: dict[str, int] = defaultdict(int)  #: node -> actors that failed to start
         self._doubted_s: dict[str, float] = {}
         self._stepped_s = self._last_room_s = -1e9
-        self._lacking = False
+        self._lacking = ""  #: why there is no room, as last said
         self._demand = 1  #: tasks that could run; at first there is data to prepare
         self._stopping = False
 
@@ -173,18 +173,18 @@ class Crew:
                 self.pool.drop(slot)
 
     def _check_room(self) -> None:
-        """Say, once, where tasks wait for room that nobody offers. Raises EngineError."""
+        """Say where tasks wait for room that nobody offers, once for each reason. Raises
+        EngineError."""
         now_s = time.monotonic()
         nobody_waits = self.elastic and not self._demand
         if self.pool.usable() or self._last_room_s < 0 or nobody_waits:
-            self._last_room_s, self._lacking = now_s, False
+            self._last_room_s, self._lacking = now_s, ""
             return
         healthy = self.healthy()
         if not healthy and self.birth_failure and self.nodes.alive and not self.elastic:
             raise EngineError(self.birth_failure)
-        if self._lacking or now_s - self._last_room_s < CROWDED_S:
+        if now_s - self._last_room_s < CROWDED_S:
             return
-        self._lacking = True
         if self.nodes.alive and not healthy:
             text = "every node is fenced off or is to go away: waiting for one"
         elif not any(capacity(node, self.need) for node in healthy):
@@ -192,4 +192,6 @@ class Crew:
             text += "; the autoscaler was asked for more" if self.elastic else "; waiting for one"
         else:
             text = f"no worker has started for {CROWDED_S:.0f} s: others may use the cluster"
-        self.notices.append(Notice(kind="no-room", node="", text=text))
+        if text != self._lacking:
+            self._lacking = text
+            self.notices.append(Notice(kind="no-room", node="", text=text))
