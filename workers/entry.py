@@ -177,7 +177,7 @@ class Worker:
 
         beat(0.0, "starting")
         if self._streams:
-            printed.begin(key, attempt.number)
+            printed.begin()
         outcome = self._run(attempt, self._settings, beat, self._stop_requested)
         if self._streams and isinstance(outcome, Failure):
             printed.flush()

@@ -12,9 +12,10 @@ CODE = """
 import os, sys
 from workers import printed
 print("before any attempt")
-printed.begin("train-1", 1)
+printed.begin()
 print("first"); os.write(2, b"native, first\\n")
-printed.begin("train-1", 2)
+printed.begin()
+printed.begin()
 print("second", file=sys.stderr); os.write(1, b"\\xff native\\n")
 print("unflushed", end="")
 printed.flush()
@@ -29,6 +30,7 @@ def test_only_the_last_attempt_of_a_process_that_died(tmp_path):
         subprocess.run([sys.executable, "-c", CODE], stdout=to_out, stderr=to_err, check=False)
     paths = (str(out), str(err))
     assert printed.last_attempt(paths) == "\ufffd native\nunflushed\nsecond\n" + "\n".join(paths)
+    assert out.read_text(errors="replace").count("an attempt begins") == 2, "none after nothing"
 
 
 def test_much_is_cut_to_its_end_and_a_file_that_is_gone_says_nothing(tmp_path):
