@@ -37,8 +37,6 @@ class Recorder:
             cell_id(c.place, c.task_keys) for cells in self._cells.values() for c in cells
         }
         self._present: set[str] = set()
-        self._cell_count = len(self._cell_ids)
-        self._cells_present = 0
 
     def catch_up(self, finished: Iterable[str]) -> int:
         """Write the rows that finished tasks owe; rows of another work at a planned place step
@@ -50,7 +48,6 @@ class Recorder:
         store.supersede(layout.MODEL_ROWS, self._model_ids, models)
         store.supersede(layout.CELL_ROWS, self._cell_ids, cells)
         self._present = models | cells
-        self._cells_present = len(cells & self._cell_ids)
         return sum(self.task_done(key, anew=False) for key in finished)
 
     def task_done(self, key: str, *, anew: bool = True) -> int:
@@ -96,13 +93,12 @@ class Recorder:
                 raise StoreError(f"attack {settings.attack!r} is not in this version's catalog")
             traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
             content = cell_row(cell.place, settings=settings, traits=traits, shards=rows)
-            self._cells_present += name not in self._present
             self._write(name, layout.cell_row(name), content)
         return len(due)
 
     @property
     def missing_count(self) -> int:
-        return self._cell_count - self._cells_present
+        return len(self._cell_ids - self._present)
 
     def missing_cells(self) -> list[PlannedCell]:
         """Planned cells that have no row."""

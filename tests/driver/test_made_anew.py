@@ -13,6 +13,7 @@ from orchestrator.commands import compact as compaction
 from orchestrator.commands.compact import compact
 from orchestrator.driver.recorder import Recorder
 from orchestrator.driver.stock import take_stock
+from orchestrator.errors import StoreError
 from orchestrator.grid.file import parse_grid
 from orchestrator.plan.dag import expand
 from orchestrator.store.store import Store
@@ -79,3 +80,27 @@ def test_a_late_end_of_a_lost_attempt_leaves_rows_of_its_result(folder):
         assert recorder.task_done(key) > 0
         assert doubts(folder) == []
     assert recorder.missing_count == 0
+
+
+def test_a_row_that_is_refused_once_counts_once(tmp_path, monkeypatch):
+    """The driver asks again; `status` and the display must not run ahead of the rows."""
+    assert run(tmp_path) == 0
+    store, plan = Store.open(str(tmp_path / "store")), expand(parse_grid(SMALL, source="test"))
+    for path in (tmp_path / "store" / layout.CELL_ROWS).glob("*.parquet"):
+        path.unlink()
+    recorder, write = Recorder(plan, store), store.write
+    refusals = [StoreError("planted: slow down")]
+
+    def refuses_once(path: str, content: bytes) -> None:
+        if refusals:
+            raise refusals.pop()
+        write(path, content)
+
+    monkeypatch.setattr(store, "write", refuses_once)
+    with pytest.raises(StoreError, match="slow down"):
+        recorder.catch_up(plan.tasks)
+    assert recorder.missing_count == len(recorder.missing_cells()) == 48
+    recorder.catch_up(())
+    for key in plan.tasks:
+        recorder.task_done(key, anew=False)
+    assert recorder.missing_count == len(recorder.missing_cells()) == 0
