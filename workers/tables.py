@@ -82,15 +82,7 @@ def images_to_parquet(
     Raises ValueError where a column is missing, unknown, or of another length.
     """
     rows = len(columns["image"])
-    constant = {
-        "task_key": task.key,
-        "model_key": task.parent_key,
-        "attack": task.attack.attack,
-        "engine": task.attack.engine,
-        "outputs": task.attack.outputs,
-        "split": task.split,
-    }
-    full = {name: [value] * rows for name, value in constant.items()}
+    full = {name: [value] * rows for name, value in task_columns(task).items()}
     full |= provenance_columns(provenance, rows)
     full |= columns
     if set(full) != set(IMAGE_SCHEMA.names):
@@ -106,6 +98,18 @@ def images_to_parquet(
         }
     )
     return parquet_bytes(pa.table([full[name] for name in schema.names], schema=schema))
+
+
+def task_columns(task: AttackTask) -> dict[str, Any]:
+    """Of IMAGE_SCHEMA, what a task's rows have in common."""
+    return {
+        "task_key": task.key,
+        "model_key": task.parent_key,
+        "attack": task.attack.attack,
+        "engine": task.attack.engine,
+        "outputs": task.attack.outputs,
+        "split": task.split,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ def set_torn_parents_aside(
     """Tasks said that what they rest on is torn: look at it whole, and where they are right have
     it made anew. Returns how many parents were set aside. Raises StoreError."""
     parents = {parent_of(plan.tasks[child]) for child in children} - {None}
+    rows_on = _rows_on(plan)
     count = 0
     for parent in sorted(p for p in parents if p is not None):
         try:
@@ -82,7 +83,7 @@ def set_torn_parents_aside(
             torn = True
         if torn:
             with contextlib.suppress(StoreError):  # its record is gone: it is not done anyway
-                store.set_aside(parent, _rows_on(plan)(parent))
+                store.set_aside(parent, rows_on(parent))
             say(f"torn: the weights of {parent} are not those of its record; it is made anew")
             count += 1
     return count

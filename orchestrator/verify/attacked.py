@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from workers.contract import AttackTask
-from workers.tables import ImageRows
+from workers.tables import ImageRows, task_columns
 
 
 def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
@@ -16,7 +16,7 @@ def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
     task: AttackTask = rows.task
     table = rows.table
     columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
-    for name, value in _claims(task).items():
+    for name, value in (task_columns(task) | {"seed": task.seed}).items():
         if set(columns[name]) - {value}:
             yield "key-mismatch", f"{name}: expected {value} in every row, as the file's task says"
     expected = Counter({i: len(task.attack.eps) or 1 for i in range(task.start, task.stop)})
@@ -27,18 +27,6 @@ def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
     if {*eps[fixed]} != {*task.attack.eps} or (len(eps) and fixed.all() != bool(task.attack.eps)):
         yield "key-mismatch", f"eps: expected {task.attack.eps or 'none'}, as the task says"
     yield from _distances(columns, eps)
-
-
-def _claims(task: AttackTask) -> dict[str, object]:
-    return {
-        "task_key": task.key,
-        "model_key": task.parent_key,
-        "attack": task.attack.attack,
-        "engine": task.attack.engine,
-        "outputs": task.attack.outputs,
-        "split": task.split,
-        "seed": task.seed,
-    }
 
 
 def _distances(columns: dict[str, np.ndarray], eps: np.ndarray) -> Iterator[tuple[str, str]]:
