@@ -10,9 +10,10 @@ Prints JSON: a record per architecture and method with the three medians and the
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
+
+from tests.bench.output import tell
 
 ARCHITECTURES = ("cnn5", "resnet8", "vgg11", "resnet18")
 METHODS = ("magnitude-global-unstructured", "magnitude-local-filter")
@@ -35,11 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         for method in METHODS:
             runs.append(_compare(architecture, method, chosen))
             print(runs[-1]["summary"], file=sys.stderr)
-    text = json.dumps({"device": device, "threads": chosen.threads, "runs": runs}, indent=1)
-    print(text)
-    if chosen.out:
-        with open(chosen.out, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+    tell({"device": device, "threads": chosen.threads, "runs": runs}, chosen.out)
 
 
 def _compare(architecture: str, method: str, chosen: argparse.Namespace) -> dict[str, Any]:

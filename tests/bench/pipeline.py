@@ -11,7 +11,6 @@ of each way and the ratios. `of_limit`: 1 is a device that never waits for image
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.contract import TrainingSettings
+from tests.bench.output import tell
+from tests.science import training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
             count = chosen.images or CASES[architecture].images
             runs.append(_compare(architecture, count, chosen.turns, Path(folder)))
         print(runs[-1]["summary"], file=sys.stderr)
-    text = json.dumps({"device": device, "threads": chosen.threads, "runs": runs}, indent=1)
-    print(text)
-    if chosen.out:
-        with open(chosen.out, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+    tell({"device": device, "threads": chosen.threads, "runs": runs}, chosen.out)
 
 
 def _compare(architecture: str, count: int, turns: int, folder: Path) -> dict[str, Any]:
@@ -142,17 +138,11 @@ def _ours(
         validation=one,
         test=one,
     )
-    settings = TrainingSettings(
+    settings = training(
         batch_size=case.batch_size,
         learning_rate=0.001,
         max_epochs=1,
-        early_stopping_patience=None,
-        lr_factor=None,
-        lr_patience=None,
-        lr_min=None,
         augmentation=case.augmentation,
-        restore_best=False,
-        adversarial=None,
     )
     model = _network(architecture, images)
     return lambda: fit(

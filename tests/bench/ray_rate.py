@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import os
 import pstats
 import statistics
@@ -31,6 +30,7 @@ from orchestrator.grid.file import parse_grid
 from orchestrator.grid.grid import Resources
 from orchestrator.plan.dag import Plan, expand
 from orchestrator.store.store import Store
+from tests.bench.output import tell
 from tests.grids import SMALL, with_seeds
 from workers.contract import Attempt, Task, TrainTask, WorkerSettings
 
@@ -138,10 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
         "tasks_per_s": rates,
         "ratio": round(ratio, 3),
     }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if chosen.out:
-        Path(chosen.out).write_text(text + "\n")
+    tell(record, chosen.out)
     if profile is not None:
         pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
 

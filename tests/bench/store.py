@@ -29,6 +29,7 @@ from orchestrator.driver.recorder import Recorder
 from orchestrator.grid.file import parse_grid
 from orchestrator.plan.dag import Plan, expand
 from orchestrator.store.store import Store
+from tests.bench.output import tell
 from tests.bench.store_rows import result_file
 from tests.grids import SMALL
 
@@ -54,10 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     grid = SMALL if chosen.quick else chosen.grid.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         record = measure(Path(folder), grid)
-    text = json.dumps(record, indent=1)
-    print(text)
-    if chosen.out:
-        Path(chosen.out).write_text(text + "\n", encoding="utf-8")
+    tell(record, chosen.out)
 
 
 def measure(folder: Path, grid: str) -> dict[str, Any]:

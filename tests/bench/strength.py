@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench.output import tell
+
 #: Options of both engines, and eps.
 ATTACKS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "pgd_linf": ({"steps": 40}, tuple(k / 255 for k in (4, 8, 16, 32))),
@@ -52,11 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             records.append({"network": name, **record})
             print(json.dumps(records[-1]), file=sys.stderr, flush=True)
     weaker = [f"{r['network']} {r['attack']}" for r in records if not r["never_weaker"]]
-    text = json.dumps({**vars(chosen), "weaker": weaker, "runs": records}, indent=1)
-    print(text)
-    if chosen.out:
-        with open(chosen.out, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+    tell({**vars(chosen), "weaker": weaker, "runs": records}, chosen.out)
 
 
 def _trained(seed: int) -> tuple[Any, np.ndarray, np.ndarray]:

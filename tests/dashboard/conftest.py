@@ -52,6 +52,15 @@ def done(_whole: Path, tmp_path: Path) -> Run:
     return Run(tmp_path / "s", tell=False)
 
 
+@pytest.fixture
+def run(kept: Path, tmp_path: Path) -> Run:
+    """A copy of one's own of the module's store `kept`, its driver alive."""
+    shutil.copytree(kept, tmp_path / "s")
+    one = Run(tmp_path / "s", tell=False)
+    one.beat()
+    return one
+
+
 def descendants(run: Run, root: str) -> set[str]:
     out = {root}
     for key, task in run.plan.tasks.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ LOG = "epoch 3\n<b>loss</b> nan"
 
 
 @pytest.fixture(scope="module")
-def _kept(tmp_path_factory):
+def kept(tmp_path_factory):
     """Given up: the second dense network of the plan; what rests on it is blocked."""
     one = Run(tmp_path_factory.mktemp("kept") / "s")
     lost = lost_of(one)
@@ -34,14 +33,6 @@ def _kept(tmp_path_factory):
     one.give_up(lost, "ValueError: planted", attempt=2, worker="node-b/1", **words)
     one.finish_all(but={lost})
     return Path(one.address)
-
-
-@pytest.fixture
-def run(_kept, tmp_path):
-    shutil.copytree(_kept, tmp_path / "s")
-    one = Run(tmp_path / "s", tell=False)
-    one.beat()
-    return one
 
 
 def lost_of(run: Run) -> str:

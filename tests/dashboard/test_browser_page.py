@@ -28,7 +28,7 @@ HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>
 
 
 @pytest.fixture(scope="module")
-def _kept(tmp_path_factory):
+def kept(tmp_path_factory):
     """A bit of everything, a run going on."""
     one = Run(tmp_path_factory.mktemp("kept") / "s")
     trains = [key for key in one.keys if key.startswith("train-")]
@@ -36,14 +36,6 @@ def _kept(tmp_path_factory):
     one.finish_all(but={trains[1], trains[2]})
     one.start(trains[2])
     return Path(one.address)
-
-
-@pytest.fixture
-def run(_kept, tmp_path):
-    shutil.copytree(_kept, tmp_path / "s")
-    one = Run(tmp_path / "s", tell=False)
-    one.beat()
-    return one
 
 
 def test_hostile_text_stays_text(page, tmp_path, shown):
