@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from dataclasses import dataclass
 
 from orchestrator.dashboard.failures import TAIL_CHARACTERS
-from workers import layout
+from orchestrator.store.failures import read_failures
 from workers.files import Files, StorageError
 
 _MOST_ATTEMPTS = 20
@@ -28,17 +28,11 @@ def recorded(files: Files, key: str) -> dict[int, Recorded]:
     """By attempt of a task that failed, as last recorded, oldest first; torn records are left
     out."""
     out = {}
-    try:
-        infos = sorted(files.list(f"{layout.FAILURES}/{key}"), key=lambda info: info.mtime_s)
-        for info in infos[-_MOST_ATTEMPTS:]:
-            try:
-                raw = json.loads(files.read(info.path))
+    with contextlib.suppress(StorageError):
+        for raw in read_failures(files, key, last=_MOST_ATTEMPTS):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 out[int(raw["attempt"])] = Recorded(
                     traceback=str(raw["traceback"])[-_MOST_CHARACTERS:],
                     log=str(raw.get("log", ""))[-_MOST_CHARACTERS:],
                 )
-            except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError):
-                continue
-    except StorageError:
-        pass
     return out

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from orchestrator.errors import StoreError
 from orchestrator.store.address import files_at, strangers
+from orchestrator.store.failures import read_failures
 from orchestrator.store.results import StoredResults
 from workers import layout
 from workers.contract import Failure
@@ -120,13 +121,7 @@ class Store(StoredResults):
 
     def failures(self, key: str) -> list[dict[str, object]]:
         """Every recorded attempt that failed, oldest first; torn ones are left out."""
-        out = []
-        for info in sorted(self.files.list(f"{layout.FAILURES}/{key}"), key=lambda i: i.mtime_s):
-            try:
-                out.append(json.loads(self.files.read(info.path)))
-            except ValueError:
-                continue
-        return out
+        return list(read_failures(self.files, key))
 
 
 def this_host() -> str:
