@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from orchestrator.engines.engine import Notice
@@ -82,22 +82,37 @@ class Crew:
         if not self._stopping:
             healthy = self.healthy()
             self.clearing.step(largest, healthy)
-            self._spare() if self.elastic else None
+            if self.elastic:
+                self._spare()
+                self._ask()
             self.pool.resize(self._needed(healthy), reserved=self.clearing.node)
         self._check_room()
         return lost
 
     def _needed(self, healthy: list[Node]) -> list[Node]:
         """Nodes to fill with slots: all, but where nodes cost money only while there is work."""
-        if self.elastic and len(self.pool.slots) >= self._demand:
+        if self.elastic and len(self._staying()) >= self._demand:
             return []
         now_s = time.monotonic()
         return [n for n in healthy if now_s - self._doubted_s.get(n.id, -1e9) > DOUBT_S]
 
     def demand(self, tasks: int) -> None:
         self._demand = tasks
-        if self.elastic:
-            self._autoscaler.ask_for(self.need, tasks)
+
+    def _ask(self) -> None:
+        self._autoscaler.ask_for(self.need, self._missing(), held=len(self._staying()))
+
+    def _staying(self) -> list[Slot]:
+        return [slot for slot in self.pool.slots if not slot.leaving]
+
+    def _missing(self) -> int:
+        """Room to ask for in all: none once every task has a slot. The autoscaler counts nodes
+        that we can't use, too."""
+        if len(self._staying()) >= self._demand:
+            return 0
+        of_use = {node.id for node in self.healthy()}
+        useless = [node for node in self.nodes.alive.values() if node.id not in of_use]
+        return self._demand + sum(capacity(node, self.need) for node in useless)
 
     def leave(self) -> None:
         """No more work: what was asked for is no longer wanted, and all actors end."""
@@ -165,10 +180,18 @@ class Crew:
                 slot.actor.request_stop.remote()
 
     def _spare(self) -> None:
-        """Let idle slots go, so that the autoscaler can take their nodes back."""
-        idle = [slot for slot in self.pool.slots if slot.attempt is None and not slot.arriving]
+        """Let idle slots go, a whole node's if may be, so that the autoscaler can take it back."""
         beyond = len(self.pool.slots) - self._demand
-        for slot in sorted(idle, key=lambda slot: slot.free_s)[: max(beyond, 0)]:
+        if beyond <= 0:
+            return
+        busy: Counter[str] = Counter()
+        free_s: dict[str, float] = defaultdict(float)
+        for slot in self.pool.slots:
+            busy[slot.node] += slot.attempt is not None
+            free_s[slot.node] = max(free_s[slot.node], slot.free_s)
+        idle = [slot for slot in self.pool.slots if slot.attempt is None and not slot.arriving]
+        idle.sort(key=lambda slot: (busy[slot.node], free_s[slot.node], slot.node))
+        for slot in idle[:beyond]:
             if time.monotonic() - slot.free_s > SPARE_S:
                 self.pool.drop(slot)
 

@@ -83,7 +83,7 @@ class RayEngine:
         self._failed_on: dict[str, set[str]] = defaultdict(set)  #: task -> nodes
         if not self._crew.elastic and not self._has_room():
             self.close()
-            may_come = self._autoscaler.node_types or ()
+            may_come = self._autoscaler.node_types
             raise EngineError(no_room(self._nodes.alive.values(), need, may_come))
         try:
             self._wait_for_a_slot(0.0 if self._crew.elastic else FIRST_SLOT_S)
