@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.names import attack_title, eps_text
 from orchestrator.store.frames import read_all
+from orchestrator.store.merged import conform
 from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from workers import layout
 from workers.catalog import ARCHITECTURES
@@ -110,15 +111,9 @@ def _read(files: Files, path: str, schema: pa.Schema) -> pa.Table | None:
         table = pq.ParquetFile(content).read(use_threads=False)
         if b"prunegrid.schema" not in (table.schema.metadata or {}):
             return None
-        columns = [
-            table.column(field.name).cast(field.type)
-            if field.name in table.schema.names
-            else pa.nulls(len(table), field.type)
-            for field in schema
-        ]
+        return conform(table, schema)
     except (pa.ArrowException, OSError):
         return None
-    return pa.table(columns, schema=schema)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

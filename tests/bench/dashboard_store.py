@@ -86,7 +86,7 @@ def _row(path: Path, schema: pa.Schema, **values: object) -> None:
         pa.array([values[field.name]], type=field.type) if field.name in values else null
         for field, null in zip(schema, _nulls(schema), strict=True)
     ]
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="snappy")
 
 
 @functools.cache
