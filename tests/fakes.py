@@ -31,8 +31,8 @@ from workers.contract import (
 )
 from workers.entry import classify, describe
 from workers.files import StorageError, open_files
-from workers.results import LayerCount, ModelRecord, ModelResult, Provenance
-from workers.tables import images_to_parquet
+from workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
+from workers.tables import images_to_parquet, read_images
 from workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
@@ -63,13 +63,15 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
         return failed(attempt, FailureKind.BUG, "ValueError: broken")
     beat(0.5, "half way")
     if isinstance(task, AttackTask):
-        files.write(layout.image_rows(task.key), fake_images(task, attempt.number))
+        content = fake_images(task, attempt.number)
+        leave(files, layout.image_rows(task.key), content, check=read_images)
     else:
         record = fake_model(task, attempt.number)
         weights, masks = fake_weights(task)
         files.write(layout.model_file(task.key, "weights.npz"), pack(weights))
         files.write(layout.model_file(task.key, "masks.npz"), pack_masks(masks))
-        files.write(layout.model_record(task.key), record.to_json().encode())
+        content = record.to_json().encode()
+        leave(files, layout.model_record(task.key), content, check=ModelRecord.from_json)
     return Success(key=task.key, duration_s=0.01, host="fake", device="cpu", summary=(("x", 1.0),))
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from workers.checkpoints import pack
 from workers.contract import AttackTask
 from workers.files import Files
 from workers.models.base import build, set_weights
-from workers.results import ModelRecord
+from workers.results import ModelRecord, leave
 from workers.weights import (
     MASKS,
     WEIGHTS,
@@ -53,13 +54,22 @@ def save_model(
     weights: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray],
     history: Sequence[Mapping[str, float]],
-) -> None:
-    """Raises StorageError; without its result.json a model does not count."""
+) -> StoredWeights:
+    """Raises StorageError; without its result.json a model does not count. Returns what is in the
+    store then: where another worker has finished the task meanwhile, what that one left."""
     key = record.task.key
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return load_weights(files, key)
     files.write(layout.model_file(key, WEIGHTS), pack(weights))
     files.write(layout.model_file(key, MASKS), pack_masks(masks))
     files.write(layout.model_file(key, HISTORY), json.dumps(list(history), indent=1).encode())
-    files.write(layout.model_record(key), record.to_json().encode())
+    content = record.to_json().encode()
+    if leave(files, layout.model_record(key), content, check=ModelRecord.from_json) is not None:
+        # both within a moment: the same bits, or else the files are made to be of one again
+        with contextlib.suppress(ValueError):
+            return load_weights(files, key)
+        files.write(layout.model_record(key), content)
+    return StoredWeights(weights=dict(weights), masks=dict(masks), record=record)
 
 
 def load_record(files: Files, key: str) -> ModelRecord:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from workers.contract import Task, task_from_dict, task_to_dict
+from workers.files import Files
 from workers.keys import from_dict
 
 
@@ -116,3 +118,23 @@ class ModelRecord:
             result=from_dict(ModelResult, raw["result"]),
             provenance=from_dict(Provenance, raw["provenance"]),
         )
+
+
+def leave(
+    files: Files, path: str, content: bytes, *, check: Callable[[bytes], object]
+) -> bytes | None:
+    """Write a task's result file, unless another worker has left one: rows were made of that, and
+    other tasks begun. Returns it then, else None.
+
+    `check` raises ValueError for a file that is not whole; such a one is replaced. Raises
+    StorageError.
+    """
+    if files.write_once(path, content):
+        return None
+    there = files.read(path)
+    try:
+        check(there)
+    except ValueError:
+        files.write(path, content)
+        return None
+    return there

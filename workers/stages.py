@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from workers import layout, warm
-from workers.artifacts import StoredWeights, save_model
+from workers.artifacts import save_model
 from workers.catalog import DATASETS, METHODS
 from workers.checkpoints import Checkpoint, pack
 from workers.context import TaskContext
@@ -26,8 +26,8 @@ from workers.keys import derive_seed
 from workers.models.base import build, get_weights, kernels, prunable, set_weights
 from workers.pruning.counts import layer_counts
 from workers.pruning.step import Masks, prune_step
-from workers.results import ModelRecord, ModelResult, Provenance
-from workers.tables import images_to_parquet
+from workers.results import ModelRecord, ModelResult, Provenance, leave
+from workers.tables import images_to_parquet, read_images
 from workers.training.fit import FitResult, fit
 from workers.training.steps import evaluator_for
 from workers.weights import weights_sha256
@@ -116,7 +116,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     if uses_xla(model, task.attack):  # it rounds differently: the rows say so
         provenance = dataclasses.replace(provenance, device=f"{provenance.device} (XLA)")
     content = images_to_parquet(columns, task=task, provenance=provenance)
-    context.files.write(layout.image_rows(task.key), content)
+    leave(context.files, layout.image_rows(task.key), content, check=read_images)
     checkpoint.remove()
     broken = np.asarray(columns["broken"], dtype=float)
     return (("broken", float(broken.mean())),)
@@ -202,10 +202,10 @@ def _finish(
         latency_batch=batch,
     )
     record = ModelRecord(task=task, result=result, provenance=_provenance(task, context, clock))
-    save_model(context.files, record, weights, masks, fitted.history)
+    stored = save_model(context.files, record, weights, masks, fitted.history)
     Checkpoint(context.files, task.key).remove()
-    warm.remember(context, StoredWeights(weights=weights, masks=masks, record=record))
-    return record
+    warm.remember(context, stored)
+    return stored.record
 
 
 class _Clock:

@@ -3,11 +3,13 @@ the monkey rewrites. Fine weather where there is none."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,19 +49,29 @@ class WeatheredFiles(LocalFiles):
         return super().read(path)
 
     def write(self, path: str, content: bytes) -> None:
-        weather = now()
-        time.sleep(random.random() * weather.delay_s)
-        if random.random() < weather.refuse:
-            raise StorageError(f"can't write {path}: planted: slow down, please")
-        limit = weather.quota_bytes
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(
-            resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if limit is None else limit, hard)
-        )
-        try:
+        with _trouble(path):
             super().write(path, content)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+
+    def write_once(self, path: str, content: bytes) -> bool:
+        with _trouble(path):
+            return super().write_once(path, content)
+
+
+@contextlib.contextmanager
+def _trouble(path: str) -> Iterator[None]:
+    weather = now()
+    time.sleep(random.random() * weather.delay_s)
+    if random.random() < weather.refuse:
+        raise StorageError(f"can't write {path}: planted: slow down, please")
+    limit = weather.quota_bytes
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if limit is None else limit, hard)
+    )
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
 
 
 def weathered(address: str) -> Files:

@@ -116,6 +116,9 @@ class AsRemote:
     def write(self, path: str, content: bytes) -> None:
         self._files.write(path, content)
 
+    def write_once(self, path: str, content: bytes) -> bool:
+        return self._files.write_once(path, content)
+
     def exists(self, path: str) -> bool:
         return self._files.exists(path)
 

@@ -38,6 +38,30 @@ def test_what_is_written_is_read_and_the_last_write_wins(files):
     assert files.exists("a/b/c.bin")
 
 
+def test_what_is_written_once_stays(files):
+    assert files.write_once("a/b.bin", b"one")
+    assert not files.write_once("a/b.bin", b"two")
+    assert files.read("a/b.bin") == b"one"
+    assert [info.path for info in files.list("a")] == ["a/b.bin"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_writers_at_once_one_is_the_first(links, tmp_path, monkeypatch):
+    """`links`: some network mounts have no hard links; there a rename must do."""
+    files = open_files(str(tmp_path))
+    monkeypatch.setattr(files, "exists", lambda path: False)  # all look before any has written
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    wrote = [files.write_once("a", str(n).encode()) for n in range(3)]
+    assert wrote == [True, False, False]
+    assert files.read("a") == b"0"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
 def test_what_is_not_there_is_file_not_found(files):
     assert not files.exists("nothing")
     with pytest.raises(FileNotFoundError):

@@ -20,7 +20,8 @@ from tests import faulty
 from tests.faulty import FAULTS, FaultyServer
 from tests.grids import SMALL
 from workers import layout
-from workers.files import ONE_PUT_BYTES, Files, StorageError, open_files
+from workers.files import Files, StorageError, open_files
+from workers.object_store import ONE_PUT_BYTES
 
 #: Uploaded in two parts.
 LARGE = bytes(range(256)) * (12 * 4096)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -230,10 +231,17 @@ class Refusing:
         self._files, self._left = files, nth
 
     def write(self, path, content):
+        self._count(path)
+        self._files.write(path, content)
+
+    def write_once(self, path, content):
+        self._count(path)
+        return self._files.write_once(path, content)
+
+    def _count(self, path):
         self._left -= 1
         if self._left == 0:
             raise StorageError(f"can't write {path}: no space left on the device")
-        self._files.write(path, content)
 
     def __getattr__(self, name):
         return getattr(self._files, name)
@@ -260,6 +268,25 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(store, data_dir, tmp
     save_model(files, good.record, changed, good.masks, [])
     with pytest.raises(ValueError, match=good.record.result.weights_sha256[:12]):
         load_weights(files, DENSE.key)
+
+
+def test_of_two_workers_the_first_one_s_result_stands(store, data_dir, tmp_path):
+    """Their bits may differ, on GPUs: rows were made of the first one, and its child begun."""
+    from workers.artifacts import load_weights, save_model
+    from workers.weights import weights_sha256
+
+    first = load_weights(context(store, data_dir).files, DENSE.key)
+    files = context(tmp_path, data_dir).files
+    assert save_model(files, first.record, first.weights, first.masks, []).record == first.record
+    other = {name: array + 1 for name, array in first.weights.items()}
+    result = replace(first.record.result, weights_sha256=weights_sha256(other))
+    second = replace(first.record, result=result)
+    left = save_model(files, second, other, first.masks, [])
+    assert left.record == load_weights(files, DENSE.key).record == first.record
+    # A result that is not whole does not stand.
+    files.write(layout.model_file(DENSE.key, "weights.npz"), b"torn")
+    assert save_model(files, second, other, first.masks, []).record == second
+    assert load_weights(files, DENSE.key).record == second
 
 
 def test_attack_writes_a_row_per_image(store, data_dir):
