@@ -12,10 +12,9 @@ from typing import Any, NamedTuple, cast
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.names import attack_title, eps_text
-from orchestrator.store.frames import read_all
+from orchestrator.store.frames import read_all, read_ours
 from orchestrator.store.merged import conform
 from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from workers import layout
@@ -105,14 +104,10 @@ def _rows(files: Files, folder: str, schema: pa.Schema, place: list[str]) -> pd.
 
 def _read(files: Files, path: str, schema: pa.Schema) -> pa.Table | None:
     """None for a torn or foreign file. Raises FileNotFoundError."""
-    content = pa.BufferReader(files.read(path))
+    table = read_ours(files, path)
     try:
-        # a loose file holds one row: threads and a file-like object cost three times the reading
-        table = pq.ParquetFile(content).read(use_threads=False)
-        if b"prunegrid.schema" not in (table.schema.metadata or {}):
-            return None
-        return conform(table, schema)
-    except (pa.ArrowException, OSError):
+        return None if table is None else conform(table, schema)
+    except pa.ArrowException:  # a column of another type
         return None
 
 

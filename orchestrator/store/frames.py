@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.store.merged import is_merged
 from workers.files import Files
+from workers.tables import read_table
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def read_rows(files: Files, folder: str) -> pd.DataFrame:
     frame; empty where there is none. A torn or foreign file is left out: `verify` names it."""
     tables = [
         table.replace_schema_metadata(None)
-        for table in read_all(files, folder, lambda path: _read(files, path))
+        for table in read_all(files, folder, lambda path: read_ours(files, path))
         if table is not None
     ]
     if not tables:
@@ -62,11 +62,10 @@ def read_rows(files: Files, folder: str) -> pd.DataFrame:
     return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
-def _read(files: Files, path: str) -> pa.Table | None:
-    """Raises FileNotFoundError."""
-    content = pa.BufferReader(files.read(path))
+def read_ours(files: Files, path: str) -> pa.Table | None:
+    """None for a torn or foreign file. Raises FileNotFoundError."""
     try:
-        table = pq.read_table(content)
-    except (pa.ArrowException, OSError):
+        table = read_table(files.read(path))
+    except ValueError:
         return None
     return table if b"prunegrid.schema" in (table.schema.metadata or {}) else None
