@@ -15,7 +15,7 @@ import tensorflow as tf
 from workers.attacks.base import Batch, Found, Job, row_norms
 from workers.attacks.boundary_restore import look_at, restore_elements
 from workers.attacks.boundary_step import l0_steps
-from workers.attacks.draws import seeded_foolbox
+from workers.attacks.draws import FoolboxDraws
 from workers.attacks.network import Network
 from workers.attacks.starts import dataset_starts, nearest_starts
 from workers.keys import Scalar
@@ -46,8 +46,8 @@ class BrendelBethgeL0:
 
         Foolbox gives up a batch in which one image has no start; here that image alone is lost.
         """
-        with seeded_foolbox(job.seed, job.stream):
-            starts, started = dataset_starts(network, batch, job)
+        shuffle = FoolboxDraws(job.seed, job.stream).shuffle
+        starts, started = dataset_starts(network, batch, job, shuffle)
         keep = np.flatnonzero(started)
         n = len(batch)
         images = batch.images.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,11 +23,15 @@ def uniform(shape: tuple[int, ...], seed: int, image: int, eps: float, restart: 
     return draw * np.float32(2) - np.float32(1)
 
 
+def _number(seed: int, stream: int) -> int:
+    return derive_seed(seed, "foolbox", stream) % 2**31
+
+
 @contextlib.contextmanager
 def seeded_foolbox(seed: int, stream: int) -> Iterator[None]:
     """Foolbox draws from TensorFlow's and NumPy's global generators: seed both for one slice of
     a shard, and give NumPy's back as it was."""
-    number = derive_seed(seed, "foolbox", stream) % 2**31
+    number = _number(seed, stream)
     state = np.random.get_state()
     np.random.seed(number)
     tf.random.set_seed(number)
@@ -34,3 +39,24 @@ def seeded_foolbox(seed: int, stream: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(state)
+
+
+class FoolboxDraws:
+    """What Foolbox draws within `seeded_foolbox`, bit by bit, with no global generator.
+
+    `tf.random.set_seed` would throw away all kernels of the process, and compiled attacks take
+    tens of milliseconds to make theirs again. After it, TensorFlow seeds its n-th random operation
+    with the n-th number of Python's generator of that seed, and starts Philox from both.
+    """
+
+    def __init__(self, seed: int, stream: int) -> None:
+        self._number = _number(seed, stream)
+        self._operations = random.Random(self._number)
+        #: In place, as np.random.shuffle.
+        self.shuffle = np.random.RandomState(self._number).shuffle
+
+    def uniform(self, shape: tf.TensorShape, low: float, high: float) -> tf.Tensor:
+        """float32 in [low, high)."""
+        operation = self._operations.randint(0, 2**31 - 1)
+        philox = tf.random.Generator.from_state([0, operation, self._number], alg="philox")
+        return philox.uniform(shape, low, high, tf.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.draws import seeded_foolbox, uniform
+from workers.attacks.draws import FoolboxDraws, uniform
 from workers.attacks.network import Network, at, best_other
 from workers.attacks.pace import Pace
 from workers.keys import Scalar
@@ -51,39 +51,37 @@ class PGDLinf:
         first = np.zeros((len(job.eps), n), bool)
         rounds = self.restarts * len(job.eps)
         pace = Pace(first=2 * CHUNK)
-        with seeded_foolbox(job.seed, job.stream):
-            for restart in range(self.restarts):
-                for k, eps in enumerate(job.eps):
-                    x = x0
-                    if self.random_start:
-                        x = x0 + tf.random.uniform(x0.shape, -eps, eps, x0.dtype)
-                        x = tf.clip_by_value(x, 0.0, 1.0)
-                    step = np.float32(self.rel_stepsize * eps)
-                    done = 0
-                    while done < self.steps:
-                        with pace:
-                            count = min(pace.count, self.steps - done)
-                            x, changed = advance(
-                                x, x0, labels, np.float32(eps), step, np.int32(count)
-                            )
-                            if done == 0 and restart == 0:
-                                # The second step's own look tells what the first one did.
-                                one = changed if count > 1 else predict(x) != labels
-                                first[k] = one.numpy()
-                            pace.did(count)
-                        done += count
-                        at = restart * len(job.eps) + k + done / self.steps
-                        job.ticker.tick(at / rounds, f"PGD eps {eps:.4g}")
-                    # Foolbox clips the perturbation once more before it looks at the class.
-                    clipped = x0 + tf.clip_by_value(x - x0, -np.float32(eps), np.float32(eps))
-                    adversarial = predict(clipped).numpy() != batch.labels
-                    fresh = adversarial & ~broken[k]
-                    kept = best[k]
-                    if kept is None:
-                        best[k] = clipped.numpy()
-                    elif fresh.any():
-                        best[k] = np.where(fresh[:, None, None, None], clipped.numpy(), kept)
-                    broken[k] |= adversarial
+        draws = FoolboxDraws(job.seed, job.stream)
+        for restart in range(self.restarts):
+            for k, eps in enumerate(job.eps):
+                x = x0
+                if self.random_start:
+                    x = x0 + draws.uniform(x0.shape, -eps, eps)
+                    x = tf.clip_by_value(x, 0.0, 1.0)
+                step = np.float32(self.rel_stepsize * eps)
+                done = 0
+                while done < self.steps:
+                    with pace:
+                        count = min(pace.count, self.steps - done)
+                        x, changed = advance(x, x0, labels, np.float32(eps), step, np.int32(count))
+                        if done == 0 and restart == 0:
+                            # The second step's own look tells what the first one did.
+                            one = changed if count > 1 else predict(x) != labels
+                            first[k] = one.numpy()
+                        pace.did(count)
+                    done += count
+                    at = restart * len(job.eps) + k + done / self.steps
+                    job.ticker.tick(at / rounds, f"PGD eps {eps:.4g}")
+                # Foolbox clips the perturbation once more before it looks at the class.
+                clipped = x0 + tf.clip_by_value(x - x0, -np.float32(eps), np.float32(eps))
+                adversarial = predict(clipped).numpy() != batch.labels
+                fresh = adversarial & ~broken[k]
+                kept = best[k]
+                if kept is None:
+                    best[k] = clipped.numpy()
+                elif fresh.any():
+                    best[k] = np.where(fresh[:, None, None, None], clipped.numpy(), kept)
+                broken[k] |= adversarial
         queries = np.full(n, self.restarts * (self.steps + 1) + 1, np.int64)
         found = []
         for k in range(len(job.eps)):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from workers.attacks.base import Batch, Job
@@ -12,11 +15,13 @@ from workers.attacks.network import Network
 NOISE = 64
 
 
-def dataset_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray, np.ndarray]:
+def dataset_starts(
+    network: Network, batch: Batch, job: Job, shuffle: Callable[[Any], None]
+) -> tuple[np.ndarray, np.ndarray]:
     """As Foolbox's DatasetAttack: image i of a batch of n tries the pool's first n images but
     the i-th, in shuffled order, until one has another class than its label.
 
-    Draws from NumPy's global generator. Returns starts [n, h, w, c], and whether one was found.
+    `shuffle`: a list in place. Returns starts [n, h, w, c], and whether one was found.
     A misclassified image starts at itself. Raises ValueError where the pool is too small.
     """
     pool = job.pool
@@ -32,7 +37,7 @@ def dataset_starts(network: Network, batch: Batch, job: Job) -> tuple[np.ndarray
     starts = batch.images.copy()
     for i in range(n):
         order = [j for j in range(n) if j != i]
-        np.random.shuffle(order)
+        shuffle(order)
         if found[i]:
             continue
         for j in order:

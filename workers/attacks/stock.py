@@ -86,7 +86,7 @@ class StockAttack:
         found = []
         with seeded_foolbox(job.seed, job.stream):
             if self._wants_starts and job.pool is not None:
-                starts, started = dataset_starts(network, batch, job)
+                starts, started = dataset_starts(network, batch, job, np.random.shuffle)
                 keep = np.flatnonzero(started)
                 extra["starting_points"] = tf.constant(starts[keep])
             if len(keep):
