@@ -12,6 +12,7 @@ from rich.console import Console
 
 from orchestrator.commands import request_options as cli_requests
 from orchestrator.commands import tuning_options as cli_tuning
+from orchestrator.commands.measure import measure
 from orchestrator.commands.options import (
     GridFile,
     JsonOption,
@@ -118,6 +119,7 @@ def run(
 
 
 app.command()(prepare)
+app.command()(measure)
 
 
 @app.command()

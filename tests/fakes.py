@@ -9,6 +9,7 @@ import re
 import signal
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from workers.contract import (
 from workers.entry import classify, describe
 from workers.files import StorageError, open_files
 from workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
+from workers.speeds import Probe, Speed
 from workers.tables import images_to_parquet, read_images
 from workers.weights import pack_masks, weights_sha256
 
@@ -83,6 +85,28 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
     if (store / "prepared").is_dir():
         (store / "prepared" / f"{raylet}-{uuid.uuid4().hex}").touch()
     return "planted: no such data" if os.environ.get("FAKE_NO_DATA") else None
+
+
+def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, ...] | str:
+    """1 000 images a second in batches of 16, 2 000 from 32 on; FAKE_SPEED scales it. Each call
+    leaves a file in the store's `measured`."""
+    if os.environ.get("FAKE_SPEED") == "none":
+        return "planted: no memory"
+    scale = float(os.environ.get("FAKE_SPEED", "1"))
+    open_files(settings.store).write(f"measured/{uuid.uuid4().hex}", b"")
+    return tuple(
+        Speed(
+            architecture=probe.architecture,
+            dataset=probe.dataset,
+            device="Fake 9000",
+            host="fake",
+            threads=settings.threads,
+            measured_at="2026-01-01T00:00:00+00:00",
+            sizes=(16, 32, 64),
+            passes_per_s=(1000 * scale, 2000 * scale, 2000 * scale),
+        )
+        for probe in probes
+    )
 
 
 def _misbehave(attempt: Attempt, settings: WorkerSettings, stop_requested) -> Failure | None:

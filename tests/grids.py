@@ -28,3 +28,14 @@ SMALL = textwrap.dedent(
 
 def with_seeds(*seeds: int) -> str:
     return SMALL.replace("seeds: [0, 1]", f"seeds: [{', '.join(map(str, seeds))}]")
+
+
+#: As SMALL, one method, with its sizes left to measurement.
+AUTO = (
+    SMALL.replace(
+        "methods: [magnitude-global-unstructured, random-local-filter]",
+        "methods: [random-local-filter]",
+    )
+    .replace("    attack_images: 24\n    images_per_shard: 16\n", "    attack_images: 90\n")
+    .replace("architectures:", "images_per_shard: auto\narchitectures:")
+) + "protocols: {strict: {batch_size: auto}}\n"

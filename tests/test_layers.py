@@ -12,7 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py")])
-WORKERS_STANDARD_LIBRARY_ONLY = {"contract", "keys", "results", "layout", "context"}
+WORKERS_STANDARD_LIBRARY_ONLY = {
+    "contract",
+    "keys",
+    "results",
+    "layout",
+    "context",
+    "speeds",
+    "kept",
+}
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [
     "errors",
@@ -40,6 +48,7 @@ PURE_MODULES = {
     "errors",
     "grid.grid",
     "grid.selection",
+    "grid.sizes",
     "driver.retries",
     "store.journal_state",
     "store.standing",

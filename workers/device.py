@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,18 @@ def configure(threads: int, gpu_memory_mib: int | None, gpu_frac: float = 1.0) -
     details = tf.config.experimental.get_device_details(gpus[0])
     _configured = str(details.get("device_name", "gpu"))
     return _configured
+
+
+def device_name() -> str:
+    """Of what `configure` chose, as people call it: two CPUs differ in speed as two GPUs do."""
+    if _configured not in (None, "cpu"):
+        return str(_configured)
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine() or "CPU"
 
 
 #: Of its part: each process also holds some hundred MiB for CUDA itself, beside the limit.

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -29,12 +29,14 @@ from workers.contract import (
 )
 from workers.files import Files, StorageError, open_files
 from workers.process import Whereabouts, announce
+from workers.speeds import Probe, Speed
 
 Beat: TypeAlias = Callable[[float, str], None]
 Runner: TypeAlias = Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome]
 Preparer: TypeAlias = Callable[[DataSettings, WorkerSettings], str | None]
+Measurer: TypeAlias = Callable[[Sequence[Probe], WorkerSettings], tuple[Speed, ...] | str]
 
-#: The module whose `run_attempt` and `prepare` a worker calls; tests name their own.
+#: The module whose `run_attempt`, `prepare` and `measure` a worker calls; tests name their own.
 REAL_RUNNER = "workers.entry"
 
 _DISK_REFUSES = (
@@ -150,6 +152,23 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
     return None
 
 
+def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, ...] | str:
+    """How fast this worker's device takes each network, or why that can't be told."""
+    try:
+        from workers.device import configure
+
+        configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
+        from workers import warm
+        from workers.attacks.measure import measure_speed
+
+        return tuple(
+            measure_speed(warm.network_on(probe.architecture, probe.dataset), probe)
+            for probe in probes
+        )
+    except Exception as error:
+        return describe(error)
+
+
 class Worker:
     """One slot of an engine: runs one attempt at a time, answers questions from other threads."""
 
@@ -160,6 +179,7 @@ class Worker:
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
+        self._runner = runner
         self._run: Runner = catalog.load(f"{runner}:run_attempt")
         self._prepare: Preparer = catalog.load(f"{runner}:prepare")
         self._stop = threading.Event()
@@ -189,6 +209,10 @@ class Worker:
 
     def prepare(self, data: DataSettings) -> str | None:
         return self._prepare(data, self._settings)
+
+    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
+        measurer: Measurer = catalog.load(f"{self._runner}:measure")
+        return measurer(probes, self._settings)
 
     def progress(self) -> tuple[str, float, str, float]:
         """Task key, fraction done, note, and how many seconds ago that was said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 GRID = "grid.yaml"
+SIZES = "sizes.json"  #: what was measured for the grid's `auto`, and chosen
 MODELS = "models"
 CHECKPOINTS = "checkpoints"
 MODEL_ROWS = "results/models"

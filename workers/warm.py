@@ -26,8 +26,13 @@ _STORED = 3
 def network(task: Task) -> keras.Model:
     """The process's network for the task's architecture and data, with whatever weights it had
     last: the caller sets them."""
-    entry = DATASETS[task.data.dataset]
-    return _network(task.architecture, entry.shape, entry.classes)
+    return network_on(task.architecture, task.data.dataset)
+
+
+def network_on(architecture: str, dataset: str) -> keras.Model:
+    """As `network`."""
+    entry = DATASETS[dataset]
+    return _network(architecture, entry.shape, entry.classes)
 
 
 @functools.lru_cache(maxsize=_NETWORKS)

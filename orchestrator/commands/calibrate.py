@@ -13,9 +13,9 @@ from rich.console import Console
 
 from orchestrator.driver.launch import INTERRUPTED, StopSignal, check_cluster, worker_settings
 from orchestrator.errors import UsageError
-from orchestrator.grid.file import read_grid
 from orchestrator.grid.grid import Grid, Selection
 from orchestrator.plan.dag import Plan
+from orchestrator.store.plan import read_settled
 from orchestrator.store.store import Store
 from orchestrator.tuning.calibrate_view import lines_of, show
 from orchestrator.tuning.evaluation import REAL, compute, missing
@@ -64,7 +64,7 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
         show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
         return 0
     check_cluster(options.address, options.store)
-    grid = read_grid(options.grid)
+    grid = read_settled(options.grid, Store.find(options.store))
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
     done = have_tasks(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.dashboard.beside import Beside
-from orchestrator.driver.launch import INTERRUPTED, RunOptions, check_cluster, run_plan
+from orchestrator.driver.launch import INTERRUPTED, Place, RunOptions, check_cluster, run_plan
 from orchestrator.driver.lease import Lease
 from orchestrator.driver.run_state import RunResult
+from orchestrator.driver.sizes import have_sizes
 from orchestrator.grid.file import read_grid
 from orchestrator.grid.selection import parse_selection
 from orchestrator.plan.dag import Plan, expand
@@ -25,14 +26,17 @@ def run_grid(options: RunOptions, console: Console) -> int:
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     grid = read_grid(options.grid)
     selection = parse_selection(options.select)
-    plan = expand(grid, selection)
+    expand(grid, selection)  # a selection that is no good is refused before there is a store
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:
-        store.set_grid(grid.text)
-        store.set_selection(selection)
-        with Beside(store.address, console) if options.dashboard else contextlib.nullcontext():
-            result = run_plan(plan, store, options, console, lease)
+        with Place(grid.resources, store, options, console) as place:
+            plan = have_sizes(grid, selection, place, lease)
+            store.set_grid(grid.text)
+            store.set_selection(selection)
+            beside = Beside(store.address, console) if options.dashboard else nullcontext()
+            with beside:
+                result = run_plan(plan, place, lease)
     finally:
         lease.release()
     _report(plan, store, options, console)

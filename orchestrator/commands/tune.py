@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
-from orchestrator.grid.file import read_grid
 from orchestrator.grid.grid import Grid
+from orchestrator.store.plan import read_settled
 from orchestrator.store.store import Store
 from orchestrator.tuning.evaluation import REAL
 from orchestrator.tuning.models import have_tasks, keep_grid
@@ -44,7 +44,7 @@ def tune(options: TuneOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
-    grid = read_grid(options.grid)
+    grid = read_settled(options.grid, Store.find(options.store))
     if options.wish.attack is None:
         studies: tuple[Study, ...] = training_studies(grid, options.wish)
         dense = None

@@ -46,7 +46,7 @@ class StoreReader:
         self._clock = clock
         self._tail = JournalTail(store.files)
         self._results = ResultFiles(store.files)
-        self._texts: tuple[str | None, str | None] | None = None
+        self._texts: tuple[str | None, ...] | None = None
         self._index: PlanIndex | None = None
         self._durations = Durations()
         self._state = JournalState()
@@ -109,7 +109,7 @@ class StoreReader:
             raise StoreError(f"{address}/{MARKER} is torn or not ours")
 
     def _follow_plan(self) -> bool:
-        texts = (self.store.read_text(layout.GRID), self.store.read_text(SELECTION))
+        texts = tuple(map(self.store.read_text, (layout.GRID, SELECTION, layout.SIZES)))
         if texts == self._texts and self._index is not None:
             return False
         self._index = PlanIndex(load_plan(self.store))

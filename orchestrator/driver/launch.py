@@ -61,11 +61,56 @@ def check_cluster(address: str | None, store: str) -> None:
         )
 
 
-def run_plan(
-    plan: Plan, store: Store, options: RunOptions, console: Console, lease: Lease
-) -> RunResult:
+class Place:
+    """Where one run computes: its engine, which starts when it is first asked for, and how people
+    stop it. A context manager: the engine ends with it."""
+
+    def __init__(
+        self, resources: Resources, store: Store, options: RunOptions, console: Console
+    ) -> None:
+        self.store = store
+        self.options = options
+        self.console = console
+        self.stop = StopSignal()
+        self._resources = resources
+        self._settings = worker_settings(resources, store.address, options.data_dir)
+        self._engine: Engine | None = None
+
+    def engine(self, *, needed: bool = True) -> Engine:
+        """`needed`: False where nothing is left to run: Ray need not start for that. Raises
+        EngineError."""
+        if self._engine is None:
+            if not needed:
+                return _NoEngine(self._settings)
+            self._engine = self._start()
+            self.console.print(f"running on {self._engine.description}", highlight=False)
+        return self._engine
+
+    def _start(self) -> Engine:
+        options = self.options
+        if options.engine == "inline":
+            return InlineEngine(
+                self._settings, runner=options.runner, stop_requested=self.stop.is_requested
+            )
+        from orchestrator.engines.ray.engine import RayEngine
+
+        with self.console.status("starting Ray"):
+            return RayEngine(
+                self._settings, self._resources, address=options.address, runner=options.runner
+            )
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+def run_plan(plan: Plan, place: Place, lease: Lease) -> RunResult:
     """What of a plan is not done yet, with the progress on the console. Raises PrunegridError."""
-    stop = StopSignal()
+    store, console, stop = place.store, place.console, place.stop
     count = Counter(task.kind for task in plan.tasks.values())
     console.print(
         f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
@@ -73,16 +118,15 @@ def run_plan(
         + f" tasks into {store.address}",
         highlight=False,
     )
-    with Display(console, title=plan.grid.name) as display:
-        engine = _engine(plan, store, options, console, stop)
+    with place, Display(console, title=plan.grid.name) as display:
         driver = Driver(
             plan,
             store,
-            engine,
+            place.engine(needed=bool(plan.unfinished(store.whole()))),
             display,
             lease=lease,
             stop_requested=stop.is_requested,
-            ranks=slice_ranks(plan) if options.slices else None,
+            ranks=slice_ranks(plan) if place.options.slices else None,
         )
         try:
             with stop:
@@ -91,28 +135,6 @@ def run_plan(
             if stop.is_final():  # Ray may have made another error of it, or have lost it
                 raise SystemExit(INTERRUPTED) from None
             raise
-        finally:
-            engine.close()
-
-
-def _engine(
-    plan: Plan, store: Store, options: RunOptions, console: Console, stop: StopSignal
-) -> Engine:
-    resources = plan.grid.resources
-    settings = worker_settings(resources, store.address, options.data_dir)
-    if not plan.unfinished(store.whole()):
-        return _NoEngine(settings)
-    if options.engine == "inline":
-        engine: Engine = InlineEngine(
-            settings, runner=options.runner, stop_requested=stop.is_requested
-        )
-    else:
-        from orchestrator.engines.ray.engine import RayEngine
-
-        with console.status("starting Ray"):
-            engine = RayEngine(settings, resources, address=options.address, runner=options.runner)
-    console.print(f"running on {engine.description}", highlight=False)
-    return engine
 
 
 def worker_settings(resources: Resources, store: str, data_dir: str | None) -> WorkerSettings:

@@ -21,6 +21,7 @@ from orchestrator.grid.grid import (
     Variant,
 )
 from orchestrator.grid.resources import read_resources
+from orchestrator.grid.sizes import Sizes, settle
 from orchestrator.grid.training import TrainingDraft, read_training
 from orchestrator.grid.yaml_nodes import Node, require
 from workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
@@ -33,6 +34,7 @@ KEYS = (
     "methods",
     "dense_model",
     "architectures",
+    "images_per_shard",
     "training",
     "fine_tuning",
     "pruning",
@@ -66,7 +68,7 @@ def read_grid(path: Path) -> Grid:
 
 
 def parse_grid(text: str, *, source: str) -> Grid:
-    """A whole grid from YAML text. Raises GridError."""
+    """A whole grid from YAML text, with assumed sizes where it says auto. Raises GridError."""
     root = Node.parse(text, file=source)
     fields = root.mapping(KEYS, what="a grid (a mapping)")
     rates = require(fields, "rates", root).unique(
@@ -87,7 +89,7 @@ def parse_grid(text: str, *, source: str) -> Grid:
     dense = "per_method"
     if "dense_model" in fields:
         dense = fields["dense_model"].choice(("per_method", "shared"))
-    return Grid(
+    grid = Grid(
         name=fields["name"].text() if "name" in fields else Path(source).stem,
         source=source,
         text=text,
@@ -99,6 +101,7 @@ def parse_grid(text: str, *, source: str) -> Grid:
         resources=resources,
         price=price,
     )
+    return settle(grid, Sizes())
 
 
 def _named(node: Node, what: str) -> list[tuple[str, Node]]:
@@ -166,7 +169,7 @@ def _read_architecture(
     own = node.mapping(ARCHITECTURE_KEYS)
     dataset = DATASETS[require(own, "dataset", node).choice(DATASETS)]
     data, images = _read_data(own, dataset, name=name)
-    shard = own["images_per_shard"].integer(minimum=1) if "images_per_shard" in own else 250
+    shard = _read_shard(own, _read_shard(fields, 250))
     draft = TrainingDraft()
     if "training" in fields:
         draft = read_training(fields["training"], draft)
@@ -191,12 +194,16 @@ def _read_architecture(
         name=name,
         data=data,
         attack_images=images,
-        images_per_shard=shard,
         variants=tuple(plans),
-        attacks=_plan_attacks(node, own, dataset, protocols),
+        attacks=_plan_attacks(node, own, dataset, protocols, shard=shard),
     )
     _check_images(own.get("attack_images", node), plan, dataset)
     return plan
+
+
+def _read_shard(fields: dict[str, Node], base: int | Literal["auto"]) -> int | Literal["auto"]:
+    node = fields.get("images_per_shard")
+    return base if node is None else node.integer_or_auto(minimum=1)
 
 
 def _read_data(own: dict[str, Node], dataset: DatasetEntry, *, name: str) -> tuple[Any, int]:
@@ -227,7 +234,12 @@ def _read_data(own: dict[str, Node], dataset: DatasetEntry, *, name: str) -> tup
 
 
 def _plan_attacks(
-    node: Node, own: dict[str, Node], dataset: DatasetEntry, protocols: list[Protocol]
+    node: Node,
+    own: dict[str, Node],
+    dataset: DatasetEntry,
+    protocols: list[Protocol],
+    *,
+    shard: int | Literal["auto"],
 ) -> tuple[PlannedAttack, ...]:
     labels = list(dict.fromkeys(label for p in protocols for label in p.attacks))
     eps_node = require(own, "eps", node)
@@ -245,6 +257,8 @@ def _plan_attacks(
             settings=draft.settle(eps[label]),
             eps=eps[label],
             split=protocol.split(dataset.name),
+            images_per_shard=250 if shard == "auto" else shard,
+            auto=draft.auto + (("images_per_shard",) if shard == "auto" else ()),
         )
         for protocol in protocols
         for label, draft in protocol.attacks.items()

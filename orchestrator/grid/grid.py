@@ -12,6 +12,7 @@ from typing import Literal
 from workers.contract import AttackSettings, DataSettings, TrainingSettings
 
 Split = Literal["test", "validation"]
+SizeName = Literal["batch_size", "images_per_shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class PlannedAttack:
     settings: AttackSettings  #: its eps are empty for a minimum-norm attack
     eps: tuple[float, ...]  #: the cells' eps, ascending
     split: Split
+    images_per_shard: int  #: of one task
+    auto: tuple[SizeName, ...] = ()  #: sizes that the grid leaves to measurement
+    assumed: tuple[SizeName, ...] = ()  #: those of them that nothing has measured yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,6 @@ class ArchitecturePlan:
     name: str
     data: DataSettings
     attack_images: int
-    images_per_shard: int
     variants: tuple[Variant, ...]
     attacks: tuple[PlannedAttack, ...]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import yaml
 
-from orchestrator.errors import GridError, expected
+from orchestrator.errors import GridError, expected, nearest
 
 T = TypeVar("T")
 _FRACTION = re.compile(r"^\s*([0-9.]+)\s*/\s*([0-9.]+)\s*$")
@@ -142,6 +142,18 @@ class Node:
         if whole != number or not _within(whole, minimum, maximum):
             raise self.fail(f"expected a whole number{bounds}, got {value}")
         return whole
+
+    def integer_or_auto(self, *, minimum: int) -> int | Literal["auto"]:
+        value = self._scalar(f"a whole number of at least {minimum}, or auto")
+        if value == "auto":
+            return "auto"
+        try:
+            return self.integer(minimum=minimum)
+        except GridError as error:
+            raise self.fail(
+                f"expected a whole number of at least {minimum}, or auto, got {value}"
+                f"{nearest(value, ('auto',))}"
+            ) from error
 
     def number(
         self,

@@ -186,7 +186,7 @@ class _Builder:
         self, key: str, attack: PlannedAttack, architecture: ArchitecturePlan, seed: int
     ) -> tuple[str, ...]:
         if (key, attack) not in self._shards:
-            size = architecture.images_per_shard
+            size = attack.images_per_shard
             self._shards[key, attack] = tuple(
                 self._add(
                     AttackTask(

@@ -42,7 +42,8 @@ def guess_s(task: Task, flops_per_s: float = CPU_FLOPS_PER_S) -> float:
     entry = ARCHITECTURES.get(task.architecture)
     flops = entry.forward_flops if entry is not None else 1e8
     if isinstance(task, AttackTask):
-        passes = (task.stop - task.start) * _attack_passes(task.attack)
+        looks = attack_looks(task.attack)
+        passes = (task.stop - task.start) * looks * (_WITH_GRADIENT if _slopes(task) else 1)
     else:
         data = DATASETS.get(task.data.dataset)
         images = task.data.train_images or (data.train_images if data is not None else 50_000)
@@ -61,9 +62,15 @@ def _training_passes(training: TrainingSettings) -> float:
     return epochs * (1 + steps) * _WITH_GRADIENT
 
 
+def _slopes(task: AttackTask) -> bool:
+    entry = attack_entry(task.attack.attack)
+    return entry is None or entry.gradients
+
+
 @lru_cache(maxsize=1024)
-def _attack_passes(attack: AttackSettings) -> float:
-    """Forward passes' worth per image, all eps together."""
+def attack_looks(attack: AttackSettings) -> float:
+    """How often it looks at the network per image, all eps together: passes forward, and back
+    where it takes gradients."""
     entry = attack_entry(attack.attack)
     options = {option.name: option.default for option in entry.options} if entry else {}
     options |= dict(attack.options)
@@ -75,5 +82,4 @@ def _attack_passes(attack: AttackSettings) -> float:
     known = [float(count) for count in counts if isinstance(count, int) and count > 0]
     for count in known:
         rounds *= count
-    cost = _WITH_GRADIENT if entry is None or entry.gradients else 1
-    return (rounds * _STEPS_TAKEN if known else _PASSES) * cost * max(len(attack.eps), 1)
+    return (rounds * _STEPS_TAKEN if known else _PASSES) * max(len(attack.eps), 1)

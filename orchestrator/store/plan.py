@@ -1,12 +1,22 @@
-"""The plan that a store's own grid asks for."""
+"""The plan that a store's own grid asks for, or a grid file with a store's sizes."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from orchestrator.errors import StoreError
-from orchestrator.grid.file import parse_grid
+from orchestrator.grid.file import parse_grid, read_grid
+from orchestrator.grid.grid import Grid
+from orchestrator.grid.sizes import Sizes, settle
 from orchestrator.plan.dag import Plan, expand
+from orchestrator.store.sizes import read_sizes
 from orchestrator.store.store import Store
 from workers import layout
+
+
+def read_settled(path: Path, store: Store | None) -> Grid:
+    """A grid file with the sizes of the store that it is for. Raises GridError, StoreError."""
+    return settle(read_grid(path), Sizes() if store is None else read_sizes(store))
 
 
 def load_plan(store: Store, *, whole: bool = False) -> Plan:
@@ -17,4 +27,5 @@ def load_plan(store: Store, *, whole: bool = False) -> Plan:
     if text is None:
         raise StoreError(f"{store.address}: no grid was run here yet")
     grid = parse_grid(text, source=f"{store.address}/{layout.GRID}")
+    grid = settle(grid, read_sizes(store))
     return expand(grid, None if whole else store.selection())

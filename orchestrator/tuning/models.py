@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.driver.launch import RunOptions, run_plan
+from orchestrator.driver.launch import Place, RunOptions, run_plan
 from orchestrator.driver.lease import Lease
 from orchestrator.errors import StoreError
 from orchestrator.grid.grid import Grid
@@ -52,7 +52,7 @@ def have_tasks(
     )
     lease = Lease.take(store)
     try:
-        result = run_plan(plan, store, options, console, lease)
+        result = run_plan(plan, Place(plan.grid.resources, store, options, console), lease)
     finally:
         lease.release()
     if result.given_up:

@@ -121,6 +121,27 @@ BROKEN_GRIDS = {
         "{steps: 3, batch_size: 50}",
         ["multiple of 16", "50"],
     ),
+    "batch of an engine whose results depend on it": (
+        "name: small",
+        "protocols: {mine: {engine: foolbox, batch_size: auto}}",
+        ["a whole number for pgd_linf, got auto", "engine foolbox", "depends on its batch"],
+    ),
+    "batch of an attack that only Foolbox itself has": (
+        "name: small",
+        "protocols: {mine: {batch_size: auto, attacks: {pgd_linf: {engine: foolbox-stock}}}}",
+        ["a whole number for pgd_linf, got auto", "engine foolbox-stock"],
+    ),
+    "misspelt auto": (
+        "images_per_shard: 16",
+        "images_per_shard: automatic",
+        ["at least 1, or auto, got automatic", "did you mean 'auto'", ":9:"],
+    ),
+    "shards of nothing": (
+        "seeds:",
+        "images_per_shard: 0\nseeds:",
+        ["at least 1, or auto, got 0", ":2:"],
+    ),
+    "batch of a training": ("batch_size: 32", "batch_size: auto", ["whole number", "'auto'"]),
     "pruning schedule": (
         "name: small",
         "pruning: {schedule: oneshot}",

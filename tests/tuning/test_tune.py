@@ -18,12 +18,13 @@ from rich.console import Console
 
 from orchestrator.commands.tune import TuneOptions, tune
 from orchestrator.driver.lease import Lease
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, UsageError
+from orchestrator.grid.file import parse_grid
 from orchestrator.scheduling.room import Need
 from orchestrator.store.store import Store
 from orchestrator.tuning import ray_search
-from orchestrator.tuning.plan import Wish
-from tests.grids import with_seeds
+from orchestrator.tuning.plan import Wish, dense_plan
+from tests.grids import AUTO, with_seeds
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
@@ -225,3 +226,9 @@ def wait_for(state) -> None:
     while not state():
         assert time.monotonic() < limit_s
         time.sleep(0.1)
+
+
+def test_sizes_that_no_run_has_measured_are_refused():
+    grid = parse_grid(AUTO, source="grid.yaml")
+    with pytest.raises(UsageError, match=r"grid\.yaml: 'auto' was not measured .*or 'prunegrid"):
+        dense_plan(grid, {})

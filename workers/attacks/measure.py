@@ -1,75 +1,57 @@
-"""What a device does best: images per model call, and whether XLA pays; measured once, kept on
-the machine.
-
-    python -m workers.attacks.measure cnn5 resnet8 ...
-
-prints a line of JSON per architecture: passes per second by batch, and the batch to put in a
-grid's `batch_size`.
-"""
+"""How fast a device takes a network by images per call, and whether XLA pays; measured once, kept
+on the machine. A task never chooses its own batch: that is part of its identity."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from workers.attacks.network import Network
+from workers.device import device_name
+from workers.kept import cache_folder, keep, keep_speed, kept_speed
 from workers.keys import digest
+from workers.speeds import WORTH, Probe, Speed
 
 SIZES = (16, 32, 64, 128, 256, 512)
-#: A larger batch must be this much faster per image to be worth its memory.
-WORTH = 1.05
+#: No larger size is tried once a call takes that long: heartbeats would grow rare.
+LONGEST_CALL_S = 1.0
+TURNS = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchMeasure:
-    """`images_per_s[k]` forward and backward passes in batches of `sizes[k]`; sizes that do not
-    fit in memory are not in it."""
+def measure_speed(
+    model: Any, probe: Probe, *, sizes: Sequence[int] = SIZES, seconds: float = 0.3
+) -> Speed:
+    """`seconds`: spent on each size. A measurement of the same network's shape, device, thread
+    count and TensorFlow is taken from ~/.cache/prunegrid, where it is kept.
 
-    sizes: tuple[int, ...]
-    images_per_s: tuple[float, ...]
-
-    @property
-    def best(self) -> int:
-        """The smallest size that no larger one beats by WORTH."""
-        chosen = 0
-        for k in range(1, len(self.sizes)):
-            if self.images_per_s[k] > WORTH * self.images_per_s[chosen]:
-                chosen = k
-        return self.sizes[chosen]
-
-
-def measure_batch(
-    model: Any,
-    *,
-    outputs: Literal["logits", "softmax"] = "logits",
-    sizes: Sequence[int] = SIZES,
-    seconds: float = 0.3,
-    cache_dir: Path | None = None,
-) -> BatchMeasure:
-    """For planning: the batch size of a grid. Never part of a task: a result must not depend on
-    a measurement.
-
-    `seconds`: spent on each size. `cache_dir`: None for ~/.cache/prunegrid. A measurement of the
-    same network shape, device, thread count and TensorFlow is taken from there.
     Raises ResourceExhaustedError where not even the first size fits.
     """
-    path = _folder(cache_dir) / f"batch-{_identity(model, outputs, sizes)}.json"
-    try:
-        raw = json.loads(path.read_text())
-        return BatchMeasure(sizes=tuple(raw["sizes"]), images_per_s=tuple(raw["images_per_s"]))
-    except (OSError, ValueError, KeyError):
-        pass
-    found = _measure(Network(model, outputs), sizes, seconds)
-    _keep(path, {"sizes": found.sizes, "images_per_s": found.images_per_s})
+    identity = _identity(model, "logits", sizes)
+    kept = kept_speed(probe, identity)
+    if kept is not None:
+        return kept
+    speeds = _by_size(Network(model), sizes, seconds)
+    if not speeds:
+        raise tf.errors.ResourceExhaustedError(None, None, f"not even {sizes[0]} images fit")
+    found = Speed(
+        architecture=probe.architecture,
+        dataset=probe.dataset,
+        device=device_name(),
+        host=socket.gethostname(),
+        threads=tf.config.threading.get_intra_op_parallelism_threads(),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        sizes=tuple(speeds),
+        passes_per_s=tuple(round(speed, 1) for speed in speeds.values()),
+    )
+    keep_speed(found, identity)
     return found
 
 
@@ -79,17 +61,16 @@ def xla_pays(
     outputs: Literal["logits", "softmax"] = "logits",
     size: int = 128,
     seconds: float = 0.5,
-    cache_dir: Path | None = None,
 ) -> bool:
     """Whether a GPU takes batches of `size` faster by WORTH through XLA; measured once for a
-    network shape and device, and kept like `measure_batch`'s. Never on a CPU, where convolutions
+    network shape and device, and kept like `measure_speed`'s. Never on a CPU, where convolutions
     lose oneDNN (a third of the speed on two cores)."""
     if not tf.config.list_physical_devices("GPU"):
         return False
     name = f"xla-{_identity(model, outputs, (size,))}"
     if name in _CHOSEN:
         return _CHOSEN[name]
-    path = _folder(cache_dir) / f"{name}.json"
+    path = cache_folder() / f"{name}.json"
     try:
         pays = json.loads(path.read_text())["pays"] is True
     except (OSError, ValueError, KeyError, TypeError):
@@ -97,7 +78,7 @@ def xla_pays(
             _speed(Network(model, outputs, xla=xla), size, seconds) for xla in (False, True)
         )
         pays = fused > WORTH * plain
-        _keep(path, {"pays": pays, "plain": plain, "xla": fused})
+        keep(path, {"pays": pays, "plain": plain, "xla": fused})
     _CHOSEN[name] = pays
     return pays
 
@@ -106,30 +87,18 @@ def xla_pays(
 _CHOSEN: dict[str, bool] = {}
 
 
-def _folder(cache_dir: Path | None) -> Path:
-    folder = cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "prunegrid"
-    return folder.expanduser()
-
-
-def _keep(path: Path, found: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(json.dumps(found))
-    aside.replace(path)
-
-
-def _measure(network: Network, sizes: Sequence[int], seconds: float) -> BatchMeasure:
-    done: list[int] = []
-    speeds: list[float] = []
-    for size in sizes:
-        speed = _speed(network, size, seconds)
-        if speed == 0.0:
-            break
-        done.append(size)
-        speeds.append(speed)
-    if not done:
-        raise tf.errors.ResourceExhaustedError(None, None, f"not even {sizes[0]} images fit")
-    return BatchMeasure(sizes=tuple(done), images_per_s=tuple(speeds))
+def _by_size(network: Network, sizes: Sequence[int], seconds: float) -> dict[int, float]:
+    """Images per second by size. In turns, and the best turn counts: others may compute here."""
+    best: dict[int, float] = {}
+    for turn in range(TURNS):
+        for size in sizes if turn == 0 else tuple(best):
+            speed = _speed(network, size, seconds / TURNS)
+            if speed == 0.0:
+                break
+            best[size] = max(speed, best.get(size, 0.0))
+            if size / speed > LONGEST_CALL_S:
+                return best
+    return best
 
 
 def _speed(network: Network, size: int, seconds: float) -> float:
@@ -144,7 +113,7 @@ def _speed(network: Network, size: int, seconds: float) -> float:
     try:
         look(images, labels)[0].numpy()
         start, calls = time.perf_counter(), 0
-        while calls < 2 or time.perf_counter() - start < seconds:
+        while not calls or time.perf_counter() - start < seconds:
             look(images, labels)[0].numpy()
             calls += 1
     except refusals:
@@ -157,35 +126,14 @@ def _identity(model: Any, outputs: str, sizes: Sequence[int]) -> str:
         tf.config.experimental.get_device_details(gpu).get("device_name", "gpu")
         for gpu in tf.config.list_physical_devices("GPU")
     ]
-    shapes = [list(weight.shape) for weight in model.weights]
     return digest(
         {
             "input": list(model.input_shape[1:]),
-            "shapes": shapes,
+            "shapes": [list(weight.shape) for weight in model.weights],
             "outputs": outputs,
             "sizes": list(sizes),
-            "devices": devices or [f"cpu-{os.cpu_count()}"],
+            "devices": devices or [f"{device_name()}, {os.cpu_count()} CPUs"],
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "tensorflow": tf.__version__,
         }
     )
-
-
-def main(architectures: Sequence[str]) -> None:
-    from workers.catalog import ARCHITECTURES
-    from workers.device import configure
-    from workers.models.base import build
-
-    device = configure(os.cpu_count() or 1, None)
-    for name in architectures:
-        if name not in ARCHITECTURES:
-            raise SystemExit(f"expected architectures of {sorted(ARCHITECTURES)}, got {name!r}")
-        model = build(name, ARCHITECTURES[name].input_shape, 10, seed=0)
-        found = measure_batch(model)
-        speeds = dict(zip(found.sizes, map(round, found.images_per_s), strict=True))
-        line = {"architecture": name, "device": device, "images_per_s": speeds}
-        print(json.dumps(line | {"batch_size": found.best, "xla": xla_pays(model)}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

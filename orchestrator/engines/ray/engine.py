@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from typing import Any
 
 from orchestrator.engines.engine import Doing, Ended, Notice
 from orchestrator.engines.ray.autoscaler import Autoscaler
@@ -37,10 +38,12 @@ from workers.contract import (
     WorkerSettings,
 )
 from workers.entry import REAL_RUNNER
+from workers.speeds import Probe, Speed
 
 __all__ = ["EngineError", "RayEngine", "start_local"]
 
 FIRST_SLOT_S = 60.0  #: how long the constructor waits for one
+COMES_S = 1800.0  #: and `measure`, where a machine has to be rented first
 AVOID_S = 60.0  #: an attempt waits so long for another node than one that it failed on
 
 
@@ -114,11 +117,14 @@ class RayEngine:
         return len(self._pool.usable())
 
     @property
+    def room(self) -> int:
+        return sum(capacity(node, self._need) for node in self._nodes.alive.values())
+
+    @property
     def description(self) -> str:
-        nodes = self._nodes.alive.values()
+        nodes = len(self._nodes.alive)
         kind = f"{self._need.gpus:g} GPU each" if self._need.gpus else "CPU"
-        room = sum(capacity(node, self._need) for node in nodes)
-        return f"Ray, {len(nodes)} node{'s' * (len(nodes) != 1)}, {room} slots ({kind})"
+        return f"Ray, {nodes} node{'s' * (nodes != 1)}, {self.room} slots ({kind})"
 
     def notices(self) -> Sequence[Notice]:
         out, self._crew.notices = self._crew.notices, []
@@ -144,17 +150,27 @@ class RayEngine:
         if self._crew.elastic and not self._has_room():  # each node that comes prepares it
             self._pool.note_data(data)
             return None
-        self._wait_for_a_slot(FIRST_SLOT_S)
+        slot, reason = self._ask("prepare", data, FIRST_SLOT_S)
+        if slot is not None and reason is None:
+            self._pool.note_data(data, slot.node)
+        return reason
+
+    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
+        self._crew.demand(1)  # where nodes come as they are needed, one must
+        limit_s = COMES_S if self._crew.elastic else FIRST_SLOT_S
+        answer: tuple[Speed, ...] | str = self._ask("measure", probes, limit_s)[1]
+        return answer
+
+    def _ask(self, method: str, argument: Any, limit_s: float) -> tuple[Slot | None, Any]:
+        """An idle worker and its answer; or None and why there is none."""
+        self._wait_for_a_slot(limit_s)
         slots = self._pool.idle()
         if not slots:
-            return self._crew.birth_failure or "no worker has started yet"
+            return None, self._crew.birth_failure or "no worker has started yet"
         try:
-            reason: str | None = self._ray.get(slots[0].actor.prepare.remote(data))
+            return slots[0], self._ray.get(getattr(slots[0].actor, method).remote(argument))
         except self._ray.exceptions.RayError as error:
-            return f"the worker that prepares it failed: {first_line(error)}"
-        if reason is None:
-            self._pool.note_data(data, slots[0].node)
-        return reason
+            return None, f"the worker that was to {method} failed: {first_line(error)}"
 
     def submit(self, attempt: Attempt) -> None:
         self._queue.append((time.monotonic(), attempt))
