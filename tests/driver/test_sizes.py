@@ -26,7 +26,7 @@ from workers.contract import AttackTask
 from workers.kept import keep_speed
 from workers.speeds import Speed
 
-LINE = "sizes measured on Fake 9000 (fake): cnn5 batch 32, shards of 90 images"
+LINE = "sizes measured on Fake 9000 (fake): cnn5 batch 32, 90 images per shard (under"
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +158,9 @@ def test_a_wider_grid_measures_what_is_new_and_keeps_the_rest(tmp_path, monkeypa
     assert now["batches"][:1] == kept["batches"]
     assert now["shards"][:2] == kept["shards"]
     assert [s["architecture"] for s in now["shards"]] == ["cnn5"] * 2 + ["resnet8"] * 2
-    assert "; resnet8 batch 32, shards of 40 images (pgd_linf" in said
+    assert (
+        "; resnet8 batch 32, 32 images per shard for cw_l2 (about 2.0 min a task), 40 for" in said
+    )
     assert shards(tmp_path) > WHOLE
 
 

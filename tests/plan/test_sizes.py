@@ -99,13 +99,13 @@ def test_dearer_attacks_get_smaller_shards_and_the_batch_is_the_measured_one():
     assert unmeasured(plan, sizes) == ()
     attacks = {a.label: a for a in plan.grid.architectures[0].attacks}
     assert {a.settings.batch_size for a in attacks.values()} == {32}
-    # 3 steps at each of 2 eps, and 2 x 5 steps: half of them each, at 5 a second, and a fifth.
+    # 3 steps at each of 2 eps, and 2 x 5 steps: half of them each, at 5 a second, and a half more.
     costs = {n: image_seconds(a.settings, speed(scale=0.0025)) for n, a in attacks.items()}
-    assert costs == pytest.approx({"pgd_linf": 3 * 1.2 / 5, "cw_l2": 5 * 1.2 / 5})
-    assert {n: a.images_per_shard for n, a in attacks.items()} == {"pgd_linf": 96, "cw_l2": 64}
+    assert costs == pytest.approx({"pgd_linf": 3 * 1.5 / 5, "cw_l2": 5 * 1.5 / 5})
+    assert {n: a.images_per_shard for n, a in attacks.items()} == {"pgd_linf": 96, "cw_l2": 32}
     tasks = [t for t in plan.tasks.values() if isinstance(t, AttackTask)]
     spans = {(t.attack.attack, t.start, t.stop) for t in tasks}
-    assert spans == {("pgd_linf", 0, 90), ("cw_l2", 0, 64), ("cw_l2", 64, 90)}
+    assert spans == {("pgd_linf", 0, 90), *(("cw_l2", k, min(k + 32, 90)) for k in (0, 32, 64))}
     assert {t.attack.batch_size for t in tasks} == {32}
 
 
@@ -132,16 +132,33 @@ def test_the_first_grid_of_numbers_is_as_it_was():
     assert sizes_text(expand(grid), Sizes()) == []
 
 
-def test_it_is_told_in_a_line_and_in_json():
+def told(text: str, scale: float) -> str:
+    grid = parse_grid(text, source="test")
+    sizes = choose(grid, {}, Sizes(), [speed(scale=scale)], slots=1)
+    (line,) = sizes_text(expand(settle(grid, sizes)), sizes)
+    return line.removeprefix("sizes measured on Fake 9000 (fake): cnn5 batch 32, ")
+
+
+def test_it_is_told_in_a_line():
+    assert told(AUTO, 1.0) == "90 images per shard (under a second a task)"
+    assert told(AUTO, 0.01) == "90 images per shard (20 s to 34 s a task)"
+    assert told(AUTO, 0.0025) == (
+        "32 images per shard for cw_l2 (about 48 s a task), 90 for pgd_linf (about 81 s a task)"
+    )
+    more = AUTO
+    for name in ("a", "b", "c"):
+        more = more.replace("attacks:\n", f"attacks:\n  {name}: {{attack: pgd_linf, steps: 3}}\n")
+        more = more.replace("    eps:\n", f"    eps:\n      {name}: [0.1, 0.2]\n")
+    assert told(more, 0.0025) == (
+        "32 images per shard for cw_l2 (about 48 s a task), 90 for the others (about 81 s a task)"
+    )
+
+
+def test_it_is_told_in_json():
     grid = parse_grid(AUTO, source="test")
     sizes = choose(grid, {}, Sizes(), [speed(scale=0.01)], slots=1)
-    plan = expand(settle(grid, sizes))
-    assert sizes_text(plan, sizes) == [
-        "sizes measured on Fake 9000 (fake): cnn5 batch 32, shards of 90 images "
-        "(pgd_linf about 16 s a task, cw_l2 about 27 s a task)"
-    ]
-    first = sizes_json(plan, sizes)[0]
+    first = sizes_json(expand(settle(grid, sizes)), sizes)[0]
     assert first["attack"] == "pgd_linf"
     assert first["auto"] == ["batch_size", "images_per_shard"]
     assert (first["batch_size"], first["images_per_shard"]) == (32, 96)
-    assert first["task_s"] == pytest.approx(16.2)
+    assert first["task_s"] == pytest.approx(20.2)
