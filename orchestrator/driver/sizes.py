@@ -34,7 +34,7 @@ def _measured(plan: Plan, select: Selection, sizes: Sizes, place: Place, lease: 
     engine, speeds = place.engine(), tuple[Speed, ...]()
     if probes := unmeasured(plan, sizes):
         names = ", ".join(probe.architecture for probe in probes)
-        with place.console.status(f"measuring {names}"), lease.kept():
+        with place.console.status(f"measuring {names} on the first worker"), lease.kept():
             answer = engine.measure(probes)
         if isinstance(answer, str):
             raise MeasureError(

@@ -189,6 +189,17 @@ def test_a_store_whose_sizes_are_torn_is_refused(tmp_path):
 
 
 @pytest.mark.usefixtures("no_page")
+def test_sizes_that_are_gone_are_told(tmp_path):
+    run(tmp_path)
+    store = Store.open(str(tmp_path / "store"))
+    assert list(Verifier(store).findings()) == []
+    (tmp_path / "store/sizes.json").unlink()
+    (found,) = Verifier(store).findings()
+    assert (found.name, found.where) == ("unreadable", "sizes.json")
+    assert found.message.startswith("is missing")
+
+
+@pytest.mark.usefixtures("no_page")
 def test_where_nothing_can_be_measured_numbers_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_SPEED", "none")
     with pytest.raises(MeasureError, match=r"planted: no memory; numbers in place of 'auto'"):
