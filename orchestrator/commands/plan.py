@@ -62,9 +62,11 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     if any(count < 1 for count in options.slots):
         raise UsageError(f"--slots: expected at least 1, got {min(options.slots)}")
     grid, select = read_grid(options.grid), parse_selection(options.select)
-    expand(grid, select)  # what is no good is refused before any store is looked at
+    expanded = expand(grid, select)
     found = Store.find(options.store) if options.store is not None else None
-    expanded, sizes, assumed = _with_sizes(grid, select, found, min(options.slots))
+    sizes, assumed = Sizes(), ""
+    if grid.auto:
+        expanded, sizes, assumed = _with_sizes(grid, select, found, min(options.slots))
     done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))

@@ -26,12 +26,12 @@ def run_grid(options: RunOptions, console: Console) -> int:
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     grid = read_grid(options.grid)
     selection = parse_selection(options.select)
-    expand(grid, selection)  # a selection that is no good is refused before there is a store
+    plan = expand(grid, selection)
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:
         with Place(grid.resources, store, options, console) as place:
-            plan = have_sizes(grid, selection, place, lease)
+            plan = have_sizes(plan, selection, place, lease)
             store.set_grid(grid.text)
             store.set_selection(selection)
             beside = Beside(store.address, console) if options.dashboard else nullcontext()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.driver.launch import Place
 from orchestrator.driver.lease import Lease
 from orchestrator.errors import PrunegridError
-from orchestrator.grid.grid import Grid, Selection
+from orchestrator.grid.grid import Selection
 from orchestrator.grid.sizes import Sizes, settle
 from orchestrator.plan.dag import Plan, expand
 from orchestrator.plan.sizes import choose, sizes_text, unmeasured
@@ -17,9 +17,12 @@ class MeasureError(PrunegridError):
     """No worker could be measured; nothing was started."""
 
 
-def have_sizes(grid: Grid, select: Selection, place: Place, lease: Lease) -> Plan:
-    """The plan of a part of a grid by its store's sizes. Those that it lacks are measured by the
-    first worker of the engine, chosen and kept there. Raises MeasureError, EngineError."""
+def have_sizes(plan: Plan, select: Selection, place: Place, lease: Lease) -> Plan:
+    """The plan by its store's sizes. Those that the store lacks are measured by the first worker
+    of the engine, chosen and kept there. Raises MeasureError, EngineError."""
+    grid = plan.grid
+    if not grid.auto:
+        return plan
     sizes = read_sizes(place.store)
     plan = expand(settle(grid, sizes), select)
     if any(cell.attack.assumed for cell in plan.cells):

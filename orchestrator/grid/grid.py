@@ -94,6 +94,11 @@ class Grid:
     resources: Resources
     price: Price | None = None
 
+    @property
+    def auto(self) -> bool:
+        """Whether it leaves any size to measurement."""
+        return any(attack.auto for plan in self.architectures for attack in plan.attacks)
+
 
 #: The axes that `--select` knows.
 AXES = (

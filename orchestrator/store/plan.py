@@ -27,5 +27,6 @@ def load_plan(store: Store, *, whole: bool = False) -> Plan:
     if text is None:
         raise StoreError(f"{store.address}: no grid was run here yet")
     grid = parse_grid(text, source=f"{store.address}/{layout.GRID}")
-    grid = settle(grid, read_sizes(store))
+    if grid.auto:
+        grid = settle(grid, read_sizes(store))
     return expand(grid, None if whole else store.selection())
