@@ -42,6 +42,17 @@ def test_equal_for_every_sharding(shard, cnn5, attack, outputs):
                 assert value == whole[key], (size, key)
 
 
+@pytest.mark.parametrize("attack", CASES)
+def test_foolboxs_batches_are_equal_in_shards_of_whole_ones(shard, cnn5, attack):
+    """What `images_per_shard: auto` chooses cuts no batch; the last one may be smaller."""
+    use = settings(attack, "foolbox", batch_size=16, **CASES[attack])
+    whole = rows(shard(cnn5, use, 0, 40))
+    parts = rows(shard(cnn5, use, 0, 16)) | rows(shard(cnn5, use, 16, 40))
+    assert parts == whole
+    cut = rows(shard(cnn5, use, 0, 24)) | rows(shard(cnn5, use, 24, 40))
+    assert cut != whole, "the test would prove nothing"
+
+
 def test_a_residual_network_too(shard, resnet8):
     use = settings("cw_l2", "strict", batch_size=16, **CASES["cw_l2"])
     whole = rows(shard(resnet8, use, 0, 20))
