@@ -1,6 +1,6 @@
 """Our attacks beside stock Foolbox: same run, same images, same model, same machine.
 
-    python -m tests.bench.attacks [--quick] [--out FILE]
+    python -m tests.bench.attacks [--quick] [--networks cnn5] [--batches 100] [--out FILE]
 
 Prints JSON. A record per network, attack and batch has, for stock Foolbox (its numba compiled),
 for the engines `foolbox` and `strict`, and for the floor (as many bare compiled forward and
@@ -48,7 +48,7 @@ PAPER: dict[str, tuple[int, dict[str, Any]]] = {
 }  # fmt: skip
 EPS = {"cnn5": 16 / 255, "resnet8": 1 / 255}
 ENGINES = ("foolbox-stock", "foolbox", "strict")
-TURNS = {100: 3, 1000: 1}
+TURNS = {100: 5, 1000: 2}
 SPEED, FLOOR, PASSES, CW_TIME = 4.0, 1.3, 1 / 3, 1 / 100  # the aims
 Columns = Mapping[str, Any]
 
@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="batch 100, few steps, one turn")
     parser.add_argument("--networks", default="cnn5,resnet8")
     parser.add_argument("--attacks", default="pgd_linf,cw_l2,bb_l0")
+    parser.add_argument("--batches", default="100,1000,paper", help="paper: its settings, CNN5")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", help="also write the JSON there, after every record")
     chosen = parser.parse_args(arguments)
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
             with open(chosen.out, "w", encoding="utf-8") as file:
                 file.write(json.dumps(report, indent=1) + "\n")
 
-    attacks = chosen.attacks.split(",")
+    attacks, batches = chosen.attacks.split(","), chosen.batches.split(",")
     if "bb_l0" in attacks and importlib.util.find_spec("numba") is None:
         print("bb_l0: left out, stock Foolbox's needs numba (extra stock-bb)", file=sys.stderr)
         attacks.remove("bb_l0")
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         _run(first, *trained[first], attack, 16, engine, QUICK[attack])
     report["no_numba"] = "numba" not in sys.modules  # stock Foolbox loads it
     for ((attack, batch), options), name in itertools.product(SETTINGS.items(), trained):
-        if attack not in attacks or (chosen.quick and batch > 100):
+        if attack not in attacks or str(batch) not in batches or (chosen.quick and batch > 100):
             continue
         model, images, labels = trained[name]
         run = functools.partial(_run, name, model, images, labels, attack, batch)
@@ -91,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         bare = functools.partial(_floor, model, images[:batch], labels[:batch])
         keep("runs", _compare(name, attack, batch, own, run, bare, turns))
     for attack, (count, better) in PAPER.items():
-        if attack in attacks and "cnn5" in trained and not chosen.quick:
+        if attack in attacks and "cnn5" in trained and "paper" in batches and not chosen.quick:
             run = functools.partial(_run, "cnn5", *trained["cnn5"], attack, count)
             keep("paper", _paper("cnn5", attack, count, better, run))
     print(json.dumps(report, indent=1))

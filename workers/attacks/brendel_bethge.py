@@ -65,7 +65,7 @@ class BrendelBethgeL0:
     ) -> tuple[np.ndarray, int]:
         """Best adversarials [n, h, w, c] and the passes made of each image."""
         n = len(batch)
-        x0, labels = batch.images, batch.labels.astype(np.int32)
+        x0, labels = batch.images, tf.constant(batch.labels.astype(np.int32))
         flat0 = x0.reshape(n, -1)
         look = network.margin_and_gradient()
         x, looks = (t.numpy() for t in _bisector(network, self.searches)(x0, starts, labels))
@@ -74,7 +74,7 @@ class BrendelBethgeL0:
         boundary = np.zeros_like(x0.reshape(n, -1))
         lr = self.lr
         for step in range(1, self.steps + 1):
-            margin, slopes = (t.numpy() for t in look(x, labels))
+            margin, slopes = (t.numpy() for t in look(tf.constant(x), labels))
             norm = row_norms(x0 - x, "l0_loose")
             closer = (norm < best_norm) & (margin < 0)
             best[closer], best_norm[closer] = x[closer], norm[closer]
