@@ -46,6 +46,7 @@ PAPER: dict[str, tuple[int, dict[str, Any]]] = {
         32, {"binary_search_steps": 5, "steps": 100, "stepsize": 0.1, "initial_const": 1.0}
     ),
 }  # fmt: skip
+SHORT = {"pgd_linf": {"steps": 1}, "cw_l2": {"binary_search_steps": 1}, "bb_l0": {"steps": 2}}
 EPS = {"cnn5": 16 / 255, "resnet8": 1 / 255}
 ENGINES = ("foolbox-stock", "foolbox", "strict")
 TURNS = {100: 5, 1000: 2}
@@ -163,7 +164,7 @@ def _compare(
     bare: Callable[[int], None],
     turns: int,
 ) -> dict[str, Any]:
-    short = {**options, "steps": 1 if attack == "pgd_linf" else 2}
+    short = {**options, **SHORT[attack]}  # the same compiled functions
     run("foolbox", options), run("strict", options)  # compilation is not timed
     run("foolbox-stock", short)
     columns: dict[str, Columns] = {}
@@ -180,8 +181,7 @@ def _compare(
 
     for _ in range(turns):
         for engine in ENGINES:
-            if attack != "cw_l2":  # stock's seeding throws away all kernels: made again untimed
-                run(engine, short)
+            run(engine, short)  # stock's seeding throws away all kernels: made again untimed
             timed(engine, functools.partial(run, engine, options))
         bare(1)
         timed("floor", functools.partial(bare, max(columns["foolbox"]["queries"])))
