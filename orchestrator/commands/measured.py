@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def show_measured(options: MeasureOptions, *, as_json: bool, console: Console) -
         return
     for speed in speeds:
         console.print(_speed_text(speed), highlight=False, soft_wrap=True)
-    console.print(_table(rows))
+    console.print(_table(rows, {plan.name: plan.attack_images for plan in grid.architectures}))
     at_once = f"{options.slots} task{'s' * (options.slots != 1)} at once"
     console.print(
         f"measured on {speeds[0].device} ({speeds[0].host}), for {at_once}; with 'auto' in the "
@@ -84,7 +84,8 @@ def _given(row: dict[str, Any], name: str) -> int | str:
     return "auto" if name in row["auto"] else given
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
+def _table(rows: Sequence[dict[str, Any]], images: Mapping[str, int]) -> Table:
+    """`images`: to attack, by architecture; a shard of more is one of all."""
     table = Table(box=None)
     for name in ("architecture", "protocol", "attack"):
         table.add_column(name)
@@ -92,8 +93,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         names = (row["architecture"], row["protocol"], row["attack"])
+        shown = row | {"images_per_shard": min(row["images_per_shard"], images[names[0]])}
         sizes = (
-            f"{row[name]} (grid: {row['grid'][name]})" if name in row["auto"] else f"{row[name]}"
+            f"{shown[name]} (grid: {row['grid'][name]})" if name in row["auto"] else f"{row[name]}"
             for name in SIZES
         )
         table.add_row(*names, *sizes, _short(row["task_s"]))

@@ -57,7 +57,7 @@ def test_each_attack_is_shown_beside_the_grids_numbers(measure):
     assert [" ".join(row.split()) for row in rows] == [
         "cnn5 paper pgd_linf 48 48 (grid: 16) 58 s",
         "cnn5 paper cw_l2 48 48 (grid: 16) 1.6 min",
-        "cnn5 strict pgd_linf 32 (grid: 64) 96 (grid: 16) 81 s",
+        "cnn5 strict pgd_linf 32 (grid: 64) 90 (grid: 16) 81 s",
         "cnn5 strict cw_l2 32 (grid: 64) 32 (grid: 16) 48 s",
     ]
     assert last.startswith("measured on Fake 9000 (fake), for 1 task at once")
