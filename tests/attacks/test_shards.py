@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 CASES = {
     "pgd_linf": {"eps": (8 / 255, 32 / 255), "options": {"steps": 15, "restarts": 2}},
     "cw_l2": {"options": {"binary_search_steps": 3, "steps": 20}},
-    "bb_l0": {"options": {"steps": 12}},
+    "bb_l0": {"options": {"binary_search_steps": 5, "steps": 40}},
 }
 COLUMNS = (
     "image", "eps", "label", "clean_prediction", "adversarial_prediction", "distance",

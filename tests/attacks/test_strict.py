@@ -15,7 +15,7 @@ PAPER = [name for name, entry in METHODS.items() if entry.in_paper]
 CASES = {
     "pgd_linf": ({"steps": 40}, tuple(k / 255 for k in (4, 8, 16, 32))),
     "cw_l2": ({"binary_search_steps": 6, "steps": 40}, (1, 2, 3, 4)),
-    "bb_l0": ({"steps": 120}, (3, 6, 9, 12)),
+    "bb_l0": ({"steps": 150}, (3, 6, 9, 12)),
 }
 #: Foolbox's passes of an image in a row, with the paper's settings.
 PASSES = {"pgd_linf": 41, "bb_l0": 533}
@@ -64,13 +64,12 @@ def test_never_weaker_on_pruned_networks(shard, cnn5, chain, method):
         else:
             assert np.median(mine) <= np.median(other) * (1 + 1e-6), name
             stand, theirs_stand = ([(d >= e).sum() for e in eps] for d in (mine, other))
-        # B&B from other starts ends in other local minima: one image more may stand at an eps.
-        slack = 1 if name == "bb_l0" else 0
-        assert (np.array(stand) <= np.array(theirs_stand) + slack).all(), (name, stand)
-        assert sum(stand) <= sum(theirs_stand), (name, stand, theirs_stand)
+        assert (np.array(stand) <= np.array(theirs_stand)).all(), (name, stand, theirs_stand)
         if name != "cw_l2":
             own = np.mean(ours["queries"]) - 2  # without clean prediction and second look
             assert own <= PASSES[name] / 3, name
+        if name == "bb_l0":
+            assert max(ours["queries"]) <= PASSES[name] / 3
 
 
 def test_bb_takes_a_third_of_the_papers_passes(shard, cnn5):
@@ -82,8 +81,8 @@ def test_bb_takes_a_third_of_the_papers_passes(shard, cnn5):
     mine, other = (np.array(c["distance"]) for c in (ours, theirs))
     assert np.median(mine) <= np.median(other)
     for eps in CASES["bb_l0"][1]:
-        assert (mine >= eps).sum() <= (other >= eps).sum() + 1, eps
-    assert np.mean(ours["queries"]) <= PASSES["bb_l0"] / 3
+        assert (mine >= eps).sum() <= (other >= eps).sum(), eps
+    assert max(ours["queries"]) <= PASSES["bb_l0"] / 3
 
 
 def test_cw_with_fewer_and_smaller_steps_beats_the_papers(shard, cnn5):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from workers.attacks.base import Batch, Job, row_norms
-from workers.attacks.boundary_restore import look_at
+from workers.attacks.boundary_exchange import look_at
 from workers.attacks.network import Network
 
 PROJECTIONS = 20

@@ -13,19 +13,27 @@ import numpy as np
 import tensorflow as tf
 
 from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.boundary_restore import look_at, restore_elements
+from workers.attacks.boundary_exchange import Memory, exchange_elements, look_at
 from workers.attacks.boundary_step import l0_steps
 from workers.attacks.draws import FoolboxDraws
 from workers.attacks.network import Network
 from workers.attacks.starts import dataset_starts, nearest_starts
 from workers.keys import Scalar
 
-#: Start images have 256 grey levels, so that thresholds closer than this change nothing.
-BISECTIONS = 9
-#: `strict` lets an image go after so many steps without a smaller norm.
-PATIENCE = 18
 #: `strict` starts from so many images, each of another class where there are such.
-STARTS = 3
+STARTS = 7
+#: ... and halves the way to the boundary so many times; 9 would tell all 256 grey levels apart.
+BISECTIONS = 4
+#: `strict` leaves a start after so many steps without a smaller norm.
+PATIENCE = 4
+#: `strict` goes on from so many of what its starts led to, the nearest first, and gives each but
+#: the last this part of the passes that are left.
+LEADS = 4
+LEAD_SHARE = 0.35
+#: Passes of an image at most: a third of Foolbox's with 30 searches and 500 steps, 533.
+MOST_PASSES = 177
+#: Of these, made outside: clean prediction, starts, second look.
+CHECKS = 3
 
 
 class BrendelBethgeL0:
@@ -93,34 +101,57 @@ class BrendelBethgeL0:
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """An image's radius is that of one micro-batch, and it leaves when it has settled.
+        """From several starts to the boundary and along it, each image until it has settled;
+        then the nearest of what was found goes on by exchanges of single elements.
 
-        In the end every changed element is tried at its old value, so that none is left that
-        the class does not need.
+        An image's radius is that of one micro-batch. It never takes more passes than Foolbox
+        would with the same options, nor more than a third of Foolbox's with the paper's.
         """
-        every = nearest_starts(network, batch, job, count=STARTS)
-        images = batch.images.copy()
-        distance = np.full(len(batch), np.inf)
-        queries = np.ones(len(batch), np.int64)
+        n, every = len(batch), nearest_starts(network, batch, job, count=STARTS)
+        most = min(MOST_PASSES, self.searches + self.steps + 3) - CHECKS
+        found = np.repeat(batch.images[None], STARTS, axis=0)
+        norms = np.full((STARTS, n), np.inf)
+        passes = np.zeros(n, np.int64)
         for number, (starts, started) in enumerate(every):
-            keep = np.flatnonzero(started)
+            # Where the first takes long, little is left for others.
+            limit = (most - passes) // 2
+            keep = np.flatnonzero(started & ((limit > BISECTIONS) | (number == 0)))
             if not len(keep):
                 continue
-            job.ticker.share_of(number, len(every))
+            job.ticker.share_of(number, STARTS + 1)
             part = batch.take(keep)
-            followed, passes = self._follow_each(network, part, starts[keep], job)
-            reduced, more = restore_elements(network, part, followed, job)
-            queries[keep] += passes + more
-            norms = row_norms(reduced - part.images, "l0")
-            closer = norms < distance[keep]
-            images[keep[closer]], distance[keep[closer]] = reduced[closer], norms[closer]
+            ours, more = self._follow_each(network, part, starts[keep], limit[keep], job)
+            passes[keep] += more
+            found[number, keep] = ours
+            norms[number, keep] = row_norms(ours - part.images, "l0")
+        job.ticker.share_of(STARTS, STARTS + 1)
+        images, distance = batch.images.copy(), np.full(n, np.inf)
+        memory = Memory(n, batch.images[0].size, MOST_PASSES)
+        ranks, rows = np.argsort(norms, axis=0, kind="stable"), np.arange(n)
+        for lead in range(LEADS):
+            chosen = ranks[lead]
+            keep = np.flatnonzero(np.isfinite(norms[chosen, rows]))
+            if not len(keep):
+                continue
+            left = np.maximum(most - passes[keep], 0)
+            limit = left if lead == LEADS - 1 else (left * LEAD_SHARE).astype(np.int64)
+            part = batch.take(keep)
+            start = found[chosen, rows][keep]
+            ours, more = exchange_elements(network, part, start, limit, memory, keep, job)
+            passes[keep] += more
+            norm = row_norms(ours - part.images, "l0")
+            closer = norm < distance[keep]
+            images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
         claimed = np.isfinite(distance)
-        return (Found(images=images, claimed=claimed, distance=distance, queries=queries),)
+        return (Found(images=images, claimed=claimed, distance=distance, queries=passes + 1),)
 
     def _follow_each(
-        self, network: Network, batch: Batch, starts: np.ndarray, job: Job
+        self, network: Network, batch: Batch, starts: np.ndarray, most: np.ndarray, job: Job
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Best adversarials [n, h, w, c] and the passes made of each image, [n]."""
+        """`most`: int [n], passes that an image may take.
+
+        Returns the best adversarials [n, h, w, c] and the passes made of each image, [n].
+        """
         n, lanes = len(batch), job.lanes
         x0, labels = batch.images, batch.labels.astype(np.int32)
         flat0 = x0.reshape(n, -1)
@@ -136,9 +167,11 @@ class BrendelBethgeL0:
         best_norm = row_norms(x0 - best, "l0_loose")
         since = np.zeros(n, np.int64)
         boundary = np.zeros_like(x0.reshape(n, -1))
-        active = np.arange(n)
+        active = np.flatnonzero(passes < most)
         lr = self.lr
         for step in range(1, self.steps + 1):
+            if not len(active):
+                break
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
             margin, slopes = look_at(look, x, labels, active, job)
@@ -156,9 +189,7 @@ class BrendelBethgeL0:
             delta = l0_steps(flat0[active], here, gradient, self._target(margin), radius)
             x[active] = (here + delta.astype(np.float32)).reshape(-1, *x0.shape[1:])
             passes[active] += 1
-            active = active[since[active] < PATIENCE]
-            if not len(active):
-                break
+            active = active[(since[active] < PATIENCE) & (passes[active] < most[active])]
             job.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
         return best, passes
 
