@@ -68,15 +68,23 @@ def test_no_row_outlives_what_it_rests_on(folder):
     assert gone == (1, 2), "one model; both eps of one attack"
 
 
-def test_a_late_end_of_a_lost_attempt_leaves_rows_of_its_result(folder):
-    """Its worker was out of reach, not gone: its result comes after the other's."""
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_late_end_of_a_lost_attempt_leaves_rows_of_the_result(replaced, folder):
+    """Its worker was out of reach, not gone: its result comes after the other's, which stands; on
+    an object store, of two within a moment the later one does (`replaced`)."""
     store, plan = Store.open(str(folder / "store")), expand(parse_grid(SMALL, source="test"))
     recorder = Recorder(plan, store)
     assert recorder.catch_up(plan.tasks) == 0
-    for key in (plan.models[0].task_key, plan.cells[0].task_keys[0]):
+    model, attack = plan.models[0].task_key, plan.cells[0].task_keys[0]
+    for key, path in ((model, layout.model_record(model)), (attack, layout.image_rows(attack))):
+        result = folder / "store" / path
+        before = result.read_bytes()
+        if replaced:
+            result.unlink()
         attempt = Attempt(task=plan.tasks[key], number=2)
         fakes.run_attempt(attempt, settings(folder), lambda *_: None, lambda: False)
-        assert doubts(folder), "the test would prove nothing"
+        assert (result.read_bytes() != before) == replaced
+        assert bool(doubts(folder)) == replaced
         assert recorder.task_done(key) > 0
         assert doubts(folder) == []
     assert recorder.missing_count == 0
