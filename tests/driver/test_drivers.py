@@ -53,18 +53,24 @@ def test_two_drivers_that_both_believe_to_hold_the_store_leave_each_cell_once(tm
     assert run(whole) == 0
     both = tmp_path / "both"
     both.mkdir()
-    drivers = []
-    for _ in range(2):
-        drivers.append(spawn(both, SMALL))
-        wait_for((both / "store" / LEASE).exists)
-        (both / "store" / LEASE).unlink()
+    store = both / "store"
+    first = spawn(both, SMALL)
+    wait_for(lambda: attempts_of(store))
+    first.send_signal(signal.SIGSTOP)
+    (store / LEASE).unlink()
+    begun = len(attempts_of(store))
+    second = spawn(both, SMALL)
+    wait_for(lambda: len(attempts_of(store)) > begun)
+    (store / LEASE).unlink(missing_ok=True)
+    first.send_signal(signal.SIGCONT)
+    drivers = [first, second]
     codes = [driver.wait(timeout=90) for driver in drivers]
     outputs = [driver.communicate()[0] for driver in drivers]
     assert codes == [0, 0], outputs
-    tries = attempts_of(both / "store")
+    tries = attempts_of(store)
     assert max(tries.values()) == 2, "they never met: the test would prove nothing"
     pd.testing.assert_frame_equal(cells(both), cells(whole))
-    assert list(Verifier(Store.open(str(both / "store"))).findings()) == []
+    assert list(Verifier(Store.open(str(store))).findings()) == []
 
 
 @pytest.mark.ray
