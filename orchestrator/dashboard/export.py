@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,6 @@ def _is_ours(name: str) -> bool:
 def _write(out: Path, name: str, content: bytes) -> None:
     """Whole or not at all."""
     target = out / name
-    aside = target.with_name(f".{target.name}.tmp")
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     aside.write_bytes(content)
     aside.replace(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def _claim(out: Path) -> list[str]:
 def _write(out: Path, path: str, content: bytes) -> None:
     target = out / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.tmp")
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     aside.write_bytes(content)
     os.replace(aside, target)
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from orchestrator.report import load_results, summary_rows, write_report
 from orchestrator.report.analysis import analyse
 from orchestrator.report.terminal import summary_tables
 from orchestrator.report.write import MARKER
+from orchestrator.report.write import _write as write_file
 from orchestrator.store.store import Store
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, synthetic, without
@@ -267,3 +269,15 @@ def test_a_missing_cell_is_a_gap_in_its_line(written):
     gaps = [t.y for t in figure.data if t.name == METHODS[1] and None in t.y]
     assert len(gaps) == 4
     assert all(y[:3] and None not in y[:3] and y[3] is None for y in gaps)
+
+
+def test_two_writers_of_one_report_do_not_meet(tmp_path):
+    """Two drivers that both believe to hold a store end with its report at the same moment."""
+
+    def write(number: int) -> None:
+        for _ in range(50):
+            write_file(tmp_path, "index.html", b"x" * number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(1, 5)))
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
