@@ -21,7 +21,15 @@ from typing import Protocol
 from workers.object_store import RemoteFiles
 from workers.storage import FileInfo, StorageError, refused
 
-__all__ = ["REMOTE_SCHEMES", "FileInfo", "Files", "LocalFiles", "StorageError", "open_files"]
+__all__ = [
+    "REMOTE_SCHEMES",
+    "FileInfo",
+    "Files",
+    "LocalFiles",
+    "StorageError",
+    "open_files",
+    "write_aside",
+]
 
 
 class Files(Protocol):
@@ -101,9 +109,9 @@ class LocalFiles:
         target = self._path(path)
         try:
             try:
-                _write_aside(target, content, place)
+                write_aside(target, content, place)
             except FileNotFoundError:  # `compact` put another folder in this one's place: once more
-                _write_aside(target, content, place)
+                write_aside(target, content, place)
         except FileExistsError:
             raise
         except OSError as error:
@@ -160,8 +168,10 @@ def _link(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def _write_aside(target: Path, content: bytes, place: Callable[[Path, Path], None]) -> None:
-    """Write, flush to the disk, put in place. Raises OSError."""
+def write_aside(
+    target: Path, content: bytes, place: Callable[[Path, Path], None] = os.replace
+) -> None:
+    """Any file, whole or not at all: write, flush to the disk, put in place. Raises OSError."""
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

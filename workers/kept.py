@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workers.files import write_aside
 from workers.keys import from_dict
 from workers.speeds import Probe, Speed
 
@@ -20,11 +21,8 @@ def cache_folder() -> Path:
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:
-    """Written aside and renamed: workers of a machine share the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(json.dumps(found))
-    aside.replace(path)
+    """Whole or not at all: workers of a machine share the folder."""
+    write_aside(path, json.dumps(found).encode())
 
 
 def keep_speed(speed: Speed, identity: str) -> None:

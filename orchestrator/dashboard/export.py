@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from orchestrator.dashboard.reader import StoreReader
 from orchestrator.dashboard.snapshot import Snapshot
 from orchestrator.dashboard.static_files import PLOTLY, StaticFiles
 from orchestrator.errors import StoreError, UsageError
+from workers.files import write_aside
 
 MARKER = ".prunegrid-dashboard.json"
 #: More than this many cells, and squares and failed tasks can't be opened in the copy.
@@ -35,12 +35,12 @@ def export(reader: StoreReader, out: Path) -> Path:
     try:
         for folder in (out / "api", out / "static"):
             folder.mkdir(parents=True, exist_ok=True)
-        _write(out, MARKER, json.dumps({"files": sorted({*old, *files})}).encode())
+        write_aside(out / MARKER, json.dumps({"files": sorted({*old, *files})}).encode())
         for name, content in files.items():
-            _write(out, name, content)
+            write_aside(out / name, content)
         for name in set(old) - set(files):
             (out / name).unlink(missing_ok=True)
-        _write(out, MARKER, json.dumps({"files": sorted(files)}).encode())
+        write_aside(out / MARKER, json.dumps({"files": sorted(files)}).encode())
     except OSError as error:
         raise StoreError(f"can't write {out}: {error.strerror or error}") from error
     return out / "index.html"
@@ -134,11 +134,3 @@ def _is_ours(name: str) -> bool:
     parts = name.split("/")
     flat = len(parts) == 1 or (len(parts) == 2 and parts[0] in ("api", "static"))
     return flat and not any(part in ("", ".", "..") for part in parts)
-
-
-def _write(out: Path, name: str, content: bytes) -> None:
-    """Whole or not at all."""
-    target = out / name
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    aside.write_bytes(content)
-    aside.replace(target)

@@ -21,7 +21,7 @@ from orchestrator.grid.grid import (
     Variant,
 )
 from orchestrator.grid.resources import read_resources
-from orchestrator.grid.sizes import Sizes, settle
+from orchestrator.grid.sizes import ASSUMED_SHARD, Sizes, settle
 from orchestrator.grid.training import TrainingDraft, read_training
 from orchestrator.grid.yaml_nodes import Node, require
 from workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
@@ -257,7 +257,7 @@ def _plan_attacks(
             settings=draft.settle(eps[label]),
             eps=eps[label],
             split=protocol.split(dataset.name),
-            images_per_shard=250 if shard == "auto" else shard,
+            images_per_shard=ASSUMED_SHARD if shard == "auto" else shard,
             auto=draft.auto + (("images_per_shard",) if shard == "auto" else ()),
         )
         for protocol in protocols

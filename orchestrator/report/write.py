@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from orchestrator.report.exports import frames
 from orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
 from orchestrator.report.results import Results, Setting
+from workers.files import write_aside
 
 #: In a folder of ours: which files are ours to replace.
 MARKER = ".prunegrid-report.json"
@@ -65,13 +64,13 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         # the marker comes first and goes last: a folder that a crash left half written is ours
         written: list[str] = []
-        _write(out, MARKER, json.dumps({"files": old}).encode())
+        write_aside(out / MARKER, json.dumps({"files": old}).encode())
         for path, content in _contents(analysis, name, formats):
-            _write(out, path, content)
+            write_aside(out / path, content)
             written.append(path)
         for path in set(old) - set(written):
             _remove(out, path)
-        _write(out, MARKER, json.dumps({"files": written}, indent=1).encode())
+        write_aside(out / MARKER, json.dumps({"files": written}, indent=1).encode())
     except OSError as error:
         raise StoreError(f"can't write {out}: {error.strerror or error}") from error
     return ReportPaths(
@@ -107,14 +106,6 @@ def _claim(out: Path) -> list[str]:
             "or empty folder or an earlier report"
         )
     return []
-
-
-def _write(out: Path, path: str, content: bytes) -> None:
-    target = out / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    aside.write_bytes(content)
-    os.replace(aside, target)
 
 
 def _remove(out: Path, path: str) -> None:

@@ -26,10 +26,10 @@ from orchestrator.report import load_results, summary_rows, write_report
 from orchestrator.report.analysis import analyse
 from orchestrator.report.terminal import summary_tables
 from orchestrator.report.write import MARKER
-from orchestrator.report.write import _write as write_file
 from orchestrator.store.store import Store
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, synthetic, without
+from workers.files import write_aside
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def test_two_writers_of_one_report_do_not_meet(tmp_path):
 
     def write(number: int) -> None:
         for _ in range(50):
-            write_file(tmp_path, "index.html", b"x" * number)
+            write_aside(tmp_path / "index.html", b"x" * number)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(1, 5)))
