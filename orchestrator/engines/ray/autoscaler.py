@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.engines.ray.nodes import node_of
 from orchestrator.engines.ray.wish import SAY_EVERY_S, Wisher
 from orchestrator.scheduling.asking import Asking, NodeType, most_slots
 from orchestrator.scheduling.room import Need, Node, capacity
@@ -115,13 +116,10 @@ def _refused(ray: Any) -> list[int]:
     return [sum(bundle.count for bundle in each.resource_requests) for each in refused]
 
 
-def _head(ray: Any) -> Iterator[Node]:
+def _head(ray: Any) -> list[Node]:
     """The node of the driver, and of the autoscaler: no worker node, but it may hold slots."""
     here = ray.get_runtime_context().get_node_id()
-    for entry in ray.nodes():
-        if entry["NodeID"] == here:
-            have = entry["Resources"]
-            yield Node(id=here, host="", cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
+    return [node_of(entry) for entry in ray.nodes() if entry["NodeID"] == here]
 
 
 def _offer(ray: Any) -> Offer | None:

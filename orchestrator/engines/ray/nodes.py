@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.engines.engine import Notice
@@ -35,14 +36,8 @@ class Nodes:
         seen = {}
         for entry in self._ray.nodes():
             if entry["Alive"]:
-                name, have = entry["NodeID"], entry["Resources"]
-                seen[name] = Node(
-                    id=name,
-                    host=entry["NodeManagerHostname"],
-                    cpus=have.get("CPU", 0.0),
-                    gpus=have.get("GPU", 0.0),
-                    draining=name in draining,
-                )
+                name = entry["NodeID"]
+                seen[name] = node_of(entry, draining=name in draining)
         before, self._known = self._known, seen
         first, self._first = self._first, False
         return [] if first else list(_changes(before, seen))
@@ -59,6 +54,18 @@ class Nodes:
             found: dict[str, int] = self._ray._private.state.state.get_draining_nodes()
             return found
         return {}
+
+
+def node_of(entry: Mapping[str, Any], *, draining: bool = False) -> Node:
+    """From an entry of `ray.nodes()`."""
+    have = entry["Resources"]
+    return Node(
+        id=entry["NodeID"],
+        host=entry["NodeManagerHostname"],
+        cpus=have.get("CPU", 0.0),
+        gpus=have.get("GPU", 0.0),
+        draining=draining,
+    )
 
 
 def _changes(before: dict[str, Node], after: dict[str, Node]) -> list[Notice]:
