@@ -46,7 +46,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 types: $(READY)
-	$(BIN)/mypy orchestrator workers
+	$(BIN)/mypy
 
 unit: $(READY)
 	$(BIN)/pytest -n 2 --dist loadgroup

@@ -10,18 +10,18 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from orchestrator.commands import request_options as cli_requests
-from orchestrator.commands import tuning_options as cli_tuning
-from orchestrator.commands.measure import measure
-from orchestrator.commands.options import (
+from prunegrid.orchestrator.commands import request_options as cli_requests
+from prunegrid.orchestrator.commands import tuning_options as cli_tuning
+from prunegrid.orchestrator.commands.measure import measure
+from prunegrid.orchestrator.commands.options import (
     GridFile,
     JsonOption,
     SelectOption,
     StoreOption,
     VersionOption,
 )
-from orchestrator.commands.prepare import prepare
-from orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.commands.prepare import prepare
+from prunegrid.orchestrator.errors import PrunegridError
 
 app = typer.Typer(
     name="prunegrid",
@@ -56,7 +56,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
-    from orchestrator.commands import plan as plan_view
+    from prunegrid.orchestrator.commands import plan as plan_view
 
     options = plan_view.PlanOptions(
         grid=grid,
@@ -101,8 +101,8 @@ def run(
     ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
-    from orchestrator.commands.run import run_grid
-    from orchestrator.driver.launch import RunOptions
+    from prunegrid.orchestrator.commands.run import run_grid
+    from prunegrid.orchestrator.driver.launch import RunOptions
 
     options = RunOptions(
         grid=grid,
@@ -129,7 +129,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """How far a store's grid is, what fails, and how long it will take."""
-    from orchestrator.commands import status as views
+    from prunegrid.orchestrator.commands import status as views
 
     if watch and not as_json:
         views.watch(store, Console())
@@ -149,7 +149,7 @@ def explain(
     store: StoreOption,
 ) -> None:
     """Why a task or cell is done, waiting, failed, or would run again; its traceback and log."""
-    from orchestrator.commands.explain import explain as explain_it
+    from prunegrid.orchestrator.commands.explain import explain as explain_it
 
     explain_it(store, what, Console())
 
@@ -177,7 +177,7 @@ def export(
     ] = None,
 ) -> None:
     """A model as a plain Keras file or a SavedModel; pruned weights are its zeros."""
-    from orchestrator.commands.export import export as export_it
+    from prunegrid.orchestrator.commands.export import export as export_it
 
     export_it(store, what, out, form=form, latency_batch=latency_batch, console=Console())
 
@@ -185,7 +185,7 @@ def export(
 @app.command()
 def verify(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
-    from orchestrator.verify.show import show_findings
+    from prunegrid.orchestrator.verify.show import show_findings
 
     raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
 
@@ -212,7 +212,7 @@ def dashboard(
     ] = None,
 ) -> None:
     """Watch a store in a browser: live, beside a driver or after its end."""
-    from orchestrator.dashboard.server import ServerOptions, export_page, serve
+    from prunegrid.orchestrator.dashboard.server import ServerOptions, export_page, serve
 
     if export is not None:
         export_page(store, export, Console())
@@ -230,7 +230,7 @@ def dashboard(
 @app.command()
 def compact(store: StoreOption) -> None:
     """Merge many small result files into few; readers may go on reading."""
-    from orchestrator.commands.compact import compact as compact_it
+    from prunegrid.orchestrator.commands.compact import compact as compact_it
 
     compact_it(store, Console())
 
@@ -247,7 +247,7 @@ def report(
     ] = None,
 ) -> None:
     """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
-    from orchestrator.commands.report import report as report_it
+    from prunegrid.orchestrator.commands.report import report as report_it
 
     report_it(store, out, against=against, console=Console())
 
@@ -260,7 +260,7 @@ def import_authors(
     store: StoreOption,
 ) -> None:
     """Read raw results in the form of the paper's authors into a store."""
-    from orchestrator.commands.report import import_authors as import_them
+    from prunegrid.orchestrator.commands.report import import_authors as import_them
 
     import_them(files, store, console=Console())
 

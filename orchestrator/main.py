@@ -16,12 +16,13 @@ def _set_path() -> None:
     here = Path(__file__).resolve().parent
     if sys.path and Path(sys.path[0] or ".").resolve() == here:
         sys.path.pop(0)
-    if (here / "cli.py").is_file():
-        sys.path.insert(0, str(here.parent))
+    sources = here.parent / "src"
+    if (sources / "prunegrid").is_dir():
+        sys.path.insert(0, str(sources))
 
 
 if __name__ == "__main__":
     _set_path()
-    from orchestrator.cli import main
+    from prunegrid.orchestrator.cli import main
 
     main(["run", *sys.argv[1:]])

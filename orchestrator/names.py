@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_entry
 
 
 def eps_text(norm: str, eps: float) -> str:

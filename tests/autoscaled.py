@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.engines.ray.start import keep_to_ourselves
+from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from tests.test_loopback import family
 
 _HEAD_ID = "f" * 51 + "00000"

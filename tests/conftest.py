@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from orchestrator.engines.ray.start import keep_to_ourselves
+from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 
 # Workers of a local Ray, and child processes, find the packages of this checkout.
 ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+    [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
 )
 os.environ.pop("RAY_ADDRESS", None)  # no test joins a cluster of the developer's
 keep_to_ourselves()  # Ray reads it when it is first imported, whichever test does so
@@ -60,7 +60,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tensorflow() -> str:
     """TensorFlow, configured as workers do it; the device's name."""
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     return configure(1, None)
 
@@ -84,7 +84,7 @@ def _ray_ends() -> Iterator[None]:
 def ray_session(_ray_ends: None) -> None:
     """A Ray of our own with two CPUs, shared by the tests that join it; started anew where a test
     in between was on a cluster."""
-    from orchestrator.engines.ray.start import keep_to_ourselves, start_local
+    from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves, start_local
 
     keep_to_ourselves()
     import ray

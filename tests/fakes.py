@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workers import layout
-from workers.checkpoints import Checkpoint, pack
-from workers.contract import (
+from prunegrid.workers import layout
+from prunegrid.workers.checkpoints import Checkpoint, pack
+from prunegrid.workers.contract import (
     AttackTask,
     Attempt,
     DataSettings,
@@ -30,12 +30,12 @@ from workers.contract import (
     TrainTask,
     WorkerSettings,
 )
-from workers.entry import classify, describe
-from workers.files import StorageError, open_files
-from workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
-from workers.speeds import Probe, Speed
-from workers.tables import images_to_parquet, read_images
-from workers.weights import pack_masks, weights_sha256
+from prunegrid.workers.entry import classify, describe
+from prunegrid.workers.files import StorageError, open_files
+from prunegrid.workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
+from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.tables import images_to_parquet, read_images
+from prunegrid.workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
 BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
@@ -237,7 +237,7 @@ def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
 
 
 def _varying() -> list[str]:
-    from workers.tables import IMAGE_SCHEMA, PROVENANCE_FIELDS
+    from prunegrid.workers.tables import IMAGE_SCHEMA, PROVENANCE_FIELDS
 
     constant = {"task_key", "model_key", "attack", "engine", "outputs", "split"}
     constant |= {name for name, _ in PROVENANCE_FIELDS}

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from workers.catalog import DATASETS
-from workers.context import TaskContext
-from workers.contract import (
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.context import TaskContext
+from prunegrid.workers.contract import (
     DataSettings,
     PruneTask,
     PruningSettings,
@@ -16,7 +16,7 @@ from workers.contract import (
     TrainTask,
     WorkerSettings,
 )
-from workers.files import LocalFiles
+from prunegrid.workers.files import LocalFiles
 
 TRAINING = TrainingSettings(
     batch_size=64,

@@ -8,14 +8,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, expand, parent_of
-from orchestrator.plan.estimates import Durations
-from orchestrator.plan.guesses import GPU_FLOPS_PER_S, guess_s
-from orchestrator.scheduling.events import EndCommand, RunCommand, SlotsEvent, SucceededEvent
-from orchestrator.scheduling.scheduler import Job, Scheduler
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
+from prunegrid.orchestrator.plan.estimates import Durations
+from prunegrid.orchestrator.plan.guesses import GPU_FLOPS_PER_S, guess_s
+from prunegrid.orchestrator.scheduling.events import (
+    EndCommand,
+    RunCommand,
+    SlotsEvent,
+    SucceededEvent,
+)
+from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
+from prunegrid.workers.contract import AttackTask
 from tests.grids import SMALL
-from workers.contract import AttackTask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
 
 ROOT = Path(__file__).resolve().parent.parent
 GRID = """\

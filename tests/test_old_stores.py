@@ -9,10 +9,10 @@ import duckdb
 import pandas as pd
 import pytest
 
-from orchestrator.report import load_results, write_report
-from orchestrator.report.evidence import gather
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.report import load_results, write_report
+from prunegrid.orchestrator.report.evidence import gather
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
 from tests.data.make_store import GRID, run
 from tests.fakes import attempts_of
 

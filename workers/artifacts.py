@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from workers import layout
-from workers.catalog import DATASETS
-from workers.checkpoints import pack
-from workers.contract import AttackTask
-from workers.files import Files
-from workers.models.base import build, set_weights
-from workers.results import ModelRecord, leave
-from workers.weights import (
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.checkpoints import pack
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.files import Files
+from prunegrid.workers.models.base import build, set_weights
+from prunegrid.workers.results import ModelRecord, leave
+from prunegrid.workers.weights import (
     MASKS,
     WEIGHTS,
     pack_masks,
@@ -36,7 +36,7 @@ HISTORY = "history.json"
 class StoredWeights:
     """A model's numbers, without a network to hold them."""
 
-    weights: dict[str, np.ndarray]  #: as named in `workers.models.base.variables`
+    weights: dict[str, np.ndarray]  #: as named in `prunegrid.workers.models.base.variables`
     masks: dict[str, np.ndarray]  #: prunable layer -> bool array of its kernel's shape
     record: ModelRecord
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from workers import layout
-from workers.files import Files
+from prunegrid.workers import layout
+from prunegrid.workers.files import Files
 
 _STATE = "__state__"
 

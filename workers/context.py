@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.contract import WorkerSettings
-from workers.files import Files
+from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.files import Files
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the task saved its state as it was asked to

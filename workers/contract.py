@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from workers.keys import Scalar, digest, from_dict, hashable
+from prunegrid.workers.keys import Scalar, digest, from_dict, hashable
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from workers import catalog, layout, printed
-from workers.context import Interrupted, TaskContext, TornInput
-from workers.contract import (
+from prunegrid.workers import catalog, layout, printed
+from prunegrid.workers.context import Interrupted, TaskContext, TornInput
+from prunegrid.workers.contract import (
     AttackTask,
     Attempt,
     DataSettings,
@@ -27,9 +27,9 @@ from workers.contract import (
     Success,
     WorkerSettings,
 )
-from workers.files import Files, StorageError, open_files
-from workers.process import Whereabouts, announce
-from workers.speeds import Probe, Speed
+from prunegrid.workers.files import Files, StorageError, open_files
+from prunegrid.workers.process import Whereabouts, announce
+from prunegrid.workers.speeds import Probe, Speed
 
 Beat: TypeAlias = Callable[[float, str], None]
 Runner: TypeAlias = Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome]
@@ -37,7 +37,7 @@ Preparer: TypeAlias = Callable[[DataSettings, WorkerSettings], str | None]
 Measurer: TypeAlias = Callable[[Sequence[Probe], WorkerSettings], tuple[Speed, ...] | str]
 
 #: The module whose `run_attempt`, `prepare` and `measure` a worker calls; tests name their own.
-REAL_RUNNER = "workers.entry"
+REAL_RUNNER = "prunegrid.workers.entry"
 
 _DISK_REFUSES = (
     errno.ENOSPC,
@@ -68,8 +68,8 @@ def run_into(
     started_s = time.monotonic()
     task = attempt.task
     try:
-        from workers import stages
-        from workers.device import configure
+        from prunegrid.workers import stages
+        from prunegrid.workers.device import configure
 
         device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         context = TaskContext(
@@ -144,7 +144,7 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
                 f"{socket.gethostname()} sees no store at {settings.store}: expected a folder "
                 "that all nodes share, s3://bucket/path or gs://bucket/path"
             )
-        from workers.data.base import load
+        from prunegrid.workers.data.base import load
 
         load(data, settings.data_dir)
     except Exception as error:
@@ -155,11 +155,11 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
 def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, ...] | str:
     """How fast this worker's device takes each network, or why that can't be told."""
     try:
-        from workers.device import configure
+        from prunegrid.workers.device import configure
 
         configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
-        from workers import warm
-        from workers.attacks.measure import measure_speed
+        from prunegrid.workers import warm
+        from prunegrid.workers.attacks.measure import measure_speed
 
         return tuple(
             measure_speed(warm.network_on(probe.architecture, probe.dataset), probe)

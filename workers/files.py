@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from workers.object_store import RemoteFiles
-from workers.storage import FileInfo, StorageError, refused
+from prunegrid.workers.object_store import RemoteFiles
+from prunegrid.workers.storage import FileInfo, StorageError, refused
 
 __all__ = [
     "REMOTE_SCHEMES",

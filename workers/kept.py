@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workers.files import write_aside
-from workers.keys import from_dict
-from workers.speeds import Probe, Speed
+from prunegrid.workers.files import write_aside
+from prunegrid.workers.keys import from_dict
+from prunegrid.workers.speeds import Probe, Speed
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Files of a store on S3 or GCS. See `workers.files`."""
+"""Files of a store on S3 or GCS. See `prunegrid.workers.files`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from workers.storage import FileInfo, StorageError, refused
+from prunegrid.workers.storage import FileInfo, StorageError, refused
 
 #: Of one request that meets a transient fault; AWS_MAX_ATTEMPTS overrides it. Waits between them
 #: are random and double each time: 8 s in the mean before the last.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from workers import printed
+from prunegrid.workers import printed
 
 _DUMP = signal.SIGUSR2
 _DUMP_WITHIN_S = 3.0

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workers.contract import Task, task_from_dict, task_to_dict
-from workers.files import Files
-from workers.keys import from_dict
+from prunegrid.workers.contract import Task, task_from_dict, task_to_dict
+from prunegrid.workers.files import Files
+from prunegrid.workers.keys import from_dict
 
 
 @dataclass(frozen=True, kw_only=True)

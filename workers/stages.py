@@ -13,24 +13,24 @@ from importlib.metadata import PackageNotFoundError, version
 import keras
 import numpy as np
 
-from workers import layout, warm
-from workers.artifacts import save_model
-from workers.catalog import DATASETS, METHODS
-from workers.checkpoints import Checkpoint, pack
-from workers.context import TaskContext
-from workers.contract import AttackTask, PruneTask, Task, TrainTask
-from workers.data.base import Dataset, load
-from workers.device import configure
-from workers.export.latency import dense_and_shrunk_ms
-from workers.keys import derive_seed
-from workers.models.base import build, get_weights, kernels, prunable, set_weights
-from workers.pruning.counts import layer_counts
-from workers.pruning.step import Masks, prune_step
-from workers.results import ModelRecord, ModelResult, Provenance, leave
-from workers.tables import images_to_parquet, read_images
-from workers.training.fit import FitResult, fit
-from workers.training.steps import evaluator_for
-from workers.weights import weights_sha256
+from prunegrid.workers import layout, warm
+from prunegrid.workers.artifacts import save_model
+from prunegrid.workers.catalog import DATASETS, METHODS
+from prunegrid.workers.checkpoints import Checkpoint, pack
+from prunegrid.workers.context import TaskContext
+from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
+from prunegrid.workers.data.base import Dataset, load
+from prunegrid.workers.device import configure
+from prunegrid.workers.export.latency import dense_and_shrunk_ms
+from prunegrid.workers.keys import derive_seed
+from prunegrid.workers.models.base import build, get_weights, kernels, prunable, set_weights
+from prunegrid.workers.pruning.counts import layer_counts
+from prunegrid.workers.pruning.step import Masks, prune_step
+from prunegrid.workers.results import ModelRecord, ModelResult, Provenance, leave
+from prunegrid.workers.tables import images_to_parquet, read_images
+from prunegrid.workers.training.fit import FitResult, fit
+from prunegrid.workers.training.steps import evaluator_for
+from prunegrid.workers.weights import weights_sha256
 
 #: Start images that attacks may choose from: the split's first ones, whatever the shard.
 POOL_IMAGES = 256
@@ -86,7 +86,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 
     Returns a few numbers for a display. Raises AttackLied where an attack's claim is false.
     """
-    from workers.attacks.run import attack_shard, uses_xla
+    from prunegrid.workers.attacks.run import attack_shard, uses_xla
 
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.contract import AttackTask, task_from_dict, task_to_dict
-from workers.keys import from_dict
-from workers.results import Provenance
+from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
+from prunegrid.workers.keys import from_dict
+from prunegrid.workers.results import Provenance
 
 #: Raise it with every change of a schema; readers refuse a newer one than they know.
 SCHEMA_VERSION = 1

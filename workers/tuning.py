@@ -2,15 +2,15 @@
 results stay out of the grid's own, in the store's `tuning/` folder, under their task keys. Equal
 work runs once: a killed search finds there what it had computed, and so does another search.
 
-As an engine's runner it is named "workers.tuning"; a trial calls `ensure`.
+As an engine's runner it is named "prunegrid.workers.tuning"; a trial calls `ensure`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from workers import layout
-from workers.contract import (
+from prunegrid.workers import layout
+from prunegrid.workers.contract import (
     AttackTask,
     Attempt,
     Failure,
@@ -20,10 +20,10 @@ from workers.contract import (
     Task,
     WorkerSettings,
 )
-from workers.entry import Beat, prepare, run_into
-from workers.files import Files, open_files
-from workers.results import ModelRecord
-from workers.tables import ImageRows, read_images
+from prunegrid.workers.entry import Beat, prepare, run_into
+from prunegrid.workers.files import Files, open_files
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import ImageRows, read_images
 
 __all__ = [
     "TuningBroken",
@@ -52,7 +52,7 @@ def aside(store: str) -> Files:
 def run_attempt(
     attempt: Attempt, settings: WorkerSettings, beat: Beat, stop_requested: Callable[[], bool]
 ) -> Outcome:
-    """As `workers.entry.run_attempt`, aside."""
+    """As `prunegrid.workers.entry.run_attempt`, aside."""
     if has_result(attempt.task, settings.store):
         return Success(key=attempt.task.key, duration_s=0.0, host="", device="", summary=())
     return run_into(aside, attempt, settings, beat, stop_requested)

@@ -13,11 +13,11 @@ from collections import OrderedDict
 
 import keras
 
-from workers.artifacts import StoredWeights, load_weights
-from workers.catalog import DATASETS
-from workers.context import TaskContext, TornInput
-from workers.contract import Task
-from workers.models.base import build
+from prunegrid.workers.artifacts import StoredWeights, load_weights
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.context import TaskContext, TornInput
+from prunegrid.workers.contract import Task
+from prunegrid.workers.models.base import build
 
 _NETWORKS = 2
 _STORED = 3

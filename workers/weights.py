@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from workers import layout
-from workers.checkpoints import pack, unpack
-from workers.files import Files
+from prunegrid.workers import layout
+from prunegrid.workers.checkpoints import pack, unpack
+from prunegrid.workers.files import Files
 
 WEIGHTS, MASKS = "weights.npz", "masks.npz"
 

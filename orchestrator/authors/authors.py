@@ -18,15 +18,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.authors.eps import minimum_eps
-from orchestrator.authors.file import AuthorsFile, read_authors_file
-from orchestrator.authors.findings import AuthorFinding, author_findings, first_five
-from orchestrator.authors.rows import PREFIX, RowBuilder
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from workers import layout
-from workers.files import Files
-from workers.tables import SCHEMA_VERSION, parquet_bytes
+from prunegrid.orchestrator.authors.eps import minimum_eps
+from prunegrid.orchestrator.authors.file import AuthorsFile, read_authors_file
+from prunegrid.orchestrator.authors.findings import AuthorFinding, author_findings, first_five
+from prunegrid.orchestrator.authors.rows import PREFIX, RowBuilder
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.workers import layout
+from prunegrid.workers.files import Files
+from prunegrid.workers.tables import SCHEMA_VERSION, parquet_bytes
 
 FOLDER = "imported"  #: of the store: one JSON file per import, with its sources and findings
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.errors import UsageError, expected
-from workers.catalog import METHODS
+from prunegrid.orchestrator.errors import UsageError, expected
+from prunegrid.workers.catalog import METHODS
 
 _REQUIRED = (
     "architecture",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.authors.eps import minimum_eps
-from orchestrator.authors.file import Run
-from orchestrator.names import eps_text
-from workers.catalog import METHODS
+from prunegrid.orchestrator.authors.eps import minimum_eps
+from prunegrid.orchestrator.authors.file import Run
+from prunegrid.orchestrator.names import eps_text
+from prunegrid.workers.catalog import METHODS
 
 #: The authors ran everything five times; the first five rows are taken.
 SEEDS = 5

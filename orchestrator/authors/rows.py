@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from orchestrator.authors.file import AuthorsFile
-from orchestrator.authors.findings import SKIP_ACCURACY, SeededRun
-from orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
-from orchestrator.store.rows import QUANTILES
-from workers.catalog import attack_entry
-from workers.keys import digest
-from workers.tables import IMAGE_SCHEMA
+from prunegrid.orchestrator.authors.file import AuthorsFile
+from prunegrid.orchestrator.authors.findings import SKIP_ACCURACY, SeededRun
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
+from prunegrid.orchestrator.store.rows import QUANTILES
+from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.keys import digest
+from prunegrid.workers.tables import IMAGE_SCHEMA
 
 PROTOCOL = VARIANT = "authors"
 PREFIX = "imported-"  #: of the keys and files of imported rows: no task of ours made them

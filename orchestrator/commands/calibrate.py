@@ -11,28 +11,33 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestrator.driver.launch import INTERRUPTED, StopSignal, check_cluster, worker_settings
-from orchestrator.errors import UsageError
-from orchestrator.grid.grid import Grid, Selection
-from orchestrator.plan.dag import Plan
-from orchestrator.store.plan import read_settled
-from orchestrator.store.store import Store
-from orchestrator.tuning.calibrate_view import lines_of, show
-from orchestrator.tuning.evaluation import REAL, compute, missing
-from orchestrator.tuning.ladder import Rule, eps_as_written
-from orchestrator.tuning.measure import calibrate_measured, measured
-from orchestrator.tuning.models import have_tasks
-from orchestrator.tuning.piece import eps_piece
-from orchestrator.tuning.plan import dense_plan
-from orchestrator.tuning.security import Calibration
-from orchestrator.tuning.stored_curves import authors_curves, stored_curves
-from workers import layout
-from workers.contract import Task
-from workers.entry import REAL_RUNNER
-from workers.keys import digest
+from prunegrid.orchestrator.driver.launch import (
+    INTERRUPTED,
+    StopSignal,
+    check_cluster,
+    worker_settings,
+)
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.grid import Grid, Selection
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
+from prunegrid.orchestrator.tuning.evaluation import REAL, compute, missing
+from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.measure import calibrate_measured, measured
+from prunegrid.orchestrator.tuning.models import have_tasks
+from prunegrid.orchestrator.tuning.piece import eps_piece
+from prunegrid.orchestrator.tuning.plan import dense_plan
+from prunegrid.orchestrator.tuning.security import Calibration
+from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
+from prunegrid.workers import layout
+from prunegrid.workers.contract import Task
+from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.keys import digest
 
 if TYPE_CHECKING:
-    from orchestrator.engines.ray.engine import RayEngine
+    from prunegrid.orchestrator.engines.ray.engine import RayEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +165,7 @@ class _Aside:
         if not todo:
             return
         if self._engine is None:
-            from orchestrator.engines.ray.engine import RayEngine
+            from prunegrid.orchestrator.engines.ray.engine import RayEngine
 
             self._engine = RayEngine(
                 worker_settings(self._resources, self._store.address, self._options.data_dir),

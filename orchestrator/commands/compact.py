@@ -34,15 +34,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from orchestrator.driver.lease import Lease
-from orchestrator.errors import StoreError
-from orchestrator.store.exchange import exchange_folders, probe
-from orchestrator.store.merged import Member, MergedFiles, is_merged, merge, merged_name
-from orchestrator.store.results import SCHEMAS
-from orchestrator.store.store import Store
-from workers import layout
-from workers.files import FileInfo, Files, LocalFiles, StorageError
-from workers.tables import read_table
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.exchange import exchange_folders, probe
+from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, merge, merged_name
+from prunegrid.orchestrator.store.results import SCHEMAS
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.files import FileInfo, Files, LocalFiles, StorageError
+from prunegrid.workers.tables import read_table
 
 SNAPSHOTS = "snapshots"
 KEPT = "superseded/compacted"

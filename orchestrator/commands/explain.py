@@ -9,20 +9,20 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands.requests import since_text
-from orchestrator.driver.lease import is_alive, read_holder
-from orchestrator.errors import UsageError
-from orchestrator.grid.selection import parse_selection
-from orchestrator.plan.dag import Plan, PlannedCell, parent_of
-from orchestrator.plan.descriptions import describe
-from orchestrator.plan.places import cell_id
-from orchestrator.scheduling.policies import POLICIES
-from orchestrator.scheduling.trouble import advice
-from orchestrator.store.journal import read_journal
-from orchestrator.store.plan import load_plan
-from orchestrator.store.requests import pause_to_come
-from orchestrator.store.store import Store
-from workers.contract import FailureKind
+from prunegrid.orchestrator.commands.requests import since_text
+from prunegrid.orchestrator.driver.lease import is_alive, read_holder
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, parent_of
+from prunegrid.orchestrator.plan.descriptions import describe
+from prunegrid.orchestrator.plan.places import cell_id
+from prunegrid.orchestrator.scheduling.policies import POLICIES
+from prunegrid.orchestrator.scheduling.trouble import advice
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.requests import pause_to_come
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import FailureKind
 
 
 def explain(address: str, what: str, console: Console) -> None:

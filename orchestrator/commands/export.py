@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.grid.selection import Wanted, parse_selection
-from orchestrator.plan.dag import Plan
-from orchestrator.plan.places import ModelPlace, cell_id, model_id
-from orchestrator.store.plan import load_plan
-from orchestrator.store.store import Store
-from workers.contract import AttackTask
-from workers.files import StorageError
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.selection import Wanted, parse_selection
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.places import ModelPlace, cell_id, model_id
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.files import StorageError
 
 if TYPE_CHECKING:
-    from workers.export.formats import Exported, Form
+    from prunegrid.workers.export.formats import Exported, Form
 
 
 def export(
@@ -36,12 +36,12 @@ def export(
     if key not in store.finished():
         raise StoreError(f"{key}: not trained yet; prunegrid explain --store {address} {key}")
     # TensorFlow is imported here, in a command of its own that trains nothing.
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     resources = plan.grid.resources
     configure(resources.threads, resources.gpu_memory_mib)
-    from workers.export.formats import export_stored
-    from workers.export.shrink import ShrinkError
+    from prunegrid.workers.export.formats import export_stored
+    from prunegrid.workers.export.shrink import ShrinkError
 
     try:
         done = export_stored(store.files, key, out, form)
@@ -103,8 +103,8 @@ def _lines(done: Exported) -> Iterable[str]:
 
 
 def _latency(store: Store, key: str, batch_size: int) -> str:
-    from workers.artifacts import load_model
-    from workers.export.latency import dense_and_shrunk_ms
+    from prunegrid.workers.artifacts import load_model
+    from prunegrid.workers.export.latency import dense_and_shrunk_ms
 
     dense_ms, shrunk_ms = dense_and_shrunk_ms(load_model(store.files, key).model, batch_size)
     text = f"forward pass of {batch_size}: {dense_ms:.3g} ms as it is"

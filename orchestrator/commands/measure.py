@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.commands.options import GridFile, JsonOption, SelectOption
+from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 
 
 def measure(
@@ -19,7 +19,7 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """How fast this machine takes a grid's networks, and the batch and shard sizes for it."""
-    from orchestrator.commands import measured
+    from prunegrid.orchestrator.commands import measured
 
     options = measured.MeasureOptions(grid=grid, select=tuple(select or ()), slots=slots)
     measured.show_measured(options, as_json=as_json, console=Console())

@@ -10,18 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.driver.launch import worker_settings
-from orchestrator.driver.sizes import MeasureError
-from orchestrator.errors import UsageError
-from orchestrator.grid.file import read_grid
-from orchestrator.grid.selection import parse_selection
-from orchestrator.grid.sizes import Sizes, settle
-from orchestrator.output import print_json
-from orchestrator.plan.dag import expand
-from orchestrator.plan.estimates import duration_text
-from orchestrator.plan.sizes import choose, sizes_json, unmeasured, with_all_auto
-from workers.entry import measure as measure_here
-from workers.speeds import Speed
+from prunegrid.orchestrator.driver.launch import worker_settings
+from prunegrid.orchestrator.driver.sizes import MeasureError
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.grid.sizes import Sizes, settle
+from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.plan.sizes import choose, sizes_json, unmeasured, with_all_auto
+from prunegrid.workers.entry import measure as measure_here
+from prunegrid.workers.speeds import Speed
 
 SIZES = ("batch_size", "images_per_shard")
 

@@ -11,26 +11,26 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.errors import UsageError
-from orchestrator.grid.file import read_grid
-from orchestrator.grid.grid import Grid, Selection
-from orchestrator.grid.selection import parse_selection
-from orchestrator.grid.sizes import ASSUMED_BATCH, ASSUMED_SHARD, Sizes, settle
-from orchestrator.output import print_json
-from orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.plan.durations import Durations
-from orchestrator.plan.estimates import Eta, duration_text, estimate
-from orchestrator.plan.guesses import flops_per_s
-from orchestrator.plan.sizes import choose, sizes_json, sizes_text, unmeasured
-from orchestrator.store.journal import read_journal
-from orchestrator.store.journal_state import fold_journal
-from orchestrator.store.plan import load_plan
-from orchestrator.store.sizes import read_sizes
-from orchestrator.store.standing import money
-from orchestrator.store.store import Store
-from workers.contract import TaskKind
-from workers.kept import kept_here
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.grid.grid import Grid, Selection
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.grid.sizes import ASSUMED_BATCH, ASSUMED_SHARD, Sizes, settle
+from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.plan.durations import Durations
+from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
+from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.plan.sizes import choose, sizes_json, sizes_text, unmeasured
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal_state import fold_journal
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.sizes import read_sizes
+from prunegrid.orchestrator.store.standing import money
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import TaskKind
+from prunegrid.workers.kept import kept_here
 
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)

@@ -22,9 +22,9 @@ def prepare(
 
 def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     """Returns 0 where all can be had, 1 else. Raises GridError for a grid that is no good."""
-    from orchestrator.grid.file import read_grid
-    from workers.contract import WorkerSettings
-    from workers.entry import prepare as prepare_here
+    from prunegrid.orchestrator.grid.file import read_grid
+    from prunegrid.workers.contract import WorkerSettings
+    from prunegrid.workers.entry import prepare as prepare_here
 
     folder = None if data_dir is None else str(data_dir.expanduser().absolute())
     wanted = {plan.data.dataset: plan.data for plan in read_grid(grid).architectures}

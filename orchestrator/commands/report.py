@@ -8,18 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.authors.authors import import_authors as import_files
-from orchestrator.authors.findings import FINDINGS
-from orchestrator.errors import StoreError
-from orchestrator.plan.dag import Plan
-from orchestrator.report.analysis import Against
-from orchestrator.report.evidence import gather
-from orchestrator.report.results import load_results
-from orchestrator.report.terminal import print_report, say, say_whole
-from orchestrator.report.write import write_report
-from orchestrator.store.plan import load_plan
-from orchestrator.store.store import Store
-from workers import layout
+from prunegrid.orchestrator.authors.authors import import_authors as import_files
+from prunegrid.orchestrator.authors.findings import FINDINGS
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.analysis import Against
+from prunegrid.orchestrator.report.evidence import gather
+from prunegrid.orchestrator.report.results import load_results
+from prunegrid.orchestrator.report.terminal import print_report, say, say_whole
+from prunegrid.orchestrator.report.write import write_report
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 
 #: Examples of a finding on an import; `verify` lists all.
 SHOWN = 2

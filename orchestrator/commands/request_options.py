@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.commands.options import SelectOption, StoreOption
+from prunegrid.orchestrator.commands.options import SelectOption, StoreOption
 
 
 def register(app: typer.Typer) -> None:
@@ -27,20 +27,20 @@ def retry(
     ] = False,
 ) -> None:
     """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
-    from orchestrator.commands import requests as commands
+    from prunegrid.orchestrator.commands import requests as commands
 
     commands.retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Console())
 
 
 def pause(store: StoreOption) -> None:
     """Start nothing new until 'resume'; what runs goes on to its end."""
-    from orchestrator.commands import requests as commands
+    from prunegrid.orchestrator.commands import requests as commands
 
     commands.pause(store, Console())
 
 
 def resume(store: StoreOption) -> None:
     """Go on after 'pause'."""
-    from orchestrator.commands import requests as commands
+    from prunegrid.orchestrator.commands import requests as commands
 
     commands.resume(store, Console())

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from orchestrator.driver.lease import Holder, is_alive, read_holder
-from orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
-from orchestrator.errors import PrunegridError, StoreError, UsageError
-from orchestrator.grid.selection import parse_selection
-from orchestrator.store.journal import read_journal
-from orchestrator.store.journal_state import JournalState, fold_journal
-from orchestrator.store.plan import load_plan
-from orchestrator.store.requests import Pause, Request, pause_to_come, write_request
-from orchestrator.store.store import Store
-from workers.files import StorageError
+from prunegrid.orchestrator.driver.lease import Holder, is_alive, read_holder
+from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
+from prunegrid.orchestrator.errors import PrunegridError, StoreError, UsageError
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.requests import Pause, Request, pause_to_come, write_request
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.files import StorageError
 
 
 class NothingToDoError(PrunegridError):

@@ -8,16 +8,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.dashboard.beside import Beside
-from orchestrator.driver.launch import INTERRUPTED, Place, RunOptions, check_cluster, run_plan
-from orchestrator.driver.lease import Lease
-from orchestrator.driver.run_state import RunResult
-from orchestrator.driver.sizes import have_sizes
-from orchestrator.grid.file import read_grid
-from orchestrator.grid.selection import parse_selection
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.plan.estimates import duration_text
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.beside import Beside
+from prunegrid.orchestrator.driver.launch import (
+    INTERRUPTED,
+    Place,
+    RunOptions,
+    check_cluster,
+    run_plan,
+)
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.driver.sizes import have_sizes
+from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.store.store import Store
 
 
 def run_grid(options: RunOptions, console: Console) -> int:
@@ -72,10 +78,10 @@ def _summarise(
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
-    from orchestrator.report import load_results, write_report
-    from orchestrator.report.evidence import gather
-    from orchestrator.report.terminal import print_report
-    from workers.files import LocalFiles
+    from prunegrid.orchestrator.report import load_results, write_report
+    from prunegrid.orchestrator.report.evidence import gather
+    from prunegrid.orchestrator.report.terminal import print_report
+    from prunegrid.workers.files import LocalFiles
 
     out = options.report
     if out is None:

@@ -9,25 +9,25 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.commands.plan import counts
-from orchestrator.commands.requests import since_text
-from orchestrator.driver.lease import Holder, is_alive, read_holder
-from orchestrator.errors import StoreError
-from orchestrator.output import print_json
-from orchestrator.plan.costs import range_text
-from orchestrator.plan.durations import Durations
-from orchestrator.plan.estimates import duration_text, estimate
-from orchestrator.plan.guesses import flops_per_s
-from orchestrator.plan.places import cell_id
-from orchestrator.scheduling.trouble import Trouble, find_trouble, lines
-from orchestrator.store.journal import read_journal
-from orchestrator.store.journal_state import JournalState, fold_journal
-from orchestrator.store.plan import load_plan
-from orchestrator.store.requests import Pause, pause_to_come
-from orchestrator.store.standing import count_cells, count_tasks, money, task_states
-from orchestrator.store.store import Store
-from workers import layout
-from workers.files import StorageError
+from prunegrid.orchestrator.commands.plan import counts
+from prunegrid.orchestrator.commands.requests import since_text
+from prunegrid.orchestrator.driver.lease import Holder, is_alive, read_holder
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.plan.costs import range_text
+from prunegrid.orchestrator.plan.durations import Durations
+from prunegrid.orchestrator.plan.estimates import duration_text, estimate
+from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.plan.places import cell_id
+from prunegrid.orchestrator.scheduling.trouble import Trouble, find_trouble, lines
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.requests import Pause, pause_to_come
+from prunegrid.orchestrator.store.standing import count_cells, count_tasks, money, task_states
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.files import StorageError
 
 WATCH_EVERY_S = 2.0
 

@@ -11,20 +11,20 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
-from orchestrator.grid.grid import Grid
-from orchestrator.store.plan import read_settled
-from orchestrator.store.store import Store
-from orchestrator.tuning.evaluation import REAL
-from orchestrator.tuning.models import have_tasks, keep_grid
-from orchestrator.tuning.outcome import Outcome
-from orchestrator.tuning.piece import attack_piece, training_piece
-from orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from orchestrator.tuning.search import Place, conclude, hold_out, run_trials
-from orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
-from orchestrator.tuning.wording import attack_report, training_report, varied
-from workers import layout
-from workers.entry import REAL_RUNNER
+from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
+from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.evaluation import REAL
+from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
+from prunegrid.orchestrator.tuning.outcome import Outcome
+from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
+from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
+from prunegrid.orchestrator.tuning.search import Place, conclude, hold_out, run_trials
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
+from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
+from prunegrid.workers import layout
+from prunegrid.workers.entry import REAL_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def _outcome(
 
 
 def _present(outcome: Outcome, grid: Grid, store: Store, console: Console) -> None:
-    from orchestrator.tuning.figure import figures
+    from prunegrid.orchestrator.tuning.figure import figures
 
     study = outcome.study
     if isinstance(study, TrainingStudy):

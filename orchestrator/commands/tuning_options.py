@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.commands.options import GridFile, SelectOption, StoreOption
+from prunegrid.orchestrator.commands.options import GridFile, SelectOption, StoreOption
 
 AddressOption = Annotated[
     str | None,
@@ -81,11 +81,11 @@ def tune(
     data_dir: DataDirOption = None,
 ) -> None:
     """Search an attack's settings (or a chain's training) within a budget; resumes."""
-    from orchestrator.commands.tune import TuneOptions
-    from orchestrator.commands.tune import tune as tune_it
-    from orchestrator.errors import UsageError
-    from orchestrator.grid.selection import parse_selection
-    from orchestrator.tuning.plan import Wish
+    from prunegrid.orchestrator.commands.tune import TuneOptions
+    from prunegrid.orchestrator.commands.tune import tune as tune_it
+    from prunegrid.orchestrator.errors import UsageError
+    from prunegrid.orchestrator.grid.selection import parse_selection
+    from prunegrid.orchestrator.tuning.plan import Wish
 
     if (attack is None) is not training:
         raise UsageError("expected one of --attack LABEL and --training")
@@ -136,10 +136,10 @@ def calibrate(
     data_dir: DataDirOption = None,
 ) -> None:
     """Four eps per architecture and attack by the paper's rule, from the dense models."""
-    from orchestrator.commands.calibrate import CalibrateOptions
-    from orchestrator.commands.calibrate import calibrate as calibrate_it
-    from orchestrator.grid.selection import parse_selection
-    from orchestrator.tuning.ladder import Rule
+    from prunegrid.orchestrator.commands.calibrate import CalibrateOptions
+    from prunegrid.orchestrator.commands.calibrate import calibrate as calibrate_it
+    from prunegrid.orchestrator.grid.selection import parse_selection
+    from prunegrid.orchestrator.tuning.ladder import Rule
 
     options = CalibrateOptions(
         grid=grid,

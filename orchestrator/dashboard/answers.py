@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.dashboard.drill import cell_payload
-from orchestrator.dashboard.failures import failures_payload
-from orchestrator.dashboard.filters import selection_of, tasks_of, view_of
-from orchestrator.dashboard.heatmap import grid_payload
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.recorded import NOTHING, recorded
-from orchestrator.dashboard.run_log import Try
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.dashboard.square import square_payload
-from orchestrator.dashboard.status import status_payload
-from orchestrator.dashboard.timeline import timeline_payload
-from orchestrator.errors import UsageError
+from prunegrid.orchestrator.dashboard.drill import cell_payload
+from prunegrid.orchestrator.dashboard.failures import failures_payload
+from prunegrid.orchestrator.dashboard.filters import selection_of, tasks_of, view_of
+from prunegrid.orchestrator.dashboard.heatmap import grid_payload
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.recorded import NOTHING, recorded
+from prunegrid.orchestrator.dashboard.run_log import Try
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.square import square_payload
+from prunegrid.orchestrator.dashboard.status import status_payload
+from prunegrid.orchestrator.dashboard.timeline import timeline_payload
+from prunegrid.orchestrator.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Answers:
         )
 
     def curves(self, snapshot: Snapshot, query: Query) -> Mapping[str, Any]:
-        from orchestrator.dashboard.curves import curves_payload  # scipy and pandas take a second
+        from prunegrid.orchestrator.dashboard.curves import (
+            curves_payload,  # scipy and pandas take a second
+        )
 
         return curves_payload(snapshot, query.selection)
 

@@ -13,18 +13,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from orchestrator.dashboard.answers import Answers, Query
-from orchestrator.dashboard.bodies import Body, BodyCache
-from orchestrator.dashboard.drill import UnknownNameError
-from orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
-from orchestrator.dashboard.pictures import is_attack_key, picture
-from orchestrator.dashboard.retry import RefusedError, take_request
-from orchestrator.dashboard.security import Access, SafeHeaders, TokenGate, why_not_write
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.dashboard.static_files import StaticFiles
-from orchestrator.dashboard.watcher import Watcher
-from orchestrator.errors import PrunegridError, UsageError
-from workers.files import StorageError
+from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
+from prunegrid.orchestrator.dashboard.drill import UnknownNameError
+from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
+from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
+from prunegrid.orchestrator.dashboard.retry import RefusedError, take_request
+from prunegrid.orchestrator.dashboard.security import Access, SafeHeaders, TokenGate, why_not_write
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.static_files import StaticFiles
+from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.workers.files import StorageError
 
 #: An unchanged store's status is told anew this often, for the age of its data.
 _TICK_S = 5.0

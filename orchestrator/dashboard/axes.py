@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from decimal import Decimal
 
-from orchestrator.dashboard.plan_index import PlanIndex
-from orchestrator.names import attack_title, eps_text
-from workers.catalog import ARCHITECTURES, attack_entry
+from prunegrid.orchestrator.dashboard.plan_index import PlanIndex
+from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.workers.catalog import ARCHITECTURES, attack_entry
 
 
 @functools.lru_cache(maxsize=2)  # a plan is told each second

@@ -13,6 +13,8 @@ from types import TracebackType
 
 from rich.console import Console
 
+import prunegrid
+
 _END_S = 5.0
 #: The child ends by itself when this pipe's other end is gone, even after a kill -9 of the run.
 WATCH_VARIABLE = "PRUNEGRID_PARENT_PIPE"
@@ -32,7 +34,14 @@ class Beside:
         child, self._held = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.cli", "dashboard", "--store", self._store],
+                [
+                    sys.executable,
+                    "-m",
+                    "prunegrid.orchestrator.cli",
+                    "dashboard",
+                    "--store",
+                    self._store,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -73,8 +82,8 @@ class Beside:
 
 def _environment(child: int) -> dict[str, str]:
     """A child finds this checkout even where it is not installed."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    sources = str(Path(prunegrid.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, WATCH_VARIABLE: str(child)}
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.dashboard.filters import view_of
-from orchestrator.dashboard.plan_index import Axes, Bools, Floats, PlanIndex
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.dashboard.square import number
-from orchestrator.names import eps_text
-from orchestrator.report.statistics import half_width
-from orchestrator.report.style import look_of
-from workers.catalog import attack_entry
+from prunegrid.orchestrator.dashboard.filters import view_of
+from prunegrid.orchestrator.dashboard.plan_index import Axes, Bools, Floats, PlanIndex
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.square import number
+from prunegrid.orchestrator.names import eps_text
+from prunegrid.orchestrator.report.statistics import half_width
+from prunegrid.orchestrator.report.style import look_of
+from prunegrid.workers.catalog import attack_entry
 
 _PANEL = ("architecture", "variant", "protocol", "attack", "eps")
 DENSE = 1.0

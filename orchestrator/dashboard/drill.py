@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
-from orchestrator.dashboard.pictures import Sample, samples
-from orchestrator.dashboard.plan_index import STATES, PlanIndex
-from orchestrator.dashboard.recorded import NOTHING, Recorded, recorded
-from orchestrator.dashboard.run_log import Try, finite
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.dashboard.square import number
-from orchestrator.errors import PrunegridError, UsageError
-from orchestrator.plan.dag import parent_of
-from orchestrator.plan.descriptions import describe
-from workers import layout
-from workers.contract import AttackTask
-from workers.files import Files, StorageError
+from prunegrid.orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
+from prunegrid.orchestrator.dashboard.pictures import Sample, samples
+from prunegrid.orchestrator.dashboard.plan_index import STATES, PlanIndex
+from prunegrid.orchestrator.dashboard.recorded import NOTHING, Recorded, recorded
+from prunegrid.orchestrator.dashboard.run_log import Try, finite
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.square import number
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.orchestrator.plan.descriptions import describe
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.files import Files, StorageError
 
 #: A history of more epochs is not ours.
 _EPOCHS = 100_000

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.dashboard.axes import number_text
-from orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats
-from orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 
 EACH = ("model", "cell")
 #: By state: done, waiting, running, blocked, failed.

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from orchestrator.dashboard.answers import Answers, Query
-from orchestrator.dashboard.axes import number_text
-from orchestrator.dashboard.offline_page import offline_page
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.dashboard.static_files import PLOTLY, StaticFiles
-from orchestrator.errors import StoreError, UsageError
-from workers.files import write_aside
+from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.offline_page import offline_page
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.workers.files import write_aside
 
 MARKER = ".prunegrid-dashboard.json"
 #: More than this many cells, and squares and failed tasks can't be opened in the copy.

@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from orchestrator.dashboard.run_log import Try
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.plan.descriptions import short
-from orchestrator.scheduling.trouble import advice
+from prunegrid.orchestrator.dashboard.run_log import Try
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.plan.descriptions import short
+from prunegrid.orchestrator.scheduling.trouble import advice
 
 GROUPS = 25  #: a page
 TASKS = 100  #: of a group

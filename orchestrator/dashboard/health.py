@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.dashboard.run_log import RunLog, finite
-from orchestrator.dashboard.snapshot import Problem
-from orchestrator.driver.lease import Holder
-from orchestrator.plan.estimates import duration_text
-from orchestrator.scheduling.trouble import Trouble
+from prunegrid.orchestrator.dashboard.run_log import RunLog, finite
+from prunegrid.orchestrator.dashboard.snapshot import Problem
+from prunegrid.orchestrator.driver.lease import Holder
+from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.scheduling.trouble import Trouble
 
 
 def problems_of(

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.dashboard.each import EACH, told_apart
-from orchestrator.dashboard.filters import View, values_of, view_of
-from orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats, PlanIndex
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.dashboard.square import number
-from orchestrator.errors import UsageError, expected
+from prunegrid.orchestrator.dashboard.each import EACH, told_apart
+from prunegrid.orchestrator.dashboard.filters import View, values_of, view_of
+from prunegrid.orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats, PlanIndex
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.square import number
+from prunegrid.orchestrator.errors import UsageError, expected
 
 _SHOWN = ("done", "running", "waiting", "blocked", "failed")
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from workers import layout
-from workers.files import Files, LocalFiles
+from prunegrid.workers import layout
+from prunegrid.workers.files import Files, LocalFiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

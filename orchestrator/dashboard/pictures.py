@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers import layout
-from workers.files import Files
+from prunegrid.workers import layout
+from prunegrid.workers.files import Files
 
 KINDS = ("clean", "adversarial", "perturbation")
 _SIDE = 1024  #: larger arrays are no images of ours

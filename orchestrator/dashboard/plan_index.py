@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.plan.dag import Plan
-from orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
-from workers.contract import TaskKind
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
+from prunegrid.workers.contract import TaskKind
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]

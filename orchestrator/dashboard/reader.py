@@ -11,26 +11,26 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.dashboard.health import problems_of, sound_holder
-from orchestrator.dashboard.journal_tail import JournalTail
-from orchestrator.dashboard.plan_index import DONE, Bools, Floats, PlanIndex
-from orchestrator.dashboard.result_files import ResultFiles
-from orchestrator.dashboard.run_log import RunLog
-from orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
-from orchestrator.dashboard.vitals import rate_of, slots_of, workers_of
-from orchestrator.driver.lease import is_alive, read_holder
-from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.plan.durations import Durations
-from orchestrator.plan.estimates import Eta, estimate
-from orchestrator.plan.guesses import flops_per_s
-from orchestrator.scheduling.trouble import find_trouble
-from orchestrator.store.journal_state import JournalState
-from orchestrator.store.plan import load_plan
-from orchestrator.store.requests import pause_to_come
-from orchestrator.store.standing import money
-from orchestrator.store.store import MARKER, SELECTION, Store
-from workers import layout
-from workers.files import StorageError
+from prunegrid.orchestrator.dashboard.health import problems_of, sound_holder
+from prunegrid.orchestrator.dashboard.journal_tail import JournalTail
+from prunegrid.orchestrator.dashboard.plan_index import DONE, Bools, Floats, PlanIndex
+from prunegrid.orchestrator.dashboard.result_files import ResultFiles
+from prunegrid.orchestrator.dashboard.run_log import RunLog
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot, empty_snapshot
+from prunegrid.orchestrator.dashboard.vitals import rate_of, slots_of, workers_of
+from prunegrid.orchestrator.driver.lease import is_alive, read_holder
+from prunegrid.orchestrator.errors import PrunegridError, StoreError
+from prunegrid.orchestrator.plan.durations import Durations
+from prunegrid.orchestrator.plan.estimates import Eta, estimate
+from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.scheduling.trouble import find_trouble
+from prunegrid.orchestrator.store.journal_state import JournalState
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.requests import pause_to_come
+from prunegrid.orchestrator.store.standing import money
+from prunegrid.orchestrator.store.store import MARKER, SELECTION, Store
+from prunegrid.workers import layout
+from prunegrid.workers.files import StorageError
 
 #: Listings, and estimates of what is left, may each take this share of the time.
 SHARE = 0.1

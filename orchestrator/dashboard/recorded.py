@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from orchestrator.dashboard.failures import TAIL_CHARACTERS
-from orchestrator.store.failures import read_failures
-from workers.files import Files, StorageError
+from prunegrid.orchestrator.dashboard.failures import TAIL_CHARACTERS
+from prunegrid.orchestrator.store.failures import read_failures
+from prunegrid.workers.files import Files, StorageError
 
 _MOST_ATTEMPTS = 20
 _MOST_CHARACTERS = 4 * TAIL_CHARACTERS

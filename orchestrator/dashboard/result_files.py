@@ -16,9 +16,9 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.merged import MergedFiles, is_merged
-from workers import layout
-from workers.files import FileInfo, Files, LocalFiles, StorageError
+from prunegrid.orchestrator.store.merged import MergedFiles, is_merged
+from prunegrid.workers import layout
+from prunegrid.workers.files import FileInfo, Files, LocalFiles, StorageError
 
 #: Even where a folder's time stands still, a file in it may have been damaged in place.
 LOOK_AGAIN_S = 60.0

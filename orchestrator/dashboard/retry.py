@@ -6,12 +6,12 @@ import json
 import re
 from typing import Any
 
-from orchestrator.dashboard.filters import view_of
-from orchestrator.dashboard.snapshot import Snapshot
-from orchestrator.errors import PrunegridError, UsageError, expected
-from orchestrator.grid.grid import AXES
-from orchestrator.store.requests import Request, write_request
-from workers.files import Files
+from prunegrid.orchestrator.dashboard.filters import view_of
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.errors import PrunegridError, UsageError, expected
+from prunegrid.orchestrator.grid.grid import AXES
+from prunegrid.orchestrator.store.requests import Request, write_request
+from prunegrid.workers.files import Files
 
 _TASK = re.compile(r"(train|prune|attack)-[0-9a-f]{4,20}")
 _MOST = 1000

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.errors import UsageError
+from prunegrid.orchestrator.errors import UsageError
 
 TOKEN_VARIABLE = "PRUNEGRID_TOKEN"
 _SHORTEST_TOKEN = 16

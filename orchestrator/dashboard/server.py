@@ -13,14 +13,14 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
-from orchestrator.dashboard.api import make_app
-from orchestrator.dashboard.beside import end_with_parent
-from orchestrator.dashboard.export import export
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.security import Access, access_for, token_of_environment
-from orchestrator.dashboard.watcher import Watcher
-from orchestrator.errors import PrunegridError, UsageError
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.api import make_app
+from prunegrid.orchestrator.dashboard.beside import end_with_parent
+from prunegrid.orchestrator.dashboard.export import export
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.security import Access, access_for, token_of_environment
+from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.store.store import Store
 
 DEFAULT_PORT = 8050
 _TRIES = 20

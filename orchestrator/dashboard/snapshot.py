@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.dashboard.plan_index import STATES, Bools, Floats, PlanIndex
-from orchestrator.driver.lease import Holder
-from orchestrator.plan.estimates import Eta
-from orchestrator.scheduling.trouble import Trouble, find_trouble
-from orchestrator.store.requests import Pause
+from prunegrid.orchestrator.dashboard.plan_index import STATES, Bools, Floats, PlanIndex
+from prunegrid.orchestrator.driver.lease import Holder
+from prunegrid.orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.scheduling.trouble import Trouble, find_trouble
+from prunegrid.orchestrator.store.requests import Pause
 
 State = Literal["live", "stale", "stopped", "done", "unreadable"]
 

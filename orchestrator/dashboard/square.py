@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.dashboard.filters import view_of
-from orchestrator.dashboard.plan_index import STATES
-from orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.filters import view_of
+from prunegrid.orchestrator.dashboard.plan_index import STATES
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 
 #: A square of a grid with hundreds of seeds is cut here; "cut" says by how many.
 ROWS = 1000

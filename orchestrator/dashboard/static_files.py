@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.dashboard.bodies import Body
+from prunegrid.orchestrator.dashboard.bodies import Body
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {

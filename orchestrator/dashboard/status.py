@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.dashboard.axes import axes_payload
-from orchestrator.dashboard.plan_index import DONE
-from orchestrator.dashboard.snapshot import Snapshot, by_state
-from orchestrator.scheduling.trouble import Trouble
-from workers.contract import TaskKind
+from prunegrid.orchestrator.dashboard.axes import axes_payload
+from prunegrid.orchestrator.dashboard.plan_index import DONE
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot, by_state
+from prunegrid.orchestrator.scheduling.trouble import Trouble
+from prunegrid.workers.contract import TaskKind
 
 #: More names than this are not listed: counts say how many there are.
 NAMES = 200

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.dashboard.run_log import Try
-from orchestrator.plan.dag import Plan
-from orchestrator.plan.descriptions import short
-from workers.contract import AttackTask, PruneTask
+from prunegrid.orchestrator.dashboard.run_log import Try
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.descriptions import short
+from prunegrid.workers.contract import AttackTask, PruneTask
 
 #: A browser needs a second to draw 5 000 bars.
 BARS = 500

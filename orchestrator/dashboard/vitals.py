@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import bisect
 
-from orchestrator.dashboard.run_log import RunLog
-from orchestrator.dashboard.snapshot import Rate, Workers
-from orchestrator.plan.dag import Plan
-from orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.dashboard.run_log import RunLog
+from prunegrid.orchestrator.dashboard.snapshot import Rate, Workers
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.estimates import Eta
 
 SPARK_MIN = 60
 #: "Now" is the last five minutes, or what there is of the run.

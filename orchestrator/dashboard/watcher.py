@@ -6,9 +6,9 @@ import importlib
 import threading
 import time
 
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.snapshot import Snapshot
-from workers.files import LocalFiles
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.workers.files import LocalFiles
 
 EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0  #: a driver writes its journal to an object store that often
@@ -75,7 +75,7 @@ class Watcher:
         """Import what the first view of curves would wait for, once numbers are there."""
         if self._snapshot is not None and not self._warm:
             self._warm = True
-            importlib.import_module("orchestrator.dashboard.curves")
+            importlib.import_module("prunegrid.orchestrator.dashboard.curves")
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from orchestrator.driver.lease import Lease
-from orchestrator.driver.patience import Patience
-from orchestrator.driver.recorder import Recorder
-from orchestrator.driver.request_taker import RequestTaker
-from orchestrator.driver.run_state import GivenUp, Observer, RunResult, Tally
-from orchestrator.driver.run_view import make_view
-from orchestrator.driver.stock import Stock, set_torn_parents_aside, take_stock
-from orchestrator.engines.engine import Ended, Engine
-from orchestrator.errors import PrunegridError, TornError
-from orchestrator.plan.dag import Plan, parent_of
-from orchestrator.plan.estimates import Durations
-from orchestrator.scheduling.events import (
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.driver.patience import Patience
+from prunegrid.orchestrator.driver.recorder import Recorder
+from prunegrid.orchestrator.driver.request_taker import RequestTaker
+from prunegrid.orchestrator.driver.run_state import GivenUp, Observer, RunResult, Tally
+from prunegrid.orchestrator.driver.run_view import make_view
+from prunegrid.orchestrator.driver.stock import Stock, set_torn_parents_aside, take_stock
+from prunegrid.orchestrator.engines.engine import Ended, Engine
+from prunegrid.orchestrator.errors import PrunegridError, TornError
+from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.estimates import Durations
+from prunegrid.orchestrator.scheduling.events import (
     BlockCommand,
     Command,
     EndCommand,
@@ -32,11 +32,11 @@ from orchestrator.scheduling.events import (
     SucceededEvent,
     TickEvent,
 )
-from orchestrator.scheduling.scheduler import Job, Scheduler
-from orchestrator.store.journal import Journal
-from orchestrator.store.store import Store
-from workers import layout
-from workers.contract import Attempt, Failure, FailureKind, Success, Task
+from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
+from prunegrid.orchestrator.store.journal import Journal
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, Task
 
 POLL_S = 0.25
 SHOW_S = 1.0

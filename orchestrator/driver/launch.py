@@ -12,19 +12,19 @@ from typing import Literal
 
 from rich.console import Console
 
-from orchestrator.driver.driver import Driver
-from orchestrator.driver.lease import Lease
-from orchestrator.driver.progress import Display
-from orchestrator.driver.run_state import RunResult
-from orchestrator.engines.engine import Engine, InlineEngine
-from orchestrator.errors import UsageError
-from orchestrator.grid.grid import Resources
-from orchestrator.plan.dag import Plan
-from orchestrator.plan.slices import slice_ranks
-from orchestrator.revision import git_revision
-from orchestrator.store.store import Store
-from workers.contract import TaskKind, WorkerSettings
-from workers.entry import REAL_RUNNER
+from prunegrid.orchestrator.driver.driver import Driver
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.driver.progress import Display
+from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.slices import slice_ranks
+from prunegrid.orchestrator.revision import git_revision
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import TaskKind, WorkerSettings
+from prunegrid.workers.entry import REAL_RUNNER
 
 INTERRUPTED = 130
 
@@ -92,7 +92,7 @@ class Place:
             return InlineEngine(
                 self._settings, runner=options.runner, stop_requested=self.stop.is_requested
             )
-        from orchestrator.engines.ray.engine import RayEngine
+        from prunegrid.orchestrator.engines.ray.engine import RayEngine
 
         with self.console.status("starting Ray"):
             return RayEngine(

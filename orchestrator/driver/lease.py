@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from orchestrator.errors import StoreError
-from orchestrator.store.store import Store, this_host
-from workers.files import StorageError
-from workers.keys import from_dict
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers.files import StorageError
+from prunegrid.workers.keys import from_dict
 
 LEASE = "lease.json"
 TTL_S = 30.0

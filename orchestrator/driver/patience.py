@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.errors import StoreError, TornError
 
 T = TypeVar("T")
 LIMIT_S = 600.0

@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.driver.run_state import View
-from orchestrator.plan.estimates import Eta, duration_text
+from prunegrid.orchestrator.driver.run_state import View
+from prunegrid.orchestrator.plan.estimates import Eta, duration_text
 
 PLAIN_EVERY_S = 10.0
 _STATES = (("done", "green"), ("running", "cyan"), ("waiting", "dim"), ("failed", "red"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from orchestrator.errors import StoreError
-from orchestrator.plan.dag import Plan, PlannedCell, PlannedModel
-from orchestrator.plan.places import cell_id, model_id
-from orchestrator.store.rows import AttackTraits, cell_row, model_row
-from orchestrator.store.store import Store
-from workers import layout
-from workers.catalog import attack_entry
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel
+from prunegrid.orchestrator.plan.places import cell_id, model_id
+from prunegrid.orchestrator.store.rows import AttackTraits, cell_row, model_row
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import attack_entry
 
 
 class Recorder:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.driver.retries import named_tasks
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.plan.dag import Plan
-from orchestrator.scheduling.events import Command, Event, PauseEvent, ReopenCommand, RetryEvent
-from orchestrator.store.journal import Journal
-from orchestrator.store.requests import (
+from prunegrid.orchestrator.driver.retries import named_tasks
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.scheduling.events import (
+    Command,
+    Event,
+    PauseEvent,
+    ReopenCommand,
+    RetryEvent,
+)
+from prunegrid.orchestrator.store.journal import Journal
+from prunegrid.orchestrator.store.requests import (
     Pause,
     Request,
     read_pause,
@@ -18,8 +24,8 @@ from orchestrator.store.requests import (
     set_paused,
     settle,
 )
-from orchestrator.store.store import Store
-from workers.files import LocalFiles, StorageError
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.files import LocalFiles, StorageError
 
 LOCAL_EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0

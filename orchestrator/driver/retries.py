@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from orchestrator.errors import UsageError, nearest
-from orchestrator.plan.dag import Plan, expand, parent_of
-from orchestrator.plan.places import cell_id
-from orchestrator.store.requests import Request
+from prunegrid.orchestrator.errors import UsageError, nearest
+from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
+from prunegrid.orchestrator.plan.places import cell_id
+from prunegrid.orchestrator.store.requests import Request
 
 _LISTED = 4
 

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.engines.engine import Doing
-from orchestrator.plan.dag import PlannedCell
-from orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.plan.dag import PlannedCell
+from prunegrid.orchestrator.plan.estimates import Eta
 
 
 @dataclass(frozen=True, kw_only=True)

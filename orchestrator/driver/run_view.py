@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from orchestrator.driver.run_state import Tally, View
-from orchestrator.engines.engine import Doing
-from orchestrator.plan.dag import Plan
-from orchestrator.plan.descriptions import short
-from orchestrator.plan.estimates import Durations, estimate
-from orchestrator.scheduling.scheduler import State
-from workers.contract import TaskKind
+from prunegrid.orchestrator.driver.run_state import Tally, View
+from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.descriptions import short
+from prunegrid.orchestrator.plan.estimates import Durations, estimate
+from prunegrid.orchestrator.scheduling.scheduler import State
+from prunegrid.workers.contract import TaskKind
 
 _LEFT = (State.WAITING, State.READY, State.DELAYED, State.RUNNING)
 

@@ -8,16 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from orchestrator.errors import StoreError, TornError
-from orchestrator.plan.dag import Plan, parent_of
-from orchestrator.plan.estimates import Durations
-from orchestrator.plan.guesses import flops_per_s
-from orchestrator.plan.places import cell_id, model_id
-from orchestrator.store.journal import read_journal
-from orchestrator.store.store import Store
-from workers import layout
-from workers.files import StorageError
-from workers.weights import read_weights, weights_sha256
+from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.estimates import Durations
+from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.plan.places import cell_id, model_id
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.files import StorageError
+from prunegrid.workers.weights import read_weights, weights_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

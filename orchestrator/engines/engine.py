@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from orchestrator.store.store import this_host
-from workers.contract import (
+from prunegrid.orchestrator.store.store import this_host
+from prunegrid.workers.contract import (
     Attempt,
     DataSettings,
     Failure,
@@ -24,8 +24,8 @@ from workers.contract import (
     Outcome,
     WorkerSettings,
 )
-from workers.entry import REAL_RUNNER, Worker
-from workers.speeds import Probe, Speed
+from prunegrid.workers.entry import REAL_RUNNER, Worker
+from prunegrid.workers.speeds import Probe, Speed
 
 NoticeKind: TypeAlias = Literal[
     "node-joined", "node-left", "node-draining", "node-fenced", "no-room"

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from orchestrator.errors import expected, nearest
-from orchestrator.grid.grid import SizeName, Split
-from orchestrator.grid.yaml_nodes import Node
-from workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
-from workers.contract import AttackSettings
-from workers.keys import Scalar
+from prunegrid.orchestrator.errors import expected, nearest
+from prunegrid.orchestrator.grid.grid import SizeName, Split
+from prunegrid.orchestrator.grid.yaml_nodes import Node
+from prunegrid.workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
+from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.keys import Scalar
 
 Engine = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from orchestrator.errors import GridError, expected
-from orchestrator.grid.attacks import Protocol, read_attacks, read_protocols
-from orchestrator.grid.grid import (
+from prunegrid.orchestrator.errors import GridError, expected
+from prunegrid.orchestrator.grid.attacks import Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.grid import (
     ArchitecturePlan,
     Grid,
     PlannedAttack,
@@ -20,12 +20,12 @@ from orchestrator.grid.grid import (
     Split,
     Variant,
 )
-from orchestrator.grid.resources import read_resources
-from orchestrator.grid.sizes import ASSUMED_SHARD, Sizes, settle
-from orchestrator.grid.training import TrainingDraft, read_training
-from orchestrator.grid.yaml_nodes import Node, require
-from workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
-from workers.contract import DataSettings
+from prunegrid.orchestrator.grid.resources import read_resources
+from prunegrid.orchestrator.grid.sizes import ASSUMED_SHARD, Sizes, settle
+from prunegrid.orchestrator.grid.training import TrainingDraft, read_training
+from prunegrid.orchestrator.grid.yaml_nodes import Node, require
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
+from prunegrid.workers.contract import DataSettings
 
 KEYS = (
     "name",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.contract import AttackSettings, DataSettings, TrainingSettings
+from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
 
 Split = Literal["test", "validation"]
 SizeName = Literal["batch_size", "images_per_shard"]

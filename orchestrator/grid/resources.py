@@ -6,8 +6,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from orchestrator.grid.grid import Price, Resources
-from orchestrator.grid.yaml_nodes import Node, require
+from prunegrid.orchestrator.grid.grid import Price, Resources
+from prunegrid.orchestrator.grid.yaml_nodes import Node, require
 
 RESOURCE_KEYS = (
     "cpus_per_task",

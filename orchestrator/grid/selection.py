@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.errors import UsageError, expected, nearest
-from orchestrator.grid.grid import AXES, Grid, Selection
+from prunegrid.orchestrator.errors import UsageError, expected, nearest
+from prunegrid.orchestrator.grid.grid import AXES, Grid, Selection
 
 
 def parse_selection(texts: Iterable[str]) -> Selection:

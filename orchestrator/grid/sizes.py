@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from orchestrator.grid.grid import ArchitecturePlan, Grid, PlannedAttack, SizeName
-from workers.contract import AttackSettings
-from workers.speeds import Probe, Speed
+from prunegrid.orchestrator.grid.grid import ArchitecturePlan, Grid, PlannedAttack, SizeName
+from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.speeds import Probe, Speed
 
 #: What a plan counts with where nothing was measured yet.
 ASSUMED_BATCH, ASSUMED_SHARD = 128, 256

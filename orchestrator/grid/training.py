@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from orchestrator.errors import expected
-from orchestrator.grid.yaml_nodes import Node, require
-from workers.catalog import AUGMENTATIONS
-from workers.contract import AdversarialTraining, TrainingSettings
+from prunegrid.orchestrator.errors import expected
+from prunegrid.orchestrator.grid.yaml_nodes import Node, require
+from prunegrid.workers.catalog import AUGMENTATIONS
+from prunegrid.workers.contract import AdversarialTraining, TrainingSettings
 
 TRAINING_KEYS = (
     "batch_size",

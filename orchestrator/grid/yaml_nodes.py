@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import yaml
 
-from orchestrator.errors import GridError, expected, nearest
+from prunegrid.orchestrator.errors import GridError, expected, nearest
 
 T = TypeVar("T")
 _FRACTION = re.compile(r"^\s*([0-9.]+)\s*/\s*([0-9.]+)\s*$")

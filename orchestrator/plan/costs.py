@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.grid.grid import Price, Resources
-from orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.grid.grid import Price, Resources
+from prunegrid.orchestrator.plan.estimates import Eta
 
 Range = tuple[float, float]
 

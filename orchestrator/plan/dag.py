@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.errors import UsageError
-from orchestrator.grid.grid import ArchitecturePlan, Grid, PlannedAttack, Selection, Variant
-from orchestrator.grid.selection import Wanted
-from orchestrator.plan.places import CellPlace, ModelPlace
-from workers.contract import (
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.grid import (
+    ArchitecturePlan,
+    Grid,
+    PlannedAttack,
+    Selection,
+    Variant,
+)
+from prunegrid.orchestrator.grid.selection import Wanted
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.workers.contract import (
     AttackTask,
     PruneTask,
     PruningSettings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.contract import AttackTask, PruneTask, Task
+from prunegrid.workers.contract import AttackTask, PruneTask, Task
 
 
 def describe(task: Task) -> str:

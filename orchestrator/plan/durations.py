@@ -11,8 +11,8 @@ from collections import defaultdict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from orchestrator.plan.guesses import CPU_FLOPS_PER_S, GUESS_FACTOR, guess_s
-from workers.contract import AttackTask, PruneTask, Task, TrainTask
+from prunegrid.orchestrator.plan.guesses import CPU_FLOPS_PER_S, GUESS_FACTOR, guess_s
+from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
 
 #: Machines change: only the latest of a group count.
 _RECENT = 50

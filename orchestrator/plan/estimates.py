@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.plan.dag import parent_of
-from orchestrator.plan.durations import Durations, Outlook
-from workers.contract import Task
+from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.orchestrator.plan.durations import Durations, Outlook
+from prunegrid.workers.contract import Task
 
 __all__ = ["Durations", "Eta", "duration_text", "estimate"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from orchestrator.grid.grid import Resources
-from workers.catalog import ARCHITECTURES, DATASETS, attack_entry
-from workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_entry
+from prunegrid.workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
 
 GUESS_FACTOR = 10.0
 #: Multiply-adds a second that small networks reach, not what a data sheet says.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.keys import digest
+from prunegrid.workers.keys import digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.grid.grid import Grid, PlannedAttack, Selection, SizeName
-from orchestrator.grid.sizes import BatchSize, ShardSize, Sizes, probe_of, settle
-from orchestrator.plan.dag import Plan, PlannedCell, expand
-from orchestrator.plan.estimates import duration_text
-from orchestrator.plan.guesses import attack_looks
-from workers.contract import AttackSettings
-from workers.speeds import Probe, Speed
+from prunegrid.orchestrator.grid.grid import Grid, PlannedAttack, Selection, SizeName
+from prunegrid.orchestrator.grid.sizes import BatchSize, ShardSize, Sizes, probe_of, settle
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, expand
+from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.plan.guesses import attack_looks
+from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.speeds import Probe, Speed
 
 #: What a task should take; and what none is cut below so that every slot has one.
 TARGET_S, LEAST_S = 90.0, 10.0

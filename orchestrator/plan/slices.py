@@ -7,7 +7,7 @@ a chain reaches them so: what stands first in the file is finished first.
 
 from __future__ import annotations
 
-from orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.dag import Plan, parent_of
 
 
 def slice_ranks(plan: Plan) -> dict[str, int]:

@@ -2,9 +2,9 @@
 terminal. All arithmetic is pure: `load_results` reads, `write.py` writes, `html.py` and
 `static.py` draw."""
 
-from orchestrator.report.results import Results, load_results
-from orchestrator.report.tables import SummaryRow, summary_rows
-from orchestrator.report.write import ReportPaths, write_report
+from prunegrid.orchestrator.report.results import Results, load_results
+from prunegrid.orchestrator.report.tables import SummaryRow, summary_rows
+from prunegrid.orchestrator.report.write import ReportPaths, write_report
 
 __all__ = [
     "ReportPaths",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from orchestrator.report.comparison import CLEAN, SideComparison
-from orchestrator.report.html_tables import NONE, esc, row, table, text_cell, tooltip
-from orchestrator.report.paper import PaperComparison, Verdict
-from orchestrator.report.paper_tables import PAPER
-from orchestrator.report.results import attack_title, eps_text, records
-from orchestrator.report.statistics import signed
+from prunegrid.orchestrator.report.comparison import CLEAN, SideComparison
+from prunegrid.orchestrator.report.html_tables import NONE, esc, row, table, text_cell, tooltip
+from prunegrid.orchestrator.report.paper import PaperComparison, Verdict
+from prunegrid.orchestrator.report.paper_tables import PAPER
+from prunegrid.orchestrator.report.results import attack_title, eps_text, records
+from prunegrid.orchestrator.report.statistics import signed
 
 
 def paper_html(comparisons: Sequence[PaperComparison]) -> str:

@@ -8,19 +8,19 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from orchestrator.plan.places import CellPlace
-from orchestrator.report.comparison import SideComparison, compare_stores
-from orchestrator.report.convergence import convergence_table, without_checks
-from orchestrator.report.evidence import NO_EVIDENCE, Evidence
-from orchestrator.report.limits import Limit, limits, margin_rows
-from orchestrator.report.masking import flat_curves, with_gradient_free
-from orchestrator.report.missing import missing_cells
-from orchestrator.report.paper import PaperComparison, compare_with_paper
-from orchestrator.report.per_image import worst_per_image
-from orchestrator.report.results import Results
-from orchestrator.report.strategies import Strategy, strategies
-from orchestrator.report.sweet_spots import sweet_cells, sweet_models
-from orchestrator.report.tables import cell_table, clean_table, worst_table
+from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.report.comparison import SideComparison, compare_stores
+from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
+from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
+from prunegrid.orchestrator.report.limits import Limit, limits, margin_rows
+from prunegrid.orchestrator.report.masking import flat_curves, with_gradient_free
+from prunegrid.orchestrator.report.missing import missing_cells
+from prunegrid.orchestrator.report.paper import PaperComparison, compare_with_paper
+from prunegrid.orchestrator.report.per_image import worst_per_image
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.report.strategies import Strategy, strategies
+from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
+from prunegrid.orchestrator.report.tables import cell_table, clean_table, worst_table
 
 #: What results stand beside: the published tables, or another store's results.
 Against: TypeAlias = Literal["paper"] | Results

@@ -13,9 +13,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.results import THREAT, Results, attack_title, groups
-from orchestrator.report.statistics import TINY, over_seeds, welch_half
-from orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.results import THREAT, Results, attack_title, groups
+from prunegrid.orchestrator.report.statistics import TINY, over_seeds, welch_half
+from prunegrid.orchestrator.report.tables import DENSE
 
 _MATCH = ["method", "rate", *THREAT]
 

@@ -14,11 +14,18 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from orchestrator.plan.dag import Plan
-from orchestrator.report.images import TaskImages, attack_rows
-from orchestrator.report.results import EPS_TOLERANCE, PLACE, SETTING, Results, groups, records
-from workers.attacks.checks import Convergence, doubling_steps
-from workers.contract import AttackSettings, AttackTask
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.images import TaskImages, attack_rows
+from prunegrid.orchestrator.report.results import (
+    EPS_TOLERANCE,
+    PLACE,
+    SETTING,
+    Results,
+    groups,
+    records,
+)
+from prunegrid.workers.attacks.checks import Convergence, doubling_steps
+from prunegrid.workers.contract import AttackSettings, AttackTask
 
 #: Share of a model's images that twice the steps may break anew.
 TOLERANCE_FRAC = 0.01

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.ladder import add_strength
-from orchestrator.report.results import Setting, attack_title, eps_text, groups, records, threats
-from orchestrator.report.statistics import over_seeds
-from orchestrator.report.style import legend_order
-from orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.results import (
+    Setting,
+    attack_title,
+    eps_text,
+    groups,
+    records,
+    threats,
+)
+from prunegrid.orchestrator.report.statistics import over_seeds
+from prunegrid.orchestrator.report.style import legend_order
+from prunegrid.orchestrator.report.tables import DENSE
 
 AXES = {
     "rate": "compression rate, nominal",

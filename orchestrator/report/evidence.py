@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.plan.dag import Plan
-from orchestrator.report.convergence import DoubledSteps, find_doubled
-from orchestrator.report.images import TaskImages, load_images
-from orchestrator.report.results import Results
-from workers.files import Files
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.convergence import DoubledSteps, find_doubled
+from prunegrid.orchestrator.report.images import TaskImages, load_images
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.workers.files import Files
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

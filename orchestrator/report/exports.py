@@ -6,9 +6,9 @@ import dataclasses
 
 import pandas as pd
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.findings import findings
-from orchestrator.report.results import SETTING, eps_text
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.findings import findings
+from prunegrid.orchestrator.report.results import SETTING, eps_text
 
 
 def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:

@@ -10,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.report.curves import Grid, Panel
-from orchestrator.report.results import records
-from orchestrator.report.style import REFERENCE, look_of
+from prunegrid.orchestrator.report.curves import Grid, Panel
+from prunegrid.orchestrator.report.results import records
+from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.limits import TOLERANCE, Tolerable
-from orchestrator.report.results import Setting, Threat, attack_title, records
-from orchestrator.report.statistics import Estimate, signed
-from orchestrator.report.strategies import (
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.limits import TOLERANCE, Tolerable
+from prunegrid.orchestrator.report.results import Setting, Threat, attack_title, records
+from prunegrid.orchestrator.report.statistics import Estimate, signed
+from prunegrid.orchestrator.report.strategies import (
     ATTACK_KNOWN,
     AVERAGE,
     LEAST_MARGIN,
@@ -22,7 +22,7 @@ from orchestrator.report.strategies import (
     WORST_ATTACK,
     Strategy,
 )
-from orchestrator.report.trust import of_protocol, trust
+from prunegrid.orchestrator.report.trust import of_protocol, trust
 
 #: A nominal rate is called wrong where the effective one differs by more than this share.
 COMPRESSION_TOLERANCE = 0.1

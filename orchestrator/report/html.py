@@ -9,28 +9,28 @@ from pathlib import Path
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-from orchestrator.report.against_html import paper_html, stores_html
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.curves import (
+from prunegrid.orchestrator.report.against_html import paper_html, stores_html
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.curves import (
     Grid,
     compression_grid,
     protocol_grid,
     security_grid,
     worst_grid,
 )
-from orchestrator.report.figures import CONFIG, draw, least_width_px
-from orchestrator.report.findings import Finding, Topic, findings
-from orchestrator.report.html_tables import (
+from prunegrid.orchestrator.report.figures import CONFIG, draw, least_width_px
+from prunegrid.orchestrator.report.findings import Finding, Topic, findings
+from prunegrid.orchestrator.report.html_tables import (
     clean_html,
     esc,
     margins_html,
     strategies_html,
     sweet_html,
 )
-from orchestrator.report.missing import missing_text
-from orchestrator.report.overview import footer_html, glance_html
-from orchestrator.report.results import Setting, method_order
-from orchestrator.report.worst_html import convergence_html, per_image_text
+from prunegrid.orchestrator.report.missing import missing_text
+from prunegrid.orchestrator.report.overview import footer_html, glance_html
+from prunegrid.orchestrator.report.results import Setting, method_order
+from prunegrid.orchestrator.report.worst_html import convergence_html, per_image_text
 
 
 class Page:

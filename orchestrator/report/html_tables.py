@@ -9,11 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.findings import name_of
-from orchestrator.report.results import Threat, attack_title, groups, method_order, records
-from orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
-from orchestrator.report.strategies import (
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.findings import name_of
+from prunegrid.orchestrator.report.results import (
+    Threat,
+    attack_title,
+    groups,
+    method_order,
+    records,
+)
+from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
+from prunegrid.orchestrator.report.strategies import (
     ACCURACY,
     AVERAGE,
     LEAST_MARGIN,

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.store.frames import read_all
-from workers import layout
-from workers.attacks.checks import AttackRows
-from workers.files import Files
+from prunegrid.orchestrator.store.frames import read_all
+from prunegrid.workers import layout
+from prunegrid.workers.attacks.checks import AttackRows
+from prunegrid.workers.files import Files
 
 _COLUMNS = ["task_key", "image", "eps", "distance", "broken"]
 

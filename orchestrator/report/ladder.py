@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.results import EPS_TOLERANCE, SETTING, groups
+from prunegrid.orchestrator.report.results import EPS_TOLERANCE, SETTING, groups
 
 #: Axis titles of the paper's Figures 1 to 3: changed elements for L0, else pixels in [0, 1].
 PAPER_EPS: Mapping[str, Mapping[str, tuple[float, ...]]] = {

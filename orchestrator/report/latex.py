@@ -6,10 +6,16 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.findings import name_of
-from orchestrator.report.results import Setting, attack_title, eps_text, method_order, threats
-from orchestrator.report.strategies import Strategy
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.findings import name_of
+from prunegrid.orchestrator.report.results import (
+    Setting,
+    attack_title,
+    eps_text,
+    method_order,
+    threats,
+)
+from prunegrid.orchestrator.report.strategies import Strategy
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

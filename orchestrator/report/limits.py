@@ -14,11 +14,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from orchestrator.report.ladder import add_strength
-from orchestrator.report.results import SETTING, Results, Setting, groups, threats
-from orchestrator.report.statistics import SIGNIFICANT, TINY, Estimate, Floats, holm, over_seeds
-from orchestrator.report.strategies import AVERAGE, WORST_ATTACK
-from orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.results import SETTING, Results, Setting, groups, threats
+from prunegrid.orchestrator.report.statistics import (
+    SIGNIFICANT,
+    TINY,
+    Estimate,
+    Floats,
+    holm,
+    over_seeds,
+)
+from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
+from prunegrid.orchestrator.report.tables import DENSE
 
 #: A loss that one may accept, of clean accuracy and of robustness: two points.
 TOLERANCE = 0.02

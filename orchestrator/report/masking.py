@@ -14,11 +14,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.images import TaskImages, attack_rows
-from orchestrator.report.results import PLACE, SETTING, Results, groups, records
-from orchestrator.report.tables import DENSE
-from workers.attacks.checks import AttackRows, more_broken
-from workers.catalog import attack_entry
+from prunegrid.orchestrator.report.images import TaskImages, attack_rows
+from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
+from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.workers.attacks.checks import AttackRows, more_broken
+from prunegrid.workers.catalog import attack_entry
 
 #: Share of the robust accuracy at the weakest eps that is left at the strongest one.
 FLAT = 0.8  #: from here on a pruned model's curve is flat

@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from orchestrator.plan.places import CellPlace
-from orchestrator.report.results import PLACE, SETTING, Results, records
+from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, records
 
 _WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]
 _KEY = [*_WANTED[:-1], "eps_text"]

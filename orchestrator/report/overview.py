@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.findings import name_of
-from orchestrator.report.html_tables import (
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.findings import name_of
+from prunegrid.orchestrator.report.html_tables import (
     NONE,
     NONE_BY_NATURE,
     esc,
@@ -16,9 +16,9 @@ from orchestrator.report.html_tables import (
     table,
     text_cell,
 )
-from orchestrator.report.limits import TOLERANCE
-from orchestrator.report.results import Setting
-from orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN, UNPRUNED, Strategy
+from prunegrid.orchestrator.report.limits import TOLERANCE
+from prunegrid.orchestrator.report.results import Setting
+from prunegrid.orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN, UNPRUNED, Strategy
 
 #: Of the table at the top.
 _BEST = "best on average"

@@ -16,9 +16,20 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.paper_tables import ROUNDING, PaperCell, find_misprints, paper_cells
-from orchestrator.report.results import EPS_TOLERANCE, Results, Setting, attack_title, groups
-from orchestrator.report.statistics import Estimate, estimate
+from prunegrid.orchestrator.report.paper_tables import (
+    ROUNDING,
+    PaperCell,
+    find_misprints,
+    paper_cells,
+)
+from prunegrid.orchestrator.report.results import (
+    EPS_TOLERANCE,
+    Results,
+    Setting,
+    attack_title,
+    groups,
+)
+from prunegrid.orchestrator.report.statistics import Estimate, estimate
 
 ARCHITECTURE = "resnet18"
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 import pyarrow as pa
 
-from orchestrator.names import attack_title, eps_text
-from orchestrator.store.frames import read_all, read_ours
-from orchestrator.store.merged import conform
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from workers import layout
-from workers.catalog import ARCHITECTURES
-from workers.files import Files
+from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.store.frames import read_all, read_ours
+from prunegrid.orchestrator.store.merged import conform
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import ARCHITECTURES
+from prunegrid.workers.files import Files
 
 #: What is compared with what: tables never average over these.
 SETTING = ["architecture", "dataset", "variant"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.report.curves import Grid, Panel
-from orchestrator.report.style import REFERENCE, look_of
+from prunegrid.orchestrator.report.curves import Grid, Panel
+from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
 LEGEND_ENTRY_INCHES = 2.6

@@ -15,9 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.ladder import add_strength
-from orchestrator.report.results import SETTING, Results, Setting, Threat, groups, records, threats
-from orchestrator.report.statistics import (
+from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.results import (
+    SETTING,
+    Results,
+    Setting,
+    Threat,
+    groups,
+    records,
+    threats,
+)
+from prunegrid.orchestrator.report.statistics import (
     SIGNIFICANT,
     Estimate,
     Floats,
@@ -26,7 +34,7 @@ from orchestrator.report.statistics import (
     over_seeds,
     paired_p,
 )
-from orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import DENSE
 
 UNPRUNED = "unpruned"
 KNOWN, ATTACK_KNOWN, NOTHING_KNOWN = "attack and eps known", "attack known", "unknown adversary"

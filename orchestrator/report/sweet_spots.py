@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.results import PLACE, SETTING
-from orchestrator.report.statistics import SIGNIFICANT, TINY
-from orchestrator.report.strategies import AVERAGE
-from orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.results import PLACE, SETTING
+from prunegrid.orchestrator.report.statistics import SIGNIFICANT, TINY
+from prunegrid.orchestrator.report.strategies import AVERAGE
+from prunegrid.orchestrator.report.tables import DENSE
 
 _MARGIN = ["margin", "margin_n", "margin_sd", "margin_half"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from orchestrator.report.ladder import add_strength
-from orchestrator.report.results import (
+from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.results import (
     CELL,
     PLACE,
     SETTING,
@@ -19,7 +19,7 @@ from orchestrator.report.results import (
     eps_text,
     threats,
 )
-from orchestrator.report.statistics import Estimate, holm, over_seeds, paired_p
+from prunegrid.orchestrator.report.statistics import Estimate, holm, over_seeds, paired_p
 
 #: The dense model's nominal rate.
 DENSE = 1.0

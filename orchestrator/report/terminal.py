@@ -10,10 +10,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.findings import Topic, findings
-from orchestrator.report.results import Setting, eps_text, method_order, records
-from orchestrator.report.tables import Attacked, SummaryRow, summary_rows
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.findings import Topic, findings
+from prunegrid.orchestrator.report.results import Setting, eps_text, method_order, records
+from prunegrid.orchestrator.report.tables import Attacked, SummaryRow, summary_rows
 
 #: Models of one experiment that still get a line each.
 FEW = 24
@@ -58,7 +58,7 @@ def say_whole(console: Console, text: str) -> None:
 
 def matrices(analysis: Analysis, setting: Setting, *, wide: bool) -> Iterator[Table]:
     """Methods by rates: clean accuracy, and for each protocol the average robust accuracy."""
-    from orchestrator.report.curves import average_robustness
+    from prunegrid.orchestrator.report.curves import average_robustness
 
     shown = {"clean accuracy": setting.rows(analysis.clean)}
     for protocol in analysis.results.protocols(setting):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.report.analysis import Analysis
-from orchestrator.report.convergence import TOLERANCE_FRAC
-from orchestrator.report.html_tables import esc, row, table, text_cell
-from orchestrator.report.results import Setting, attack_title, eps_text, records
-from orchestrator.report.trust import of_protocol
+from prunegrid.orchestrator.report.analysis import Analysis
+from prunegrid.orchestrator.report.convergence import TOLERANCE_FRAC
+from prunegrid.orchestrator.report.html_tables import esc, row, table, text_cell
+from prunegrid.orchestrator.report.results import Setting, attack_title, eps_text, records
+from prunegrid.orchestrator.report.trust import of_protocol
 
 
 def per_image_text(a: Analysis, setting: Setting, protocol: str) -> str:

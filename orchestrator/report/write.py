@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import StoreError, UsageError, expected
-from orchestrator.plan.places import CellPlace
-from orchestrator.report.analysis import Against, Analysis, analyse
-from orchestrator.report.evidence import NO_EVIDENCE, Evidence
-from orchestrator.report.exports import frames
-from orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
-from orchestrator.report.results import Results, Setting
-from workers.files import write_aside
+from prunegrid.orchestrator.errors import StoreError, UsageError, expected
+from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.report.analysis import Against, Analysis, analyse
+from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
+from prunegrid.orchestrator.report.exports import frames
+from prunegrid.orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
+from prunegrid.orchestrator.report.results import Results, Setting
+from prunegrid.workers.files import write_aside
 
 #: In a folder of ours: which files are ours to replace.
 MARKER = ".prunegrid-report.json"
@@ -130,7 +130,7 @@ def _contents(
     if "figures" in formats:
         yield from _static(analysis)
     if "html" in formats:
-        from orchestrator.report.html import page
+        from prunegrid.orchestrator.report.html import page
 
         yield "index.html", page(analysis, title=title).encode()
 
@@ -147,13 +147,13 @@ def _slug(*names: str) -> str:
 
 
 def _static(analysis: Analysis) -> Iterator[tuple[str, bytes]]:
-    from orchestrator.report.curves import (
+    from prunegrid.orchestrator.report.curves import (
         compression_grid,
         protocol_grid,
         security_grid,
         worst_grid,
     )
-    from orchestrator.report.static import render
+    from prunegrid.orchestrator.report.static import render
 
     grids = []
     for setting, protocol in _sides(analysis):

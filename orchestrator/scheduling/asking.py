@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.scheduling.room import Need, Node, capacity
+from prunegrid.orchestrator.scheduling.room import Need, Node, capacity
 
 FORGET_S = 600.0  #: a refusal holds so long; the cluster's limits may be raised meanwhile
 

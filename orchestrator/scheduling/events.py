@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from workers.contract import FailureKind
+from prunegrid.workers.contract import FailureKind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workers.contract import FailureKind
+from prunegrid.workers.contract import FailureKind
 
 LIMIT = 4
 TERM_S = 600.0

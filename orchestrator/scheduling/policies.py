@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workers.contract import FailureKind
+from prunegrid.workers.contract import FailureKind
 
 #: A task that runs out of memory gets twice the room each time, up to so many slots'.
 MAX_SHARE = 8

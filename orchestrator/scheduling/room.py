@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.grid.grid import Resources
 
 _EPSILON = 1e-9  #: Ray counts in units of 1e-4; three times 0.3333 is one GPU
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.scheduling.events import (
+from prunegrid.orchestrator.scheduling.events import (
     BlockCommand,
     Command,
     EndCommand,
@@ -30,8 +30,8 @@ from orchestrator.scheduling.events import (
     SucceededEvent,
     TickEvent,
 )
-from orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy
-from workers.contract import FailureKind
+from prunegrid.orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy
+from prunegrid.workers.contract import FailureKind
 
 
 class State(StrEnum):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.scheduling.policies import POLICIES
-from workers.contract import FailureKind
+from prunegrid.orchestrator.scheduling.policies import POLICIES
+from prunegrid.workers.contract import FailureKind
 
 
 @dataclass(frozen=True, kw_only=True)

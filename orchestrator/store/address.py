@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import StoreError
-from workers.files import Files, LocalFiles, StorageError, open_files
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.workers.files import Files, LocalFiles, StorageError, open_files
 
 
 def files_at(address: str) -> Files:

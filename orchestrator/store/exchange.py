@@ -9,7 +9,7 @@ import os
 import uuid
 from pathlib import Path
 
-from orchestrator.errors import StoreError
+from prunegrid.orchestrator.errors import StoreError
 
 _EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE, AT_FDCWD
 

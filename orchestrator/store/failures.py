@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from workers import layout
-from workers.files import Files
+from prunegrid.workers import layout
+from prunegrid.workers.files import Files
 
 
 def read_failures(files: Files, key: str, *, last: int | None = None) -> Iterator[dict[str, Any]]:

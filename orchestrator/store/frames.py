@@ -9,10 +9,10 @@ from typing import TypeVar
 import pandas as pd
 import pyarrow as pa
 
-from orchestrator.errors import StoreError
-from orchestrator.store.merged import is_merged
-from workers.files import Files
-from workers.tables import read_table
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.merged import is_merged
+from prunegrid.workers.files import Files
+from prunegrid.workers.tables import read_table
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.errors import StoreError
-from orchestrator.store.store import Store, this_host
-from workers import layout
-from workers.files import LocalFiles, StorageError
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers import layout
+from prunegrid.workers.files import LocalFiles, StorageError
 
 PART_BYTES = 512 * 1024
 REMOTE_FLUSH_S = 5.0

@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.files import FileInfo, Files
-from workers.tables import SCHEMA_VERSION
+from prunegrid.workers.files import FileInfo, Files
+from prunegrid.workers.tables import SCHEMA_VERSION
 
 #: Merged files sort before all others, and a newer one before older ones: `merged_name`.
 PREFIX = "all-"

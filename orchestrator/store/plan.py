@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.errors import StoreError
-from orchestrator.grid.file import parse_grid, read_grid
-from orchestrator.grid.grid import Grid
-from orchestrator.grid.sizes import Sizes, settle
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.store.sizes import read_sizes
-from orchestrator.store.store import Store
-from workers import layout
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.grid.file import parse_grid, read_grid
+from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.grid.sizes import Sizes, settle
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.store.sizes import read_sizes
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 
 
 def read_settled(path: Path, store: Store | None) -> Grid:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from orchestrator.grid.grid import AXES
-from workers.files import Files
+from prunegrid.orchestrator.grid.grid import AXES
+from prunegrid.workers.files import Files
 
 FOLDER = "requests"
 DONE = "requests/done"

@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from orchestrator.errors import StoreError, TornError
-from orchestrator.plan.places import place_of
-from orchestrator.store.merged import MergedFiles, is_merged, merge
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from orchestrator.store.wholeness import is_whole_parquet, is_whole_zip
-from workers import layout
-from workers.contract import TaskKind
-from workers.files import FileInfo, Files, StorageError
-from workers.results import ModelRecord
-from workers.tables import (
+from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.plan.places import place_of
+from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.wholeness import is_whole_parquet, is_whole_zip
+from prunegrid.workers import layout
+from prunegrid.workers.contract import TaskKind
+from prunegrid.workers.files import FileInfo, Files, StorageError
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import (
     IMAGE_SCHEMA,
     ImageRows,
     images_of,
@@ -27,7 +27,7 @@ from workers.tables import (
     read_images,
     read_table,
 )
-from workers.weights import MASKS, WEIGHTS
+from prunegrid.workers.weights import MASKS, WEIGHTS
 
 T = TypeVar("T")
 

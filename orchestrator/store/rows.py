@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
-from workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
-from workers.contract import AttackSettings
-from workers.results import ModelRecord
-from workers.tables import (
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
+from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
+from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
     ImageRows,

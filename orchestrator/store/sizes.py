@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from orchestrator.errors import StoreError
-from orchestrator.grid.sizes import Sizes
-from orchestrator.store.store import Store
-from workers import layout
-from workers.keys import from_dict
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.grid.sizes import Sizes
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.keys import from_dict
 
 
 def read_sizes(store: Store) -> Sizes:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.grid.grid import Grid
-from orchestrator.plan.costs import cost_of, hours_of
-from orchestrator.plan.dag import Plan, parent_of
-from orchestrator.plan.estimates import Eta
-from orchestrator.store.journal_state import JournalState
-from workers.contract import Task
+from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.plan.costs import cost_of, hours_of
+from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.store.journal_state import JournalState
+from prunegrid.workers.contract import Task
 
 #: From the best to the worst; a cell is in the state of its worst task.
 ORDER = ("done", "waiting", "running", "blocked", "failed")

@@ -14,13 +14,13 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from orchestrator.errors import StoreError
-from orchestrator.store.address import files_at, strangers
-from orchestrator.store.failures import read_failures
-from orchestrator.store.results import StoredResults
-from workers import layout
-from workers.contract import Failure
-from workers.files import StorageError
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.address import files_at, strangers
+from prunegrid.orchestrator.store.failures import read_failures
+from prunegrid.orchestrator.store.results import StoredResults
+from prunegrid.workers import layout
+from prunegrid.workers.contract import Failure
+from prunegrid.workers.files import StorageError
 
 MARKER = "store.json"
 SELECTION = "selection.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import StoreError
-from workers.files import Files, LocalFiles
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.workers.files import Files, LocalFiles
 
 _PARQUET = (b"PAR1", b"PAR1", 4)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", 22)  #: the end's record has 22 bytes

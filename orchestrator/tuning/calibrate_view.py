@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from orchestrator.tuning.ladder import Rule, eps_as_written
-from orchestrator.tuning.security import Calibration, Step, doubts
+from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.security import Calibration, Step, doubts
 
 
 def lines_of(found: Calibration, rule: Rule, *, whose: str) -> list[str]:

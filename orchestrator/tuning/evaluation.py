@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from orchestrator.engines.engine import Engine
-from orchestrator.errors import PrunegridError
-from workers.contract import Attempt, Failure, FailureKind, Task
-from workers.tuning import has_result
+from prunegrid.orchestrator.engines.engine import Engine
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.workers.contract import Attempt, Failure, FailureKind, Task
+from prunegrid.workers.tuning import has_result
 
 #: Runs tasks aside, as engines' runners do.
-REAL = "workers.tuning"
+REAL = "prunegrid.workers.tuning"
 TRIES = 3
 POLL_S = 0.25
 

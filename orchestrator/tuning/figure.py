@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.report.figures import CONFIG as _REPORT
-from orchestrator.report.static import SETTINGS
-from orchestrator.report.style import REFERENCE
-from orchestrator.tuning.outcome import Outcome
-from orchestrator.tuning.panels import Panel, Panels, Points, panels_of
+from prunegrid.orchestrator.report.figures import CONFIG as _REPORT
+from prunegrid.orchestrator.report.static import SETTINGS
+from prunegrid.orchestrator.report.style import REFERENCE
+from prunegrid.orchestrator.tuning.outcome import Outcome
+from prunegrid.orchestrator.tuning.panels import Panel, Panels, Points, panels_of
 
 CONFIG = {name: value for name, value in _REPORT.items() if name != "showEditInChartStudio"}
 #: Okabe and Ito's colours; plotly's and matplotlib's marker, size.

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.errors import PrunegridError
 
 _ROUND = (1, 2, 5)
 _ROUND_COUNTS = (1, 2, 3, 4, 5)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.errors import PrunegridError
-from orchestrator.plan.dag import Plan, PlannedCell
-from orchestrator.store.store import Store
-from orchestrator.tuning.bisection import Bisection
-from orchestrator.tuning.ladder import Rule
-from orchestrator.tuning.scoring import distances_in
-from orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
-from orchestrator.tuning.stored_curves import nearest_curve
-from workers.catalog import attack_entry
-from workers.contract import AttackTask, Task
-from workers.tables import ImageRows
-from workers.tuning import find_images
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.bisection import Bisection
+from prunegrid.orchestrator.tuning.ladder import Rule
+from prunegrid.orchestrator.tuning.scoring import distances_in
+from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
+from prunegrid.orchestrator.tuning.stored_curves import nearest_curve
+from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.contract import AttackTask, Task
+from prunegrid.workers.tables import ImageRows
+from prunegrid.workers.tuning import find_images
 
 #: Have tasks computed aside; raises where that was interrupted or failed.
 Compute = Callable[[Sequence[Task]], None]

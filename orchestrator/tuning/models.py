@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.driver.launch import Place, RunOptions, run_plan
-from orchestrator.driver.lease import Lease
-from orchestrator.errors import StoreError
-from orchestrator.grid.grid import Grid
-from orchestrator.plan.dag import Plan
-from orchestrator.store.store import Store
-from workers import layout
+from prunegrid.orchestrator.driver.launch import Place, RunOptions, run_plan
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 
 
 def keep_grid(store: Store, grid: Grid) -> None:

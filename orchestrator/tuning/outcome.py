@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.tuning.objective import Comparison, Floats
-from orchestrator.tuning.record import TrialRow
-from orchestrator.tuning.rows import Role
-from orchestrator.tuning.study import Study
-from workers.keys import Scalar
+from prunegrid.orchestrator.tuning.objective import Comparison, Floats
+from prunegrid.orchestrator.tuning.record import TrialRow
+from prunegrid.orchestrator.tuning.rows import Role
+from prunegrid.orchestrator.tuning.study import Study
+from prunegrid.workers.keys import Scalar
 
 
 @dataclass(frozen=True, kw_only=True)

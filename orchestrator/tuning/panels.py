@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.tuning.outcome import Outcome
-from orchestrator.tuning.record import TrialRow
-from orchestrator.tuning.study import AttackStudy, Study
-from orchestrator.tuning.wording import settings_text, varied
+from prunegrid.orchestrator.tuning.outcome import Outcome
+from prunegrid.orchestrator.tuning.record import TrialRow
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.wording import settings_text, varied
 
 Role = Literal["complete", "stopped early", "grid", "best", "image", "equal"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from orchestrator.errors import PrunegridError
-from orchestrator.grid.file import parse_grid
-from orchestrator.grid.grid import Grid, PlannedAttack
-from workers.contract import TrainingSettings
-from workers.keys import Scalar
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import Grid, PlannedAttack
+from prunegrid.workers.contract import TrainingSettings
+from prunegrid.workers.keys import Scalar
 
 
 class PieceError(PrunegridError):

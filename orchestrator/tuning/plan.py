@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from orchestrator.errors import UsageError, expected
-from orchestrator.grid.grid import Grid, PlannedAttack, Selection
-from orchestrator.plan.dag import Plan, PlannedModel, expand
-from orchestrator.tuning.space import Axis, Costs, attack_space, costs_of, proposals, training_space
-from orchestrator.tuning.study import (
+from prunegrid.orchestrator.errors import UsageError, expected
+from prunegrid.orchestrator.grid.grid import Grid, PlannedAttack, Selection
+from prunegrid.orchestrator.plan.dag import Plan, PlannedModel, expand
+from prunegrid.orchestrator.tuning.space import (
+    Axis,
+    Costs,
+    attack_space,
+    costs_of,
+    proposals,
+    training_space,
+)
+from prunegrid.orchestrator.tuning.study import (
     AttackStudy,
     Chain,
     Objective,
@@ -19,9 +26,9 @@ from orchestrator.tuning.study import (
     TrainingStudy,
     image_rungs,
 )
-from workers.catalog import AttackEntry, attack_entry
-from workers.contract import AttackTask, PruneTask, TrainTask
-from workers.keys import Scalar
+from prunegrid.workers.catalog import AttackEntry, attack_entry
+from prunegrid.workers.contract import AttackTask, PruneTask, TrainTask
+from prunegrid.workers.keys import Scalar
 
 #: Half of the images are searched on: fewer than that say nothing.
 LEAST_IMAGES = 8

@@ -1,7 +1,7 @@
 """The search itself, by Ray Tune: trials on long-lived actors, hopeless ones stopped early.
 
-What a trial computes is in the store as soon as it is done (`workers.tuning`); Ray's own state
-only says which trials to stop, and is kept on this machine, never in a store: it is pickled.
+What a trial computes is in the store as soon as it is done (`prunegrid.workers.tuning`); Ray's own
+state only says which trials to stop, and is kept on this machine, never in a store: it is pickled.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.ray.engine import start_local
-from orchestrator.engines.ray.nodes import Nodes
-from orchestrator.engines.ray.start import join, keep_to_ourselves
-from orchestrator.scheduling.room import Need, capacity
-from orchestrator.tuning.rows import Score
-from orchestrator.tuning.study import Study
-from workers import catalog
-from workers.contract import WorkerSettings
-from workers.tuning import TuningBroken, ensure
+from prunegrid.orchestrator.engines.ray.engine import start_local
+from prunegrid.orchestrator.engines.ray.nodes import Nodes
+from prunegrid.orchestrator.engines.ray.start import join, keep_to_ourselves
+from prunegrid.orchestrator.scheduling.room import Need, capacity
+from prunegrid.orchestrator.tuning.rows import Score
+from prunegrid.orchestrator.tuning.study import Study
+from prunegrid.workers import catalog
+from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.tuning import TuningBroken, ensure
 
 keep_to_ourselves()  # Ray reads it when it is first imported
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -50,7 +50,7 @@ class Work:
 
     study: Study
     settings: WorkerSettings
-    runner: str  #: the module that runs its tasks: "workers.tuning", or a test's own
+    runner: str  #: the module that runs its tasks: "prunegrid.workers.tuning", or a test's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        from orchestrator.tuning.scoring import score
+        from prunegrid.orchestrator.tuning.scoring import score
 
         work, study = self._work, self._work.study
         options = study.options(self._number)

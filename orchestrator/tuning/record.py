@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.store.store import Store
-from orchestrator.tuning.rows import Role, Score, State, row_bytes, row_path
-from orchestrator.tuning.study import Study
-from workers import layout
-from workers.keys import Scalar
-from workers.tables import read_table
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.rows import Role, Score, State, row_bytes, row_path
+from prunegrid.orchestrator.tuning.study import Study
+from prunegrid.workers import layout
+from prunegrid.workers.keys import Scalar
+from prunegrid.workers.tables import read_table
 
 
 @dataclass(frozen=True, kw_only=True)

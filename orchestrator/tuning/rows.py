@@ -12,12 +12,17 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from orchestrator.tuning.study import AttackStudy, Study
-from workers import layout
-from workers.catalog import attack_entry
-from workers.keys import Scalar
-from workers.results import Provenance
-from workers.tables import PROVENANCE_FIELDS, SCHEMA_VERSION, parquet_bytes, provenance_columns
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.keys import Scalar
+from prunegrid.workers.results import Provenance
+from prunegrid.workers.tables import (
+    PROVENANCE_FIELDS,
+    SCHEMA_VERSION,
+    parquet_bytes,
+    provenance_columns,
+)
 
 State = Literal["running", "complete", "stopped early", "over budget", "failed"]
 Role = Literal["search", "held-out tuned", "held-out cut", "held-out whole"]

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.tuning.objective import Floats, geometric_mean, median_distance, robust_accuracy
-from orchestrator.tuning.rows import Score, latest
-from orchestrator.tuning.study import AttackStudy, Options, Study, TrainingStudy
-from workers.contract import AttackTask
-from workers.tables import ImageRows
-from workers.tuning import find_images, find_record
+from prunegrid.orchestrator.tuning.objective import (
+    Floats,
+    geometric_mean,
+    median_distance,
+    robust_accuracy,
+)
+from prunegrid.orchestrator.tuning.rows import Score, latest
+from prunegrid.orchestrator.tuning.study import AttackStudy, Options, Study, TrainingStudy
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.tables import ImageRows
+from prunegrid.workers.tuning import find_images, find_record
 
 
 def score(study: Study, options: Options, rung: int, store: str) -> Score:

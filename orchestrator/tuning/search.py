@@ -9,17 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.driver.launch import StopSignal
-from orchestrator.driver.lease import Lease, is_alive, read_holder
-from orchestrator.errors import PrunegridError
-from orchestrator.grid.grid import Resources
-from orchestrator.scheduling.room import need_of
-from orchestrator.store.store import Store
-from orchestrator.tuning.evaluation import REAL, compute, missing
-from orchestrator.tuning.objective import Floats, compare
-from orchestrator.tuning.outcome import Outcome, Rival
-from orchestrator.tuning.plan import cut_base
-from orchestrator.tuning.record import (
+from prunegrid.orchestrator.driver.launch import StopSignal
+from prunegrid.orchestrator.driver.lease import Lease, is_alive, read_holder
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.scheduling.room import need_of
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.evaluation import REAL, compute, missing
+from prunegrid.orchestrator.tuning.objective import Floats, compare
+from prunegrid.orchestrator.tuning.outcome import Outcome, Rival
+from prunegrid.orchestrator.tuning.plan import cut_base
+from prunegrid.orchestrator.tuning.record import (
     TrialRow,
     best,
     read_trials,
@@ -27,14 +27,14 @@ from orchestrator.tuning.record import (
     write_held_out,
     write_trial,
 )
-from orchestrator.tuning.rows import Role
-from orchestrator.tuning.scoring import distances_of, score_attack
-from orchestrator.tuning.study import AttackStudy, Study
-from orchestrator.tuning.wording import trial_line
-from workers import layout
-from workers.contract import AttackTask, WorkerSettings
-from workers.keys import Scalar, digest
-from workers.tuning import find_images
+from prunegrid.orchestrator.tuning.rows import Role
+from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.wording import trial_line
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackTask, WorkerSettings
+from prunegrid.workers.keys import Scalar, digest
+from prunegrid.workers.tuning import find_images
 
 
 class NothingFoundError(PrunegridError):
@@ -71,7 +71,7 @@ def run_trials(study: Study, store: Store, place: Place, console: Console) -> bo
     if len([trial for trial in known.values() if trial.ended]) == count:
         console.print(f"{study.name}: all {count} trials have their results", highlight=False)
         return True
-    from orchestrator.tuning import ray_search
+    from prunegrid.orchestrator.tuning import ray_search
 
     lease = Lease.take(store, f"{layout.TUNING}/leases/{study.name}.json")
     holder = read_holder(store)
@@ -173,7 +173,7 @@ def _compute(tasks: list[AttackTask], store: Store, place: Place, console: Conso
     todo = missing(tasks, store.address)
     if not todo:
         return True
-    from orchestrator.engines.ray.engine import RayEngine
+    from prunegrid.orchestrator.engines.ray.engine import RayEngine
 
     stop = StopSignal()
     with console.status("the images that no trial has seen") as status:

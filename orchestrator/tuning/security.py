@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.tuning.ladder import Ends, Rule, ladder
-from orchestrator.tuning.objective import Floats
+from prunegrid.orchestrator.tuning.ladder import Ends, Rule, ladder
+from prunegrid.orchestrator.tuning.objective import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from scipy.stats import qmc
 
-from orchestrator.errors import UsageError, expected
-from workers.catalog import AttackEntry
-from workers.keys import Scalar, canonical_json
+from prunegrid.orchestrator.errors import UsageError, expected
+from prunegrid.workers.catalog import AttackEntry
+from prunegrid.workers.keys import Scalar, canonical_json
 
 #: A trial takes at least so many steps: with fewer no setting shows what it can do.
 LEAST_STEPS = 10

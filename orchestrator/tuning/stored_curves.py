@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from orchestrator.authors.file import Run, read_authors_file
-from orchestrator.authors.findings import first_five
-from orchestrator.errors import StoreError
-from orchestrator.report.ladder import PAPER_EPS
-from orchestrator.store.frames import read_rows
-from orchestrator.store.store import Store
-from orchestrator.tuning.ladder import Rule
-from orchestrator.tuning.objective import Floats
-from orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
-from workers import layout
-from workers.catalog import attack_entry
+from prunegrid.orchestrator.authors.file import Run, read_authors_file
+from prunegrid.orchestrator.authors.findings import first_five
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.report.ladder import PAPER_EPS
+from prunegrid.orchestrator.store.frames import read_rows
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.ladder import Rule
+from prunegrid.orchestrator.tuning.objective import Floats
+from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import attack_entry
 
 #: Below it a distance is rounding: the authors' C&W leaves misclassified images not quite at 0.
 _MISCLASSIFIED = 1e-3

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.contract import (
+from prunegrid.workers.contract import (
     AttackSettings,
     AttackTask,
     DataSettings,
@@ -22,7 +22,7 @@ from workers.contract import (
     TrainingSettings,
     TrainTask,
 )
-from workers.keys import Scalar, digest
+from prunegrid.workers.keys import Scalar, digest
 
 Objective = Literal["median", "robust", "loss"]
 

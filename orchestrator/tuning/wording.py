@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from orchestrator.tuning.objective import Comparison
-from orchestrator.tuning.outcome import Outcome, Rival
-from orchestrator.tuning.record import TrialRow
-from orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
-from workers.keys import Scalar
+from prunegrid.orchestrator.tuning.objective import Comparison
+from prunegrid.orchestrator.tuning.outcome import Outcome, Rival
+from prunegrid.orchestrator.tuning.record import TrialRow
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
+from prunegrid.workers.keys import Scalar
 
 
 def settings_text(options: Mapping[str, Scalar]) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from orchestrator.plan.places import CellPlace, ModelPlace
-from orchestrator.store.rows import AttackTraits, cell_table, model_table
-from workers.catalog import attack_entry
-from workers.contract import PruneTask
-from workers.results import ModelRecord
-from workers.tables import ImageRows
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
+from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.contract import PruneTask
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import ImageRows
 
 Row = Mapping[str, object]
 

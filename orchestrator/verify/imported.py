@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from orchestrator.authors.authors import stored_author_findings
-from orchestrator.authors.rows import PREFIX
-from orchestrator.plan.places import CellPlace, ModelPlace
-from orchestrator.store.store import Store
-from orchestrator.verify.doubts import Finding
-from workers import layout
-from workers.tables import read_table
+from prunegrid.orchestrator.authors.authors import stored_author_findings
+from prunegrid.orchestrator.authors.rows import PREFIX
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.doubts import Finding
+from prunegrid.workers import layout
+from prunegrid.workers.tables import read_table
 
 _MODEL = list(ModelPlace.__dataclass_fields__)
 _CELL = [*_MODEL, *(name for name in CellPlace.__dataclass_fields__ if name != "model")]

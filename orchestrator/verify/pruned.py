@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from workers.catalog import METHODS
-from workers.contract import PruneTask
-from workers.pruning.step import survivors
-from workers.pruning.structures import alive_units, prunes, units
+from prunegrid.workers.catalog import METHODS
+from prunegrid.workers.contract import PruneTask
+from prunegrid.workers.pruning.step import survivors
+from prunegrid.workers.pruning.structures import alive_units, prunes, units
 
 Masks = Mapping[str, np.ndarray]
 

@@ -8,15 +8,15 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.errors import PrunegridError
-from orchestrator.store.store import Store
-from orchestrator.verify.doubts import Finding
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.doubts import Finding
+from prunegrid.orchestrator.verify.verify import Verifier
 
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
-    from orchestrator.output import print_json
+    from prunegrid.orchestrator.output import print_json
 
     store = Store.open(address)
     try:

@@ -13,23 +13,23 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.authors.rows import PREFIX as IMPORTED
-from orchestrator.errors import PrunegridError, StoreError
-from orchestrator.plan.dag import Plan, parent_of
-from orchestrator.plan.places import cell_id, model_id, place_of
-from orchestrator.store.plan import load_plan
-from orchestrator.store.results import SCHEMAS
-from orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
-from orchestrator.store.store import Store
-from orchestrator.verify.attacked import image_doubts
-from orchestrator.verify.derived import cell_row_doubts, model_row_doubts
-from orchestrator.verify.doubts import Finding
-from orchestrator.verify.imported import imported_findings
-from orchestrator.verify.pruned import pruning_doubts
-from workers import layout
-from workers.contract import PruneTask
-from workers.results import ModelRecord
-from workers.tables import SCHEMA_VERSION, ImageRows
+from prunegrid.orchestrator.authors.rows import PREFIX as IMPORTED
+from prunegrid.orchestrator.errors import PrunegridError, StoreError
+from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.places import cell_id, model_id, place_of
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.results import SCHEMAS
+from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.attacked import image_doubts
+from prunegrid.orchestrator.verify.derived import cell_row_doubts, model_row_doubts
+from prunegrid.orchestrator.verify.doubts import Finding
+from prunegrid.orchestrator.verify.imported import imported_findings
+from prunegrid.orchestrator.verify.pruned import pruning_doubts
+from prunegrid.workers import layout
+from prunegrid.workers.contract import PruneTask
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import SCHEMA_VERSION, ImageRows
 
 #: Columns that every row is asked for, be it there or not.
 _ASKED = ("robust_accuracy", "task_key", "task_keys", "model_key", "eps", "rate", "seed")
@@ -94,7 +94,7 @@ class Verifier:
 
     def _check_weights(self, key: str, record: ModelRecord) -> Iterator[Finding]:
         """What the weights' file holds against what the record says of it."""
-        from workers.weights import read_masks, read_weights, weights_sha256
+        from prunegrid.workers.weights import read_masks, read_weights, weights_sha256
 
         path = layout.model_file(key, "weights.npz")
         try:
@@ -124,7 +124,7 @@ class Verifier:
 
     def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:
         """The parent's; None where they can't be read, which is a finding of its own."""
-        from workers.weights import read_masks
+        from prunegrid.workers.weights import read_masks
 
         try:
             return read_masks(self._store.files, task.parent_key)
@@ -223,7 +223,7 @@ class Verifier:
 
     def _check_curves(self) -> Iterator[Finding]:
         """Robust accuracy never rises with eps where one run serves every eps."""
-        from orchestrator.store.frames import read_rows
+        from prunegrid.orchestrator.store.frames import read_rows
 
         cells = read_rows(self._store.files, layout.CELL_ROWS)
         if cells.empty:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.contract import AttackSettings, AttackTask, DataSettings
+from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def images() -> Images:
 def _trained(name: str, images: Images, *, count: int, epochs: int) -> Any:
     import keras
 
-    from workers.models.base import build
+    from prunegrid.workers.models.base import build
 
     keras.utils.set_random_seed(0)
     model = build(name, (28, 28, 1), 10, seed=0)
@@ -48,7 +48,7 @@ def _trained(name: str, images: Images, *, count: int, epochs: int) -> Any:
 
 @pytest.fixture(scope="session")
 def _configured() -> None:
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     configure(1, None)
 
@@ -101,7 +101,7 @@ def shard(images: Images) -> Shard:
     def run(
         model: Any, attack: AttackSettings, start: int, stop: int, **changes: Any
     ) -> dict[str, list[Any]]:
-        from workers.attacks.run import attack_shard
+        from prunegrid.workers.attacks.run import attack_shard
 
         values: dict[str, Any] = {
             "images": images.test[start:stop],

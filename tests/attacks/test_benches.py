@@ -42,8 +42,8 @@ def test_side_by_side_with_foolbox(cnn5, images, monkeypatch, capsys, tmp_path):
 
 
 def test_strength_over_the_chain(cnn5, images, monkeypatch, capsys):
+    from prunegrid.workers.models.base import get_weights, set_weights
     from tests.bench import strength
-    from workers.models.base import get_weights, set_weights
 
     dense = get_weights(cnn5)
     monkeypatch.setattr(strength, "_trained", lambda seed: (cnn5, images.test, images.test_labels))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.attacks.base import Batch, Job, Ticker
-from workers.attacks.boundary_exchange import Memory, exchange_elements
+from prunegrid.workers.attacks.base import Batch, Job, Ticker
+from prunegrid.workers.attacks.boundary_exchange import Memory, exchange_elements
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -33,7 +33,7 @@ class Linear:
 
 
 def exchange(network, clean, found, most):
-    from workers.attacks.lanes import Lanes
+    from prunegrid.workers.attacks.lanes import Lanes
 
     n = len(clean)
     job = Job(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.attacks.base import Batch, Job, Ticker
-from workers.attacks.lanes import Lanes
+from prunegrid.workers.attacks.base import Batch, Job, Ticker
+from prunegrid.workers.attacks.lanes import Lanes
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -35,8 +35,8 @@ def surroundings() -> tuple[Batch, Job]:
 
 
 def test_a_best_other_class_that_no_input_moves_hides_no_other():
-    from workers.attacks.boundary_nearest import linear_crossing, nearest_side
-    from workers.attacks.network import Network
+    from prunegrid.workers.attacks.boundary_nearest import linear_crossing, nearest_side
+    from prunegrid.workers.attacks.network import Network
 
     network, (batch, job) = Network(pruned_to_a_bias()), surroundings()
     _, slopes = network.margin_and_gradient()(batch.images, batch.labels.astype(np.int32))
@@ -54,8 +54,8 @@ def test_a_best_other_class_that_no_input_moves_hides_no_other():
 
 def test_where_adam_finds_nothing_the_attack_does_all_the_same():
     """Flat ends of tanh, a dead margin: no search of C&W's own moves such an image."""
-    from workers.attacks.cw import CarliniWagnerL2
-    from workers.attacks.network import Network
+    from prunegrid.workers.attacks.cw import CarliniWagnerL2
+    from prunegrid.workers.attacks.network import Network
 
     options = {
         "binary_search_steps": 2, "steps": 20, "stepsize": 0.01, "initial_const": 1.0,

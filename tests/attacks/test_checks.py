@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.attacks.checks import (
+from prunegrid.workers.attacks.checks import (
     AttackRows,
     doubling_steps,
     from_columns,

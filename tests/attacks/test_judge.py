@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.attacks.base import AttackLied, Batch, Found
-from workers.attacks.judge import judge
+from prunegrid.workers.attacks.base import AttackLied, Batch, Found
+from prunegrid.workers.attacks.judge import judge
 
 CLEAN = np.full((3, 2, 2, 1), 0.5, np.float32)
 BATCH = Batch(images=CLEAN, labels=np.array([0, 0, 0]), indices=np.array([7, 8, 9]))

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from prunegrid.workers.attacks import measure
+from prunegrid.workers.attacks.measure import measure_speed
+from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.entry import Worker
+from prunegrid.workers.kept import kept_here
+from prunegrid.workers.speeds import Probe
 from tests.attacks.conftest import settings
-from workers.attacks import measure
-from workers.attacks.measure import measure_speed
-from workers.contract import WorkerSettings
-from workers.entry import Worker
-from workers.kept import kept_here
-from workers.speeds import Probe
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -55,7 +55,7 @@ def test_a_worker_measures_what_it_is_asked_for(tmp_path):
 def test_sizes_that_do_not_fit_are_left_out(cnn5, monkeypatch):
     import tensorflow as tf
 
-    from workers.attacks.network import Network
+    from prunegrid.workers.attacks.network import Network
 
     inner = Network.margin_and_gradient
 
@@ -119,7 +119,7 @@ def a_gpu(monkeypatch):
 
 @pytest.mark.parametrize(("fused", "pays"), [(160.0, True), (104.0, False), (0.0, False)])
 def test_xla_is_taken_where_it_pays_and_measured_once(cnn5, a_gpu, monkeypatch, fused, pays):
-    from workers.attacks.run import uses_xla
+    from prunegrid.workers.attacks.run import uses_xla
 
     speeds, asked = a_gpu
     speeds[True] = fused
@@ -145,7 +145,7 @@ def test_strict_attacks_compile_by_xla(shard, images, monkeypatch, name):
     """On a network of one layer, which compiles fast."""
     import keras
 
-    from workers.attacks import run
+    from prunegrid.workers.attacks import run
 
     keras.utils.set_random_seed(2)
     flat = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from prunegrid.workers.catalog import ATTACKS
+from prunegrid.workers.context import Interrupted
+from prunegrid.workers.tables import IMAGE_SCHEMA, images_to_parquet, read_images
 from tests.attacks.conftest import settings, task
-from workers.catalog import ATTACKS
-from workers.context import Interrupted
-from workers.tables import IMAGE_SCHEMA, images_to_parquet, read_images
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -57,7 +57,7 @@ def test_every_attack_of_the_catalog(shard, cnn5, request, name, engine):
 
 
 def provenance():
-    from workers.results import Provenance
+    from prunegrid.workers.results import Provenance
 
     return Provenance(
         task_key="k", seed=0, git_revision="", versions=(), device="cpu", threads=1, host="h",
@@ -110,7 +110,7 @@ class Kept:
         self.saved = None
 
     def save(self, arrays, state):
-        from workers.checkpoints import Saved
+        from prunegrid.workers.checkpoints import Saved
 
         copies = {name: np.array(value) for name, value in arrays.items()}
         self.saved = Saved(arrays=copies, state=dict(state))
@@ -120,7 +120,7 @@ class Kept:
 
 
 def test_an_interrupted_shard_goes_on_where_it_was(shard, cnn5, monkeypatch):
-    import workers.attacks.run as run
+    import prunegrid.workers.attacks.run as run
 
     use = quick("cw_l2", "foolbox")
     whole = shard(cnn5, use, 0, 40)
@@ -148,7 +148,7 @@ def test_an_interrupted_shard_goes_on_where_it_was(shard, cnn5, monkeypatch):
 
 
 def test_a_stop_request_interrupts(shard, cnn5, monkeypatch):
-    from workers.attacks.base import Ticker
+    from prunegrid.workers.attacks.base import Ticker
 
     beats = []
     for name in ("pgd_linf", "cw_l2", "bb_l0"):
@@ -170,7 +170,7 @@ def test_a_stop_request_interrupts(shard, cnn5, monkeypatch):
 def test_memory_pressure_halves_the_batch_and_changes_nothing(shard, cnn5, monkeypatch, name):
     import tensorflow as tf
 
-    from workers.attacks.network import Network
+    from prunegrid.workers.attacks.network import Network
 
     use = dataclasses.replace(quick(name, "strict"), batch_size=64)
     calm = shard(cnn5, use, 0, 40)

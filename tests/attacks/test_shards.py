@@ -62,7 +62,7 @@ def test_a_residual_network_too(shard, resnet8):
 
 
 def test_smaller_shapes_are_used_only_where_they_are_equal(shard, cnn5, monkeypatch):
-    from workers.attacks.network import Network
+    from prunegrid.workers.attacks.network import Network
 
     use = settings("cw_l2", "strict", batch_size=64, **CASES["cw_l2"])
     free = shard(cnn5, use, 0, 20)
@@ -72,7 +72,7 @@ def test_smaller_shapes_are_used_only_where_they_are_equal(shard, cnn5, monkeypa
 
 
 def test_draws_are_keyed_by_image_eps_and_restart():
-    from workers.attacks.draws import uniform
+    from prunegrid.workers.attacks.draws import uniform
 
     base = uniform((4, 4, 1), 1, 2, 0.1, 0)
     assert np.array_equal(base, uniform((4, 4, 1), 1, 2, 0.1, 0))

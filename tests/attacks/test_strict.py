@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from prunegrid.workers.catalog import METHODS
 from tests.attacks.conftest import settings
-from workers.catalog import METHODS
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -24,8 +24,8 @@ PASSES = {"pgd_linf": 41, "bb_l0": 533}
 @pytest.fixture(scope="module")
 def chain(cnn5):
     """The nine prunings of CNN5 at rate 2 without fine-tuning; the model comes back as it was."""
-    from workers.models.base import get_weights, prunable, set_weights
-    from workers.pruning.step import prune_step
+    from prunegrid.workers.models.base import get_weights, prunable, set_weights
+    from prunegrid.workers.pruning.step import prune_step
 
     dense = get_weights(cnn5)
     layers = prunable(cnn5)
@@ -47,7 +47,7 @@ def chain(cnn5):
 
 @pytest.mark.parametrize("method", PAPER)
 def test_never_weaker_on_pruned_networks(shard, cnn5, chain, method):
-    from workers.models.base import set_weights
+    from prunegrid.workers.models.base import set_weights
 
     set_weights(cnn5, chain[method])
     for name, (options, eps) in CASES.items():

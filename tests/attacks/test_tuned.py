@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.tuning.objective import compare, median_distance
-from orchestrator.tuning.space import attack_space, costs_of, proposals
+from prunegrid.orchestrator.tuning.objective import compare, median_distance
+from prunegrid.orchestrator.tuning.space import attack_space, costs_of, proposals
+from prunegrid.workers.catalog import ATTACKS
 from tests.attacks.conftest import settings
-from workers.catalog import ATTACKS
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.authors.authors import import_authors
-from orchestrator.errors import UsageError
-from orchestrator.report import load_results, write_report
-from orchestrator.report.results import Results
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.authors.authors import import_authors
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.report import load_results, write_report
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
 from tests.authors.synthetic import RATES, SEEDS, Row, rows, write
 
 

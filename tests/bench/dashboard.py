@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prunegrid.workers import layout
 from tests.bench.dashboard_paint import painted
 from tests.bench.dashboard_store import MadeStore, beat, cell_file, make
 from tests.grids import SMALL
-from workers import layout
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VIEWERS = 20
@@ -91,7 +91,16 @@ class Server:
 def serving(folder: Path) -> Iterator[Server]:
     began_s = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", "dashboard", "--port", "0", "--store", folder],
+        [
+            sys.executable,
+            "-m",
+            "prunegrid.orchestrator.cli",
+            "dashboard",
+            "--port",
+            "0",
+            "--store",
+            folder,
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,13 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.driver.lease import LEASE
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, PlannedCell, expand
-from orchestrator.plan.places import cell_id, model_id
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from orchestrator.store.store import Store
-from workers import layout
+from prunegrid.orchestrator.driver.lease import LEASE
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, expand
+from prunegrid.orchestrator.plan.places import cell_id, model_id
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 
 SLOTS = 16
 FAILS_EVERY = 50  #: tasks whose first attempt failed

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", help="also write the JSON there")
     chosen = parser.parse_args(arguments)
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     device = configure(chosen.threads, None)
     runs = []
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _compare(architecture: str, method: str, chosen: argparse.Namespace) -> dict[str, Any]:
+    from prunegrid.workers.export.latency import latencies_ms
+    from prunegrid.workers.export.shrink import shrink
     from tests.export.networks import pruned
-    from workers.export.latency import latencies_ms
-    from workers.export.shrink import shrink
 
     dense, _ = pruned(architecture, method, 1)
     masked, _ = pruned(architecture, method, chosen.rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.contract import Attempt, DataSettings, Outcome, Success, WorkerSettings
+from prunegrid.workers.contract import Attempt, DataSettings, Outcome, Success, WorkerSettings
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", help="also write the JSON there")
     chosen = parser.parse_args(arguments)
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     device = configure(chosen.threads, None)
     runs = []
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _compare(architecture: str, count: int, turns: int, folder: Path) -> dict[str, Any]:
-    from workers.catalog import ARCHITECTURES
+    from prunegrid.workers.catalog import ARCHITECTURES
 
     case = CASES[architecture]
     shape = ARCHITECTURES[architecture].input_shape
@@ -108,7 +108,7 @@ def _files(folder: Path, count: int, shape: tuple[int, ...]) -> tuple[np.ndarray
 
 
 def _network(architecture: str, images: np.ndarray) -> Any:
-    from workers.models.base import build
+    from prunegrid.workers.models.base import build
 
     return build(architecture, images.shape[1:], 10, seed=0)
 
@@ -127,8 +127,8 @@ def _ours(
     architecture: str, case: Case, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], object]:
     """One epoch as a task trains it, from the memory map on; one image validates it."""
-    from workers.data.base import Dataset, Split
-    from workers.training.fit import fit
+    from prunegrid.workers.data.base import Dataset, Split
+    from prunegrid.workers.training.fit import fit
 
     one = Split(images=images[:1], labels=labels[:1])
     dataset = Dataset(
@@ -165,7 +165,7 @@ def _limit(
     """As many of the same steps in one call, all on one batch of floats: nothing to fetch."""
     import tensorflow as tf
 
-    from workers.training.steps import Stepper
+    from prunegrid.workers.training.steps import Stepper
 
     stepper = Stepper(_network(architecture, images), case.batch_size, "none", None)
     x = tf.constant(images[: case.batch_size].astype(np.float32) / 255)
@@ -189,7 +189,7 @@ def _keras(
     import keras
     import tensorflow as tf
 
-    from workers.catalog import AUGMENTATIONS
+    from prunegrid.workers.catalog import AUGMENTATIONS
 
     padding, shape = AUGMENTATIONS[case.augmentation], images.shape[1:]
 

@@ -22,17 +22,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.driver.driver import Driver
-from orchestrator.driver.lease import Lease
-from orchestrator.driver.run_state import View
-from orchestrator.engines.ray.engine import RayEngine, start_local
-from orchestrator.grid.file import parse_grid
-from orchestrator.grid.grid import Resources
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.driver.driver import Driver
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.driver.run_state import View
+from prunegrid.orchestrator.engines.ray.engine import RayEngine, start_local
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import Attempt, Task, TrainTask, WorkerSettings
 from tests.bench.output import tell
 from tests.grids import SMALL, with_seeds
-from workers.contract import Attempt, Task, TrainTask, WorkerSettings
 
 RUNNER = "tests.bench.noop"
 

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.plan.estimates import Durations
-from orchestrator.plan.slices import slice_ranks
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.plan.estimates import Durations
+from prunegrid.orchestrator.plan.slices import slice_ranks
 from tests.simulation import drawn_durations, jobs_of, lower_bound_s, simulate
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -24,11 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.commands.compact import compact_store
-from orchestrator.driver.recorder import Recorder
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.compact import compact_store
+from prunegrid.orchestrator.driver.recorder import Recorder
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.store.store import Store
 from tests.bench.output import tell
 from tests.bench.store_rows import result_file
 from tests.grids import SMALL
@@ -167,14 +167,14 @@ def read(address: str) -> dict[str, Any]:
         import pandas  # noqa: F401
         import scipy.stats  # noqa: F401
 
-        import orchestrator.report.exports  # noqa: F401
+        import prunegrid.orchestrator.report.exports  # noqa: F401
 
     _, import_s = timed(imports)
     import pandas as pd
 
-    from orchestrator.report.analysis import analyse
-    from orchestrator.report.exports import frames
-    from orchestrator.report.results import load_results
+    from prunegrid.orchestrator.report.analysis import analyse
+    from prunegrid.orchestrator.report.exports import frames
+    from prunegrid.orchestrator.report.results import load_results
 
     cpu_s = time.process_time()
     results, open_s = timed(lambda: load_results(Store.open(address).files))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackTask, Task
+from prunegrid.workers.keys import digest
+from prunegrid.workers.tables import images_to_parquet
 from tests.fakes import fake_model, provenance
-from workers import layout
-from workers.contract import AttackTask, Task
-from workers.keys import digest
-from workers.tables import images_to_parquet
 
 CLASSES = 10
 

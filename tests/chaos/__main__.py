@@ -23,7 +23,9 @@ from tests.chaos.rounds import ChaosError, Report, Round, undisturbed
 
 def play(rounds: int, seed: int, folder: Path, *, acts: int) -> tuple[list[Report], list[str]]:
     """The rounds' reports, and what went wrong in those that have none."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(
+        filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    )
     os.environ["PYTHONPATH"] = path
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["CHAOS_WEATHER"] = str(folder / "weather.json")

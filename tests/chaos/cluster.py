@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.ray.start import keep_to_ourselves
+from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from tests.test_loopback import family
 
 NODES = 4

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-import orchestrator.commands.run
-import orchestrator.store.store
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.commands import run
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.store import store as store_module
 from tests.chaos.weather import weathered
 
 RUNNER = "tests.chaos.runner"
@@ -19,8 +19,8 @@ RUNNER = "tests.chaos.runner"
 
 def main() -> int:
     grid, store, address = sys.argv[1:]
-    orchestrator.store.store.open_files = weathered
-    orchestrator.commands.run._report = lambda *_: None  # it would take half of a round's time
+    store_module.open_files = weathered
+    run._report = lambda *_: None  # it would take half of a round's time
     options = RunOptions(grid=Path(grid), store=store, address=address, runner=RUNNER)
     try:
         return run_grid(options, Console(width=200))

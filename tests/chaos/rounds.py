@@ -15,10 +15,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
 from tests.chaos.cluster import ROOT, FakeCluster
 from tests.chaos.monkey import Monkey
 from tests.chaos.weather import FILE, Weather, report

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from prunegrid.workers.checkpoints import Checkpoint
+from prunegrid.workers.context import Interrupted
+from prunegrid.workers.contract import Attempt, Failure, Outcome, WorkerSettings
+from prunegrid.workers.entry import classify, describe
+from prunegrid.workers.files import LocalFiles
 from tests import fakes
 from tests.chaos.weather import weathered
 from tests.fakes import prepare
-from workers.checkpoints import Checkpoint
-from workers.context import Interrupted
-from workers.contract import Attempt, Failure, Outcome, WorkerSettings
-from workers.entry import classify, describe
-from workers.files import LocalFiles
 
 __all__ = ["prepare", "run_attempt"]
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 @pytest.fixture
 def own_cluster():
     """None of another test's may be joined in this process."""
-    from orchestrator.engines.ray.start import keep_to_ourselves
+    from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 
     keep_to_ourselves()
     import ray

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from workers.files import Files, LocalFiles, StorageError, open_files
+from prunegrid.workers.files import Files, LocalFiles, StorageError, open_files
 
 FILE = "CHAOS_WEATHER"  #: the environment variable with its path
 

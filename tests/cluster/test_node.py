@@ -174,7 +174,7 @@ def test_main_copied_into_a_home_runs_the_installed_program(tmp_path):
     for name in ("orchestrator.py", "workers.py", "requests.py", "typer.py"):
         (tmp_path / name).write_text("raise SystemExit('taken from the home')\n")
     script = shutil.copy(ROOT / "orchestrator/main.py", tmp_path)
-    done = run_main(Path(script), "--help", PYTHONPATH=str(ROOT))
+    done = run_main(Path(script), "--help", PYTHONPATH=str(ROOT / "src"))
     assert done.returncode == 0, done.stderr
     assert "--store" in done.stdout
 
@@ -183,11 +183,15 @@ def test_main_in_a_working_directory_takes_the_packages_beside_it(tmp_path):
     """As `ray job submit --working-dir` does it; and no module of orchestrator/ hides another."""
     package = tmp_path / "orchestrator"
     package.mkdir()
+    sources = tmp_path / "src/prunegrid"
+    sources.mkdir(parents=True)
+    (sources / "__init__.py").touch()
+    (sources / "orchestrator").symlink_to("../../orchestrator")
     shutil.copy(ROOT / "orchestrator/main.py", package)
     (package / "__init__.py").write_text("")
     (package / "json.py").write_text("raise SystemExit('hides json')\n")
     (package / "cli.py").write_text("import json\ndef main(a):\n    print('this one', a)\n")
-    done = run_main(package / "main.py", "grid.yaml", PYTHONPATH=str(ROOT))
+    done = run_main(package / "main.py", "grid.yaml", PYTHONPATH=str(ROOT / "src"))
     assert done.stdout == "this one ['run', 'grid.yaml']\n", done.stderr
 
 

@@ -21,8 +21,8 @@ import duckdb
 import pandas as pd
 import polars
 
-from orchestrator.store.frames import read_rows
-from workers.files import LocalFiles
+from prunegrid.orchestrator.store.frames import read_rows
+from prunegrid.workers.files import LocalFiles
 
 
 def with_duckdb(cells: Path) -> list[str]:

@@ -14,21 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from orchestrator.commands import compact as module
-from orchestrator.commands.compact import compact, compact_store
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.driver.lease import Lease
-from orchestrator.errors import StoreError
-from orchestrator.store import exchange
-from orchestrator.store import merged as merged_module
-from orchestrator.store.merged import Member, MergedFiles, is_merged, merge
-from orchestrator.store.rows import CELL_SCHEMA
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands import compact as module
+from prunegrid.orchestrator.commands.compact import compact, compact_store
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store import exchange
+from prunegrid.orchestrator.store import merged as merged_module
+from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, merge
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers.files import LocalFiles
 from tests.fakes import attempts_of
 from tests.grids import SMALL
-from workers.files import LocalFiles
 
 KINDS = {"models": 12, "cells": 48, "images": 12 * 24 * 3}
 

@@ -18,14 +18,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.commands import compact as module
-from orchestrator.commands.compact import compact_store
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands import compact as module
+from prunegrid.orchestrator.commands.compact import compact_store
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.tables import parquet_bytes
 from tests.commands.looks import READERS
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
-from workers import layout
-from workers.tables import parquet_bytes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEW = 5

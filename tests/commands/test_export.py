@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.export import export, model_key
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, expand
-from orchestrator.plan.places import cell_id, model_id
+from prunegrid.orchestrator.commands.export import export, model_key
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.plan.places import cell_id, model_id
+from prunegrid.workers.contract import TaskKind
 from tests.grids import SMALL
-from workers.contract import TaskKind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = """\
@@ -122,7 +122,17 @@ def test_what_can_t_be_exported_is_said_in_one_line(store, tmp_path):
 def test_the_command_prints_its_answer_and_nothing_else(store, tmp_path):
     where, out = "method=magnitude-local-filter,rate=64,seed=0", tmp_path / "m.keras"
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", "export", where, "--store", store, "--out", out],
+        [
+            sys.executable,
+            "-m",
+            "prunegrid.orchestrator.cli",
+            "export",
+            where,
+            "--store",
+            store,
+            "--out",
+            out,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

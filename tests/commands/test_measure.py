@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.cli import app, guarded
+from prunegrid.orchestrator.cli import app, guarded
 from tests.grids import AUTO, SMALL
 from tests.plan.test_sizes import speed
 
@@ -22,7 +22,7 @@ def measure(monkeypatch, tmp_path, capsys):
     def run(text: str, answer, *arguments: str) -> tuple[int, str, str]:
         asked = []
         monkeypatch.setattr(
-            "orchestrator.commands.measured.measure_here",
+            "prunegrid.orchestrator.commands.measured.measure_here",
             lambda probes, settings: asked.append((probes, settings.threads)) or answer,
         )
         (tmp_path / "grid.yaml").write_text(text)

@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.prepare import prepare_data
-from orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.commands.prepare import prepare_data
+from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.entry import prepare
 from tests.grids import SMALL
-from workers.contract import WorkerSettings
-from workers.entry import prepare
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.cli import app, guarded
-from orchestrator.commands import requests as commands
-from orchestrator.commands.requests import NothingToDoError
-from orchestrator.driver.lease import LEASE, _process_start
-from orchestrator.driver.run_state import RunResult
-from orchestrator.errors import UsageError
-from orchestrator.plan.places import cell_id
-from orchestrator.store.plan import load_plan
-from orchestrator.store.requests import Pause, read_requests, set_paused
-from orchestrator.store.store import Store, this_host
+from prunegrid.orchestrator.cli import app, guarded
+from prunegrid.orchestrator.commands import requests as commands
+from prunegrid.orchestrator.commands.requests import NothingToDoError
+from prunegrid.orchestrator.driver.lease import LEASE, _process_start
+from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.plan.places import cell_id
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.requests import Pause, read_requests, set_paused
+from prunegrid.orchestrator.store.store import Store, this_host
 from tests.driver.test_request_taker import Scene, tiny
 from tests.fakes import BROKEN, CAUSE, attempts_of
 

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.driver import DataError
-from orchestrator.driver.launch import RunOptions
-from orchestrator.driver.lease import LEASE
-from orchestrator.errors import StoreError
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.store.journal import read_journal
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.driver import DataError
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.driver.lease import LEASE
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.store import Store
 from tests.fakes import BUG, DATA, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -166,8 +166,8 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
     assert run(tmp_path) == 0
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        from orchestrator.driver.lease import Holder, _process_start
-        from orchestrator.store.store import this_host
+        from prunegrid.orchestrator.driver.lease import Holder, _process_start
+        from prunegrid.orchestrator.store.store import this_host
 
         holder = Holder(
             host=this_host(),
@@ -196,8 +196,8 @@ def spawn(
     (folder / "grid.yaml").write_text(text)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console;"
-        "from orchestrator.driver.launch import RunOptions;"
-        "from orchestrator.commands.run import run_grid;"
+        "from prunegrid.orchestrator.driver.launch import RunOptions;"
+        "from prunegrid.orchestrator.commands.run import run_grid;"
         "sys.exit(run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
         f"engine={engine!r}, runner={RUNNER!r}), Console()))"
     )

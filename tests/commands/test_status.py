@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.explain import explain
-from orchestrator.commands.run import run_grid
-from orchestrator.commands.status import status, status_json
-from orchestrator.driver.launch import RunOptions
-from orchestrator.errors import UsageError
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.explain import explain
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.status import status, status_json
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.store.store import Store
 from tests.fakes import BUG
 from tests.grids import SMALL, with_seeds
 
@@ -57,7 +57,7 @@ def prunegrid(*arguments: str) -> tuple[str, float]:
     for _ in range(3):
         began_s = processor_s()
         done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli", *arguments],
+            [sys.executable, "-m", "prunegrid", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.dashboard.api import make_app
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.security import Access, access_for
-from orchestrator.dashboard.watcher import Watcher
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.api import make_app
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.security import Access, access_for
+from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.browser import Page, listening, start_browser, why_none
 from tests.dashboard.stores import Run
 

@@ -6,17 +6,17 @@ import json
 import time
 from pathlib import Path
 
-from orchestrator.driver.lease import LEASE, Holder
-from orchestrator.driver.recorder import Recorder
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand, parent_of
-from orchestrator.store.journal import Journal
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.driver.lease import LEASE, Holder
+from prunegrid.orchestrator.driver.recorder import Recorder
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand, parent_of
+from prunegrid.orchestrator.store.journal import Journal
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackTask, Failure, FailureKind
+from prunegrid.workers.files import FileInfo, LocalFiles
 from tests.fakes import fake_images, fake_model
 from tests.grids import SMALL
-from workers import layout
-from workers.contract import AttackTask, Failure, FailureKind
-from workers.files import FileInfo, LocalFiles
 
 
 class Run:

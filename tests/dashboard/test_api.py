@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import pytest
 
-from orchestrator.commands.status import status_json
-from orchestrator.dashboard.security import access_for
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.status import status_json
+from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run
-from workers import layout
 
 JSON = [f"/api/{n}.json" for n in ("status", "grid", "curves", "timeline", "failures", "square")]
 

@@ -18,12 +18,13 @@ from tests.fakes import SLOW
 from tests.grids import with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCES = [str(ROOT / "src"), str(ROOT)]
 CODE = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from orchestrator.driver.launch import RunOptions
-from orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.commands.run import run_grid
 options = RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2], engine="inline",
                      runner="tests.fakes", dashboard=True)
 sys.exit(run_grid(options, Console(width=300)))
@@ -45,10 +46,10 @@ def test_it_shows_the_run_and_ends_with_it(tmp_path, number):
     (tmp_path / "grid.yaml").write_text(with_seeds(SLOW))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     run = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CODE}",
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {SOURCES!r}\n{CODE}",
          str(tmp_path / "grid.yaml"), str(tmp_path / "store")],
         cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PYTHONPATH": ":".join(SOURCES)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

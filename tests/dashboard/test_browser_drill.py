@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.dashboard.security import access_for
-from orchestrator.store.requests import read_requests
+from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.store.requests import read_requests
+from prunegrid.workers import layout
+from prunegrid.workers.checkpoints import pack
 from tests.dashboard.stores import Run
-from workers import layout
-from workers.checkpoints import pack
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

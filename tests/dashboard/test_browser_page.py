@@ -9,16 +9,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from orchestrator.dashboard.api import make_app
-from orchestrator.dashboard.export import export
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.security import access_for
-from orchestrator.dashboard.watcher import Watcher
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.api import make_app
+from prunegrid.orchestrator.dashboard.export import export
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 from tests.dashboard.browser import listening
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
-from workers import layout
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

@@ -7,10 +7,10 @@ import math
 import pandas as pd
 import pytest
 
-from orchestrator.dashboard.curves import curves_payload
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.report.statistics import over_seeds
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.curves import curves_payload
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.report.statistics import over_seeds
+from prunegrid.orchestrator.store.store import Store
 
 
 def flat(payload) -> dict[tuple, tuple]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.dashboard import static_files
-from orchestrator.dashboard.answers import Answers, Query
-from orchestrator.dashboard.axes import number_text
-from orchestrator.dashboard.export import MARKER, export
-from orchestrator.dashboard.offline_page import offline_page
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.errors import StoreError
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard import static_files
+from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.export import MARKER, export
+from prunegrid.orchestrator.dashboard.offline_page import offline_page
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 PAGE = """<!doctype html><html><head><title>x</title>

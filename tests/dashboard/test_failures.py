@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.dashboard.answers import Answers, Query
-from orchestrator.dashboard.failures import GROUPS, TASKS, signature
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.failures import GROUPS, TASKS, signature
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from orchestrator.dashboard.answers import Query
-from orchestrator.dashboard.filters import selection_of, tasks_of, view_of
-from orchestrator.dashboard.heatmap import grid_payload
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.square import square_payload
-from orchestrator.errors import UsageError
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.answers import Query
+from prunegrid.orchestrator.dashboard.filters import selection_of, tasks_of, view_of
+from prunegrid.orchestrator.dashboard.heatmap import grid_payload
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.square import square_payload
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.dashboard.journal_tail import JournalTail
+from prunegrid.orchestrator.dashboard.journal_tail import JournalTail
+from prunegrid.workers.files import LocalFiles
 from tests.dashboard.stores import AsRemote
-from workers.files import LocalFiles
 
 PART = "journal/20260101T000000.000000Z-h-1-0000.jsonl"
 NEXT = "journal/20260102T000000.000000Z-h-2-0000.jsonl"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.commands.status import status_json
-from orchestrator.dashboard.metrics import MEDIA_TYPE, _escaped
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.status import status_json
+from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, _escaped
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run
 

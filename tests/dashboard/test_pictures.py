@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.dashboard.pictures import amplified, picture, samples
-from workers import layout
-from workers.checkpoints import pack
-from workers.files import LocalFiles
+from prunegrid.orchestrator.dashboard.pictures import amplified, picture, samples
+from prunegrid.workers import layout
+from prunegrid.workers.checkpoints import pack
+from prunegrid.workers.files import LocalFiles
 
 KEY = "attack-" + "0" * 20
 

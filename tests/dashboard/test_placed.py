@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from orchestrator.dashboard.run_log import RunLog
-from orchestrator.driver.driver import Driver
-from orchestrator.driver.lease import Lease
-from orchestrator.engines.engine import Doing, InlineEngine
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.store.journal import read_journal
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.run_log import RunLog
+from prunegrid.orchestrator.driver.driver import Driver
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.engines.engine import Doing, InlineEngine
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import WorkerSettings
 from tests.grids import SMALL
-from workers.contract import WorkerSettings
 
 
 class Told(InlineEngine):
@@ -28,7 +28,7 @@ class Quiet:
 
 
 def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchestrator.driver.driver.SHOW_S", 0.0)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.driver.SHOW_S", 0.0)
     store = Store.open_or_create(str(tmp_path / "s"))
     store.set_grid(SMALL)
     settings = WorkerSettings(

@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING, WAITING, PlanIndex
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.plan.places import cell_id, model_id
+from prunegrid.orchestrator.dashboard.plan_index import (
+    BLOCKED,
+    DONE,
+    FAILED,
+    RUNNING,
+    WAITING,
+    PlanIndex,
+)
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.places import cell_id, model_id
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL + "dense_model: shared\n", source="grid.yaml"))

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.compact import compact
-from orchestrator.commands.run import run_grid
-from orchestrator.commands.status import status_json
-from orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.status import status_payload
-from orchestrator.driver.launch import RunOptions
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.compact import compact
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.status import status_json
+from prunegrid.orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.status import status_payload
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackTask
 from tests.dashboard.stores import AsRemote, Run
 from tests.fakes import BUG
 from tests.grids import SMALL, with_seeds
-from workers import layout
-from workers.contract import AttackTask
 
 
 def reader_of(run: Run) -> StoreReader:

@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.dashboard import result_files as module
-from orchestrator.dashboard.result_files import ResultFiles
-from workers import layout
-from workers.files import LocalFiles
+from prunegrid.orchestrator.dashboard import result_files as module
+from prunegrid.orchestrator.dashboard.result_files import ResultFiles
+from prunegrid.workers import layout
+from prunegrid.workers.files import LocalFiles
 
 
 def values(results: ResultFiles) -> dict[str, float | None]:

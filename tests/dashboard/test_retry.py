@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.retry import parse_request
-from orchestrator.dashboard.security import access_for
-from orchestrator.errors import UsageError
-from orchestrator.store.requests import read_requests
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.retry import parse_request
+from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.store.requests import read_requests
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.client import HOST, ask
 from tests.dashboard.stores import Run
 

@@ -7,11 +7,11 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.dashboard.run_log import RunLog
-from orchestrator.scheduling.trouble import find_trouble
-from orchestrator.store.journal import read_journal
-from orchestrator.store.journal_state import fold_journal
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard.run_log import RunLog
+from prunegrid.orchestrator.scheduling.trouble import find_trouble
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal_state import fold_journal
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 
 KEY = "attack-0123"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.dashboard.security import HEADERS, access_for, is_loopback, why_not_write
-from orchestrator.errors import UsageError
+from prunegrid.orchestrator.dashboard.security import (
+    HEADERS,
+    access_for,
+    is_loopback,
+    why_not_write,
+)
+from prunegrid.orchestrator.errors import UsageError
 from tests.dashboard.client import HOST, ask
 
 TOKEN = "correct-horse-battery-staple"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import main
-from orchestrator.dashboard.security import access_for
-from orchestrator.dashboard.server import DEFAULT_PORT, ServerError, address_of, listen
-from orchestrator.errors import UsageError
+from prunegrid.orchestrator.cli import main
+from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.server import DEFAULT_PORT, ServerError, address_of, listen
+from prunegrid.orchestrator.errors import UsageError
 from tests.test_loopback import LOOPBACK, listening
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -28,7 +28,7 @@ TOKEN = "correct-horse-battery-staple"
 class Server:
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", "dashboard", *arguments],
+            [sys.executable, "-m", "prunegrid", "dashboard", *arguments],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.dashboard.run_log import Try
-from orchestrator.dashboard.timeline import BARS, LISTED, NOT_PLACED, STEPS, timeline_payload
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
+from prunegrid.orchestrator.dashboard.run_log import Try
+from prunegrid.orchestrator.dashboard.timeline import (
+    BARS,
+    LISTED,
+    NOT_PLACED,
+    STEPS,
+    timeline_payload,
+)
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
 from tests.grids import SMALL
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.dashboard.run_log import RunLog
-from orchestrator.dashboard.vitals import rate_of
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.plan.durations import Durations
-from orchestrator.plan.estimates import estimate
+from prunegrid.orchestrator.dashboard.run_log import RunLog
+from prunegrid.orchestrator.dashboard.vitals import rate_of
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.durations import Durations
+from prunegrid.orchestrator.plan.estimates import estimate
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL, source="grid.yaml"))

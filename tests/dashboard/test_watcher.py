@@ -6,13 +6,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.dashboard import watcher as module
-from orchestrator.dashboard.api import make_app
-from orchestrator.dashboard.bodies import BodyCache
-from orchestrator.dashboard.reader import StoreReader
-from orchestrator.dashboard.security import access_for
-from orchestrator.dashboard.watcher import Watcher
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.dashboard import watcher as module
+from prunegrid.orchestrator.dashboard.api import make_app
+from prunegrid.orchestrator.dashboard.bodies import BodyCache
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run
 

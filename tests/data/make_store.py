@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.commands.compact import compact
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.commands.compact import compact
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
 from tests.grids import SMALL
 
 GRID = (

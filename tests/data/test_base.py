@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from workers import catalog
-from workers.catalog import DATASETS
-from workers.contract import DataSettings
-from workers.data import base
-from workers.data.base import DataUnavailable, RawDataset, check, load, prepare
+from prunegrid.workers import catalog
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.contract import DataSettings
+from prunegrid.workers.data import base
+from prunegrid.workers.data.base import DataUnavailable, RawDataset, check, load, prepare
 
 LOCAL = [name for name, entry in DATASETS.items() if "tfds" not in entry.target]
 SMALL = DATASETS["synthetic28"]

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from workers.data import mnist5k
-from workers.data.base import DataUnavailable
+from prunegrid.workers.data import mnist5k
+from prunegrid.workers.data.base import DataUnavailable
 
 
 @pytest.fixture(scope="module")

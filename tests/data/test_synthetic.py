@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from workers.data.synthetic import read_28, read_32
+from prunegrid.workers.data.synthetic import read_28, read_32
 
 #: Frozen: other pixels would be another data set under the same fingerprint.
 FROZEN = {read_28: "0568e91872eda00c", read_32: "bbfa3754e43db0de"}

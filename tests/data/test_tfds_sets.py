@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from workers import catalog
-from workers.catalog import DATASETS
-from workers.data import tfds_sets
-from workers.data.base import DataUnavailable, prepare
+from prunegrid.workers import catalog
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.data import tfds_sets
+from prunegrid.workers.data.base import DataUnavailable, prepare
 
 pytestmark = pytest.mark.tf
 

@@ -13,19 +13,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from orchestrator.driver.lease import LEASE, is_alive, read_holder
-from orchestrator.engines.engine import Ended, InlineEngine
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.driver.lease import LEASE, is_alive, read_holder
+from prunegrid.orchestrator.engines.engine import Ended, InlineEngine
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers.contract import Attempt, DataSettings, Failure, FailureKind, Success
+from prunegrid.workers.entry import Worker
+from prunegrid.workers.files import LocalFiles, StorageError
 from tests import fakes
 from tests.commands.test_run import cells, run, spawn, wait_for
 from tests.engines.test_engines import settings, task
 from tests.fakes import BUG, DEAF, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 from tests.test_loopback import family
-from workers.contract import Attempt, DataSettings, Failure, FailureKind, Success
-from workers.entry import Worker
-from workers.files import LocalFiles, StorageError
 
 
 def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_gone(tmp_path):
@@ -134,8 +134,8 @@ def test_one_task_run_by_two_workers_at_once_leaves_one_result(tmp_path):
 
 
 def test_a_driver_that_prepares_data_for_long_keeps_its_lease(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchestrator.driver.lease.RENEW_S", 0.05)
-    monkeypatch.setattr("orchestrator.driver.lease.TTL_S", 0.5)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.lease.RENEW_S", 0.05)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.lease.TTL_S", 0.5)
     store = Store.open_or_create(str(tmp_path / "store"))
     seen = []
 
@@ -148,7 +148,7 @@ def test_a_driver_that_prepares_data_for_long_keeps_its_lease(tmp_path, monkeypa
                 time.sleep(0.1)
             return None
 
-    monkeypatch.setattr("orchestrator.driver.launch.InlineEngine", Slow)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.launch.InlineEngine", Slow)
     assert run(tmp_path, select=("seed=0", "attack=cw_l2")) == 0
     assert all(seen), "another driver could have taken the store"
     assert len(seen) > 3
@@ -177,7 +177,7 @@ class Meddler(InlineEngine):
 
 def with_engine(monkeypatch, kind: type[Meddler]) -> None:
     kind.count = 0
-    monkeypatch.setattr("orchestrator.driver.launch.InlineEngine", kind)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.launch.InlineEngine", kind)
 
 
 def failure(ended: Ended, kind: FailureKind) -> Ended:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.lease import LEASE, TTL_S, Lease, read_holder
-from orchestrator.errors import StoreError
-from orchestrator.store.store import Store, this_host
+from prunegrid.orchestrator.driver.lease import LEASE, TTL_S, Lease, read_holder
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.store import Store, this_host
 
 
 @pytest.fixture

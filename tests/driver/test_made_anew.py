@@ -9,21 +9,21 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands import compact as compaction
-from orchestrator.commands.compact import compact
-from orchestrator.driver.recorder import Recorder
-from orchestrator.driver.stock import take_stock
-from orchestrator.errors import StoreError
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands import compact as compaction
+from prunegrid.orchestrator.commands.compact import compact
+from prunegrid.orchestrator.driver.recorder import Recorder
+from prunegrid.orchestrator.driver.stock import take_stock
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers import layout
+from prunegrid.workers.contract import Attempt
 from tests import fakes
 from tests.commands.test_run import cells, run
 from tests.engines.test_engines import settings
 from tests.grids import SMALL
-from workers import layout
-from workers.contract import Attempt
 
 
 def doubts(folder: Path) -> list[str]:

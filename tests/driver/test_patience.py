@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.driver.patience import Patience
-from orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.driver.patience import Patience
+from prunegrid.orchestrator.errors import StoreError, TornError
 
 
 class Played:

@@ -7,10 +7,10 @@ from collections import Counter
 
 from rich.console import Console
 
-from orchestrator.driver.progress import Display, eta_text, one_line, render, totals
-from orchestrator.driver.run_state import GivenUp, View
-from orchestrator.engines.engine import Doing
-from orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.driver.progress import Display, eta_text, one_line, render, totals
+from prunegrid.orchestrator.driver.run_state import GivenUp, View
+from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.plan.estimates import Eta
 
 
 def view(**changes) -> View:

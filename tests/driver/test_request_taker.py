@@ -9,20 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.driver import Driver
-from orchestrator.driver.lease import Lease
-from orchestrator.driver.run_state import RunResult
-from orchestrator.engines.engine import InlineEngine
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.store.journal import read_journal
-from orchestrator.store.requests import Pause, Request, read_pause, read_requests, set_paused
-from orchestrator.store.requests import write_request as write
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.driver.driver import Driver
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.engines.engine import InlineEngine
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.requests import (
+    Pause,
+    Request,
+    read_pause,
+    read_requests,
+    set_paused,
+)
+from prunegrid.orchestrator.store.requests import write_request as write
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.files import StorageError
 from tests.fakes import BROKEN, CAUSE, attempts_of
 from tests.grids import with_seeds
-from workers.contract import WorkerSettings
-from workers.files import StorageError
 
 #: 15 tasks per seed: a train, two prune steps, four attack shards for each of the three models.
 METHODS = "methods: [magnitude-global-unstructured, random-local-filter]"

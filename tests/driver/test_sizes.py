@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.plan import PlanOptions, plan
-from orchestrator.commands.run import run_grid
-from orchestrator.commands.status import status_json
-from orchestrator.driver.launch import RunOptions
-from orchestrator.driver.sizes import MeasureError
-from orchestrator.errors import StoreError
-from orchestrator.store.plan import load_plan
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands.plan import PlanOptions, plan
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.status import status_json
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.driver.sizes import MeasureError
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.kept import keep_speed
+from prunegrid.workers.speeds import Speed
 from tests.fakes import attempts_of
 from tests.grids import AUTO
-from workers.contract import AttackTask
-from workers.kept import keep_speed
-from workers.speeds import Speed
 
 LINE = "sizes measured on Fake 9000 (fake): cnn5 batch 32, 90 images per shard (under"
 
@@ -37,7 +37,7 @@ def _cache(tmp_path, monkeypatch):
 @pytest.fixture
 def no_page(monkeypatch):
     """Runs end without their page, which takes them a second."""
-    monkeypatch.setattr("orchestrator.commands.run._report", lambda *_: None)
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
 
 
 def run(folder: Path, text: str = AUTO, **more) -> str:

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engines.engine import Ended, Engine, InlineEngine
-from orchestrator.engines.ray.engine import EngineError, RayEngine
-from orchestrator.grid.file import parse_grid
-from orchestrator.grid.grid import Resources
-from orchestrator.plan.dag import expand, parent_of
-from tests.fakes import BUG, DIES, DIES_ONCE, SLOW
-from tests.grids import with_seeds
-from workers.contract import (
+from prunegrid.orchestrator.engines.engine import Ended, Engine, InlineEngine
+from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.plan.dag import expand, parent_of
+from prunegrid.workers.contract import (
     Attempt,
     FailureKind,
     PruneTask,
@@ -27,7 +25,9 @@ from workers.contract import (
     TrainTask,
     WorkerSettings,
 )
-from workers.speeds import Probe
+from prunegrid.workers.speeds import Probe
+from tests.fakes import BUG, DIES, DIES_ONCE, SLOW
+from tests.grids import with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNNER = "tests.fakes"
@@ -205,7 +205,7 @@ def test_the_fakes_really_die(tmp_path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom tests.fakes import DIES, run_attempt\n"
         "from tests.engines.test_engines import settings, task\n"
-        "from workers.contract import Attempt\n"
+        "from prunegrid.workers.contract import Attempt\n"
         "attempt = Attempt(task=task(DIES), number=1)\n"
         "run_attempt(attempt, settings(Path(sys.argv[1])), lambda *_: None, lambda: False)\n"
     )

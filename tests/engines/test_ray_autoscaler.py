@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.engines.ray import autoscaler, wish
-from orchestrator.engines.ray import crew as ray_crew
-from orchestrator.engines.ray.autoscaler import Autoscaler
-from orchestrator.engines.ray.engine import EngineError, RayEngine
-from orchestrator.grid.grid import Resources
-from orchestrator.scheduling.room import Need
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.engines.ray import autoscaler, wish
+from prunegrid.orchestrator.engines.ray import crew as ray_crew
+from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
+from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.scheduling.room import Need
 from tests.autoscaled import AutoscaledCluster
 from tests.engines.test_engines import RUNNER, settings, task
 from tests.grids import SMALL

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engines.engine import Engine
-from orchestrator.engines.ray import crew as ray_crew
-from orchestrator.engines.ray.engine import EngineError, RayEngine
-from orchestrator.engines.ray.start import keep_to_ourselves
-from orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.engines.engine import Engine
+from prunegrid.orchestrator.engines.ray import crew as ray_crew
+from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.workers.contract import Attempt, FailureKind, Success, TrainTask
 from tests.chaos.cluster import FakeCluster
 from tests.engines.test_engines import RUNNER, collect, settings, task
 from tests.fakes import CRAMPED, NODE_BOUND, SAVES, SLOW
-from workers.contract import Attempt, FailureKind, Success, TrainTask
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 

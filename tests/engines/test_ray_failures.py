@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.explain import explain
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.scheduling.trouble import find_trouble
-from orchestrator.store.journal import read_journal
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.explain import explain
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.scheduling.trouble import find_trouble
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.store import Store
 from tests.fakes import BUG, FAILS_ONCE, attempts_of
 from tests.grids import with_seeds
 

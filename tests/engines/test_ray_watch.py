@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.workers.contract import Attempt, FailureKind, Success
 from tests.engines.test_engines import ONE_CPU, RUNNER, collect, settings, task
 from tests.fakes import HANGS, HANGS_LOCKED, SLOW
-from workers.contract import Attempt, FailureKind, Success
 
 pytestmark = pytest.mark.ray
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.catalog import ARCHITECTURES, METHODS
-from workers.pruning.step import prune_step
+from prunegrid.workers.catalog import ARCHITECTURES, METHODS
+from prunegrid.workers.pruning.step import prune_step
 
 
 def images(shape: tuple[int, ...], count: int = 6, seed: int = 5) -> np.ndarray:
@@ -48,7 +48,7 @@ def settle(model: Any, seed: int = 0) -> None:
 
 def pruned(architecture: str, method: str, rate: float, *, seed: int = 0) -> tuple[Any, dict]:
     """The model, small images where it can, and its masks."""
-    from workers.models.base import build, get_weights, prunable, set_weights
+    from prunegrid.workers.models.base import build, get_weights, prunable, set_weights
 
     shape = (32, 32, 3) if architecture == "resnet18" else ARCHITECTURES[architecture].input_shape
     model = build(architecture, shape, 10, seed=seed)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.tf
 def test_constants_are_what_the_layers_give(architecture, method):
     import keras
 
-    from workers.export.constants import constant_channels
+    from prunegrid.workers.export.constants import constant_channels
 
     model, _ = pruned(architecture, method, 16 if architecture != "cnn5" else 8)
     layers = model.layers[1:]
@@ -41,7 +41,7 @@ def test_constants_are_what_the_layers_give(architecture, method):
 
 
 def test_every_pruned_filter_is_known_to_be_constant():
-    from workers.export.constants import constant_channels
+    from prunegrid.workers.export.constants import constant_channels
 
     model, masks = pruned("resnet8", "random-local-filter", 4)
     constants = constant_channels(model)
@@ -66,7 +66,7 @@ def convolved(padding: str, *, size: int = 3, value: float = 2.0):
 
 
 def test_padding_breaks_a_constant_at_the_border():
-    from workers.export.constants import constant_channels
+    from prunegrid.workers.export.constants import constant_channels
 
     inner = {}
     for padding, size in (("same", 3), ("valid", 3), ("same", 1)):
@@ -80,7 +80,7 @@ def test_padding_breaks_a_constant_at_the_border():
 def test_an_activation_that_is_not_known_makes_nothing_known():
     import keras
 
-    from workers.export.constants import constant_channels
+    from prunegrid.workers.export.constants import constant_channels
 
     inputs = keras.Input((4,), name="image")
     outputs = keras.layers.Dense(3, activation="softmax", name="out")(inputs)
@@ -92,7 +92,7 @@ def test_an_activation_that_is_not_known_makes_nothing_known():
 def test_a_batch_norm_of_scale_0_is_its_shift():
     import keras
 
-    from workers.export.constants import constant_channels
+    from prunegrid.workers.export.constants import constant_channels
 
     inputs = keras.Input((4, 4, 2), name="image")
     model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(inputs))
@@ -106,7 +106,7 @@ def test_a_batch_norm_of_scale_0_is_its_shift():
 def test_an_unknown_layer_is_named():
     import keras
 
-    from workers.export.constants import constant_channels
+    from prunegrid.workers.export.constants import constant_channels
 
     inputs = keras.Input((8, 8, 2), name="image")
     model = keras.Model(inputs, keras.layers.DepthwiseConv2D(3, name="deep")(inputs))

@@ -20,7 +20,7 @@ TRAINING = training(max_epochs=1)
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, data_dir, tensorflow):
     """(files, task key by method): a dense model and one pruning of it by each method."""
-    from workers.stages import prune, train
+    from prunegrid.workers.stages import prune, train
 
     where = context(tmp_path_factory.mktemp("store"), data_dir)
     dense = train_task(training=TRAINING, data=data())
@@ -47,8 +47,8 @@ def counted(path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("method", ["dense", *METHODS])
 def test_a_reader_counts_the_recorded_compression(method, store, tmp_path):
-    from workers.artifacts import load_record
-    from workers.export.formats import export_stored
+    from prunegrid.workers.artifacts import load_record
+    from prunegrid.workers.export.formats import export_stored
 
     files, keys = store
     result = load_record(files, keys[method]).result
@@ -64,8 +64,8 @@ def test_a_reader_counts_the_recorded_compression(method, store, tmp_path):
 def test_pruned_weights_are_0_in_the_file_and_logits_the_same(method, store, tmp_path):
     import keras
 
-    from workers.artifacts import load_model
-    from workers.export.formats import export_stored
+    from prunegrid.workers.artifacts import load_model
+    from prunegrid.workers.export.formats import export_stored
 
     files, keys = store
     stored = load_model(files, keys[method])
@@ -78,7 +78,7 @@ def test_pruned_weights_are_0_in_the_file_and_logits_the_same(method, store, tmp
 
 
 def test_the_file_names_no_class_but_keras_own(tmp_path):
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("resnet8", "magnitude-global-kernel", 4)
     path = export_model(model, masks, tmp_path / "model.keras", "keras").path
@@ -101,7 +101,7 @@ def served(path, batch) -> np.ndarray:
 def test_a_savedmodel_serves_the_same_logits_and_weights(tmp_path, capfd):
     import tensorflow as tf
 
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("cnn5", "magnitude-global-unstructured", 8)
     exported = export_model(model, masks, tmp_path / "served", "savedmodel")
@@ -122,7 +122,7 @@ def test_a_savedmodel_serves_the_same_logits_and_weights(tmp_path, capfd):
 def test_a_shrunk_file_is_smaller_with_the_same_logits(name, tmp_path):
     import keras
 
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("resnet8", "random-local-filter", 4)
     whole = export_model(model, masks, tmp_path / "whole.keras", "keras")
@@ -147,7 +147,7 @@ def test_a_shrunk_file_is_smaller_with_the_same_logits(name, tmp_path):
     ],
 )
 def test_bad_forms_and_paths_are_refused(name, form, message, tmp_path):
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("cnn5", "random-local-filter", 2)
     with pytest.raises(ValueError, match=message):
@@ -156,7 +156,7 @@ def test_bad_forms_and_paths_are_refused(name, form, message, tmp_path):
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("cnn5", "random-local-filter", 2)
     (tmp_path / "m.keras").write_text("mine")
@@ -166,7 +166,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
-    from workers.export import formats
+    from prunegrid.workers.export import formats
 
     model, masks = pruned("cnn5", "random-local-filter", 2)
 
@@ -181,7 +181,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_pruned_weight_that_is_not_0_is_refused(tmp_path):
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("cnn5", "magnitude-local-unstructured", 4)
     index = tuple(np.argwhere(~masks["dense2"])[0])
@@ -193,7 +193,7 @@ def test_a_pruned_weight_that_is_not_0_is_refused(tmp_path):
 
 
 def test_masks_of_another_network_are_refused(tmp_path):
-    from workers.export.formats import export_model
+    from prunegrid.workers.export.formats import export_model
 
     model, masks = pruned("cnn5", "random-local-filter", 2)
     fewer = {name: mask for name, mask in masks.items() if name != "conv1"}
@@ -205,7 +205,7 @@ def test_masks_of_another_network_are_refused(tmp_path):
 
 
 def test_a_key_that_is_not_in_the_store_is_told(store, tmp_path):
-    from workers.export.formats import export_stored
+    from prunegrid.workers.export.formats import export_stored
 
     with pytest.raises(FileNotFoundError):
         export_stored(store[0], "prune-" + "0" * 20, tmp_path / "m.keras", "keras")

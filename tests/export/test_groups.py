@@ -10,7 +10,7 @@ pytestmark = pytest.mark.tf
 
 
 def test_a_residual_stream_is_one_group_and_the_inside_of_a_block_another():
-    from workers.export.groups import channel_groups
+    from prunegrid.workers.export.groups import channel_groups
 
     model, _ = pruned("resnet18", "random-local-filter", 1)
     group_of = {name: group for group in channel_groups(model) for name in group.layers}
@@ -30,7 +30,7 @@ def test_a_residual_stream_is_one_group_and_the_inside_of_a_block_another():
 
 @pytest.mark.parametrize("architecture", ["cnn5", "resnet8", "vgg11", "resnet18"])
 def test_the_image_and_the_logits_stay_and_every_layer_has_one_group(architecture):
-    from workers.export.groups import channel_groups
+    from prunegrid.workers.export.groups import channel_groups
 
     model, _ = pruned(architecture, "random-local-filter", 1)
     groups = channel_groups(model)
@@ -40,7 +40,7 @@ def test_the_image_and_the_logits_stay_and_every_layer_has_one_group(architectur
 
 
 def test_a_dense_network_keeps_everything():
-    from workers.export.groups import plan
+    from prunegrid.workers.export.groups import plan
 
     model, _ = pruned("resnet8", "random-local-filter", 1)
     todo = plan(model)

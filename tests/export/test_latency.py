@@ -24,7 +24,7 @@ class Clock:
 
 
 def test_the_median_in_milliseconds_without_the_warm_up():
-    from workers.export.latency import latencies_ms
+    from prunegrid.workers.export.latency import latencies_ms
 
     model, _ = pruned("cnn5", "random-local-filter", 1)
     warmup, rounds = [9, 8, 9, 8], [0.001, 0.010, 0.003, 0.030, 0.500, 0.020]
@@ -51,8 +51,8 @@ def test_masks_leave_no_operation_in_the_network():
 
 def test_a_shrunk_network_is_faster():
     """VGG11 without 15 of 16 filters does a hundredth of the work; half the time is asked."""
-    from workers.export.latency import latencies_ms, latency_ms
-    from workers.export.shrink import shrink
+    from prunegrid.workers.export.latency import latencies_ms, latency_ms
+    from prunegrid.workers.export.shrink import shrink
 
     model, _ = pruned("vgg11", "magnitude-local-filter", 16)
     dense_ms, shrunk_ms = latencies_ms([model, shrink(model)], batch_size=4, repeats=7)

@@ -34,7 +34,7 @@ def assert_same_logits(model, small) -> None:
     ],
 )
 def test_logits_are_the_same(architecture, method, rate):
-    from workers.export.shrink import TOLERANCE, check_logits, shrink
+    from prunegrid.workers.export.shrink import TOLERANCE, check_logits, shrink
 
     model, _ = pruned(architecture, method, rate)
     assert signal(model) > 0.03, "logits that do not depend on the image prove nothing"
@@ -56,7 +56,7 @@ ALONE = {
 
 @pytest.mark.parametrize("architecture", ALONE)
 def test_removed_filters_are_gone_but_for_one_where_the_next_layer_pads(architecture):
-    from workers.export.shrink import shrink
+    from prunegrid.workers.export.shrink import shrink
 
     model, masks = pruned(architecture, "random-local-filter", 4)
     assert signal(model) > 0.03
@@ -68,7 +68,7 @@ def test_removed_filters_are_gone_but_for_one_where_the_next_layer_pads(architec
 
 
 def test_a_dense_network_stays_as_it_is():
-    from workers.export.shrink import shrink
+    from prunegrid.workers.export.shrink import shrink
 
     model, _ = pruned("cnn5", "random-local-filter", 1)
     assert shrink(model).count_params() == model.count_params()
@@ -77,7 +77,7 @@ def test_a_dense_network_stays_as_it_is():
 @pytest.mark.parametrize("method", ["random-local-filter", "magnitude-global-filter"])
 def test_a_network_whose_layer_died_keeps_one_channel_of_it(method):
     """CNN5 has no filter of its first layer left at rate 64: constant logits, and no crash."""
-    from workers.export.shrink import shrink
+    from prunegrid.workers.export.shrink import shrink
 
     model, masks = pruned("cnn5", method, 64)
     assert not masks["conv1"].any()
@@ -129,7 +129,7 @@ def reusable(tensorflow):
 )
 @given(dead=dead_channels(), seed=st.integers(0, 1000))
 def test_any_channels_may_die(reusable, dead, seed):
-    from workers.export.shrink import shrink
+    from prunegrid.workers.export.shrink import shrink
 
     rng = np.random.default_rng(seed)
     for name in (*dead, "logits"):
@@ -148,7 +148,7 @@ def test_any_channels_may_die(reusable, dead, seed):
 
 
 def test_weights_that_are_not_finite_are_refused():
-    from workers.export.shrink import shrink
+    from prunegrid.workers.export.shrink import shrink
 
     model, _ = pruned("cnn5", "random-local-filter", 2)
     kernel = model.get_layer("conv2").kernel.numpy()
@@ -159,7 +159,7 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_other_logits_are_refused():
-    from workers.export.shrink import ShrinkError, check_logits
+    from prunegrid.workers.export.shrink import ShrinkError, check_logits
 
     one, two = (pruned("cnn5", "random-local-filter", 2, seed=seed)[0] for seed in (0, 1))
     with pytest.raises(ShrinkError, match=r"at most 0\.0001, got [0-9]"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import app, guarded
+from prunegrid.orchestrator.cli import app, guarded
 from tests.grids import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -223,7 +223,7 @@ def test_the_whole_program_exits_with_2_and_one_line(tmp_path):
     grid = tmp_path / "grid.yaml"
     grid.write_text(SMALL.replace("rates: [1, 2, 4]", "rates: [0]"))
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", "plan", str(grid)],
+        [sys.executable, "-m", "prunegrid", "plan", str(grid)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.errors import GridError
-from orchestrator.grid.attacks import PROTOCOL_KEYS
-from orchestrator.grid.file import ARCHITECTURE_KEYS, parse_grid
-from orchestrator.grid.training import TRAINING_KEYS
-from orchestrator.plan.dag import expand
-from workers.catalog import ATTACKS
-from workers.contract import TrainingSettings
+from prunegrid.orchestrator.errors import GridError
+from prunegrid.orchestrator.grid.attacks import PROTOCOL_KEYS
+from prunegrid.orchestrator.grid.file import ARCHITECTURE_KEYS, parse_grid
+from prunegrid.orchestrator.grid.training import TRAINING_KEYS
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.workers.catalog import ATTACKS
+from prunegrid.workers.contract import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEXT = (ROOT / "grid.yaml").read_text()
@@ -165,7 +165,7 @@ def test_a_disabled_protocol_is_checked_and_not_run():
 
 def test_the_plan_takes_less_than_two_seconds():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    program = [sys.executable, "-m", "orchestrator.cli", "plan", "grid.yaml", "--json"]
+    program = [sys.executable, "-m", "prunegrid", "plan", "grid.yaml", "--json"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: others may be busy
     spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workers.catalog import ARCHITECTURES, METHODS
-from workers.pruning.step import prune_step, survivors
-from workers.pruning.structures import prunes, units
+from prunegrid.workers.catalog import ARCHITECTURES, METHODS
+from prunegrid.workers.pruning.step import prune_step, survivors
+from prunegrid.workers.pruning.structures import prunes, units
 
 pytestmark = pytest.mark.tf
 
@@ -17,7 +17,7 @@ PUBLISHED = {"cnn5": 61_470, "resnet8": 1_164_640, "vgg11": 11_325_120, "resnet1
 
 
 def make(name: str, seed: int = 0, shape=None):
-    from workers.models.base import build
+    from prunegrid.workers.models.base import build
 
     small = (64, 64, 3) if name == "resnet18" else ARCHITECTURES[name].input_shape
     return build(name, shape or small, 10, seed=seed)
@@ -25,7 +25,7 @@ def make(name: str, seed: int = 0, shape=None):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_prunable_weights_are_the_published_ones(name, tensorflow):
-    from workers.models.base import prunable
+    from prunegrid.workers.models.base import prunable
 
     layers = prunable(make(name))
     assert sum(int(np.prod(layer.shape)) for layer in layers) == PUBLISHED[name]
@@ -34,7 +34,7 @@ def test_prunable_weights_are_the_published_ones(name, tensorflow):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_catalog_counts_multiply_adds_at_the_papers_shape(name, tensorflow):
-    from workers.models.base import kernels
+    from prunegrid.workers.models.base import kernels
 
     entry = ARCHITECTURES[name]
     layers = kernels(make(name, shape=entry.input_shape))
@@ -50,7 +50,7 @@ def test_the_authors_count_the_same_weights(name, shared, tensorflow):
 
 def test_residual_projections_cost_multiply_adds_and_are_not_pruned(tensorflow):
     """Which is what makes the authors' count of ResNet18 exactly 11 000 000."""
-    from workers.models.base import kernels, prunable
+    from prunegrid.workers.models.base import kernels, prunable
 
     model = make("resnet18", shape=(32, 32, 3))
     left_out = set(kernels(model)) - set(prunable(model))
@@ -65,7 +65,7 @@ def test_residual_projections_cost_multiply_adds_and_are_not_pruned(tensorflow):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_initial_weights_depend_on_the_seed_alone(name, tensorflow):
-    from workers.models.base import get_weights
+    from prunegrid.workers.models.base import get_weights
 
     one, two, other = (get_weights(make(name, seed)) for seed in (1, 1, 2))
     assert set(one) == set(two)
@@ -97,7 +97,7 @@ def test_images_may_be_as_small_as_the_catalog_says_and_no_smaller(name, tensorf
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_reaches_rate_64_on_the_real_shapes(name, method, tensorflow):
     """In one step from random weights; chains are tested on random shapes."""
-    from workers.models.base import get_weights, prunable
+    from prunegrid.workers.models.base import get_weights, prunable
 
     model = _cached(name)
     layers = prunable(model)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.grid.grid import Price
-from orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
-from orchestrator.plan.dag import expand
-from orchestrator.plan.estimates import Durations, Eta, estimate
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import Price
+from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.estimates import Durations, Eta, estimate
 from tests.grids import SMALL
 
 ETA = Eta(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.workers.contract import (
+    AdversarialTraining,
+    AttackTask,
+    PruneTask,
+    TaskKind,
+    TrainTask,
+)
 from tests.grids import SMALL
-from workers.contract import AdversarialTraining, AttackTask, PruneTask, TaskKind, TrainTask
 
 
 def plan_of(more: str = "") -> Plan:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.plan.estimates import Durations, duration_text, estimate
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.estimates import Durations, duration_text, estimate
 from tests.grids import SMALL
 from tests.simulation import corner, drawn_durations, jobs_of, simulate
 

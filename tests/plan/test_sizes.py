@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.grid.sizes import Sizes, settle
-from orchestrator.plan.dag import expand
-from orchestrator.plan.sizes import (
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.sizes import Sizes, settle
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.sizes import (
     LEAST_S,
     TARGET_S,
     choose,
@@ -21,9 +21,9 @@ from orchestrator.plan.sizes import (
     sizes_text,
     unmeasured,
 )
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.speeds import Speed
 from tests.grids import AUTO, SMALL
-from workers.contract import AttackTask
-from workers.speeds import Speed
 
 CASES = st.fixed_dictionaries(
     {

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import Plan, expand, parent_of
-from orchestrator.plan.slices import slice_ranks
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
+from prunegrid.orchestrator.plan.slices import slice_ranks
 from tests.grids import SMALL
 from tests.simulation import corner, drawn_durations, jobs_of, lower_bound_s, simulate
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.catalog import METHODS
-from workers.pruning import scores
-from workers.pruning.counts import layer_counts
-from workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
-from workers.pruning.structures import prunes, spread, units
+from prunegrid.workers.catalog import METHODS
+from prunegrid.workers.pruning import scores
+from prunegrid.workers.pruning.counts import layer_counts
+from prunegrid.workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
+from prunegrid.workers.pruning.structures import prunes, spread, units
 
 CRITERIA = scores.CRITERIA
 RATES = (2, 4, 8, 16, 32, 64)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from orchestrator.report.results import Results
-from orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from workers.tables import parquet_bytes
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.workers.tables import parquet_bytes
 
 METHODS = tuple(
     f"{selection}-{structure}"

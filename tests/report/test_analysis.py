@@ -8,15 +8,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from orchestrator.plan.places import CellPlace, ModelPlace
-from orchestrator.report.analysis import analyse
-from orchestrator.report.comparison import compare_stores
-from orchestrator.report.findings import Topic, findings
-from orchestrator.report.masking import flat_curves
-from orchestrator.report.missing import missing_cells, missing_text
-from orchestrator.report.results import Results
-from orchestrator.report.strategies import ATTACK_KNOWN, KNOWN, NOTHING_KNOWN, strategies
-from orchestrator.report.tables import cell_table, clean_table
+from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.report.analysis import analyse
+from prunegrid.orchestrator.report.comparison import compare_stores
+from prunegrid.orchestrator.report.findings import Topic, findings
+from prunegrid.orchestrator.report.masking import flat_curves
+from prunegrid.orchestrator.report.missing import missing_cells, missing_text
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.report.strategies import ATTACK_KNOWN, KNOWN, NOTHING_KNOWN, strategies
+from prunegrid.orchestrator.report.tables import cell_table, clean_table
 from tests.report.synthetic import METHODS, synthetic, without
 
 

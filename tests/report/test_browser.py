@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.report import write_report
+from prunegrid.orchestrator.report import write_report
 from tests.report.synthetic import METHODS, synthetic
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

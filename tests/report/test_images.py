@@ -11,23 +11,23 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.report import load_results
-from orchestrator.report.analysis import analyse
-from orchestrator.report.convergence import DoubledSteps, convergence_table, find_doubled
-from orchestrator.report.evidence import Evidence, gather
-from orchestrator.report.findings import Topic, findings
-from orchestrator.report.html import page
-from orchestrator.report.images import TaskImages, attack_rows, load_images
-from orchestrator.report.masking import with_gradient_free
-from orchestrator.report.per_image import worst_per_image
-from orchestrator.report.results import Results
-from orchestrator.store.plan import load_plan
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.report import load_results
+from prunegrid.orchestrator.report.analysis import analyse
+from prunegrid.orchestrator.report.convergence import DoubledSteps, convergence_table, find_doubled
+from prunegrid.orchestrator.report.evidence import Evidence, gather
+from prunegrid.orchestrator.report.findings import Topic, findings
+from prunegrid.orchestrator.report.html import page
+from prunegrid.orchestrator.report.images import TaskImages, attack_rows, load_images
+from prunegrid.orchestrator.report.masking import with_gradient_free
+from prunegrid.orchestrator.report.per_image import worst_per_image
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.tables import parquet_bytes
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, THREATS, synthetic
-from workers.tables import parquet_bytes
 
 N = 20
 

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from orchestrator.report.analysis import analyse
-from orchestrator.report.findings import Topic, findings
-from orchestrator.report.limits import limits, margin_rows
-from orchestrator.report.results import Results
-from orchestrator.report.strategies import AVERAGE, WORST_ATTACK
-from orchestrator.report.tables import clean_table
+from prunegrid.orchestrator.report.analysis import analyse
+from prunegrid.orchestrator.report.findings import Topic, findings
+from prunegrid.orchestrator.report.limits import limits, margin_rows
+from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
+from prunegrid.orchestrator.report.tables import clean_table
 from tests.report.synthetic import METHODS, synthetic, without
 
 RATES = (1.0, 2.0, 4.0, 8.0)

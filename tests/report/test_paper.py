@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from orchestrator.authors.authors import import_authors, stored_author_findings
-from orchestrator.errors import PrunegridError
-from orchestrator.report.paper import Verdict, compare_with_paper
-from orchestrator.report.paper_tables import find_misprints, paper_cells
-from orchestrator.report.results import load_results
-from orchestrator.store.store import Store
-from workers.files import LocalFiles
+from prunegrid.orchestrator.authors.authors import import_authors, stored_author_findings
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.report.paper import Verdict, compare_with_paper
+from prunegrid.orchestrator.report.paper_tables import find_misprints, paper_cells
+from prunegrid.orchestrator.report.results import load_results
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.files import LocalFiles
 
 
 def published(shared: Path, name: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from orchestrator.report.statistics import (
+from prunegrid.orchestrator.report.statistics import (
     estimate,
     holm,
     over_seeds,

@@ -8,14 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from orchestrator.errors import StoreError
-from orchestrator.report.limits import margin_rows
-from orchestrator.report.results import load_results
-from orchestrator.report.sweet_spots import AS_GOOD, BETTER, LOWER, UNKNOWN, WORSE, sweet_cells
-from orchestrator.report.sweet_spots import sweet_models as models_of
-from orchestrator.report.tables import cell_table, clean_table, summary_rows, worst_table
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.report.limits import margin_rows
+from prunegrid.orchestrator.report.results import load_results
+from prunegrid.orchestrator.report.sweet_spots import (
+    AS_GOOD,
+    BETTER,
+    LOWER,
+    UNKNOWN,
+    WORSE,
+    sweet_cells,
+)
+from prunegrid.orchestrator.report.sweet_spots import sweet_models as models_of
+from prunegrid.orchestrator.report.tables import cell_table, clean_table, summary_rows, worst_table
+from prunegrid.workers.files import LocalFiles
 from tests.report.synthetic import METHODS, synthetic, write_store
-from workers.files import LocalFiles
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.report.analysis import analyse
-from orchestrator.report.terminal import matrices, print_report, say
+from prunegrid.orchestrator.report.analysis import analyse
+from prunegrid.orchestrator.report.terminal import matrices, print_report, say
 from tests.report.synthetic import METHODS, RATES, synthetic, without
 
 

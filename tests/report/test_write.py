@@ -18,18 +18,18 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.report import report
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.report import load_results, summary_rows, write_report
-from orchestrator.report.analysis import analyse
-from orchestrator.report.terminal import summary_tables
-from orchestrator.report.write import MARKER
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.commands.report import report
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.report import load_results, summary_rows, write_report
+from prunegrid.orchestrator.report.analysis import analyse
+from prunegrid.orchestrator.report.terminal import summary_tables
+from prunegrid.orchestrator.report.write import MARKER
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.files import write_aside
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, synthetic, without
-from workers.files import write_aside
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +255,8 @@ def test_the_readme_reads_a_store_in_one_line_each(store):
 
 def test_a_missing_cell_is_a_gap_in_its_line(written):
     """In the figures' data, between the rates that have a result."""
-    from orchestrator.report.curves import security_grid
-    from orchestrator.report.figures import draw
+    from prunegrid.orchestrator.report.curves import security_grid
+    from prunegrid.orchestrator.report.figures import draw
 
     results, _ = written
     setting = results.settings[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.asking import FORGET_S, Asking, NodeType, most_slots
-from orchestrator.scheduling.room import Need, Node
+from prunegrid.orchestrator.scheduling.asking import FORGET_S, Asking, NodeType, most_slots
+from prunegrid.orchestrator.scheduling.room import Need, Node
 
 SLOT = Need(cpus=1, gpus=0.5)
 

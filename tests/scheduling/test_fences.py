@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.scheduling.fences import LIMIT, MAX_TERM_S, TERM_S, Fences
-from workers.contract import FailureKind
+from prunegrid.orchestrator.scheduling.fences import LIMIT, MAX_TERM_S, TERM_S, Fences
+from prunegrid.workers.contract import FailureKind
 
 BUG, LOST = FailureKind.BUG, FailureKind.LOST
 

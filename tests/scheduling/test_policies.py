@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.scheduling.events import (
+from prunegrid.orchestrator.scheduling.events import (
     FailedEvent,
     GiveUpCommand,
     RunCommand,
     SlotsEvent,
     TickEvent,
 )
-from orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy
-from orchestrator.scheduling.scheduler import Job, Scheduler
-from workers.contract import FailureKind
+from prunegrid.orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy
+from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
+from prunegrid.workers.contract import FailureKind
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs/failures.md"
 

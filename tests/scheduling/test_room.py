@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.grid import Resources
-from orchestrator.grid.resources import SMALLEST_GPU_PART
-from orchestrator.scheduling.room import Need, Node, capacity, largest_share, need_of, no_room
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.grid.resources import SMALLEST_GPU_PART
+from prunegrid.orchestrator.scheduling.room import (
+    Need,
+    Node,
+    capacity,
+    largest_share,
+    need_of,
+    no_room,
+)
 
 
 def node(cpus: float, gpus: float, name: str = "n") -> Node:

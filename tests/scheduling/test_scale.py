@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from orchestrator.plan.dag import Plan
-from orchestrator.scheduling.scheduler import Scheduler
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.scheduling.scheduler import Scheduler
 from tests.bench.scheduler import driver_time, learned, makespans, paper_plan
 from tests.simulation import drawn_durations, jobs_of, lower_bound_s, simulate
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.events import (
+from prunegrid.orchestrator.scheduling.events import (
     BlockCommand,
     EndCommand,
     FailedEvent,
@@ -21,8 +21,15 @@ from orchestrator.scheduling.events import (
     SucceededEvent,
     TickEvent,
 )
-from orchestrator.scheduling.scheduler import ENDED, POLICIES, Job, Policy, Scheduler, State
-from workers.contract import FailureKind
+from prunegrid.orchestrator.scheduling.scheduler import (
+    ENDED,
+    POLICIES,
+    Job,
+    Policy,
+    Scheduler,
+    State,
+)
+from prunegrid.workers.contract import FailureKind
 
 
 def job(key: str, parent: str | None = None, cost_s: float = 1.0, rank: int = 0) -> Job:

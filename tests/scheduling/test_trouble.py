@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.scheduling.trouble import advice, find_trouble, lines
+from prunegrid.orchestrator.scheduling.trouble import advice, find_trouble, lines
 
 RUN = {"event": "run", "number": 1}
 FENCED = {

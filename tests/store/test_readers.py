@@ -14,11 +14,11 @@ import pandas as pd
 import polars
 import pytest
 
-from orchestrator.driver.recorder import Recorder
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.driver.recorder import Recorder
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
-from workers import layout
 
 GRID = SMALL.replace("seeds: [0, 1]", "seeds: [0, 1, 2]")
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs/store.md"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.grid.grid import AXES
-from orchestrator.store.requests import (
+from prunegrid.orchestrator.grid.grid import AXES
+from prunegrid.orchestrator.store.requests import (
     DONE,
     FOLDER,
     PAUSED,
@@ -24,7 +24,7 @@ from orchestrator.store.requests import (
     settle,
     write_request,
 )
-from workers.files import LocalFiles
+from prunegrid.workers.files import LocalFiles
 
 RETRY = Request(kind="retry", by="cli", select={"seed": ("0", "1")}, tasks=("train-0",))
 GOOD = {"version": 1, "kind": "retry", "select": {}, "tasks": [], "failed": False, "by": "cli"}

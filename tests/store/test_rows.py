@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand
-from orchestrator.plan.places import CellPlace, cell_id, model_id, place_of
-from orchestrator.store.rows import (
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.places import CellPlace, cell_id, model_id, place_of
+from prunegrid.orchestrator.store.rows import (
     CELL_SCHEMA,
     MODEL_SCHEMA,
     AttackTraits,
@@ -24,10 +24,10 @@ from orchestrator.store.rows import (
     model_row,
     summarise,
 )
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.tables import ImageRows, read_images
 from tests.fakes import fake_images, fake_model
 from tests.grids import SMALL
-from workers.contract import AttackTask
-from workers.tables import ImageRows, read_images
 
 PLAN = expand(parse_grid(SMALL, source="test"))
 

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from orchestrator.cli import app
-from orchestrator.commands.explain import explain
-from orchestrator.commands.plan import PlanOptions, plan
-from orchestrator.commands.status import status, status_json
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.grid.file import parse_grid
-from orchestrator.plan.dag import expand, parent_of
-from orchestrator.store.journal import Journal
-from orchestrator.store.requests import Pause, Request, set_paused, write_request
-from orchestrator.store.standing import ORDER, count_cells, count_tasks, task_states
-from orchestrator.store.store import Store
+from prunegrid.orchestrator.cli import app
+from prunegrid.orchestrator.commands.explain import explain
+from prunegrid.orchestrator.commands.plan import PlanOptions, plan
+from prunegrid.orchestrator.commands.status import status, status_json
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand, parent_of
+from prunegrid.orchestrator.store.journal import Journal
+from prunegrid.orchestrator.store.requests import Pause, Request, set_paused, write_request
+from prunegrid.orchestrator.store.standing import ORDER, count_cells, count_tasks, task_states
+from prunegrid.orchestrator.store.store import Store
 from tests.driver.test_request_taker import Scene, tiny
 from tests.grids import SMALL
 
@@ -146,7 +146,7 @@ def test_status_counts_blocked_tasks_and_cells_and_tells_its_age(scene, monkeypa
     assert numbers["cells_by_state"]["blocked"] == numbers["cells"] == 12
     assert numbers["data_age_s"] > 1e6
     with monkeypatch.context() as later:
-        later.setattr("orchestrator.commands.status.time.time", lambda: 4e9)
+        later.setattr("prunegrid.orchestrator.commands.status.time.time", lambda: 4e9)
         text = shown(scene.store)
     assert "1 given up, 14 blocked" in text
     assert "last sign of life" in text

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.errors import StoreError
-from orchestrator.store.journal import Journal, read_journal
-from orchestrator.store.store import MARKER, Store
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.journal import Journal, read_journal
+from prunegrid.orchestrator.store.store import MARKER, Store
+from prunegrid.workers.files import LocalFiles, StorageError, open_files
 from tests.fakes import attempts_of
 from tests.grids import SMALL
-from workers.files import LocalFiles, StorageError, open_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -43,9 +43,9 @@ RUN = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from orchestrator.cli import guarded
-from orchestrator.driver.launch import RunOptions
-from orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.cli import guarded
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.commands.run import run_grid
 grid, store = sys.argv[1:]
 options = RunOptions(grid=Path(grid), store=store, engine="inline", runner="tests.fakes")
 sys.exit(guarded(lambda: run_grid(options, Console())))
@@ -142,7 +142,7 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(tmp_path, monkeypatch):
         flush(number)
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr("orchestrator.driver.patience.LIMIT_S", 0.5)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.patience.LIMIT_S", 0.5)
     with pytest.raises(StoreError, match=r"can't write .*: no space left on the device"):
         run(tmp_path, store)
     monkeypatch.undo()
@@ -159,7 +159,7 @@ def test_no_space_left_reads_as_such(tmp_path):
     files = LocalFiles(tmp_path)
     code = (
         "import sys, resource, signal\nfrom pathlib import Path\n"
-        "from workers.files import LocalFiles\n"
+        "from prunegrid.workers.files import LocalFiles\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "LocalFiles(Path(sys.argv[1])).write('big', b'x' * 5000)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.catalog import AUGMENTATIONS
+from prunegrid.workers.catalog import AUGMENTATIONS
 
 pytestmark = pytest.mark.tf
 
@@ -27,7 +27,7 @@ def by_hand(image: np.ndarray, move: np.ndarray, padding: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", PADDED)
 def test_flip_pad_crop(name):
-    from workers.training.augmentations import augment, draw_moves
+    from prunegrid.workers.training.augmentations import augment, draw_moves
 
     pictures, moves = images(12, 32), draw_moves(12, name, seed=3)
     assert moves[:, 0].any()
@@ -38,7 +38,7 @@ def test_flip_pad_crop(name):
 
 
 def test_none_changes_nothing():
-    from workers.training.augmentations import augment, draw_moves
+    from prunegrid.workers.training.augmentations import augment, draw_moves
 
     pictures = images(3, 8)
     moves = draw_moves(3, "none", seed=1)
@@ -47,7 +47,7 @@ def test_none_changes_nothing():
 
 @pytest.mark.parametrize("name", PADDED)
 def test_every_shift_is_drawn_and_none_beyond(name):
-    from workers.training.augmentations import draw_moves
+    from prunegrid.workers.training.augmentations import draw_moves
 
     moves = draw_moves(20_000, name, seed=0)
     for axis in (1, 2):
@@ -56,7 +56,7 @@ def test_every_shift_is_drawn_and_none_beyond(name):
 
 
 def test_the_seed_alone_decides():
-    from workers.training.augmentations import draw_moves
+    from prunegrid.workers.training.augmentations import draw_moves
 
     one, same, other = (draw_moves(50, "flip_crop_6", seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

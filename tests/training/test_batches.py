@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.data.base import Split
+from prunegrid.workers.data.base import Split
 
 pytestmark = pytest.mark.tf
 
@@ -22,7 +22,7 @@ def split(tmp_path) -> Split:
 @pytest.mark.parametrize("start", [0, 8])
 @pytest.mark.parametrize("resident_bytes", [0, 10**6])
 def test_batches_are_the_images_in_order(split, resident_bytes, start):
-    from workers.training.batches import source
+    from prunegrid.workers.training.batches import source
 
     order = np.random.default_rng(1).permutation(23).astype(np.int32)[start:]
     taken = source(split, resident_bytes=resident_bytes)
@@ -33,7 +33,7 @@ def test_batches_are_the_images_in_order(split, resident_bytes, start):
 
 
 def test_what_fits_stays_on_the_device(split):
-    from workers.training.batches import Resident, Streamed, source
+    from prunegrid.workers.training.batches import Resident, Streamed, source
 
     assert isinstance(source(split, resident_bytes=split.images.nbytes), Resident)
     assert isinstance(source(split, resident_bytes=split.images.nbytes - 1), Streamed)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prunegrid.workers.checkpoints import Saved
+from prunegrid.workers.context import Interrupted
+from prunegrid.workers.contract import AdversarialTraining
+from prunegrid.workers.data.base import Dataset, Split
+from prunegrid.workers.data.synthetic import read_28, read_32
 from tests.science import Patience, training
-from workers.checkpoints import Saved
-from workers.context import Interrupted
-from workers.contract import AdversarialTraining
-from workers.data.base import Dataset, Split
-from workers.data.synthetic import read_28, read_32
 
 pytestmark = pytest.mark.tf
 
@@ -70,7 +70,7 @@ def network() -> Any:
     """A small network with batch norm, on 32x32x3."""
     import keras
 
-    from workers.models.base import Layers
+    from prunegrid.workers.models.base import Layers
 
     layers = Layers(0)
     inputs = keras.Input((32, 32, 3))
@@ -83,7 +83,7 @@ def network() -> Any:
 
 @cache
 def start() -> dict[str, np.ndarray]:
-    from workers.models.base import get_weights
+    from prunegrid.workers.models.base import get_weights
 
     return get_weights(network())
 
@@ -96,8 +96,8 @@ def masks() -> dict[str, np.ndarray]:
 
 def run(settings, checkpoint=None, *, pruned=True, stop=lambda: False, dataset=None, **more):
     """Train from the same start; returns the result and the final weights."""
-    from workers.models.base import get_weights, set_weights
-    from workers.training.fit import fit
+    from prunegrid.workers.models.base import get_weights, set_weights
+    from prunegrid.workers.training.fit import fit
 
     model, chosen = network(), masks() if pruned else {}
     weights = dict(start())
@@ -128,7 +128,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 @pytest.mark.parametrize("settings", [FULL, training(adversarial=ADVERSARIAL)])
 def test_an_interrupted_training_ends_in_the_same_bits(settings, monkeypatch):
     """Stopped and started again after every single step, and once through."""
-    from workers.training import fit as module
+    from prunegrid.workers.training import fit as module
 
     monkeypatch.setattr(module, "CHUNK_S", 0.0)  # one step per chunk, never more
     whole, weights = run(settings)
@@ -147,7 +147,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(settings, monkeypatch):
 
 @pytest.mark.parametrize("resident_bytes", [0, 10**9])
 def test_a_checkpoint_inside_an_epoch_is_as_good_as_one_at_its_end(resident_bytes, monkeypatch):
-    from workers.training import fit as module
+    from prunegrid.workers.training import fit as module
 
     monkeypatch.setattr(module, "CHUNK_S", 0.0)
     whole, weights = run(FULL)
@@ -162,7 +162,7 @@ def test_a_checkpoint_inside_an_epoch_is_as_good_as_one_at_its_end(resident_byte
 
 
 def test_saves_within_an_epoch_as_often_as_asked(monkeypatch):
-    from workers.training import fit as module
+    from prunegrid.workers.training import fit as module
 
     monkeypatch.setattr(module, "CHUNK_S", 0.0)
     often, seldom = Memory(), Memory()
@@ -173,7 +173,7 @@ def test_saves_within_an_epoch_as_often_as_asked(monkeypatch):
 
 @pytest.mark.parametrize("settings", [FULL, training(adversarial=ADVERSARIAL)])
 def test_chunks_change_nothing(settings, monkeypatch):
-    from workers.training import fit as module
+    from prunegrid.workers.training import fit as module
 
     monkeypatch.setattr(module, "CHUNK_S", 1e9)  # 1, 2, then all steps of an epoch at once
     whole, weights = run(settings)
@@ -192,7 +192,7 @@ def test_streaming_changes_nothing():
 
 @pytest.mark.parametrize("resident_bytes", [0, 10**9])
 def test_compiles_once_whatever_the_chunks_epochs_and_masks(resident_bytes):
-    from workers.training.steps import stepper_for
+    from prunegrid.workers.training.steps import stepper_for
 
     for pruned in (False, True):
         run(training(max_epochs=3), pruned=pruned, resident_bytes=resident_bytes)
@@ -203,7 +203,7 @@ def test_compiles_once_whatever_the_chunks_epochs_and_masks(resident_bytes):
 
 def test_a_finished_training_lets_its_images_go(monkeypatch):
     """Compiled steps outlive it, and on a GPU its data set would stay beside the next one."""
-    from workers.training import fit as module
+    from prunegrid.workers.training import fit as module
 
     made, original = [], module.source
 
@@ -223,8 +223,8 @@ def test_a_used_network_trains_like_a_new_one():
     """Nothing of an earlier stage leaks: optimizer, masks, batch norm."""
     import keras
 
-    from workers.models.base import get_weights, set_weights
-    from workers.training.fit import fit
+    from prunegrid.workers.models.base import get_weights, set_weights
+    from prunegrid.workers.training.fit import fit
 
     run(training(learning_rate=0.1), pruned=False)
     _, weights = run(FULL)
@@ -252,8 +252,8 @@ def test_pruned_weights_stay_exactly_zero_and_others_move():
 
 
 def test_refuses_masks_that_the_weights_do_not_obey():
-    from workers.models.base import set_weights
-    from workers.training.fit import check_pruned
+    from prunegrid.workers.models.base import set_weights
+    from prunegrid.workers.training.fit import check_pruned
 
     set_weights(network(), start())
     wrong = int(np.count_nonzero(~masks()["conv1/kernel"]))
@@ -280,7 +280,7 @@ def test_divergence_is_an_outcome(pruned):
 
 
 def test_divergence_ends_in_the_same_bits_however_it_was_chunked(monkeypatch):
-    from workers.training import fit as module
+    from prunegrid.workers.training import fit as module
 
     settings = training(learning_rate=1e30, max_epochs=9)
     whole, weights = run(settings)
@@ -325,8 +325,8 @@ def test_equals_keras_own_steps():
     """The loop against Keras' train_on_batch, fed the same batches: one epoch, dense."""
     import keras
 
-    from workers.keys import derive_seed
-    from workers.models.base import get_weights, set_weights
+    from prunegrid.workers.keys import derive_seed
+    from prunegrid.workers.models.base import get_weights, set_weights
 
     _, weights = run(training(max_epochs=1), pruned=False)
     reference = keras.models.clone_model(network())
@@ -347,9 +347,9 @@ def test_equals_keras_own_steps():
 
 def test_the_train_loss_is_the_mean_over_images():
     """Without progress (a rate of almost 0) it is what evaluation finds, last batch included."""
-    from workers.models.base import build
-    from workers.training.fit import fit
-    from workers.training.steps import evaluator_for
+    from prunegrid.workers.models.base import build
+    from prunegrid.workers.training.fit import fit
+    from prunegrid.workers.training.steps import evaluator_for
 
     model, dataset = build("cnn5", (28, 28, 1), 10, seed=0), images(1, 140)
     assert len(dataset.train) % 64
@@ -369,9 +369,9 @@ def test_the_train_loss_is_the_mean_over_images():
 
 def test_learns():
     """CNN5 on the synthetic images, to an accuracy that chance does not reach."""
-    from workers.models.base import build
-    from workers.training.fit import fit
-    from workers.training.steps import evaluator_for
+    from prunegrid.workers.models.base import build
+    from prunegrid.workers.training.fit import fit
+    from prunegrid.workers.training.steps import evaluator_for
 
     model, dataset = build("cnn5", (28, 28, 1), 10, seed=0), images(1, 400)
     fit(
@@ -392,7 +392,7 @@ def test_adversarial_training_resists_better():
     """At the radius it was trained for, against the same attack, on images it never saw."""
     import tensorflow as tf
 
-    from workers.training.steps import attack_batch
+    from prunegrid.workers.training.steps import attack_batch
 
     def robust_accuracy(settings) -> float:
         run(settings, pruned=False, dataset=images(3, 400))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prunegrid.workers.training.progress import TrainingState
 from tests.science import training
-from workers.training.progress import TrainingState
 
 LOSSES = st.lists(
     st.sampled_from([1.0, 0.9, 0.89995, 0.8, 0.79991, 0.79989, 0.5, 1.5]), min_size=1, max_size=30

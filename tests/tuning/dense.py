@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackTask, Attempt, Outcome, Success, WorkerSettings
+from prunegrid.workers.files import open_files
 from tests import fakes
 from tests.tuning.landscape import images, prepare
-from workers import layout
-from workers.contract import AttackTask, Attempt, Outcome, Success, WorkerSettings
-from workers.files import open_files
 
 __all__ = ["prepare", "run_attempt"]
 

@@ -17,9 +17,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fakes import failed, fake_images, fake_model, prepare, provenance
-from workers import layout
-from workers.contract import (
+from prunegrid.workers import layout
+from prunegrid.workers.contract import (
     AttackTask,
     Attempt,
     FailureKind,
@@ -28,9 +27,10 @@ from workers.contract import (
     Success,
     WorkerSettings,
 )
-from workers.results import ModelRecord
-from workers.tables import images_to_parquet, read_images
-from workers.tuning import aside, has_result
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import images_to_parquet, read_images
+from prunegrid.workers.tuning import aside, has_result
+from tests.fakes import failed, fake_images, fake_model, prepare, provenance
 
 __all__ = ["BEST", "FAILS", "prepare", "run_attempt"]
 

@@ -12,14 +12,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from orchestrator.commands.calibrate import CalibrateOptions, calibrate
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.grid.file import parse_grid
-from orchestrator.report.ladder import PAPER_EPS
-from orchestrator.store.store import Store
-from orchestrator.tuning.ladder import LadderError, Rule
-from orchestrator.tuning.plan import dense_plan
-from orchestrator.tuning.stored_curves import authors_curves, stored_curves
+from prunegrid.orchestrator.commands.calibrate import CalibrateOptions, calibrate
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.report.ladder import PAPER_EPS
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.ladder import LadderError, Rule
+from prunegrid.orchestrator.tuning.plan import dense_plan
+from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from tests.grids import with_seeds
 from tests.tuning.landscape import reach
 
@@ -67,7 +67,7 @@ def test_where_they_differ_the_published_weakest_is_not_marginal(authors, attack
 
 
 def test_an_imported_store_says_the_same_as_its_files(authors, shared, tmp_path):
-    from orchestrator.authors.authors import import_authors
+    from prunegrid.orchestrator.authors.authors import import_authors
 
     store = Store.open_or_create(str(tmp_path / "s"))
     import_authors([shared / "reference/authors_cnn5.parquet"], store.files)
@@ -161,7 +161,7 @@ def test_a_store_without_cells_has_no_curves(tmp_path):
 
 
 def test_an_eps_beyond_all_pixels_is_no_eps():
-    from orchestrator.tuning.ladder import Ends, ladder
+    from prunegrid.orchestrator.tuning.ladder import Ends, ladder
 
     with pytest.raises(LadderError, match=r"even eps 0\.502 leaves 0\.55"):
         ladder("linf", Ends(weak=0.1, strong=1.0), lambda eps: 0.55, RULE)

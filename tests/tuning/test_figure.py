@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.tuning.figure import log_ticks, page, static
-from orchestrator.tuning.objective import compare
-from orchestrator.tuning.panels import Panels, panels_of
-from orchestrator.tuning.plan import Wish, attack_studies
-from orchestrator.tuning.record import TrialRow, best
-from orchestrator.tuning.search import Outcome, Rival
-from orchestrator.tuning.wording import attack_report, trial_line
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.tuning.figure import log_ticks, page, static
+from prunegrid.orchestrator.tuning.objective import compare
+from prunegrid.orchestrator.tuning.panels import Panels, panels_of
+from prunegrid.orchestrator.tuning.plan import Wish, attack_studies
+from prunegrid.orchestrator.tuning.record import TrialRow, best
+from prunegrid.orchestrator.tuning.search import Outcome, Rival
+from prunegrid.orchestrator.tuning.wording import attack_report, trial_line
 from tests.grids import SMALL
 from tests.report.test_browser import browser  # noqa: F401
 

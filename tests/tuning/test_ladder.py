@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.tuning.ladder import Ends, LadderError, Rule, eps_as_written, ladder
-from orchestrator.tuning.security import SecurityCurve, calibrate_curve, doubts
+from prunegrid.orchestrator.tuning.ladder import Ends, LadderError, Rule, eps_as_written, ladder
+from prunegrid.orchestrator.tuning.security import SecurityCurve, calibrate_curve, doubts
 
 RULE = Rule()
 
@@ -143,7 +143,7 @@ def test_the_papers_own_shapes(norm, weak, strong, published):
 
 @given(st.floats(1e-4, 1), st.sampled_from(["l0", "l2", "linf"]))
 def test_an_eps_reads_back_as_it_was_written(eps, norm):
-    from orchestrator.grid.file import parse_grid
+    from prunegrid.orchestrator.grid.file import parse_grid
     from tests.grids import SMALL
 
     attack = "pgd_linf" if norm == "linf" else "cw_l2"

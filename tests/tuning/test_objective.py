@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from orchestrator.tuning.objective import (
+from prunegrid.orchestrator.tuning.objective import (
     compare,
     geometric_mean,
     median_distance,

@@ -9,13 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import GridError
-from orchestrator.grid.file import parse_grid
-from orchestrator.tuning.ladder import eps_as_written
-from orchestrator.tuning.piece import attack_piece, eps_piece, training_piece
-from orchestrator.tuning.plan import Wish, training_studies
+from prunegrid.orchestrator.errors import GridError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.tuning.ladder import eps_as_written
+from prunegrid.orchestrator.tuning.piece import attack_piece, eps_piece, training_piece
+from prunegrid.orchestrator.tuning.plan import Wish, training_studies
+from prunegrid.workers.catalog import ATTACKS
 from tests.grids import SMALL
-from workers.catalog import ATTACKS
 
 PLAIN = parse_grid(SMALL, source="grid.yaml")
 PROTOCOLS = parse_grid(
@@ -77,7 +77,7 @@ def test_settings_read_back(found, grid):
 
 @pytest.mark.parametrize("lr", [1e7, 1e-4, 1e16, 5e-324, 0.1 + 0.2, 1 / 3])
 def test_numbers_that_yaml_reads_as_text_are_written_so_that_it_does_not(lr):
-    from orchestrator.tuning.piece import _flow
+    from prunegrid.orchestrator.tuning.piece import _flow
 
     read = yaml.safe_load(_flow({"lr": lr}))["lr"]
     assert isinstance(read, int | float)

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import parse_grid
-from orchestrator.store.store import Store
-from orchestrator.tuning.objective import geometric_mean, median_distance
-from orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from orchestrator.tuning.record import TrialRow, best, read_trials, state_of, write_trial
-from orchestrator.tuning.scoring import distances_of, score
-from orchestrator.tuning.study import AttackStudy
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.objective import geometric_mean, median_distance
+from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
+from prunegrid.orchestrator.tuning.record import TrialRow, best, read_trials, state_of, write_trial
+from prunegrid.orchestrator.tuning.scoring import distances_of, score
+from prunegrid.orchestrator.tuning.study import AttackStudy
+from prunegrid.workers.contract import Attempt, WorkerSettings
+from prunegrid.workers.tuning import TuningBroken, ensure, find_images
 from tests.grids import SMALL
 from tests.tuning.landscape import BEST_RATE, QUERIES, factor, run_attempt
-from workers.contract import Attempt, WorkerSettings
-from workers.tuning import TuningBroken, ensure, find_images
 
 GRID = parse_grid(SMALL.replace("attack_images: 24", "attack_images: 128"), source="g")
 
@@ -164,7 +164,7 @@ def test_states():
 
 
 def _score():
-    from orchestrator.tuning.rows import Score
+    from prunegrid.orchestrator.tuning.rows import Score
     from tests.fakes import provenance
 
     task = study().tasks(study().options(0), 0)[0]
@@ -177,8 +177,8 @@ def _score():
 def test_attempts_are_not_made_where_the_grid_has_the_result(store):
     found = study()
     task = found.tasks(found.options(0), 0)[0]
+    from prunegrid.workers import layout
     from tests.tuning.landscape import images
-    from workers import layout
 
     store.write(layout.image_rows(task.key), images(task))
 

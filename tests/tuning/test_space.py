@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import UsageError
-from orchestrator.tuning.space import Axis, Space, attack_space, costs_of, proposals, training_space
-from workers.catalog import ATTACKS, AttackEntry
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.tuning.space import (
+    Axis,
+    Space,
+    attack_space,
+    costs_of,
+    proposals,
+    training_space,
+)
+from prunegrid.workers.catalog import ATTACKS, AttackEntry
 
 #: Attacks whose settings can be searched.
 TUNABLE = [e for e in ATTACKS.values() if e.rounds and any(o.search for o in e.options)]
@@ -152,7 +159,7 @@ def test_restarts_without_a_random_start_are_not_searched():
 
 
 def test_a_stock_attack_by_its_class_name_has_no_known_costs():
-    from workers.catalog import attack_entry
+    from prunegrid.workers.catalog import attack_entry
 
     with pytest.raises(UsageError, match=r"foolbox:FGSM.*an attack of the catalog"):
         costs_of(attack_entry("foolbox:FGSM"), "foolbox-stock")

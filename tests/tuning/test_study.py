@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import UsageError
-from orchestrator.grid.file import parse_grid
-from orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from orchestrator.tuning.study import FIRST_IMAGES, image_rungs
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
+from prunegrid.orchestrator.tuning.study import FIRST_IMAGES, image_rungs
+from prunegrid.workers.contract import PruneTask, TrainTask
 from tests.grids import SMALL
-from workers.contract import PruneTask, TrainTask
 
 GRID = parse_grid(SMALL, source="grid.yaml")
 

@@ -16,14 +16,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from orchestrator.commands.tune import TuneOptions, tune
-from orchestrator.driver.lease import Lease
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.grid.file import parse_grid
-from orchestrator.scheduling.room import Need
-from orchestrator.store.store import Store
-from orchestrator.tuning import ray_search
-from orchestrator.tuning.plan import Wish, dense_plan
+from prunegrid.orchestrator.commands.tune import TuneOptions, tune
+from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.scheduling.room import Need
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning import ray_search
+from prunegrid.orchestrator.tuning.plan import Wish, dense_plan
 from tests.grids import AUTO, with_seeds
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
 
@@ -155,7 +155,7 @@ REFUSED = [
 def test_bad_input_is_refused_before_anything_starts(
     arguments, words, tmp_path, monkeypatch, capsys
 ):
-    from orchestrator.cli import app, guarded
+    from prunegrid.orchestrator.cli import app, guarded
 
     def never(*_, **__):
         raise AssertionError("started")

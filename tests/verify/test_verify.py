@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.compact import compact_store
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.store.store import Store
-from orchestrator.verify.show import show_findings
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands.compact import compact_store
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.show import show_findings
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers.weights import pack_masks, unpack_masks
 from tests.grids import SMALL
-from workers.weights import pack_masks, unpack_masks
 
 GRID = SMALL.replace("seeds: [0, 1]", "seeds: [0]")
 
@@ -39,7 +39,7 @@ def clean(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(clean, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("orchestrator.commands.compact.PAUSE_S", 0.0)
+    monkeypatch.setattr("prunegrid.orchestrator.commands.compact.PAUSE_S", 0.0)
     shutil.copytree(clean, tmp_path / "s")
     return tmp_path / "s"
 

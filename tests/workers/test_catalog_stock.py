@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_entry
 
 
 def stock() -> dict[str, type]:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from workers import layout
-from workers.checkpoints import Checkpoint, pack, unpack
-from workers.files import LocalFiles
+from prunegrid.workers import layout
+from prunegrid.workers.checkpoints import Checkpoint, pack, unpack
+from prunegrid.workers.files import LocalFiles
 
 ARRAYS = {"model:conv1/kernel": np.arange(12, dtype=np.float32).reshape(3, 4), "n": np.array(3)}
 STATE = {"epoch": 2, "best": float("inf"), "history": [{"loss": 0.1}]}

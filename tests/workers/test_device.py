@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers import device
+from prunegrid.workers import device
 
 pytestmark = pytest.mark.tf
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.commands.status import status_json
-from orchestrator.driver.launch import RunOptions
-from orchestrator.errors import StoreError
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.status import status_json
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers.files import Files, StorageError, open_files
 from tests.grids import SMALL
-from workers.files import Files, StorageError, open_files
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestrator.commands.run import run_grid
-from orchestrator.driver.launch import RunOptions
-from orchestrator.store.frames import read_rows
-from orchestrator.store.store import Store
-from orchestrator.verify.verify import Verifier
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.frames import read_rows
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers import layout
+from prunegrid.workers.files import Files, StorageError, open_files
+from prunegrid.workers.object_store import ONE_PUT_BYTES
 from tests import faulty
 from tests.faulty import FAULTS, FaultyServer
 from tests.grids import SMALL
-from workers import layout
-from workers.files import Files, StorageError, open_files
-from workers.object_store import ONE_PUT_BYTES
 
 #: Uploaded in two parts.
 LARGE = bytes(range(256)) * (12 * 4096)

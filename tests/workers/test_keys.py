@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.grid.file import read_grid
-from orchestrator.plan.dag import expand
-from workers.contract import task_from_dict, task_key, task_to_dict
-from workers.keys import canonical_json, derive_seed, digest, versioned
+from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.workers.contract import task_from_dict, task_key, task_to_dict
+from prunegrid.workers.keys import canonical_json, derive_seed, digest, versioned
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 
-from workers import printed
+from prunegrid.workers import printed
 
 CODE = """
 import os, sys
-from workers import printed
+from prunegrid.workers import printed
 print("before any attempt")
 printed.begin()
 print("first"); os.write(2, b"native, first\\n")
@@ -42,7 +42,7 @@ def test_much_is_cut_to_its_end_and_a_file_that_is_gone_says_nothing(tmp_path):
 
 
 def test_a_terminal_or_pipe_is_no_file():
-    code = "from workers import printed; print(printed.streams())"
+    code = "from prunegrid.workers import printed; print(printed.streams())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.strip() == b"()"
     assert os.path.exists("/proc/self/fd/1"), "else the test shows nothing"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from workers.process import Whereabouts, end_process
+from prunegrid.workers.process import Whereabouts, end_process
 
 CODE = """
 import dataclasses, json, os, sys, tempfile, time
-from workers.process import announce
+from prunegrid.workers.process import announce
 where = announce()
 assert announce() == where
 with tempfile.NamedTemporaryFile(delete=False) as left:

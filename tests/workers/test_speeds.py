@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.speeds import Speed
+from prunegrid.workers.speeds import Speed
 
 
 def speed(sizes: tuple[int, ...], *passes_per_s: float) -> Speed:

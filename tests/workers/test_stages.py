@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import METHODS
+from prunegrid.workers.context import Interrupted
+from prunegrid.workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
+from prunegrid.workers.files import StorageError
 from tests.science import Patience, context, data, prune_task, train_task, training
-from workers import layout
-from workers.catalog import METHODS
-from workers.context import Interrupted
-from workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
-from workers.files import StorageError
 
 pytestmark = pytest.mark.tf
 
@@ -30,7 +30,7 @@ ONE_EPOCH = training(max_epochs=1)
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, data_dir, tensorflow):
     """A store with one trained dense model."""
-    from workers.stages import train
+    from prunegrid.workers.stages import train
 
     folder = tmp_path_factory.mktemp("store")
     train(DENSE, context(folder, data_dir))
@@ -39,14 +39,14 @@ def store(tmp_path_factory, data_dir, tensorflow):
 
 def forget() -> None:
     """As a new process would be, but for what is compiled."""
-    from workers import warm
+    from prunegrid.workers import warm
 
     warm._kept.clear()
 
 
 def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
-    from workers.artifacts import load_record, load_weights
-    from workers.weights import weights_sha256
+    from prunegrid.workers.artifacts import load_record, load_weights
+    from prunegrid.workers.weights import weights_sha256
 
     files = context(store, data_dir).files
     record, stored = load_record(files, DENSE.key), load_weights(files, DENSE.key)
@@ -69,8 +69,8 @@ def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_prunes_to_64_and_keeps_its_zeros(method, store, data_dir):
     """A chain of two steps, read back from the store, not from memory."""
-    from workers.artifacts import load_weights
-    from workers.stages import prune
+    from prunegrid.workers.artifacts import load_weights
+    from prunegrid.workers.stages import prune
 
     parent: TrainTask | PruneTask = DENSE
     where = context(store, data_dir)
@@ -96,9 +96,9 @@ def test_every_method_prunes_to_64_and_keeps_its_zeros(method, store, data_dir):
 
 @pytest.mark.parametrize("weights", ["retain", "rewind", "reinitialize"])
 def test_what_fine_tuning_starts_from(weights, store, data_dir, monkeypatch):
-    from workers import stages
-    from workers.artifacts import load_weights
-    from workers.models.base import get_weights
+    from prunegrid.workers import stages
+    from prunegrid.workers.artifacts import load_weights
+    from prunegrid.workers.models.base import get_weights
 
     started = {}
 
@@ -124,9 +124,9 @@ def test_what_fine_tuning_starts_from(weights, store, data_dir, monkeypatch):
 def test_an_interrupted_task_resumes_to_the_result_of_an_unbroken_one(
     store, data_dir, tmp_path, monkeypatch
 ):
-    from workers.artifacts import load_record
-    from workers.stages import train
-    from workers.training import fit
+    from prunegrid.workers.artifacts import load_record
+    from prunegrid.workers.stages import train
+    from prunegrid.workers.training import fit
 
     monkeypatch.setattr(fit, "CHUNK_S", 0.0)
     stopped = context(tmp_path, data_dir, stop_requested=Patience(8))
@@ -144,9 +144,9 @@ import os, signal, sys
 from pathlib import Path
 from tests import science
 from tests.workers.test_stages import DENSE
-from workers.device import configure
-from workers.files import LocalFiles
-from workers.training import fit
+from prunegrid.workers.device import configure
+from prunegrid.workers.files import LocalFiles
+from prunegrid.workers.training import fit
 
 configure(1, None)
 import tensorflow as tf
@@ -160,16 +160,16 @@ def count_and_die(self, path, content):
     if len(saves) == 9:
         os.kill(os.getpid(), signal.SIGKILL)
 LocalFiles.write = count_and_die
-from workers.stages import train
+from prunegrid.workers.stages import train
 train(DENSE, science.context(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 
 
 def test_a_killed_process_is_resumed_by_another_to_the_same_bits(store, data_dir, tmp_path):
     """SIGKILL right after the ninth checkpoint, in the second epoch of three."""
-    from workers.artifacts import load_record
-    from workers.checkpoints import Checkpoint
-    from workers.stages import train
+    from prunegrid.workers.artifacts import load_record
+    from prunegrid.workers.checkpoints import Checkpoint
+    from prunegrid.workers.stages import train
 
     # Ray sets this variable too; the worker's own thread count has to win.
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
@@ -185,8 +185,8 @@ def test_a_killed_process_is_resumed_by_another_to_the_same_bits(store, data_dir
 
 
 def test_a_torn_checkpoint_means_starting_over(store, data_dir, tmp_path):
-    from workers.artifacts import load_record
-    from workers.stages import train
+    from prunegrid.workers.artifacts import load_record
+    from prunegrid.workers.stages import train
 
     where = context(tmp_path, data_dir)
     where.files.write(layout.checkpoint_file(DENSE.key, "state.npz"), b"PK\x03\x04 torn")
@@ -195,13 +195,13 @@ def test_a_torn_checkpoint_means_starting_over(store, data_dir, tmp_path):
 
 
 def test_results_do_not_depend_on_what_the_worker_did_before(store, data_dir):
-    from workers.stages import prune
+    from prunegrid.workers.stages import prune
 
     task = prune_task(DENSE, rate=8.0, training=ONE_EPOCH)
     where = context(store, data_dir)
     first = prune(task, where).result
     other = train_task(architecture="resnet8", data=data("synthetic32", 80), training=ONE_EPOCH)
-    from workers.stages import train
+    from prunegrid.workers.stages import train
 
     train(other, where)
     prune(prune_task(DENSE, method="random-local-filter", training=ONE_EPOCH), where)
@@ -210,8 +210,8 @@ def test_results_do_not_depend_on_what_the_worker_did_before(store, data_dir):
 
 
 def test_divergence_is_recorded_and_handed_down_the_chain(data_dir, tmp_path):
-    from workers.artifacts import load_record
-    from workers.stages import prune, train
+    from prunegrid.workers.artifacts import load_record
+    from prunegrid.workers.stages import prune, train
 
     where = context(tmp_path, data_dir)
     wild = train_task(training=training(learning_rate=1e30, max_epochs=4))
@@ -248,7 +248,7 @@ class Refusing:
 
 
 def test_a_model_counts_only_once_everything_of_it_is_written(store, data_dir, tmp_path):
-    from workers.artifacts import load_record, load_weights, save_model
+    from prunegrid.workers.artifacts import load_record, load_weights, save_model
 
     where = context(store, data_dir)
     stored, record = load_weights(where.files, DENSE.key), load_record(where.files, DENSE.key)
@@ -260,7 +260,7 @@ def test_a_model_counts_only_once_everything_of_it_is_written(store, data_dir, t
 
 
 def test_weights_that_are_not_the_recorded_ones_are_refused(store, data_dir, tmp_path):
-    from workers.artifacts import load_weights, save_model
+    from prunegrid.workers.artifacts import load_weights, save_model
 
     good = load_weights(context(store, data_dir).files, DENSE.key)
     files = context(tmp_path, data_dir).files
@@ -272,8 +272,8 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(store, data_dir, tmp
 
 def test_of_two_workers_the_first_one_s_result_stands(store, data_dir, tmp_path):
     """Their bits may differ, on GPUs: rows were made of the first one, and its child begun."""
-    from workers.artifacts import load_weights, save_model
-    from workers.weights import weights_sha256
+    from prunegrid.workers.artifacts import load_weights, save_model
+    from prunegrid.workers.weights import weights_sha256
 
     first = load_weights(context(store, data_dir).files, DENSE.key)
     files = context(tmp_path, data_dir).files
@@ -290,8 +290,8 @@ def test_of_two_workers_the_first_one_s_result_stands(store, data_dir, tmp_path)
 
 
 def test_attack_writes_a_row_per_image(store, data_dir):
-    from workers.stages import attack, train
-    from workers.tables import read_images
+    from prunegrid.workers.stages import attack, train
+    from prunegrid.workers.tables import read_images
 
     task = AttackTask(
         architecture="cnn5",
@@ -336,8 +336,8 @@ def test_attack_writes_a_row_per_image(store, data_dir):
 
 def _check_samples(where, task, table) -> None:
     """A few adversarials to look at, each beside the image that it was."""
-    from workers.checkpoints import unpack
-    from workers.data.base import load
+    from prunegrid.workers.checkpoints import unpack
+    from prunegrid.workers.data.base import load
 
     arrays = unpack(where.files.read(layout.adversarials(task.key)))
     images = [int(name) for name in arrays if name.isdecimal()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS
+from prunegrid.workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
 from tests.science import context, data, prune_task, train_task, training
-from workers import layout
-from workers.catalog import ARCHITECTURES, DATASETS, METHODS
-from workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("architectures")]
 
@@ -34,7 +34,7 @@ PGD = AttackSettings(
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def dense(request, tmp_path_factory, data_dir, tensorflow):
     """(surroundings, dense task): the smallest data set of the architecture's channels."""
-    from workers.stages import train
+    from prunegrid.workers.stages import train
 
     where = context(tmp_path_factory.mktemp(request.param), data_dir)
     channels = ARCHITECTURES[request.param].input_shape[2]
@@ -47,9 +47,9 @@ def dense(request, tmp_path_factory, data_dir, tensorflow):
 @pytest.mark.parametrize("method", METHODS)
 def test_to_64_and_attacked(method, dense):
     """Read back from the store at each step: exact zeros, exact counts, a monotone chain."""
-    from workers.artifacts import load_record, load_weights
-    from workers.stages import attack, prune
-    from workers.tables import read_images
+    from prunegrid.workers.artifacts import load_record, load_weights
+    from prunegrid.workers.stages import attack, prune
+    from prunegrid.workers.tables import read_images
 
     where, task = dense
     parent: TrainTask | PruneTask = task

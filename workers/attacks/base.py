@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from workers.context import Interrupted
-from workers.keys import Scalar
+from prunegrid.workers.context import Interrupted
+from prunegrid.workers.keys import Scalar
 
 if TYPE_CHECKING:
-    from workers.attacks.lanes import Lanes
-    from workers.attacks.network import Network
+    from prunegrid.workers.attacks.lanes import Lanes
+    from prunegrid.workers.attacks.network import Network
 
 
 class AttackLied(Exception):  # noqa: N818 - what happened, as the log shows it

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.attacks.base import Batch, Job
-from workers.attacks.network import Network
+from prunegrid.workers.attacks.base import Batch, Job
+from prunegrid.workers.attacks.network import Network
 
 #: Looks for which a moved element stays as it is.
 TENURE = 3

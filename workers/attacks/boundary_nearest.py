@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.attacks.base import Batch, Job, row_norms
-from workers.attacks.boundary_exchange import look_at
-from workers.attacks.network import Network
+from prunegrid.workers.attacks.base import Batch, Job, row_norms
+from prunegrid.workers.attacks.boundary_exchange import look_at
+from prunegrid.workers.attacks.network import Network
 
 PROJECTIONS = 20
 #: Steps of a straight way from the clean image.

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.boundary_exchange import Memory, exchange_elements, look_at
-from workers.attacks.boundary_step import l0_steps
-from workers.attacks.draws import FoolboxDraws
-from workers.attacks.network import Network
-from workers.attacks.starts import dataset_starts, nearest_starts
-from workers.keys import Scalar
+from prunegrid.workers.attacks.base import Batch, Found, Job, row_norms
+from prunegrid.workers.attacks.boundary_exchange import Memory, exchange_elements, look_at
+from prunegrid.workers.attacks.boundary_step import l0_steps
+from prunegrid.workers.attacks.draws import FoolboxDraws
+from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.attacks.starts import dataset_starts, nearest_starts
+from prunegrid.workers.keys import Scalar
 
 #: `strict` starts from so many images, each of another class where there are such.
 STARTS = 7

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.boundary_nearest import linear_crossing, nearest_side
-from workers.attacks.cw_graph import CWGraph
-from workers.attacks.network import Network
-from workers.attacks.pace import Pace
-from workers.attacks.starts import nearest_starts
-from workers.keys import Scalar
+from prunegrid.workers.attacks.base import Batch, Found, Job, row_norms
+from prunegrid.workers.attacks.boundary_nearest import linear_crossing, nearest_side
+from prunegrid.workers.attacks.cw_graph import CWGraph
+from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.attacks.pace import Pace
+from prunegrid.workers.attacks.starts import nearest_starts
+from prunegrid.workers.keys import Scalar
 
 #: Above ten searches Foolbox spends the last one at the upper bound, this at most.
 LAST_CONST = 1e10

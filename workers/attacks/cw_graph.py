@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.network import Network, at, best_other
+from prunegrid.workers.attacks.network import Network, at, best_other
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 #: Progress is a loss below this part of the last one that was checked.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from workers.keys import derive_seed
+from prunegrid.workers.keys import derive_seed
 
 
 def generator(seed: int, image: int, *parts: int | float | str) -> np.random.Generator:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.attacks.base import AttackLied, Batch, Found, row_norms
+from prunegrid.workers.attacks.base import AttackLied, Batch, Found, row_norms
 
 #: Beyond float32 rounding of a sum of 150 000 squares, and of x0 + clip(x - x0).
 BOX_TOLERANCE = 1e-6

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.network import Network
-from workers.device import device_name
-from workers.kept import cache_folder, keep, keep_speed, kept_speed
-from workers.keys import digest
-from workers.speeds import WORTH, Probe, Speed
+from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.device import device_name
+from prunegrid.workers.kept import cache_folder, keep, keep_speed, kept_speed
+from prunegrid.workers.keys import digest
+from prunegrid.workers.speeds import WORTH, Probe, Speed
 
 SIZES = (16, 32, 64, 128, 256, 512)
 #: No larger size is tried once a call takes that long: heartbeats would grow rare.

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.image_gradient import (
+from prunegrid.workers.attacks.image_gradient import (
     FirstConvolution,
     first_convolution,
     in_full_vectors,
 )
-from workers.attacks.lanes import QUANTUM, Lanes
+from prunegrid.workers.attacks.lanes import QUANTUM, Lanes
 
 _KEPT = "_prunegrid_compiled"
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.draws import FoolboxDraws, uniform
-from workers.attacks.network import Network, at, best_other
-from workers.attacks.pace import Pace
-from workers.keys import Scalar
+from prunegrid.workers.attacks.base import Batch, Found, Job, row_norms
+from prunegrid.workers.attacks.draws import FoolboxDraws, uniform
+from prunegrid.workers.attacks.network import Network, at, best_other
+from prunegrid.workers.attacks.pace import Pace
+from prunegrid.workers.keys import Scalar
 
 #: Steps between two looks of `strict`, which drops broken images from its batches there.
 CHUNK = 10

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from workers.attacks.base import Batch, Found
-from workers.attacks.judge import Verdict
-from workers.catalog import AttackEntry
+from prunegrid.workers.attacks.base import Batch, Found
+from prunegrid.workers.attacks.judge import Verdict
+from prunegrid.workers.catalog import AttackEntry
 
 #: Adversarial images kept for the eye.
 SAMPLES = 4

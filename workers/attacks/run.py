@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from workers.attacks.base import Batch, Found, Job, Ticker
-from workers.attacks.judge import judge
-from workers.attacks.lanes import Lanes, padded_size
-from workers.attacks.measure import xla_pays
-from workers.attacks.network import Network
-from workers.attacks.rows import Progress, Rows
-from workers.catalog import AttackEntry, attack_entry, load
-from workers.contract import AttackSettings, AttackTask
-from workers.keys import Scalar
+from prunegrid.workers.attacks.base import Batch, Found, Job, Ticker
+from prunegrid.workers.attacks.judge import judge
+from prunegrid.workers.attacks.lanes import Lanes, padded_size
+from prunegrid.workers.attacks.measure import xla_pays
+from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.attacks.rows import Progress, Rows
+from prunegrid.workers.catalog import AttackEntry, attack_entry, load
+from prunegrid.workers.contract import AttackSettings, AttackTask
+from prunegrid.workers.keys import Scalar
 
 #: `strict` works on so many micro-batches of images at once: enough for finished ones to be
 #: replaced, and a checkpoint after each slice.
@@ -123,7 +123,7 @@ def runner(entry: AttackEntry, settings: AttackSettings) -> Run:
         raise ValueError(f"{entry.name}: expected options {sorted(options)}, got {unknown}")
     options |= dict(settings.options)
     if settings.engine == "foolbox-stock":
-        from workers.attacks.stock import StockAttack
+        from prunegrid.workers.attacks.stock import StockAttack
 
         return StockAttack(entry, options).run
     attack = load(entry.target)(options)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from workers.attacks.base import Batch, Job
-from workers.attacks.draws import generator
-from workers.attacks.network import Network
+from prunegrid.workers.attacks.base import Batch, Job
+from prunegrid.workers.attacks.draws import generator
+from prunegrid.workers.attacks.network import Network
 
 #: Draws of uniform noise where no image of the data set will do.
 NOISE = 64

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from workers.attacks.base import Batch, Found, Job, row_norms
-from workers.attacks.draws import seeded_foolbox
-from workers.attacks.network import Network
-from workers.attacks.pgd import nest
-from workers.attacks.starts import dataset_starts
-from workers.catalog import AttackEntry
-from workers.keys import Scalar
+from prunegrid.workers.attacks.base import Batch, Found, Job, row_norms
+from prunegrid.workers.attacks.draws import seeded_foolbox
+from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.attacks.pgd import nest
+from prunegrid.workers.attacks.starts import dataset_starts
+from prunegrid.workers.catalog import AttackEntry
+from prunegrid.workers.keys import Scalar
 
 #: Options that are the runner's, not the class's.
 _OURS = ("restarts", "nested")

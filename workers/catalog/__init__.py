@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
-from workers.catalog.attacks import (
+from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
+from prunegrid.workers.catalog.attacks import (
     ATTACKS,
     AttackEngine,
     AttackEntry,
@@ -19,8 +19,8 @@ from workers.catalog.attacks import (
     Option,
     attack_entry,
 )
-from workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
-from workers.catalog.methods import METHODS, Criterion, MethodEntry, Scope, Structure
+from prunegrid.workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
+from prunegrid.workers.catalog.methods import METHODS, Criterion, MethodEntry, Scope, Structure
 
 __all__ = [
     "ARCHITECTURES",

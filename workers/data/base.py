@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workers import catalog
-from workers.catalog import DATASETS, DatasetEntry
-from workers.contract import DataSettings
+from prunegrid.workers import catalog
+from prunegrid.workers.catalog import DATASETS, DatasetEntry
+from prunegrid.workers.contract import DataSettings
 
 
 class DataUnavailable(Exception):  # noqa: N818 - the contract's name for it

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workers.data.base import DataUnavailable, RawDataset
+from prunegrid.workers.data.base import DataUnavailable, RawDataset
 
 #: Of the pixels and labels in the package's order; the catalog's fingerprint stands for them.
 SHA256 = "102ee58811198a76b72f91879fb841db79151d4f44542e2fd3f0e1d39dcdea73"

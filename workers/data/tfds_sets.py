@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.data.base import DataUnavailable, RawDataset
+from prunegrid.workers.data.base import DataUnavailable, RawDataset
 
 #: For a source's first byte; a silent name server or host counts as no answer.
 _ANSWER_S = 8.0

@@ -17,10 +17,10 @@ from typing import Literal, TypeAlias, get_args
 import keras
 import numpy as np
 
-from workers.artifacts import load_model
-from workers.export.shrink import shrink
-from workers.files import Files
-from workers.models.base import prunable, variables
+from prunegrid.workers.artifacts import load_model
+from prunegrid.workers.export.shrink import shrink
+from prunegrid.workers.files import Files
+from prunegrid.workers.models.base import prunable, variables
 
 #: "keras": a `.keras` file. "savedmodel": a folder, for TensorFlow Serving and other runtimes,
 #: that takes a batch "image" and answers "logits".

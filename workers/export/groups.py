@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from workers.export.constants import Constants, constant_channels, kernel, pads, parents
+from prunegrid.workers.export.constants import Constants, constant_channels, kernel, pads, parents
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from workers.export.shrink import ShrinkError, shrink
+from prunegrid.workers.export.shrink import ShrinkError, shrink
 
 
 def dense_and_shrunk_ms(model: keras.Model, batch_size: int) -> tuple[float, float | None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from workers.export.constants import bias, kernel, pads, parents
-from workers.export.groups import Plan, is_weighted, plan
-from workers.models.base import get_weights, set_weights
+from prunegrid.workers.export.constants import bias, kernel, pads, parents
+from prunegrid.workers.export.groups import Plan, is_weighted, plan
+from prunegrid.workers.models.base import get_weights, set_weights
 
 #: Logits may differ by this much of the largest (or of 1): sums are taken in another order.
 TOLERANCE = 1e-4

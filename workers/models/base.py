@@ -14,8 +14,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from workers.catalog import ARCHITECTURES, load
-from workers.keys import derive_seed
+from prunegrid.workers.catalog import ARCHITECTURES, load
+from prunegrid.workers.keys import derive_seed
 
 
 class Layers:

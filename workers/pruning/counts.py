@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from workers.results import LayerCount
+from prunegrid.workers.results import LayerCount
 
 
 class Countable(Protocol):
-    """What of `workers.models.base.PrunableLayer` is needed here."""
+    """What of `prunegrid.workers.models.base.PrunableLayer` is needed here."""
 
     @property
     def name(self) -> str: ...

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from workers.catalog import Scope
+from prunegrid.workers.catalog import Scope
 
 #: (weights [units, size], scope, random generator) -> scores [units]
 Score: TypeAlias = Callable[[np.ndarray, Scope, np.random.Generator], np.ndarray]

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from workers.catalog import MethodEntry, Structure
-from workers.keys import derive_seed
-from workers.pruning.scores import CRITERIA, magnitude
-from workers.pruning.structures import alive_units, prunes, spread, units
+from prunegrid.workers.catalog import MethodEntry, Structure
+from prunegrid.workers.keys import derive_seed
+from prunegrid.workers.pruning.scores import CRITERIA, magnitude
+from prunegrid.workers.pruning.structures import alive_units, prunes, spread, units
 
 Masks = dict[str, np.ndarray]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.catalog import Structure
+from prunegrid.workers.catalog import Structure
 
 #: The axes of a convolution's kernel [h, w, in, out] that one unit spans.
 _SPANS: dict[str, tuple[int, ...]] = {"unstructured": (), "kernel": (0, 1), "filter": (0, 1, 2)}

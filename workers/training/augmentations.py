@@ -1,5 +1,5 @@
 """Random flips and crops, drawn for a whole epoch by image: no result depends on where a batch
-or an interruption falls. The names are in `workers.catalog.AUGMENTATIONS`."""
+or an interruption falls. The names are in `prunegrid.workers.catalog.AUGMENTATIONS`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from workers.catalog import AUGMENTATIONS
+from prunegrid.workers.catalog import AUGMENTATIONS
 
 
 def draw_moves(count: int, augmentation: str, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from workers.data.base import Split
+from prunegrid.workers.data.base import Split
 
 #: A larger split is streamed from its memory map. CIFAR-10 has 150 MB, Imagenette 1.4 GB.
 RESIDENT_BYTES = 512 * 2**20

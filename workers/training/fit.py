@@ -18,23 +18,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from workers.checkpoints import Saved
-from workers.context import Interrupted
-from workers.contract import TrainingSettings
-from workers.data.base import Dataset
-from workers.keys import derive_seed
-from workers.models.base import get_weights, set_weights
-from workers.training.augmentations import draw_moves
-from workers.training.batches import RESIDENT_BYTES, source
-from workers.training.progress import TrainingState
-from workers.training.steps import evaluator_for, stepper_for
+from prunegrid.workers.checkpoints import Saved
+from prunegrid.workers.context import Interrupted
+from prunegrid.workers.contract import TrainingSettings
+from prunegrid.workers.data.base import Dataset
+from prunegrid.workers.keys import derive_seed
+from prunegrid.workers.models.base import get_weights, set_weights
+from prunegrid.workers.training.augmentations import draw_moves
+from prunegrid.workers.training.batches import RESIDENT_BYTES, source
+from prunegrid.workers.training.progress import TrainingState
+from prunegrid.workers.training.steps import evaluator_for, stepper_for
 
 #: Python is entered, progress told and a stop noticed about this often.
 CHUNK_S = 1.0
 
 
 class StateKeeper(Protocol):
-    """What of `workers.checkpoints.Checkpoint` is needed here."""
+    """What of `prunegrid.workers.checkpoints.Checkpoint` is needed here."""
 
     def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from workers.contract import TrainingSettings
+from prunegrid.workers.contract import TrainingSettings
 
 _PLATEAU_DELTA = 1e-4
 

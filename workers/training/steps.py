@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from workers.contract import AdversarialTraining, TrainingSettings
-from workers.data.base import Split
-from workers.models.base import variables
-from workers.training.augmentations import augment
-from workers.training.batches import Source
+from prunegrid.workers.contract import AdversarialTraining, TrainingSettings
+from prunegrid.workers.data.base import Split
+from prunegrid.workers.models.base import variables
+from prunegrid.workers.training.augmentations import augment
+from prunegrid.workers.training.batches import Source
 
 EVALUATION_BATCH = 250
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from orchestrator.engines.ray.nodes import node_of
-from orchestrator.engines.ray.wish import SAY_EVERY_S, Wisher
-from orchestrator.scheduling.asking import Asking, NodeType, most_slots
-from orchestrator.scheduling.room import Need, Node, capacity
+from prunegrid.orchestrator.engines.ray.nodes import node_of
+from prunegrid.orchestrator.engines.ray.wish import SAY_EVERY_S, Wisher
+from prunegrid.orchestrator.scheduling.asking import Asking, NodeType, most_slots
+from prunegrid.orchestrator.scheduling.room import Need, Node, capacity
 
 ASK_EVERY_S = 1.0
 SETTLED_S = 12.0  #: not refused within that time: granted. It looks every 5 s

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.engines.ray.slots import Slot
-from workers.process import LastWords, Whereabouts
+from prunegrid.orchestrator.engines.ray.slots import Slot
+from prunegrid.workers.process import LastWords, Whereabouts
 
 
 def call_beside(ray: Any, slot: Slot, function: Callable[[Whereabouts], LastWords]) -> Any:

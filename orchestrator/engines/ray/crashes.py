@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.engines.ray.beside import call_beside, words_of
-from orchestrator.engines.ray.slots import Slot
-from workers.contract import FailureKind
-from workers.process import last_words
+from prunegrid.orchestrator.engines.ray.beside import call_beside, words_of
+from prunegrid.orchestrator.engines.ray.slots import Slot
+from prunegrid.workers.contract import FailureKind
+from prunegrid.workers.process import last_words
 
 NODE_FOLLOWS_S = 1.5  #: until a worker's death counts as its own
 LOG_WITHIN_S = 5.0  #: until it counts so without its last words

@@ -6,16 +6,16 @@ import time
 from collections import Counter, defaultdict
 from typing import Any
 
-from orchestrator.engines.engine import Notice
-from orchestrator.engines.ray.autoscaler import Autoscaler
-from orchestrator.engines.ray.clearing import Clearing
-from orchestrator.engines.ray.failures import is_own_failure, why_not_started
-from orchestrator.engines.ray.nodes import Nodes, label
-from orchestrator.engines.ray.slots import Slot, SlotPool
-from orchestrator.engines.ray.start import EngineError
-from orchestrator.scheduling.fences import Fences
-from orchestrator.scheduling.room import Need, Node, capacity, no_room
-from workers.contract import Outcome, Success, WorkerSettings
+from prunegrid.orchestrator.engines.engine import Notice
+from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
+from prunegrid.orchestrator.engines.ray.clearing import Clearing
+from prunegrid.orchestrator.engines.ray.failures import is_own_failure, why_not_started
+from prunegrid.orchestrator.engines.ray.nodes import Nodes, label
+from prunegrid.orchestrator.engines.ray.slots import Slot, SlotPool
+from prunegrid.orchestrator.engines.ray.start import EngineError
+from prunegrid.orchestrator.scheduling.fences import Fences
+from prunegrid.orchestrator.scheduling.room import Need, Node, capacity, no_room
+from prunegrid.workers.contract import Outcome, Success, WorkerSettings
 
 STEP_EVERY_S = 0.2
 SPARE_S = 60.0  #: an idle slot beyond the demand goes after that, where nodes cost money

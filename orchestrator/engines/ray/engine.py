@@ -17,18 +17,23 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.engines.engine import Doing, Ended, Notice
-from orchestrator.engines.ray.autoscaler import Autoscaler
-from orchestrator.engines.ray.crashes import Crashes
-from orchestrator.engines.ray.crew import Crew
-from orchestrator.engines.ray.failures import classify, first_line, never_started
-from orchestrator.engines.ray.nodes import Nodes
-from orchestrator.engines.ray.slots import Slot, choose
-from orchestrator.engines.ray.start import EngineError, join, keep_to_ourselves, start_local
-from orchestrator.engines.ray.watch import Watch
-from orchestrator.grid.grid import Resources
-from orchestrator.scheduling.room import capacity, need_of, no_room
-from workers.contract import (
+from prunegrid.orchestrator.engines.engine import Doing, Ended, Notice
+from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
+from prunegrid.orchestrator.engines.ray.crashes import Crashes
+from prunegrid.orchestrator.engines.ray.crew import Crew
+from prunegrid.orchestrator.engines.ray.failures import classify, first_line, never_started
+from prunegrid.orchestrator.engines.ray.nodes import Nodes
+from prunegrid.orchestrator.engines.ray.slots import Slot, choose
+from prunegrid.orchestrator.engines.ray.start import (
+    EngineError,
+    join,
+    keep_to_ourselves,
+    start_local,
+)
+from prunegrid.orchestrator.engines.ray.watch import Watch
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.scheduling.room import capacity, need_of, no_room
+from prunegrid.workers.contract import (
     Attempt,
     DataSettings,
     Failure,
@@ -37,8 +42,8 @@ from workers.contract import (
     Success,
     WorkerSettings,
 )
-from workers.entry import REAL_RUNNER
-from workers.speeds import Probe, Speed
+from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.speeds import Probe, Speed
 
 __all__ = ["EngineError", "RayEngine", "start_local"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.engines.engine import Ended
-from workers.contract import Attempt, Failure, FailureKind
+from prunegrid.orchestrator.engines.engine import Ended
+from prunegrid.workers.contract import Attempt, Failure, FailureKind
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.engines.engine import Notice
-from orchestrator.scheduling.room import Node
+from prunegrid.orchestrator.engines.engine import Notice
+from prunegrid.orchestrator.scheduling.room import Node
 
 LOOK_EVERY_S = 1.0
 

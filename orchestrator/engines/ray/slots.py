@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.scheduling.room import Need, Node, capacity
-from workers.contract import Attempt, DataSettings, Task, WorkerSettings
-from workers.entry import Worker
-from workers.process import Whereabouts
+from prunegrid.orchestrator.scheduling.room import Need, Node, capacity
+from prunegrid.workers.contract import Attempt, DataSettings, Task, WorkerSettings
+from prunegrid.workers.entry import Worker
+from prunegrid.workers.process import Whereabouts
 
-_WARM = 3  #: models whose weights a worker keeps (`workers.warm`)
+_WARM = 3  #: models whose weights a worker keeps (`prunegrid.workers.warm`)
 
 
 @dataclass(kw_only=True, eq=False)

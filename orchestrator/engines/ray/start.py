@@ -8,7 +8,7 @@ import os
 import secrets
 from typing import Any
 
-from orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.errors import PrunegridError
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator.engines.ray.beside import call_beside, words_of
-from orchestrator.engines.ray.slots import Slot
-from workers.process import LastWords, end_process
+from prunegrid.orchestrator.engines.ray.beside import call_beside, words_of
+from prunegrid.orchestrator.engines.ray.slots import Slot
+from prunegrid.workers.process import LastWords, end_process
 
 ASK_EVERY_S = 1.0
 _STACKS_WITHIN_S = 15.0

@@ -1,0 +1,5 @@
+"""`python -m prunegrid` is `prunegrid`."""
+
+from prunegrid.orchestrator.cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""A store as the program left it at 9a0cb5a, before its redesign: the same keys, rows and numbers.
+
+`tests/data/store-9a0cb5a.tar.gz` has the store (small grid, imaginary results; seed 900 fails for
+good, 910 once; seed 1 is not selected) and, under `expected/`, what that revision said of it: its
+rows, the report's CSV files, `status --json`. Never made anew.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.status import status
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.report import load_results, write_report
+from prunegrid.orchestrator.report.evidence import gather
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from tests.fakes import attempts_of
+
+ARCHIVE = Path(__file__).parent / "data/store-9a0cb5a.tar.gz"
+#: Of `status --json`: what depends on when it is asked.
+OF_THE_MOMENT = {"at_s", "data_age_s"}
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    """The folder with `store` and `expected`."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def test_it_is_small():
+    assert ARCHIVE.stat().st_size < 300_000
+
+
+def test_it_verifies(before):
+    assert list(Verifier(Store.open(str(before / "store"))).findings()) == []
+
+
+def test_its_report_has_the_same_numbers(before, tmp_path):
+    files = Store.open(str(before / "store")).files
+    results = load_results(files)
+    out = tmp_path / "report"
+    write_report(results, out, evidence=gather(files, results, None), formats=("csv",))
+    expected = {path.name: path for path in (before / "expected/report/csv").iterdir()}
+    assert {path.name for path in (out / "csv").iterdir()} == set(expected)
+    for name, path in expected.items():
+        got = pd.read_csv(out / "csv" / name)
+        pd.testing.assert_frame_equal(got, pd.read_csv(path), check_exact=False, rtol=1e-12)
+
+
+def test_its_status_is_the_same(before):
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", out)
+        status(str(before / "store"), as_json=True, console=Console(file=out, width=100))
+    got = json.loads(out.getvalue())
+    expected = json.loads((before / "expected/status.json").read_text())
+    assert {k: v for k, v in got.items() if k not in OF_THE_MOMENT} == {
+        k: v for k, v in expected.items() if k not in OF_THE_MOMENT
+    }
+
+
+def resume(before: Path, *select: str) -> int:
+    store = before / "store"
+    options = RunOptions(
+        grid=store / "grid.yaml",
+        store=str(store),
+        engine="inline",
+        runner="tests.fakes",
+        select=select,
+    )
+    return run_grid(options, Console(quiet=True))
+
+
+def test_it_resumes_where_it_was(before):
+    """What is done is not run again, whatever failed is, and no row changes; then seed 1 joins."""
+    store = before / "store"
+    rows = {path: path.read_bytes() for path in (store / "results").rglob("*.parquet")}
+    assert resume(before, "seed=0,900,910") == 1
+    assert set(attempts_of(store)) == set(
+        json.loads((before / "expected/status.json").read_text())["failed"]
+    )
+    assert {path: path.read_bytes() for path in rows} == rows
+    assert resume(before, "seed=0,1,910") == 0
+    for kind in ("models", "cells", "images"):
+        expected = pd.read_csv(before / f"expected/{kind}.csv")
+        got = pd.read_parquet(store / "results" / kind)
+        assert len(got) == len(expected) * 3 // 2
+        assert list(got.columns) == list(expected.columns)
