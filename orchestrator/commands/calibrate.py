@@ -7,10 +7,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import (
+    AddressOption,
+    DataDirOption,
+    SelectOption,
+    absolute,
+    cluster_of,
+)
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     StopSignal,
@@ -19,6 +27,7 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
+from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_settled
 from prunegrid.orchestrator.store.store import Store
@@ -51,6 +60,42 @@ class CalibrateOptions:
     data_dir: str | None = None
     runner: str = REAL  #: of tasks aside; tests name their own
     grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+
+
+def command(
+    grid: Annotated[
+        Path | None,
+        typer.Argument(metavar="[GRID]", help="A grid file; without one the store as it is."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://..."),
+    ] = None,
+    from_authors: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Raw results in the form of the paper's authors."),
+    ] = None,
+    select: SelectOption = None,
+    marginal: Annotated[
+        float, typer.Option(help="Accuracy that the weakest eps may cost the dense model.")
+    ] = 0.05,
+    left: Annotated[
+        float, typer.Option(help="Robust accuracy that the strongest eps is to leave it.")
+    ] = 0.25,
+    address: AddressOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Four eps per architecture and attack by the paper's rule, from the dense models."""
+    options = CalibrateOptions(
+        grid=grid,
+        store=store,
+        authors=tuple(from_authors or ()),
+        select=parse_selection(select or ()),
+        rule=Rule(marginal=marginal, left=left),
+        address=cluster_of(address),
+        data_dir=absolute(data_dir),
+    )
+    raise typer.Exit(calibrate(options, Console()))
 
 
 class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it

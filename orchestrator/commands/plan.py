@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.grid import Grid, Selection
@@ -43,6 +45,33 @@ class PlanOptions:
     durations_from: tuple[str, ...] = ()  #: learn from these stores too
     slots: tuple[int, ...] = SLOTS
     select: Sequence[str] = ()
+
+
+def command(
+    grid: GridFile,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="S", help="Count what is done there already.")
+    ] = None,
+    durations_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="S", help="Expect what tasks like these took in another store."),
+    ] = None,
+    slots: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="So many tasks at once (default: 1, 8 and 64)."),
+    ] = None,
+    select: SelectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
+    options = PlanOptions(
+        grid=grid,
+        store=store,
+        durations_from=tuple(durations_from or ()),
+        slots=tuple(slots or SLOTS),
+        select=select or [],
+    )
+    plan(options, as_json=as_json, console=Console())
 
 
 def counts(plan: Plan, done: set[str]) -> dict[str, Any]:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.commands.options import (
+    AddressOption,
+    DataDirOption,
+    GridFile,
+    SelectOption,
+    StoreOption,
+    absolute,
+    cluster_of,
+)
 from prunegrid.orchestrator.dashboard.beside import Beside
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
@@ -24,6 +35,43 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.store import Store
+
+
+def command(
+    grid: GridFile,
+    store: StoreOption,
+    select: SelectOption = None,
+    address: AddressOption = None,
+    engine: Annotated[
+        Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
+    ] = "ray",
+    data_dir: DataDirOption = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report here (default: next to a local store).")
+    ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
+        ),
+    ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
+    ] = False,
+) -> None:
+    """Run what is not done yet; running again resumes."""
+    options = RunOptions(
+        grid=grid,
+        store=store,
+        select=tuple(select or ()),
+        address=cluster_of(address),
+        engine=engine,
+        data_dir=absolute(data_dir),
+        report=report,
+        slices=slices,
+        dashboard=dashboard,
+    )
+    raise typer.Exit(run_grid(options, Console()))
 
 
 def run_grid(options: RunOptions, console: Console) -> int:

@@ -22,7 +22,7 @@ def measure(monkeypatch, tmp_path, capsys):
     def run(text: str, answer, *arguments: str) -> tuple[int, str, str]:
         asked = []
         monkeypatch.setattr(
-            "prunegrid.orchestrator.commands.measured.measure_here",
+            "prunegrid.orchestrator.commands.measure.measure_here",
             lambda probes, settings: asked.append((probes, settings.threads)) or answer,
         )
         (tmp_path / "grid.yaml").write_text(text)

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.compact import compact_store
 from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.verify import show_findings
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.verify.show import show_findings
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.weights import pack_masks, unpack_masks
 from tests.grids import SMALL
