@@ -11,8 +11,8 @@ from pathlib import Path
 
 
 def _set_path() -> None:
-    """Python puts a script's own folder first: there, modules of this package (or whatever lies
-    in a home) would hide others of the same name, here and, through Ray, on every worker."""
+    """Python puts a script's own folder first on the path. Modules there (of this package, or of a
+    home folder) would hide others of the same name, here and, through Ray, on every worker."""
     here = Path(__file__).resolve().parent
     if sys.path and Path(sys.path[0] or ".").resolve() == here:
         sys.path.pop(0)
