@@ -109,6 +109,15 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
     )
 
 
+class FakeRunner:
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+RUNNER = FakeRunner()
+
+
 def _misbehave(attempt: Attempt, settings: WorkerSettings, stop_requested) -> Failure | None:
     seed = attempt.task.seed
     if seed in (BUG, DIES, DIES_ONCE, HANGS):

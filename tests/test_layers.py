@@ -19,6 +19,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "layout",
     "context",
     "speeds",
+    "runner",
     "kept",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.

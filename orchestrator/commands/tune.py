@@ -15,7 +15,6 @@ from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, wor
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.store.plan import read_settled
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.evaluation import REAL
 from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
 from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
@@ -25,6 +24,8 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStud
 from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
 from prunegrid.workers import layout
 from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.runner import Runner
+from prunegrid.workers.tuning import TUNING_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ class TuneOptions:
     slots: int | None = None
     address: str | None = None
     data_dir: str | None = None
-    runner: str = REAL  #: of tasks aside; tests name their own
-    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
+    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
 
 
 def tune(options: TuneOptions, console: Console) -> int:

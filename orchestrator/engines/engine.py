@@ -25,6 +25,7 @@ from prunegrid.workers.contract import (
     WorkerSettings,
 )
 from prunegrid.workers.entry import REAL_RUNNER, Worker
+from prunegrid.workers.runner import Runner
 from prunegrid.workers.speeds import Probe, Speed
 
 NoticeKind: TypeAlias = Literal[
@@ -116,7 +117,7 @@ class InlineEngine:
         self,
         settings: WorkerSettings,
         *,
-        runner: str = REAL_RUNNER,
+        runner: Runner = REAL_RUNNER,
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         """`stop_requested` is asked while a task runs, since the driver can't step meanwhile."""

@@ -23,7 +23,7 @@ from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.kept import keep_speed
 from prunegrid.workers.speeds import Speed
-from tests.fakes import attempts_of
+from tests.fakes import RUNNER, attempts_of
 from tests.grids import AUTO
 
 LINE = "sizes measured on Fake 9000 (fake): cnn5 batch 32, 90 images per shard (under"
@@ -44,7 +44,7 @@ def run(folder: Path, text: str = AUTO, **more) -> str:
     """The run's words; every cell must come."""
     grid = folder / "grid.yaml"
     grid.write_text(text)
-    defaults = {"store": str(folder / "store"), "engine": "inline", "runner": "tests.fakes"}
+    defaults = {"store": str(folder / "store"), "engine": "inline", "runner": RUNNER}
     said = io.StringIO()
     options = RunOptions(grid=grid, **(defaults | more))
     assert run_grid(options, Console(file=said, width=300)) == 0

@@ -26,11 +26,10 @@ from prunegrid.workers.contract import (
     WorkerSettings,
 )
 from prunegrid.workers.speeds import Probe
-from tests.fakes import BUG, DIES, DIES_ONCE, SLOW
+from tests.fakes import BUG, DIES, DIES_ONCE, RUNNER, SLOW
 from tests.grids import with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUNNER = "tests.fakes"
 ONE_CPU = Resources(
     cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None, price_per_hour=None
 )

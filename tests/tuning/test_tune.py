@@ -24,7 +24,9 @@ from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning import ray_search
 from prunegrid.orchestrator.tuning.plan import Wish, dense_plan
+from tests.fakes import RUNNER
 from tests.grids import AUTO, with_seeds
+from tests.tuning import landscape
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
@@ -40,8 +42,8 @@ def options(folder: Path, **wish) -> TuneOptions:
         store=str(folder / "store"),
         wish=Wish(**(values | wish)),
         data_dir=str(folder / "data"),
-        runner="tests.tuning.landscape",
-        grid_runner="tests.fakes",
+        runner=landscape.RUNNER,
+        grid_runner=RUNNER,
         slots=2,
     )
 

@@ -43,6 +43,7 @@ from prunegrid.workers.contract import (
     WorkerSettings,
 )
 from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.runner import Runner
 from prunegrid.workers.speeds import Probe, Speed
 
 __all__ = ["EngineError", "RayEngine", "start_local"]
@@ -62,7 +63,7 @@ class RayEngine:
         resources: Resources,
         *,
         address: str | None = None,
-        runner: str = REAL_RUNNER,
+        runner: Runner = REAL_RUNNER,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
