@@ -49,7 +49,6 @@ PURE_MODULES = {
     "errors",
     "grid.grid",
     "grid.selection",
-    "grid.sizes",
     "driver.retries",
     "store.journal_state",
     "store.standing",

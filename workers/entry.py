@@ -211,9 +211,6 @@ class Worker:
     def prepare(self, data: DataSettings) -> str | None:
         return self._runner.prepare(data, self._settings)
 
-    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
-        return self._runner.measure(probes, self._settings)
-
     def progress(self) -> tuple[str, float, str, float]:
         """Task key, fraction done, note, and how many seconds ago that was said."""
         with self._lock:

@@ -20,7 +20,7 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
 from prunegrid.orchestrator.tuning.evaluation import compute, missing
@@ -71,7 +71,7 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
         show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
         return 0
     check_cluster(options.address, options.store)
-    grid = read_settled(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store))
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
     done = have_tasks(

@@ -1,4 +1,4 @@
-"""`prunegrid measure`: the batch and shard sizes for a grid's networks on this machine."""
+"""`prunegrid measure`: batch and shard sizes for a grid file, measured on this machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ def measure(
     grid: GridFile,
     select: SelectOption = None,
     slots: Annotated[
-        int, typer.Option(metavar="N", help="So many tasks at once are to have work.")
+        int,
+        typer.Option(metavar="N", help="Tasks to run at once; each is to have work."),
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """How fast this machine takes a grid's networks, and the batch and shard sizes for it."""
+    """Measure this machine, and print the batch and shard sizes to write into the grid file."""
     from prunegrid.orchestrator.commands import measured
 
     options = measured.MeasureOptions(grid=grid, select=tuple(select or ()), slots=slots)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
 from prunegrid.orchestrator.grid.grid import Grid
-from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
 from prunegrid.orchestrator.tuning.outcome import Outcome
@@ -45,7 +45,7 @@ def tune(options: TuneOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
-    grid = read_settled(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store))
     if options.wish.attack is None:
         studies: tuple[Study, ...] = training_studies(grid, options.wish)
         dense = None
