@@ -19,6 +19,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "layout",
     "context",
     "speeds",
+    "runner",
     "kept",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
@@ -48,7 +49,6 @@ PURE_MODULES = {
     "errors",
     "grid.grid",
     "grid.selection",
-    "grid.sizes",
     "driver.retries",
     "store.journal_state",
     "store.standing",

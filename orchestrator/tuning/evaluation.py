@@ -10,8 +10,6 @@ from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.workers.contract import Attempt, Failure, FailureKind, Task
 from prunegrid.workers.tuning import has_result
 
-#: Runs tasks aside, as engines' runners do.
-REAL = "prunegrid.workers.tuning"
 TRIES = 3
 POLL_S = 0.25
 

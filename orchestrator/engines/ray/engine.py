@@ -43,12 +43,11 @@ from prunegrid.workers.contract import (
     WorkerSettings,
 )
 from prunegrid.workers.entry import REAL_RUNNER
-from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.runner import Runner
 
 __all__ = ["EngineError", "RayEngine", "start_local"]
 
 FIRST_SLOT_S = 60.0  #: how long the constructor waits for one
-COMES_S = 1800.0  #: and `measure`, where a machine has to be rented first
 AVOID_S = 60.0  #: an attempt waits so long for another node than one that it failed on
 
 
@@ -62,7 +61,7 @@ class RayEngine:
         resources: Resources,
         *,
         address: str | None = None,
-        runner: str = REAL_RUNNER,
+        runner: Runner = REAL_RUNNER,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
@@ -159,12 +158,6 @@ class RayEngine:
         if slot is not None and reason is None:
             self._pool.note_data(data, slot.node)
         return reason
-
-    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
-        self._crew.demand(1)  # where nodes come as they are needed, one must
-        limit_s = COMES_S if self._crew.elastic else FIRST_SLOT_S
-        answer: tuple[Speed, ...] | str = self._ask("measure", probes, limit_s)[1]
-        return answer
 
     def _ask(self, method: str, argument: Any, limit_s: float) -> tuple[Slot | None, Any]:
         """An idle worker and its answer; or None and why there is none."""
