@@ -7,14 +7,16 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, records
 
 _WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]
 _KEY = [*_WANTED[:-1], "eps_text"]
 
 
-def missing_cells(results: Results, planned: Collection[CellPlace] | None = None) -> pd.DataFrame:
+def missing_cells(
+    results: Results, planned: Collection[CellCoordinates] | None = None
+) -> pd.DataFrame:
     """PLACE, seed, protocol, attack, eps of every cell without a result.
 
     What should be there is the plan's cells or, without a plan, within each setting and protocol
@@ -33,7 +35,7 @@ def _text_eps(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(eps_text=frame["eps"].map(texts).astype(str))
 
 
-def _from_plan(planned: Collection[CellPlace]) -> pd.DataFrame:
+def _from_plan(planned: Collection[CellCoordinates]) -> pd.DataFrame:
     rows = [
         {
             **dataclasses.asdict(cell.model),

@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
+from prunegrid.orchestrator.grid.coordinates import (
+    CellCoordinates,
+    ModelCoordinates,
+    cell_id,
+    model_id,
+)
 from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.results import ModelRecord
@@ -98,12 +103,12 @@ CELL_SCHEMA = pa.schema(
 )
 
 
-def model_row(place: ModelPlace, record: ModelRecord) -> bytes:
+def model_row(place: ModelCoordinates, record: ModelRecord) -> bytes:
     """One model's Parquet file."""
     return parquet_bytes(model_table(place, record))
 
 
-def model_table(place: ModelPlace, record: ModelRecord) -> pa.Table:
+def model_table(place: ModelCoordinates, record: ModelRecord) -> pa.Table:
     """One row of MODEL_SCHEMA."""
     result = record.result
     parent = getattr(record.task, "parent_key", None)
@@ -127,7 +132,7 @@ def model_table(place: ModelPlace, record: ModelRecord) -> pa.Table:
     return pa.table([row[n] for n in MODEL_SCHEMA.names], schema=MODEL_SCHEMA)
 
 
-def _place_columns(place: ModelPlace) -> dict[str, Any]:
+def _place_columns(place: ModelCoordinates) -> dict[str, Any]:
     return {name: getattr(place, name) for name, _ in _PLACE}
 
 
@@ -141,14 +146,22 @@ class AttackTraits:
 
 
 def cell_row(
-    place: CellPlace, *, settings: AttackSettings, traits: AttackTraits, shards: Sequence[ImageRows]
+    place: CellCoordinates,
+    *,
+    settings: AttackSettings,
+    traits: AttackTraits,
+    shards: Sequence[ImageRows],
 ) -> bytes:
     """One cell's Parquet file from all its shards."""
     return parquet_bytes(cell_table(place, settings=settings, traits=traits, shards=shards))
 
 
 def cell_table(
-    place: CellPlace, *, settings: AttackSettings, traits: AttackTraits, shards: Sequence[ImageRows]
+    place: CellCoordinates,
+    *,
+    settings: AttackSettings,
+    traits: AttackTraits,
+    shards: Sequence[ImageRows],
 ) -> pa.Table:
     """One row of CELL_SCHEMA from all of a cell's shards. Raises ValueError where none of their
     rows is at its eps.

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.authors.rows import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
+from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
-from prunegrid.orchestrator.plan.places import cell_id, model_id, place_of
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.results import SCHEMAS
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
