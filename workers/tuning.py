@@ -7,7 +7,7 @@ As an engine's runner it is named "prunegrid.workers.tuning"; a trial calls `ens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from prunegrid.workers import layout
 from prunegrid.workers.contract import (
@@ -67,14 +67,15 @@ def ensure(
     task: Task,
     settings: WorkerSettings,
     run: Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome],
+    final: Collection[FailureKind],
 ) -> None:
-    """Have a task's result, aside or in the grid's own. Raises TuningFailed, TuningBroken."""
+    """Have a task's result, aside or in the grid's own. Raises TuningBroken after a failure of a
+    `final` class, TuningFailed after another."""
     if has_result(task, settings.store):
         return
     outcome = run(Attempt(task=task, number=1), settings, lambda *_: None, lambda: False)
     if isinstance(outcome, Failure):
-        final = outcome.kind in (FailureKind.BUG, FailureKind.DATA)
-        error = TuningBroken if final else TuningFailed
+        error = TuningBroken if outcome.kind in final else TuningFailed
         raise error(f"{outcome.message}\n{outcome.traceback}")
 
 
