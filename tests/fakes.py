@@ -29,8 +29,9 @@ from prunegrid.workers.contract import (
     Task,
     TrainTask,
     WorkerSettings,
+    classify,
 )
-from prunegrid.workers.entry import classify, describe
+from prunegrid.workers.entry import describe
 from prunegrid.workers.files import StorageError, open_files
 from prunegrid.workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.speeds import Probe, Speed

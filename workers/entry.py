@@ -5,7 +5,6 @@ TensorFlow is imported with the first task, not with this module.
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -14,31 +13,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from prunegrid.workers import layout, printed
-from prunegrid.workers.context import Interrupted, TaskContext, TornInput
+from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import (
     AttackTask,
     Attempt,
     DataSettings,
     Failure,
-    FailureKind,
     Outcome,
     PruneTask,
     Success,
     WorkerSettings,
+    classify,
 )
-from prunegrid.workers.files import Files, StorageError, open_files
+from prunegrid.workers.files import Files, open_files
 from prunegrid.workers.process import Whereabouts, announce
 from prunegrid.workers.runner import Beat, Runner
 from prunegrid.workers.speeds import Probe, Speed
-
-_DISK_REFUSES = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EFBIG,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-)
 
 
 def run_attempt(
@@ -98,26 +88,6 @@ def run_into(
         device=device,
         summary=summary,
     )
-
-
-def classify(error: BaseException) -> FailureKind:
-    """By the exception's type; TensorFlow's are known by name, so that it need not be imported."""
-    names = {base.__name__ for base in type(error).__mro__}
-    if isinstance(error, Interrupted):
-        return FailureKind.LOST
-    if "DataUnavailable" in names:
-        return FailureKind.DATA
-    if "ResourceExhaustedError" in names:
-        return FailureKind.DEVICE_MEMORY
-    if isinstance(error, MemoryError):
-        return FailureKind.HOST_MEMORY
-    if isinstance(error, StorageError):
-        return FailureKind.STORAGE
-    if isinstance(error, TornInput):
-        return FailureKind.INPUT
-    if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
-        return FailureKind.STORAGE
-    return FailureKind.BUG
 
 
 def describe(error: BaseException) -> str:

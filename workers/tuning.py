@@ -7,7 +7,7 @@ An engine takes TUNING_RUNNER for it; a trial calls `ensure`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from prunegrid.workers import layout
 from prunegrid.workers.contract import (
@@ -63,16 +63,18 @@ class TuningRunner:
 TUNING_RUNNER: Runner = TuningRunner()
 
 
-def ensure(task: Task, settings: WorkerSettings, runner: Runner) -> None:
-    """Have a task's result, aside or in the grid's own. Raises TuningFailed, TuningBroken."""
+def ensure(
+    task: Task, settings: WorkerSettings, runner: Runner, final: Collection[FailureKind]
+) -> None:
+    """Have a task's result, aside or in the grid's own. Raises TuningBroken after a failure of a
+    `final` class, TuningFailed after another."""
     if has_result(task, settings.store):
         return
     outcome = runner.run_attempt(
         Attempt(task=task, number=1), settings, lambda *_: None, lambda: False
     )
     if isinstance(outcome, Failure):
-        final = outcome.kind in (FailureKind.BUG, FailureKind.DATA)
-        error = TuningBroken if final else TuningFailed
+        error = TuningBroken if outcome.kind in final else TuningFailed
         raise error(f"{outcome.message}\n{outcome.traceback}")
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from prunegrid.orchestrator.engines.ray.engine import start_local
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
 from prunegrid.orchestrator.engines.ray.start import join, keep_to_ourselves
+from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.scheduling.room import Need, capacity
 from prunegrid.orchestrator.tuning.rows import Score
 from prunegrid.orchestrator.tuning.study import Study
@@ -85,7 +86,7 @@ class Trial(tune.Trainable):
         options = study.options(self._number)
         try:
             for task in study.tasks(options, self._rung):
-                ensure(task, work.settings, work.runner)
+                ensure(task, work.settings, work.runner, FINAL_KINDS)
         except TuningBroken as error:
             return self._broken(error)
         found = score(study, options, self._rung, work.settings.store)

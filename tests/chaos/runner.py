@@ -11,8 +11,8 @@ import numpy as np
 
 from prunegrid.workers.checkpoints import Checkpoint
 from prunegrid.workers.context import Interrupted
-from prunegrid.workers.contract import Attempt, Failure, Outcome, WorkerSettings
-from prunegrid.workers.entry import classify, describe
+from prunegrid.workers.contract import Attempt, Failure, Outcome, WorkerSettings, classify
+from prunegrid.workers.entry import describe
 from prunegrid.workers.files import LocalFiles
 from tests import fakes
 from tests.chaos.weather import weathered

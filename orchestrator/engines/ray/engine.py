@@ -32,6 +32,7 @@ from prunegrid.orchestrator.engines.ray.start import (
 )
 from prunegrid.orchestrator.engines.ray.watch import Watch
 from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.orchestrator.scheduling.room import capacity, need_of, no_room
 from prunegrid.workers.contract import (
     Attempt,
@@ -278,7 +279,7 @@ class RayEngine:
         slot.free_s = time.monotonic()
         if isinstance(outcome, Success):
             self._failed_on.pop(outcome.key, None)
-        elif outcome.kind is not FailureKind.LOST:
+        elif not POLICIES[outcome.kind].blameless:
             self._failed_on[outcome.key].add(slot.node)
         self._crew.ended(slot, outcome)
         self._ends.append(Ended(outcome=outcome, attempt=attempt.number, worker=slot.name))
