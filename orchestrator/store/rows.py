@@ -21,7 +21,6 @@ from prunegrid.orchestrator.grid.coordinates import (
     cell_id,
     model_id,
 )
-from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.results import ModelRecord
 from prunegrid.workers.tables import (
@@ -31,6 +30,11 @@ from prunegrid.workers.tables import (
     parquet_bytes,
     provenance_columns,
 )
+
+#: Counts of broken images must differ by more than this many to raise a flag.
+SLACK_IMAGES = 1
+#: Above this share of images with an all-zero gradient a gradient attack says little.
+ZERO_GRADIENT_FRAC = 0.01
 
 _PLACE = [
     ("architecture", pa.string()),
@@ -252,6 +256,16 @@ def summarise(
             else None
         )
     return summary
+
+
+def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
+    """Whether more images stand at eps `at` than at one below it, by more than SLACK_IMAGES.
+
+    eps [n], broken bool [n]: a fixed-eps attack's rows, each image once for every eps.
+    """
+    here = int((~broken[np.isclose(eps, at, rtol=1e-9, atol=0)]).sum())
+    below = [int((~broken[eps == value]).sum()) for value in np.unique(eps) if value < at]
+    return bool(below) and here > min(below) + SLACK_IMAGES
 
 
 def masking_flags(
