@@ -12,8 +12,8 @@ from rich.text import Text
 from prunegrid.orchestrator.commands.requests import since_text
 from prunegrid.orchestrator.driver.lease import is_alive, read_holder
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.numbers import number_text
 from prunegrid.orchestrator.grid.selection import GridSelection, one_name, parse_selection
+from prunegrid.orchestrator.names import number_text
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, parent_of
 from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.scheduling.policies import POLICIES

@@ -175,7 +175,7 @@ def cell_table(
     rises = False
     if traits.finds == "fixed-eps":
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
-        at_eps = np.isclose(columns["eps"].astype(float), place.eps, rtol=1e-9, atol=0)
+        at_eps = columns["eps"].astype(float) == place.eps
         columns = {name: column[at_eps] for name, column in columns.items()}
     summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none

@@ -38,7 +38,7 @@ class AttackRows:
         if not self.eps:
             return np.asarray(self.distance[0] >= eps)
         for k, other in enumerate(self.eps):
-            if np.isclose(other, eps, rtol=1e-9, atol=0):
+            if other == eps:
                 return ~self.broken[k]
         raise KeyError(f"{self.attack}: expected one of eps {list(self.eps)}, got {eps}")
 
@@ -141,7 +141,7 @@ def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
 
     eps [n], broken bool [n]: a fixed-eps attack's rows, each image once for every eps.
     """
-    here = int((~broken[np.isclose(eps, at, rtol=1e-9, atol=0)]).sum())
+    here = int((~broken[eps == at]).sum())
     below = [int((~broken[eps == value]).sum()) for value in np.unique(eps) if value < at]
     return bool(below) and here > min(below) + SLACK_IMAGES
 
