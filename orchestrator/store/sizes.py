@@ -9,7 +9,7 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.sizes import Sizes
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
-from prunegrid.workers.keys import from_dict
+from prunegrid.workers.decode import from_dict
 
 
 def read_sizes(store: Store) -> Sizes:
