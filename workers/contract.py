@@ -12,6 +12,7 @@ Equal work therefore has one key and runs once, whichever grid asks for it.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import typing
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ class TaskKind(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why an attempt did not end in a result; each has its own policy in the scheduler."""
+    """Why an attempt did not end in a result. What follows from each class is its policy in
+    `orchestrator/scheduling/policies.py`; which exceptions belong to it is below."""
 
     LOST = "lost"  #: the node or worker went away (preempted, killed from outside): costs nothing
     CRASHED = "crashed"  #: the worker process died while it ran this task
@@ -47,6 +49,32 @@ class FailureKind(StrEnum):
     INPUT = "input"  #: a stored result that it rests on is missing or torn
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
+
+
+#: By the names of exceptions, so that neither TensorFlow nor a library is imported for them. The
+#: most derived class counts; an exception of no class in here is a bug.
+_KINDS_BY_EXCEPTION: Mapping[str, FailureKind] = {
+    "Interrupted": FailureKind.LOST,
+    "DataUnavailable": FailureKind.DATA,
+    "ResourceExhaustedError": FailureKind.DEVICE_MEMORY,
+    "MemoryError": FailureKind.HOST_MEMORY,
+    "StorageError": FailureKind.STORAGE,
+    "TornInput": FailureKind.INPUT,
+}
+#: Of an OSError, where the disk and not the code is to blame.
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
+def classify(error: BaseException) -> FailureKind:
+    """The class of a failure that an exception in a task's code is."""
+    for base in type(error).__mro__:
+        if base.__name__ in _KINDS_BY_EXCEPTION:
+            return _KINDS_BY_EXCEPTION[base.__name__]
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return FailureKind.STORAGE
+    return FailureKind.BUG
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import (
+    AddressOption,
+    DataDirOption,
+    SelectOption,
+    absolute,
+    cluster_of,
+)
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     StopSignal,
@@ -19,11 +27,12 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
+from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
-from prunegrid.orchestrator.tuning.evaluation import REAL, compute, missing
+from prunegrid.orchestrator.tuning.evaluation import compute, missing
 from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
 from prunegrid.orchestrator.tuning.measure import calibrate_measured, measured
 from prunegrid.orchestrator.tuning.models import have_tasks
@@ -35,6 +44,8 @@ from prunegrid.workers import layout
 from prunegrid.workers.contract import Task
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.keys import digest
+from prunegrid.workers.runner import Runner
+from prunegrid.workers.tuning import TUNING_RUNNER
 
 if TYPE_CHECKING:
     from prunegrid.orchestrator.engines.ray.engine import RayEngine
@@ -49,8 +60,44 @@ class CalibrateOptions:
     rule: Rule = dataclasses.field(default_factory=Rule)
     address: str | None = None
     data_dir: str | None = None
-    runner: str = REAL  #: of tasks aside; tests name their own
-    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
+    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
+
+
+def command(
+    grid: Annotated[
+        Path | None,
+        typer.Argument(metavar="[GRID]", help="A grid file; without one the store as it is."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="S", help="A folder, s3://bucket/path or gs://..."),
+    ] = None,
+    from_authors: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Raw results in the form of the paper's authors."),
+    ] = None,
+    select: SelectOption = None,
+    marginal: Annotated[
+        float, typer.Option(help="Accuracy that the weakest eps may cost the dense model.")
+    ] = 0.05,
+    left: Annotated[
+        float, typer.Option(help="Robust accuracy that the strongest eps is to leave it.")
+    ] = 0.25,
+    address: AddressOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Four eps per architecture and attack by the paper's rule, from the dense models."""
+    options = CalibrateOptions(
+        grid=grid,
+        store=store,
+        authors=tuple(from_authors or ()),
+        select=parse_selection(select or ()),
+        rule=Rule(marginal=marginal, left=left),
+        address=cluster_of(address),
+        data_dir=absolute(data_dir),
+    )
+    raise typer.Exit(calibrate(options, Console()))
 
 
 class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it
@@ -69,7 +116,7 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
         show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
         return 0
     check_cluster(options.address, options.store)
-    grid = read_settled(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store))
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
     done = have_tasks(

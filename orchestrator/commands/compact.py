@@ -34,6 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.exchange import exchange_folders, probe
@@ -59,6 +60,11 @@ class Compacted:
     before: int  #: files of ours, single or merged
     after: int
     rows: int
+
+
+def command(store: StoreOption) -> None:
+    """Merge many small result files into few; readers may go on reading."""
+    compact(store, Console())
 
 
 def compact(address: str, console: Console) -> None:

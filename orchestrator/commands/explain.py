@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.commands.requests import since_text
 from prunegrid.orchestrator.driver.lease import is_alive, read_holder
 from prunegrid.orchestrator.errors import UsageError
@@ -23,6 +25,20 @@ from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import pause_to_come
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import FailureKind
+
+
+def command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CELL|TASK",
+            help="A task or cell name, its first letters, or coordinates as --select takes them.",
+        ),
+    ],
+    store: StoreOption,
+) -> None:
+    """Why a task or cell is done, waiting, failed, or would run again; its traceback and log."""
+    explain(store, what, Console())
 
 
 def explain(address: str, what: str, console: Console) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.selection import GridSelection, names_like, parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
@@ -18,6 +20,31 @@ from prunegrid.workers.files import StorageError
 
 if TYPE_CHECKING:
     from prunegrid.workers.export.formats import Exported, Form
+
+
+def command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model, cell or task name, its first letters, or coordinates as in --select.",
+        ),
+    ],
+    store: StoreOption,
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="A new file.keras, or a new folder (SavedModel).")
+    ],
+    form: Annotated[
+        Literal["keras", "savedmodel", "shrunk"],
+        typer.Option(help="shrunk: physically smaller, without dead channels, the same logits."),
+    ] = "keras",
+    latency_batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Also time a forward pass of N images here."),
+    ] = None,
+) -> None:
+    """A model as a plain Keras file or a SavedModel; pruned weights are its zeros."""
+    export(store, what, out, form=form, latency_batch=latency_batch, console=Console())
 
 
 def export(

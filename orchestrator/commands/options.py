@@ -32,6 +32,17 @@ SelectOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="Join this Ray cluster ('auto' or host:port); else start Ray here.",
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Prepared data sets of each node (default: ~/.cache/prunegrid)."),
+]
 VersionOption = Annotated[
     bool,
     typer.Option(
@@ -41,3 +52,13 @@ VersionOption = Annotated[
         help="The version, and the git revision that every row bears.",
     ),
 ]
+
+
+def cluster_of(address: str | None) -> str | None:
+    """The Ray cluster that --address names; None where Ray starts on this machine."""
+    return None if address in (None, "", "local") else address
+
+
+def absolute(folder: Path | None) -> str | None:
+    """`folder` as workers need it, whose working directory is another."""
+    return None if folder is None else str(folder.expanduser().absolute())

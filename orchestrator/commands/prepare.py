@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 
-def prepare(
+def command(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")],
     data_dir: Annotated[
         Path | None,

@@ -1,15 +1,14 @@
-"""`prunegrid report` and `prunegrid import-authors`, for a terminal."""
+"""`prunegrid report`: the tables, figures and findings of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
-from prunegrid.orchestrator.authors.authors import import_authors as import_files
-from prunegrid.orchestrator.authors.findings import FINDINGS
+from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.analysis import Against
@@ -21,8 +20,19 @@ from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 
-#: Examples of a finding on an import; `verify` lists all.
-SHOWN = 2
+
+def command(
+    store: StoreOption,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A new or empty folder, or an earlier report.")
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="paper|S", help="Beside the published tables, or another store."),
+    ] = None,
+) -> None:
+    """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
+    report(store, out, against=against, console=Console())
 
 
 def report(store: str, out: Path, *, against: str | None, console: Console) -> None:
@@ -54,22 +64,3 @@ def _plan(store: Store) -> Plan | None:
     if store.read_text(layout.GRID) is None or any(store.files.list("imported")):
         return None
     return load_plan(store)
-
-
-def import_authors(files: Sequence[Path], store: str, *, console: Console) -> None:
-    """Import and print what is odd. Raises StoreError, UsageError."""
-    opened = Store.open_or_create(store)
-    done = import_files(files, opened.files)
-    rows = f"{done.models} models, {done.cells} cells and {done.images} image rows"
-    say_whole(console, f"{rows} in {opened.address}")
-    if not done.findings:
-        return
-    say(console, "What is odd in them, kept as it is:")
-    for name, mine in groupby(done.findings, key=lambda finding: finding.name):
-        found = sorted(mine, key=lambda finding: -finding.count)
-        say(console, f"{sum(f.count for f in found):6} {name}: {FINDINGS[name]}", hang=9)
-        for finding in found[:SHOWN]:
-            say(console, f"         {finding.where}: {finding.message}", hang=13)
-        if len(found) > SHOWN:
-            say(console, f"         and {len(found) - SHOWN} more")
-    say_whole(console, f"all of them: prunegrid verify --store {opened.address}")

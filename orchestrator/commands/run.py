@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.commands.options import (
+    AddressOption,
+    DataDirOption,
+    GridFile,
+    SelectOption,
+    StoreOption,
+    absolute,
+    cluster_of,
+)
 from prunegrid.orchestrator.dashboard.beside import Beside
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
@@ -18,26 +29,61 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.driver.run_state import RunResult
-from prunegrid.orchestrator.driver.sizes import have_sizes
-from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
+
+
+def command(
+    grid: GridFile,
+    store: StoreOption,
+    select: SelectOption = None,
+    address: AddressOption = None,
+    engine: Annotated[
+        Literal["ray", "inline"], typer.Option(help="inline: in this process, for debugging.")
+    ] = "ray",
+    data_dir: DataDirOption = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report here (default: next to a local store).")
+    ] = None,
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
+        ),
+    ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
+    ] = False,
+) -> None:
+    """Run what is not done yet; running again resumes."""
+    options = RunOptions(
+        grid=grid,
+        store=store,
+        select=tuple(select or ()),
+        address=cluster_of(address),
+        engine=engine,
+        data_dir=absolute(data_dir),
+        report=report,
+        slices=slices,
+        dashboard=dashboard,
+    )
+    raise typer.Exit(run_grid(options, Console()))
 
 
 def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
-    grid = read_grid(options.grid)
+    grid = read_grid_for(options.grid, Store.find(options.store))
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:
         with Place(grid.resources, store, options, console) as place:
-            plan = have_sizes(plan, selection, place, lease)
             store.set_grid(grid.text)
             store.set_selection(selection)
             beside = Beside(store.address, console) if options.dashboard else nullcontext()

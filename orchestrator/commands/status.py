@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.commands.plan import counts
 from prunegrid.orchestrator.commands.requests import since_text
 from prunegrid.orchestrator.driver.lease import Holder, is_alive, read_holder
@@ -29,6 +31,20 @@ from prunegrid.workers import layout
 from prunegrid.workers.files import StorageError
 
 WATCH_EVERY_S = 2.0
+
+
+def command(
+    store: StoreOption,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Every two seconds, until done.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How far a store's grid is, what fails, and how long it will take."""
+    if watching and not as_json:
+        watch(store, Console())
+        return
+    status(store, as_json=as_json, console=Console())
 
 
 def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:

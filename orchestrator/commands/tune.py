@@ -7,15 +7,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import (
+    AddressOption,
+    DataDirOption,
+    GridFile,
+    SelectOption,
+    StoreOption,
+    absolute,
+    cluster_of,
+)
 from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
+from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
-from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.evaluation import REAL
 from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
 from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
@@ -25,6 +36,8 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStud
 from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
 from prunegrid.workers import layout
 from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.runner import Runner
+from prunegrid.workers.tuning import TUNING_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +49,93 @@ class TuneOptions:
     slots: int | None = None
     address: str | None = None
     data_dir: str | None = None
-    runner: str = REAL  #: of tasks aside; tests name their own
-    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
+    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
+
+
+def command(
+    grid: GridFile,
+    store: StoreOption,
+    attack: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The grid's attack to make stronger.")
+    ] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Instead: how chains are trained and fine-tuned.")
+    ] = False,
+    select: SelectOption = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|PART",
+            help="Queries an image, or a part of what the grid's settings cost, such as 1/20 "
+            "(default: as many as the grid's settings).",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Settings to try, the grid's own included.")] = 32,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="median|robust",
+            help="Median distance, or robust accuracy at --eps (default: what the attack finds).",
+        ),
+    ] = None,
+    eps: Annotated[float | None, typer.Option(help="Of --objective robust.")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LOW..HIGH]",
+            help="Only these settings (default: all that the catalog has ranges for).",
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(help="Half to search on, half to report on (default: the grid's)."),
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Compare with the grid's settings at their full cost, too."),
+    ] = False,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Trials at once (default: all that fit; half, where others are at work)."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the trials that are proposed.")] = 0,
+    address: AddressOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Search an attack's settings (or a chain's training) within a budget; resumes."""
+    if (attack is None) is not training:
+        raise UsageError("expected one of --attack LABEL and --training")
+    wish = Wish(
+        attack=attack,
+        select=parse_selection(select or ()),
+        budget=budget,
+        trials=trials,
+        objective=objective,
+        eps=eps,
+        vary=tuple(vary or ()),
+        images=images,
+        seed=seed,
+    )
+    options = TuneOptions(
+        grid=grid,
+        store=store,
+        wish=wish,
+        whole=full,
+        slots=slots,
+        address=cluster_of(address),
+        data_dir=absolute(data_dir),
+    )
+    raise typer.Exit(tune(options, Console()))
 
 
 def tune(options: TuneOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
-    grid = read_settled(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store))
     if options.wish.attack is None:
         studies: tuple[Study, ...] = training_studies(grid, options.wish)
         dense = None

@@ -1,26 +1,11 @@
-"""The server as a process: its socket, its address, its end."""
+"""Where the server listens: its socket and its address."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import socket
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-import uvicorn
-from rich.console import Console
-
-from prunegrid.orchestrator.dashboard.api import make_app
-from prunegrid.orchestrator.dashboard.beside import end_with_parent
-from prunegrid.orchestrator.dashboard.export import export
-from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.security import Access, access_for, token_of_environment
-from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.dashboard.security import Access
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
-from prunegrid.orchestrator.store.store import Store
 
 DEFAULT_PORT = 8050
 _TRIES = 20
@@ -28,58 +13,6 @@ _TRIES = 20
 
 class ServerError(PrunegridError):
     """The server can't listen where it should."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    store: str
-    host: str = "127.0.0.1"
-    port: int | None = None  #: None: DEFAULT_PORT, or the next free one
-    allow_retry: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-
-
-def serve(options: ServerOptions, console: Console) -> None:
-    """Until SIGTERM or Ctrl-C, which end this process.
-
-    Raises StoreError, ServerError, UsageError before it listens.
-    """
-    store = Store.open(options.store)
-    access = access_for(
-        options.host,
-        allow_retry=options.allow_retry,
-        allowed=options.allowed_hosts,
-        token=token_of_environment(),
-    )
-    listener = listen(options.host, options.port)
-    port = int(listener.getsockname()[1])
-    if options.port is None and port != DEFAULT_PORT:
-        console.print(f"port {DEFAULT_PORT} is taken; using {port}", highlight=False)
-    console.print(f"dashboard of {store.address}:", highlight=False, soft_wrap=True, markup=False)
-    console.print(address_of(options.host, port, access), soft_wrap=True, markup=False)
-    end_with_parent()
-    app = make_app(Watcher(StoreReader(store)), access)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,  # addresses may hold the token
-        server_header=False,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=20,
-        limit_concurrency=512,
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
-    # There is nothing to save: a thread that still reads or imports must not hold the end up.
-    sys.stdout.flush()
-    os._exit(0)
-
-
-def export_page(store: str, out: Path, console: Console) -> None:
-    """Raises StoreError."""
-    page = export(StoreReader(Store.open(store)), out)
-    console.print(f"a copy to read: {page}", highlight=False, soft_wrap=True, markup=False)
 
 
 def listen(host: str, port: int | None) -> socket.socket:

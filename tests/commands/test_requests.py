@@ -14,7 +14,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.cli import app, guarded
 from prunegrid.orchestrator.commands import requests as commands
-from prunegrid.orchestrator.commands.requests import NothingToDoError
+from prunegrid.orchestrator.commands.retry import NothingToDoError
 from prunegrid.orchestrator.driver.lease import LEASE, _process_start
 from prunegrid.orchestrator.driver.run_state import RunResult
 from prunegrid.orchestrator.errors import UsageError

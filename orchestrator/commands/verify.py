@@ -1,23 +1,29 @@
-"""What `prunegrid verify` prints."""
+"""`prunegrid verify`: check every claim of a store again."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.output import print_json
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.doubts import Finding
 from prunegrid.orchestrator.verify.verify import Verifier
 
 
+def command(store: StoreOption, as_json: JsonOption = False) -> None:
+    """Check every claim of a store again; exit 1 on any doubt."""
+    raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
+
+
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
-    from prunegrid.orchestrator.output import print_json
-
     store = Store.open(address)
     try:
         findings = list(Verifier(store).findings())

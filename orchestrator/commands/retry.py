@@ -1,0 +1,94 @@
+"""`prunegrid retry`: ask a driver, running or yet to come, to try tasks again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prunegrid.orchestrator.commands.options import SelectOption, StoreOption
+from prunegrid.orchestrator.commands.requests import driver_of, named, write
+from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.requests import Request
+from prunegrid.orchestrator.store.store import Store
+
+
+class NothingToDoError(PrunegridError):
+    """What was asked for is there, but in no state in which the request would change anything."""
+
+
+def command(
+    store: StoreOption,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TASK", help="Names of tasks or cells, or their first letters."),
+    ] = None,
+    select: SelectOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Every task that was given up, within --select.")
+    ] = False,
+) -> None:
+    """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
+    retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Console())
+
+
+def retry(
+    address: str, *, select: Sequence[str], failed: bool, tasks: Sequence[str], console: Console
+) -> None:
+    """Raises UsageError where nothing, or nothing that there is, is named; NothingToDoError
+    where what is named was neither given up nor waits to be tried again."""
+    store = Store.open(address)
+    if not (select or failed or tasks):
+        raise UsageError("expected --failed, --select or names of tasks, got nothing to retry")
+    plan = load_plan(store)
+    request = Request(
+        kind="retry",
+        by="cli",
+        select=parse_selection(select),
+        tasks=task_prefixes(plan, tasks),
+        failed=failed,
+    )
+    names = named_tasks(plan, request)
+    state = fold_journal(read_journal(store))
+    done = store.finished()
+    given_up = set(state.given_up) & set(plan.tasks) - done
+    delayed = set() if failed else state.delayed & names - done
+    again = (given_up & names) | delayed
+    if not again:
+        raise NothingToDoError(_nothing(names, given_up, done, state))
+    write(store, request)
+    text = _tasks(len(again)) + " will be tried again"
+    if below := resting_on(plan, again) - done:
+        text += f", then {_tasks(len(below))} that rest on {'them' if len(again) > 1 else 'it'}"
+    console.print(f"{text}: {_when(store)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _nothing(names: set[str], given_up: set[str], done: set[str], state: JournalState) -> str:
+    running = len(names & set(state.running) - done)
+    counts = [
+        (len(names & done), "done (their results stand)"),
+        (running, "running"),
+        (len(names - done) - running, "waiting for their turn"),
+    ]
+    states = ", ".join(f"{count} {words}" for count, words in counts if count)
+    there = f"given up are {few(given_up)}" if given_up else "no task was given up"
+    matched = f"{_tasks(len(names))} match: {states or 'none'}"
+    return f"nothing to try again: {matched}; {there}"
+
+
+def _tasks(count: int) -> str:
+    return f"{count:,} task{'s' if count != 1 else ''}"
+
+
+def _when(store: Store) -> str:
+    holder = driver_of(store)
+    if holder is None:
+        return "no driver is running; the next 'prunegrid run' does it"
+    return f"{named(holder)} takes that up within seconds"
