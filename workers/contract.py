@@ -1,6 +1,7 @@
 """What the driver and the workers say to each other: tasks, their keys, outcomes.
 
-Standard library only: both sides import it, and the driver must start in a second.
+Both sides import it, and the driver must start in a second: the standard library, and msgspec to
+check what was read.
 
 A **task key** is a hash of everything that determines the task's result: its own settings,
 its parent's key, the data set's fingerprint, and a version of the stage's semantics that is
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from prunegrid.workers.keys import Scalar, digest, from_dict, hashable
+from prunegrid.workers.decode import from_dict
+from prunegrid.workers.keys import Scalar, digest, hashable
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -223,7 +225,7 @@ def task_from_dict(raw: Mapping[str, Any]) -> Task:
     """The inverse of `task_to_dict`. Raises ValueError on an unknown kind or field."""
     fields = dict(raw)
     kind = fields.pop("kind", None)
-    if kind not in _TASK_CLASSES:
+    if not isinstance(kind, str) or kind not in _TASK_CLASSES:
         raise ValueError(f"task kind: expected one of {sorted(_TASK_CLASSES)}, got {kind!r}")
     return from_dict(_TASK_CLASSES[kind], fields)
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prunegrid.workers.decode import from_dict
 from prunegrid.workers.files import write_aside
-from prunegrid.workers.keys import from_dict
 from prunegrid.workers.speeds import Probe, Speed
 
 

@@ -14,8 +14,8 @@ from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.commands.requests import since_text
 from prunegrid.orchestrator.driver.lease import is_alive, read_holder
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.numbers import number_text
 from prunegrid.orchestrator.grid.selection import GridSelection, one_name, parse_selection
+from prunegrid.orchestrator.names import number_text
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, parent_of
 from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.scheduling.policies import POLICIES

@@ -14,9 +14,10 @@ from prunegrid.workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, at
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.keys import Scalar
 
-Engine = Literal["strict", "foolbox", "foolbox-stock"]
+EngineName = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]
-ENGINES = ("strict", "foolbox", "foolbox-stock")
+ENGINES: tuple[EngineName, ...] = ("strict", "foolbox", "foolbox-stock")
+STOCK: EngineName = "foolbox-stock"
 COMMON_KEYS = ("attack", "engine", "batch_size", "skip_at_or_below_accuracy")
 PROTOCOL_KEYS = ("enabled", "engine", "outputs", "attack_split", "batch_size", "attacks")
 
@@ -27,7 +28,7 @@ class AttackDraft:
 
     entry: AttackEntry
     options: Mapping[str, Scalar]
-    engine: Engine | None = None
+    engine: EngineName | None = None
     batch_size: int | None = None
     skip: float | None = None
     outputs: Outputs = "logits"
@@ -89,7 +90,7 @@ def _override(draft: AttackDraft, node: Node) -> AttackDraft:
             values[name] = _read_free(part)
     engine, size, skip = draft.engine, draft.batch_size, draft.skip
     if "engine" in own:
-        engine = cast(Engine, own["engine"].choice(draft.entry.engines))
+        engine = cast(EngineName, own["engine"].choice(draft.entry.engines))
     if "batch_size" in own:
         size = read_size(own["batch_size"])
     if "skip_at_or_below_accuracy" in own:
@@ -163,9 +164,9 @@ def _read_protocol(
     outputs: Outputs = "logits"
     if "outputs" in own:
         outputs = cast(Outputs, own["outputs"].choice(("logits", "softmax")))
-    engine: Engine = "strict"
+    engine: EngineName = "strict"
     if "engine" in own:
-        engine = cast(Engine, own["engine"].choice(ENGINES))
+        engine = cast(EngineName, own["engine"].choice(ENGINES))
     size = read_size(own["batch_size"]) if "batch_size" in own else None
     overrides = _read_overrides(own.get("attacks"), attacks)
     settled = {}
@@ -177,7 +178,7 @@ def _read_protocol(
             mine = _override(draft, part)
         mine = dataclasses.replace(
             mine,
-            engine=mine.engine or _usable(engine, mine.entry),
+            engine=mine.engine or _usable(engine, label, mine.entry, own.get("engine", where)),
             batch_size=mine.batch_size or size,
             outputs=outputs,
         )
@@ -190,9 +191,15 @@ def _read_protocol(
     )
 
 
-def _usable(engine: Engine, entry: AttackEntry) -> Engine:
-    """The protocol's engine, or the stock one for an attack that has no other."""
-    return engine if engine in entry.engines else "foolbox-stock"
+def _usable(engine: EngineName, label: str, entry: AttackEntry, node: Node) -> EngineName:
+    """The protocol's engine, or else the stock one where the attack has it."""
+    for usable in (engine, STOCK):
+        if usable in entry.engines:
+            return usable
+    raise node.fail(
+        f"{label} has no {engine}: expected one of {', '.join(entry.engines)}; "
+        f"leave it out with `attacks: {{{label}: none}}`, or give it an engine there"
+    )
 
 
 def _read_overrides(

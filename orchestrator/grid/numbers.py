@@ -29,15 +29,6 @@ def parse_number(text: str) -> int | float:
         raise ValueError(f"{text!r} divides by zero") from None
 
 
-def number_text(value: float) -> str:
-    """The shortest text that reads back as `value`: plain, else over 255, else every digit."""
-    value = float(value)
-    for text in (f"{value:g}", f"{round(value * 255, 3):g}/255"):
-        if parse_number(text) == value:
-            return text
-    return repr(value)
-
-
 def named_numbers(text: str, values: Iterable[float]) -> list[float]:
     """Those of `values` that `text` names: the equal one, else those that it is a rounded copy of,
     in six digits or more (`0.0313725` for 8/255). Raises ValueError where it is no number."""

@@ -30,7 +30,7 @@ class AttackRows:
         if not self.eps:
             return np.asarray(self.distance[0] >= eps)
         for k, other in enumerate(self.eps):
-            if np.isclose(other, eps, rtol=1e-9, atol=0):
+            if other == eps:
                 return ~self.broken[k]
         raise KeyError(f"{self.attack}: expected one of eps {list(self.eps)}, got {eps}")
 

@@ -179,7 +179,7 @@ def cell_table(
     rises = False
     if traits.finds == "fixed-eps":
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
-        at_eps = np.isclose(columns["eps"].astype(float), place.eps, rtol=1e-9, atol=0)
+        at_eps = columns["eps"].astype(float) == place.eps
         columns = {name: column[at_eps] for name, column in columns.items()}
     summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
@@ -263,7 +263,7 @@ def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
 
     eps [n], broken bool [n]: a fixed-eps attack's rows, each image once for every eps.
     """
-    here = int((~broken[np.isclose(eps, at, rtol=1e-9, atol=0)]).sum())
+    here = int((~broken[eps == at]).sum())
     below = [int((~broken[eps == value]).sum()) for value in np.unique(eps) if value < at]
     return bool(below) and here > min(below) + SLACK_IMAGES
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.numbers import named_numbers, number_text, parse_number
+from prunegrid.orchestrator.grid.numbers import named_numbers, parse_number
+from prunegrid.orchestrator.names import eps_text, number_text
 
 POSITIVE = st.floats(min_value=1e-9, max_value=1e9)
 #: Two eps that nearly agree, and what each of them is called.
@@ -39,10 +40,15 @@ def test_a_number_reads_back(value):
     assert parse_number(number_text(value)) == value
 
 
+@given(POSITIVE, st.sampled_from(["linf", "l2"]))
+def test_an_eps_reads_back(value, norm):
+    assert parse_number(eps_text(norm, value)) == value
+
+
 @given(st.integers(1, 4 * 255).map(lambda quarters: quarters / 4))
 def test_a_part_of_255_is_shown_as_one_or_plain(part):
-    text = number_text(part / 255)
-    assert text == f"{part / 255:g}" or text == f"{part:g}/255"
+    assert eps_text("linf", part / 255) == f"{part:g}/255"
+    assert number_text(part / 255) in (f"{part / 255:g}", f"{part:g}/255")
 
 
 @given(st.lists(POSITIVE, min_size=1, unique=True), st.data())
