@@ -30,7 +30,7 @@ def with_seeds(*seeds: int) -> str:
     return SMALL.replace("seeds: [0, 1]", f"seeds: [{', '.join(map(str, seeds))}]")
 
 
-#: As SMALL, one method, with its sizes left to measurement.
+#: As SMALL, one method, with `auto` sizes as earlier versions read them.
 AUTO = (
     SMALL.replace(
         "methods: [magnitude-global-unstructured, random-local-filter]",

@@ -19,6 +19,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "layout",
     "context",
     "speeds",
+    "runner",
     "kept",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
@@ -48,7 +49,6 @@ PURE_MODULES = {
     "errors",
     "grid.grid",
     "grid.selection",
-    "grid.sizes",
     "driver.retries",
     "store.journal_state",
     "store.standing",
@@ -126,11 +126,6 @@ def test_no_two_modules_need_each_other():
         TopologicalSorter(needs).prepare()
     except CycleError as error:
         pytest.fail("a circle of imports: " + " <- ".join(error.args[1]))
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plan", "grid.yaml"]], ids=" ".join)

@@ -81,10 +81,11 @@ from pathlib import Path
 from rich.console import Console
 from prunegrid.orchestrator.commands import run
 from prunegrid.orchestrator.driver.launch import RunOptions
+from tests.fakes import RUNNER
 
 run._report = lambda *_: None
 sys.exit(run.run_grid(
-    RunOptions(grid=Path("../grid.yaml"), store="../store", runner="tests.fakes"),
+    RunOptions(grid=Path("../grid.yaml"), store="../store", runner=RUNNER),
     Console(width=100),
 ))
 """

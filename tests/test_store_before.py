@@ -23,7 +23,7 @@ from prunegrid.orchestrator.report import load_results, write_report
 from prunegrid.orchestrator.report.evidence import gather
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
-from tests.fakes import attempts_of
+from tests.fakes import RUNNER, attempts_of
 
 ARCHIVE = Path(__file__).parent / "data/store-9a0cb5a.tar.gz"
 #: Of `status --json`: what depends on when it is asked.
@@ -76,7 +76,7 @@ def resume(before: Path, *select: str) -> int:
         grid=store / "grid.yaml",
         store=str(store),
         engine="inline",
-        runner="tests.fakes",
+        runner=RUNNER,
         select=select,
     )
     return run_grid(options, Console(quiet=True))

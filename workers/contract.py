@@ -1,6 +1,7 @@
 """What the driver and the workers say to each other: tasks, their keys, outcomes.
 
-Standard library only: both sides import it, and the driver must start in a second.
+Both sides import it, and the driver must start in a second: the standard library, and msgspec to
+check what was read.
 
 A **task key** is a hash of everything that determines the task's result: its own settings,
 its parent's key, the data set's fingerprint, and a version of the stage's semantics that is
@@ -11,6 +12,7 @@ Equal work therefore has one key and runs once, whichever grid asks for it.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import typing
 from collections.abc import Mapping
@@ -18,7 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from prunegrid.workers.keys import Scalar, digest, from_dict, hashable
+from prunegrid.workers.decode import from_dict
+from prunegrid.workers.keys import Scalar, digest, hashable
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -34,7 +37,8 @@ class TaskKind(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why an attempt did not end in a result; each has its own policy in the scheduler."""
+    """Why an attempt did not end in a result. What follows from each class is its policy in
+    `orchestrator/scheduling/policies.py`; which exceptions belong to it is below."""
 
     LOST = "lost"  #: the node or worker went away (preempted, killed from outside): costs nothing
     CRASHED = "crashed"  #: the worker process died while it ran this task
@@ -45,6 +49,32 @@ class FailureKind(StrEnum):
     INPUT = "input"  #: a stored result that it rests on is missing or torn
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
+
+
+#: By the names of exceptions, so that neither TensorFlow nor a library is imported for them. The
+#: most derived class counts; an exception of no class in here is a bug.
+_KINDS_BY_EXCEPTION: Mapping[str, FailureKind] = {
+    "Interrupted": FailureKind.LOST,
+    "DataUnavailable": FailureKind.DATA,
+    "ResourceExhaustedError": FailureKind.DEVICE_MEMORY,
+    "MemoryError": FailureKind.HOST_MEMORY,
+    "StorageError": FailureKind.STORAGE,
+    "TornInput": FailureKind.INPUT,
+}
+#: Of an OSError, where the disk and not the code is to blame.
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
+def classify(error: BaseException) -> FailureKind:
+    """The class of a failure that an exception in a task's code is."""
+    for base in type(error).__mro__:
+        if base.__name__ in _KINDS_BY_EXCEPTION:
+            return _KINDS_BY_EXCEPTION[base.__name__]
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return FailureKind.STORAGE
+    return FailureKind.BUG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +225,7 @@ def task_from_dict(raw: Mapping[str, Any]) -> Task:
     """The inverse of `task_to_dict`. Raises ValueError on an unknown kind or field."""
     fields = dict(raw)
     kind = fields.pop("kind", None)
-    if kind not in _TASK_CLASSES:
+    if not isinstance(kind, str) or kind not in _TASK_CLASSES:
         raise ValueError(f"task kind: expected one of {sorted(_TASK_CLASSES)}, got {kind!r}")
     return from_dict(_TASK_CLASSES[kind], fields)
 

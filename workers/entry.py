@@ -5,48 +5,30 @@ TensorFlow is imported with the first task, not with this module.
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
-from prunegrid.workers import catalog, layout, printed
-from prunegrid.workers.context import Interrupted, TaskContext, TornInput
+from prunegrid.workers import layout, printed
+from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import (
     AttackTask,
     Attempt,
     DataSettings,
     Failure,
-    FailureKind,
     Outcome,
     PruneTask,
     Success,
     WorkerSettings,
+    classify,
 )
-from prunegrid.workers.files import Files, StorageError, open_files
+from prunegrid.workers.files import Files, open_files
 from prunegrid.workers.process import Whereabouts, announce
+from prunegrid.workers.runner import Beat, Runner
 from prunegrid.workers.speeds import Probe, Speed
-
-Beat: TypeAlias = Callable[[float, str], None]
-Runner: TypeAlias = Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome]
-Preparer: TypeAlias = Callable[[DataSettings, WorkerSettings], str | None]
-Measurer: TypeAlias = Callable[[Sequence[Probe], WorkerSettings], tuple[Speed, ...] | str]
-
-#: The module whose `run_attempt`, `prepare` and `measure` a worker calls; tests name their own.
-REAL_RUNNER = "prunegrid.workers.entry"
-
-_DISK_REFUSES = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EFBIG,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-)
 
 
 def run_attempt(
@@ -108,26 +90,6 @@ def run_into(
     )
 
 
-def classify(error: BaseException) -> FailureKind:
-    """By the exception's type; TensorFlow's are known by name, so that it need not be imported."""
-    names = {base.__name__ for base in type(error).__mro__}
-    if isinstance(error, Interrupted):
-        return FailureKind.LOST
-    if "DataUnavailable" in names:
-        return FailureKind.DATA
-    if "ResourceExhaustedError" in names:
-        return FailureKind.DEVICE_MEMORY
-    if isinstance(error, MemoryError):
-        return FailureKind.HOST_MEMORY
-    if isinstance(error, StorageError):
-        return FailureKind.STORAGE
-    if isinstance(error, TornInput):
-        return FailureKind.INPUT
-    if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
-        return FailureKind.STORAGE
-    return FailureKind.BUG
-
-
 def describe(error: BaseException) -> str:
     """One line, the exception's own first one."""
     lines = str(error).strip().splitlines()
@@ -169,19 +131,28 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
         return describe(error)
 
 
+class TensorFlowRunner:
+    """The runner of everything but tests."""
+
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+REAL_RUNNER: Runner = TensorFlowRunner()
+
+
 class Worker:
     """One slot of an engine: runs one attempt at a time, answers questions from other threads."""
 
     def __init__(
         self,
         settings: WorkerSettings,
-        runner: str = REAL_RUNNER,
+        runner: Runner = REAL_RUNNER,
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._runner = runner
-        self._run: Runner = catalog.load(f"{runner}:run_attempt")
-        self._prepare: Preparer = catalog.load(f"{runner}:prepare")
         self._stop = threading.Event()
         self._stop_outside = stop_requested
         self._lock = threading.Lock()
@@ -198,7 +169,7 @@ class Worker:
         beat(0.0, "starting")
         if self._streams:
             printed.begin()
-        outcome = self._run(attempt, self._settings, beat, self._stop_requested)
+        outcome = self._runner.run_attempt(attempt, self._settings, beat, self._stop_requested)
         if self._streams and isinstance(outcome, Failure):
             printed.flush()
             outcome = replace(outcome, log=printed.last_attempt(self._streams))
@@ -208,11 +179,7 @@ class Worker:
         return self._stop.is_set() or self._stop_outside()
 
     def prepare(self, data: DataSettings) -> str | None:
-        return self._prepare(data, self._settings)
-
-    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
-        measurer: Measurer = catalog.load(f"{self._runner}:measure")
-        return measurer(probes, self._settings)
+        return self._runner.prepare(data, self._settings)
 
     def progress(self) -> tuple[str, float, str, float]:
         """Task key, fraction done, note, and how many seconds ago that was said."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prunegrid.workers.decode import from_dict
 from prunegrid.workers.files import write_aside
-from prunegrid.workers.keys import from_dict
 from prunegrid.workers.speeds import Probe, Speed
 
 
@@ -34,25 +32,8 @@ def keep_speed(speed: Speed, identity: str) -> None:
 def kept_speed(probe: Probe, identity: str) -> Speed | None:
     """None where it was not measured here, or the file is torn."""
     name = f"speed-{probe.architecture}-{probe.dataset}-{identity}.json"
-    return _read(cache_folder() / name, probe)
-
-
-def kept_here(probe: Probe, threads: int) -> Speed | None:
-    """The latest one of this host, whatever the device: to plan by, without asking the device."""
-    pattern = f"speed-{probe.architecture}-{probe.dataset}-*.json"
-    found = [speed for path in _listed(pattern) if (speed := _read(path, probe)) is not None]
-    mine = [s for s in found if s.host == socket.gethostname() and s.threads == threads]
-    return max(mine, key=lambda speed: speed.measured_at, default=None)
-
-
-def _listed(pattern: str) -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        yield from sorted(cache_folder().glob(pattern))
-
-
-def _read(path: Path, probe: Probe) -> Speed | None:
     try:
-        speed = from_dict(Speed, json.loads(path.read_text()))
+        speed = from_dict(Speed, json.loads((cache_folder() / name).read_text()))
         return speed if speed.probe == probe else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""Hashes, derived seeds and JSON of frozen dataclasses: the arithmetic under task keys.
+"""Hashes and derived seeds of frozen dataclasses: the arithmetic under task keys.
 
 Standard library only.
 """
@@ -9,11 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-import types
-import typing
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, TypeAlias, TypeVar, Union
+from typing import Any, TypeAlias
 
 #: A setting's value in a task: what YAML can say, and what a hash can be taken of.
 Scalar: TypeAlias = bool | int | float | str | None
@@ -64,39 +60,3 @@ def derive_seed(*parts: Scalar) -> int:
     """
     raw = hashlib.sha256(canonical_json([hashable(part) for part in parts]).encode()).digest()
     return int.from_bytes(raw[:8], "big") >> 1
-
-
-T = TypeVar("T")
-
-
-def from_dict(cls: type[T], raw: Mapping[str, Any]) -> T:
-    """Build a dataclass of this module from parsed JSON, nested ones and tuples included."""
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = set(raw) - known
-    if unknown:
-        raise ValueError(
-            f"{cls.__name__}: unknown field {sorted(unknown)}, expected {sorted(known)}"
-        )
-    return cls(**{name: _revive(hints[name], value) for name, value in raw.items()})
-
-
-def _revive(hint: Any, value: Any) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        members = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        return _revive(members[0], value) if len(members) == 1 else value
-    if origin is tuple:
-        args = typing.get_args(hint)
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_revive(args[0], item) for item in value)
-        return tuple(_revive(arg, item) for arg, item in zip(args, value, strict=True))
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return hint(value)
-    if hint is float and isinstance(value, int):
-        return float(value)
-    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 GRID = "grid.yaml"
-SIZES = "sizes.json"  #: what was measured for the grid's `auto`, and chosen
 MODELS = "models"
 CHECKPOINTS = "checkpoints"
 MODEL_ROWS = "results/models"

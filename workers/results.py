@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.workers.contract import Task, task_from_dict, task_to_dict
+from prunegrid.workers.decode import from_dict
 from prunegrid.workers.files import Files
-from prunegrid.workers.keys import from_dict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
-from prunegrid.workers.keys import from_dict
+from prunegrid.workers.decode import from_dict
 from prunegrid.workers.results import Provenance
 
 #: Raise it with every change of a schema; readers refuse a newer one than they know.

@@ -2,12 +2,12 @@
 results stay out of the grid's own, in the store's `tuning/` folder, under their task keys. Equal
 work runs once: a killed search finds there what it had computed, and so does another search.
 
-As an engine's runner it is named "prunegrid.workers.tuning"; a trial calls `ensure`.
+An engine takes TUNING_RUNNER for it; a trial calls `ensure`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from prunegrid.workers import layout
 from prunegrid.workers.contract import (
@@ -20,20 +20,11 @@ from prunegrid.workers.contract import (
     Task,
     WorkerSettings,
 )
-from prunegrid.workers.entry import Beat, prepare, run_into
+from prunegrid.workers.entry import measure, prepare, run_into
 from prunegrid.workers.files import Files, open_files
 from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.runner import Beat, Runner
 from prunegrid.workers.tables import ImageRows, read_images
-
-__all__ = [
-    "TuningBroken",
-    "TuningFailed",
-    "aside",
-    "ensure",
-    "find_images",
-    "find_record",
-    "prepare",
-]
 
 
 class TuningFailed(RuntimeError):  # noqa: N818 - what happened, as a trial's log shows it
@@ -63,18 +54,27 @@ def has_result(task: Task, store: str) -> bool:
     return aside(store).exists(path) or open_files(store).exists(path)
 
 
+class TuningRunner:
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+TUNING_RUNNER: Runner = TuningRunner()
+
+
 def ensure(
-    task: Task,
-    settings: WorkerSettings,
-    run: Callable[[Attempt, WorkerSettings, Beat, Callable[[], bool]], Outcome],
+    task: Task, settings: WorkerSettings, runner: Runner, final: Collection[FailureKind]
 ) -> None:
-    """Have a task's result, aside or in the grid's own. Raises TuningFailed, TuningBroken."""
+    """Have a task's result, aside or in the grid's own. Raises TuningBroken after a failure of a
+    `final` class, TuningFailed after another."""
     if has_result(task, settings.store):
         return
-    outcome = run(Attempt(task=task, number=1), settings, lambda *_: None, lambda: False)
+    outcome = runner.run_attempt(
+        Attempt(task=task, number=1), settings, lambda *_: None, lambda: False
+    )
     if isinstance(outcome, Failure):
-        final = outcome.kind in (FailureKind.BUG, FailureKind.DATA)
-        error = TuningBroken if final else TuningFailed
+        error = TuningBroken if outcome.kind in final else TuningFailed
         raise error(f"{outcome.message}\n{outcome.traceback}")
 
 

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from prunegrid.orchestrator.authors.file import AuthorsFile
 from prunegrid.orchestrator.authors.findings import SKIP_ACCURACY, SeededRun
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
+from prunegrid.orchestrator.grid.coordinates import (
+    CellCoordinates,
+    ModelCoordinates,
+    cell_id,
+    model_id,
+)
 from prunegrid.orchestrator.store.rows import QUANTILES
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.keys import digest
@@ -57,7 +62,7 @@ class RowBuilder:
     def add(self, seeded: SeededRun) -> None:
         run = seeded.run
         dataset = _DATASETS.get(run.architecture, "unknown")
-        place = ModelPlace(
+        place = ModelCoordinates(
             architecture=run.architecture,
             dataset=dataset,
             variant=VARIANT,
@@ -94,7 +99,7 @@ class RowBuilder:
 
     def _cell(
         self,
-        place: ModelPlace,
+        place: ModelCoordinates,
         shared: dict[str, Any],
         key: str,
         attack: str,
@@ -107,7 +112,7 @@ class RowBuilder:
         minimum = attack in self._eps[place.architecture]
         work = f"{key}-{attack}"
         n = self._n_images[place.architecture] if distance is None else len(distance)
-        cell = CellPlace(model=place, protocol=PROTOCOL, attack=attack, eps=eps)
+        cell = CellCoordinates(model=place, protocol=PROTOCOL, attack=attack, eps=eps)
         row = {
             **shared,
             "cell_id": cell_id(cell, [work]),

@@ -29,10 +29,10 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
-from prunegrid.orchestrator.tuning.evaluation import REAL, compute, missing
+from prunegrid.orchestrator.tuning.evaluation import compute, missing
 from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
 from prunegrid.orchestrator.tuning.measure import calibrate_measured, measured
 from prunegrid.orchestrator.tuning.models import have_tasks
@@ -44,6 +44,8 @@ from prunegrid.workers import layout
 from prunegrid.workers.contract import Task
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.keys import digest
+from prunegrid.workers.runner import Runner
+from prunegrid.workers.tuning import TUNING_RUNNER
 
 if TYPE_CHECKING:
     from prunegrid.orchestrator.engines.ray.engine import RayEngine
@@ -58,8 +60,8 @@ class CalibrateOptions:
     rule: Rule = dataclasses.field(default_factory=Rule)
     address: str | None = None
     data_dir: str | None = None
-    runner: str = REAL  #: of tasks aside; tests name their own
-    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
+    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
 
 
 def command(
@@ -114,7 +116,7 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
         show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
         return 0
     check_cluster(options.address, options.store)
-    grid = read_settled(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store))
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
     done = have_tasks(

@@ -14,10 +14,10 @@ from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.commands.requests import since_text
 from prunegrid.orchestrator.driver.lease import is_alive, read_holder
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.grid.selection import GridSelection, one_name, parse_selection
+from prunegrid.orchestrator.names import number_text
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, parent_of
 from prunegrid.orchestrator.plan.descriptions import describe
-from prunegrid.orchestrator.plan.places import cell_id
 from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.orchestrator.scheduling.trouble import advice
 from prunegrid.orchestrator.store.journal import read_journal
@@ -49,43 +49,21 @@ def explain(address: str, what: str, console: Console) -> None:
     store = Store.open(address)
     plan = load_plan(store)
     out = _Explainer(store, plan, console)
-    cells = {cell_id(cell.place, cell.task_keys): cell for cell in plan.cells}
     if "=" in what:
-        out.cell(*_one_cell(cells, what))
+        out.cell(cell_at(plan, what))
         return
-    tasks = [key for key in plan.tasks if key.startswith(what)]
-    named = [name for name in cells if name.startswith(what)]
-    if len(tasks) + len(named) != 1:
-        found = [*tasks, *named]
-        if not found:
-            raise UsageError(f"{what!r} names no task or cell of the store's grid")
-        few = ", ".join(found[:4])
-        raise UsageError(f"{what!r} names {len(found)} tasks or cells: {few}, ...; give more of it")
-    if tasks:
-        out.task(tasks[0])
+    cells = {cell.name: cell for cell in plan.cells}
+    name = one_name(what, [*plan.tasks, *cells], of="task or cell")
+    if name in cells:
+        out.cell(cells[name])
     else:
-        out.cell(named[0], cells[named[0]])
+        out.task(name)
 
 
-def _one_cell(cells: dict[str, PlannedCell], what: str) -> tuple[str, PlannedCell]:
-    selection = parse_selection([what])
-
-    def matches(cell: PlannedCell) -> bool:
-        place = cell.place
-        model = place.model
-        own = {
-            "architecture": model.architecture,
-            "variant": model.variant,
-            "method": model.method,
-            "rate": f"{model.rate:g}",
-            "seed": str(model.seed),
-            "protocol": place.protocol,
-            "attack": place.attack,
-            "eps": f"{place.eps:g}",
-        }
-        return all(own[axis] in values for axis, values in selection.items())
-
-    found = [(name, cell) for name, cell in cells.items() if matches(cell)]
+def cell_at(plan: Plan, what: str) -> PlannedCell:
+    """The one cell at coordinates such as `seed=0,eps=8/255,..`. Raises UsageError."""
+    wanted = GridSelection(plan.grid, parse_selection([what], option="cell"), option="cell")
+    found = [cell for cell in plan.cells if wanted.lets_cell(cell.place)]
     if len(found) != 1:
         raise UsageError(f"{what!r} names {len(found)} cells, expected one: give more coordinates")
     return found[0]
@@ -107,12 +85,12 @@ class _Explainer:
     def _say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True)
 
-    def cell(self, name: str, cell: PlannedCell) -> None:
+    def cell(self, cell: PlannedCell) -> None:
         model = cell.place.model
-        self._say(name, "bold")
+        self._say(cell.name, "bold")
         self._say(
             f"{model.architecture} {model.method} rate {model.rate:g} seed {model.seed}, "
-            f"{cell.place.protocol} {cell.place.attack} eps {cell.place.eps:g}"
+            f"{cell.place.protocol} {cell.place.attack} eps {number_text(cell.place.eps)}"
         )
         missing = [key for key in cell.task_keys if key not in self._done]
         if not missing:

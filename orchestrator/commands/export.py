@@ -11,9 +11,8 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.orchestrator.grid.selection import Wanted, parse_selection
+from prunegrid.orchestrator.grid.selection import GridSelection, names_like, parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.plan.places import ModelPlace, cell_id, model_id
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import AttackTask
@@ -84,7 +83,7 @@ def export(
 
 def model_key(plan: Plan, what: str) -> str:
     """The train or prune task of the model that `what` names. Raises UsageError."""
-    found = set(_by_coordinates(plan, what) if "=" in what else _by_name(plan, what))
+    found = _by_coordinates(plan, what) if "=" in what else _by_name(plan, what)
     if len(found) == 1:
         return found.pop()
     if not found:
@@ -93,32 +92,20 @@ def model_key(plan: Plan, what: str) -> str:
     raise UsageError(f"{what!r} names {len(found)} models, expected one: {few}, ...")
 
 
-def _by_coordinates(plan: Plan, what: str) -> Iterable[str]:
-    wanted = Wanted(plan.grid, parse_selection([what]))
-
-    def fits(place: ModelPlace) -> bool:
-        chain = wanted.chain(place.architecture, place.variant, place.method, place.seed)
-        return chain and wanted.rate(place.rate)
-
-    return (model.task_key for model in plan.models if fits(model.place))
+def _by_coordinates(plan: Plan, what: str) -> set[str]:
+    wanted = GridSelection(plan.grid, parse_selection([what], option="model"), option="model")
+    return {model.task_key for model in plan.models if wanted.lets_model(model.place)}
 
 
-def _by_name(plan: Plan, what: str) -> Iterable[str]:
-    for key, task in plan.tasks.items():
-        if key.startswith(what):
-            yield task.parent_key if isinstance(task, AttackTask) else key
-    for model in plan.models:
-        if model_id(model.place, model.task_key).startswith(what):
-            yield model.task_key
-    for cell in plan.cells:
-        if cell_id(cell.place, cell.task_keys).startswith(what):
-            yield from {_parent(plan, key) for key in cell.task_keys}
-
-
-def _parent(plan: Plan, key: str) -> str:
-    parent = plan.parent(key)
-    assert parent is not None
-    return parent
+def _by_name(plan: Plan, what: str) -> set[str]:
+    """Of a model, a task of it, or a cell of it."""
+    models = {
+        key: task.parent_key if isinstance(task, AttackTask) else key
+        for key, task in plan.tasks.items()
+    }
+    models |= {model.name: model.task_key for model in plan.models}
+    models |= {cell.name: models[cell.task_keys[0]] for cell in plan.cells}
+    return {models[name] for name in names_like(what, models)}
 
 
 def _lines(done: Exported) -> Iterable[str]:

@@ -1,11 +1,11 @@
-"""`prunegrid measure`: the batch and shard sizes for a grid's networks on this machine."""
+"""`prunegrid measure`: batch and shard sizes for a grid file, measured on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,19 +13,24 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.driver.launch import worker_settings
-from prunegrid.orchestrator.driver.sizes import MeasureError
-from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.grid.file import parse_grid, read_grid_text
+from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.grid.sizes import Sizes, settle
 from prunegrid.orchestrator.output import print_json
-from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
-from prunegrid.orchestrator.plan.sizes import choose, sizes_json, unmeasured, with_all_auto
-from prunegrid.workers.entry import measure as measure_here
+from prunegrid.orchestrator.plan.task_sizes import AttackSizes, TaskSizes, choose_sizes, probes_of
+from prunegrid.orchestrator.store.auto_sizes import without_auto
+from prunegrid.orchestrator.tuning.piece import sizes_piece
+from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.speeds import Speed
 
 SIZES = ("batch_size", "images_per_shard")
+
+
+class MeasureError(PrunegridError):
+    """This machine could not be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,48 +44,55 @@ def command(
     grid: GridFile,
     select: SelectOption = None,
     slots: Annotated[
-        int, typer.Option(metavar="N", help="So many tasks at once are to have work.")
+        int, typer.Option(metavar="N", help="Tasks to run at once; each is to have work.")
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """How fast this machine takes a grid's networks, and the batch and shard sizes for it."""
+    """Measure this machine, and print the batch and shard sizes to write into the grid file."""
     options = MeasureOptions(grid=grid, select=tuple(select or ()), slots=slots)
     show_measured(options, as_json=as_json, console=Console())
+
+
+def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
+    """Sizes for a plan's attacks by the speed of this machine. Raises MeasureError."""
+    probes = probes_of(plan)
+    names = ", ".join(probe.architecture for probe in probes)
+    with Console(stderr=True).status(f"measuring {names}: some seconds each"):
+        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
+    if isinstance(speeds, str):
+        raise MeasureError(f"{names}: {speeds}")
+    return choose_sizes(plan, speeds, slots=slots)
 
 
 def show_measured(options: MeasureOptions, *, as_json: bool, console: Console) -> None:
     """Raises UsageError, GridError, MeasureError."""
     if options.slots < 1:
         raise UsageError(f"--slots: expected at least 1, got {options.slots}")
-    grid, select = read_grid(options.grid), parse_selection(options.select)
-    own = expand(grid, select)
-    free = with_all_auto(grid)
-    probes = unmeasured(expand(free, select), Sizes())
-    names = ", ".join(probe.architecture for probe in probes)
-    with Console(stderr=True).status(f"measuring {names}: some seconds each"):
-        speeds = measure_here(probes, worker_settings(grid.resources, "", None))
-    if isinstance(speeds, str):
-        raise MeasureError(f"{names}: {speeds}")
-    sizes = choose(free, select, Sizes(), speeds, slots=options.slots)
-    chosen = expand(settle(free, sizes), select)
-    rows = [
-        row | {"grid": {name: _given(own, name) for name in SIZES}}
-        for row, own in zip(sizes_json(chosen, sizes), sizes_json(own, Sizes()), strict=True)
-    ]
-    if as_json:
-        print_json({"speeds": [asdict(speed) for speed in speeds], "sizes": rows})
-        return
-    for speed in speeds:
-        console.print(_speed_text(speed), highlight=False, soft_wrap=True)
-    console.print(_table(rows, {plan.name: plan.attack_images for plan in grid.architectures}))
+    text = without_auto(read_grid_text(options.grid), batch_size=128, images_per_shard=250)
+    grid = parse_grid(text, source=str(options.grid))
+    plan = expand(grid, parse_selection(options.select))
+    sizes = measure_sizes(plan, slots=options.slots)
+    first = sizes.speeds[0]
     at_once = f"{options.slots} task{'s' * (options.slots != 1)} at once"
-    console.print(
-        f"measured on {speeds[0].device} ({speeds[0].host}), for {at_once}; with 'auto' in the "
-        "grid file the first run chooses so, and its store keeps to it",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    rests_on = f"measured on {first.device} ({first.host}), for {at_once}"
+    piece = sizes_piece(grid, sizes, rests_on)
+    now = {(c.place.model.architecture, c.attack.protocol, c.attack.label): c.attack
+           for c in plan.cells}  # fmt: skip
+    rows = [(row, now[row.architecture, row.protocol, row.attack]) for row in sizes.attacks]
+    if as_json:
+        print_json(
+            {
+                "speeds": [asdict(speed) for speed in sizes.speeds],
+                "sizes": [asdict(row) | {"grid": _given(attack)} for row, attack in rows],
+                "piece": piece,
+            }
+        )
+        return
+    for speed in sizes.speeds:
+        console.print(_speed_text(speed), highlight=False, soft_wrap=True)
+    console.print(_table(rows))
+    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
+    console.print(piece.rstrip(), highlight=False, soft_wrap=True, markup=False)
 
 
 def _speed_text(speed: Speed) -> str:
@@ -89,29 +101,27 @@ def _speed_text(speed: Speed) -> str:
     return f"{speed.architecture}, images forward and back a second ({threads}): {', '.join(rates)}"
 
 
-def _short(seconds: float) -> str:
-    return duration_text(seconds) if seconds >= 1 else "< 1 s"
-
-
-def _given(row: dict[str, Any], name: str) -> int | str:
+def _given(attack: PlannedAttack) -> dict[str, int]:
     """What the grid file says."""
-    given: int = row[name]
-    return "auto" if name in row["auto"] else given
+    return {
+        "batch_size": attack.settings.batch_size,
+        "images_per_shard": attack.images_per_shard,
+    }
 
 
-def _table(rows: Sequence[dict[str, Any]], images: Mapping[str, int]) -> Table:
-    """`images`: to attack, by architecture; a shard of more is one of all."""
+def _table(rows: Sequence[tuple[AttackSizes, PlannedAttack]]) -> Table:
     table = Table(box=None)
     for name in ("architecture", "protocol", "attack"):
         table.add_column(name)
     for name in (*SIZES, "a task"):
         table.add_column(name, justify="right")
-    for row in rows:
-        names = (row["architecture"], row["protocol"], row["attack"])
-        shown = row | {"images_per_shard": min(row["images_per_shard"], images[names[0]])}
+    for row, attack in rows:
         sizes = (
-            f"{shown[name]} (grid: {row['grid'][name]})" if name in row["auto"] else f"{row[name]}"
-            for name in SIZES
+            f"{size} (grid: {given})" if size != given else f"{size}"
+            for size, given in zip(
+                (row.batch_size, row.images_per_shard), _given(attack).values(), strict=True
+            )
         )
-        table.add_row(*names, *sizes, _short(row["task_s"]))
+        took = duration_text(row.task_s) if row.task_s >= 1 else "< 1 s"
+        table.add_row(row.architecture, row.protocol, row.attack, *sizes, took)
     return table

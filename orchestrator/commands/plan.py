@@ -14,25 +14,19 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.file import read_grid
-from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.grid.sizes import ASSUMED_BATCH, ASSUMED_SHARD, Sizes, settle
 from prunegrid.orchestrator.output import print_json
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
-from prunegrid.orchestrator.plan.sizes import choose, sizes_json, sizes_text, unmeasured
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.journal_state import fold_journal
-from prunegrid.orchestrator.store.plan import load_plan
-from prunegrid.orchestrator.store.sizes import read_sizes
+from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
 from prunegrid.orchestrator.store.standing import money
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind
-from prunegrid.workers.kept import kept_here
 
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)
@@ -90,12 +84,9 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     """Raises UsageError, GridError, StoreError."""
     if any(count < 1 for count in options.slots):
         raise UsageError(f"--slots: expected at least 1, got {min(options.slots)}")
-    grid, select = read_grid(options.grid), parse_selection(options.select)
-    expanded = expand(grid, select)
     found = Store.find(options.store) if options.store is not None else None
-    sizes, assumed = Sizes(), ""
-    if grid.auto:
-        expanded, sizes, assumed = _with_sizes(grid, select, found, min(options.slots))
+    grid = read_grid_for(options.grid, found)
+    expanded = expand(grid, parse_selection(options.select))
     done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
@@ -118,8 +109,6 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
                 "work_s": round(first.work_s, 1),
                 "eta_measured_frac": round(first.measured_frac, 3),
                 "durations": durations.count,
-                "sizes": sizes_json(expanded, sizes),
-                "sizes_assumed": assumed or None,
             }
         )
         return
@@ -127,34 +116,8 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     console.print(
         f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
     )
-    lines = sizes_text(expanded, sizes)
-    if assumed:
-        lines.append(f"{assumed}; the first run measures, and its store keeps to that")
-    for line in lines + _outlook(expanded, etas, durations.count):
+    for line in _outlook(expanded, etas, durations.count):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _with_sizes(
-    grid: Grid, select: Selection, store: Store | None, slots: int
-) -> tuple[Plan, Sizes, str]:
-    """The plan by the store's sizes, else by what was measured on this machine, else by assumed
-    ones; these sizes; and, in a line, which of them no store has kept yet, "" where none."""
-    sizes = read_sizes(store) if store is not None else Sizes()
-    plan = expand(settle(grid, sizes), select)
-    assumed = [cell.attack for cell in plan.cells if cell.attack.assumed]
-    if not assumed:
-        return plan, sizes, ""
-    probes = unmeasured(plan, sizes)
-    kept = [kept_here(probe, grid.resources.threads) for probe in probes]
-    speeds = [speed for speed in kept if speed is not None]
-    if len(speeds) == len(probes):
-        sizes = choose(grid, select, sizes, speeds, slots=slots)
-        plan = expand(settle(grid, sizes), select)
-        return plan, sizes, "not measured for a store yet: assumed as on this machine"
-    names = {name for attack in assumed for name in attack.assumed}
-    values = {"batch_size": ASSUMED_BATCH, "images_per_shard": ASSUMED_SHARD}
-    text = ", ".join(f"{name} {values[name]}" for name in values if name in names)
-    return plan, sizes, f"not measured yet: counted with {text}"
 
 
 def _learn(durations: Durations, plan: Plan, done: Sequence[tuple[str, float]]) -> None:

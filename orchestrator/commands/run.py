@@ -29,11 +29,10 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.driver.run_state import RunResult
-from prunegrid.orchestrator.driver.sizes import have_sizes
-from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 
 
@@ -78,14 +77,13 @@ def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
-    grid = read_grid(options.grid)
+    grid = read_grid_for(options.grid, Store.find(options.store))
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:
         with Place(grid.resources, store, options, console) as place:
-            plan = have_sizes(plan, selection, place, lease)
             store.set_grid(grid.text)
             store.set_selection(selection)
             beside = Beside(store.address, console) if options.dashboard else nullcontext()

@@ -20,7 +20,6 @@ from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
-from prunegrid.orchestrator.plan.places import cell_id
 from prunegrid.orchestrator.scheduling.trouble import Trouble, find_trouble, lines
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
@@ -64,7 +63,7 @@ def _read(store: Store, now_s: float | None = None) -> tuple[dict[str, Any], Tro
     running = set(state.running) - finished if live else set()
     failed = set(state.given_up) - finished
     left = plan.unfinished(finished)
-    ids = [cell_id(cell.place, cell.task_keys) for cell in plan.cells]
+    ids = [cell.name for cell in plan.cells]
     present = store.row_ids(layout.CELL_ROWS)
     rows = {number for number, name in enumerate(ids) if name in present}
     states = task_states(plan, done=finished, left=left, running=running, failed=failed)

@@ -25,9 +25,8 @@ from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, wor
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.store.plan import read_settled
+from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.evaluation import REAL
 from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
 from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
@@ -37,6 +36,8 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStud
 from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
 from prunegrid.workers import layout
 from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.runner import Runner
+from prunegrid.workers.tuning import TUNING_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,8 @@ class TuneOptions:
     slots: int | None = None
     address: str | None = None
     data_dir: str | None = None
-    runner: str = REAL  #: of tasks aside; tests name their own
-    grid_runner: str = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
+    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
 
 
 def command(
@@ -134,7 +135,7 @@ def tune(options: TuneOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
-    grid = read_settled(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store))
     if options.wish.attack is None:
         studies: tuple[Study, ...] = training_studies(grid, options.wish)
         dense = None

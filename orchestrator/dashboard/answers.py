@@ -10,7 +10,7 @@ from typing import Any
 
 from prunegrid.orchestrator.dashboard.drill import cell_payload
 from prunegrid.orchestrator.dashboard.failures import failures_payload
-from prunegrid.orchestrator.dashboard.filters import selection_of, tasks_of, view_of
+from prunegrid.orchestrator.dashboard.filters import tasks_of, view_of
 from prunegrid.orchestrator.dashboard.heatmap import grid_payload
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.recorded import NOTHING, recorded
@@ -20,6 +20,8 @@ from prunegrid.orchestrator.dashboard.square import square_payload
 from prunegrid.orchestrator.dashboard.status import status_payload
 from prunegrid.orchestrator.dashboard.timeline import timeline_payload
 from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.grid import Selection
+from prunegrid.orchestrator.grid.selection import parse_filter
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Query:
         return value
 
     @property
-    def selection(self) -> dict[str, tuple[str, ...]]:
-        return selection_of(self.items)
+    def selection(self) -> Selection:
+        return parse_filter(self.items)
 
 
 class Answers:

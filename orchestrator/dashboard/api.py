@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
 from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
-from prunegrid.orchestrator.dashboard.drill import UnknownNameError
 from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
 from prunegrid.orchestrator.dashboard.retry import RefusedError, take_request
@@ -24,6 +23,7 @@ from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.static_files import StaticFiles
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.grid.selection import UnknownNameError
 from prunegrid.workers.files import StorageError
 
 #: An unchanged store's status is told anew this often, for the age of its data.

@@ -14,7 +14,7 @@ from prunegrid.orchestrator.dashboard.recorded import NOTHING, Recorded, recorde
 from prunegrid.orchestrator.dashboard.run_log import Try, finite
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.square import number
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.grid.selection import UnknownNameError, one_name
 from prunegrid.orchestrator.plan.dag import parent_of
 from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.workers import layout
@@ -24,10 +24,6 @@ from prunegrid.workers.files import Files, StorageError
 #: A history of more epochs is not ours.
 _EPOCHS = 100_000
 _SHORTEST_PREFIX = 3
-
-
-class UnknownNameError(PrunegridError):
-    """No task, model or cell of the plan has this name."""
 
 
 def cell_payload(
@@ -109,13 +105,10 @@ def _find(index: PlanIndex, name: str) -> str:
     names: tuple[Mapping[str, int], ...] = (index.cell_number, index.model_number, index.number)
     if any(name in known for known in names):
         return name
-    long_enough = len(name) >= _SHORTEST_PREFIX
-    found = [n for known in names for n in known if long_enough and n.startswith(name)]
-    if not found:
-        raise UnknownNameError(f"{name[:100]!r} names no cell, model or task of the store's grid")
-    if len(found) > 1:
-        raise UsageError(f"{name!r} names {len(found)} things, such as {found[0]}; give more of it")
-    return found[0]
+    of = "cell, model or task"
+    if len(name) < _SHORTEST_PREFIX:
+        raise UnknownNameError(f"{name!r} names no {of} of the store's grid")
+    return one_name(name, [one for known in names for one in known], of=of)
 
 
 def _with_ancestors(index: PlanIndex, keys: tuple[str, ...]) -> list[str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from prunegrid.orchestrator.dashboard.plan_index import Axes, Bools, PlanIndex
-from prunegrid.orchestrator.errors import UsageError, expected
-from prunegrid.orchestrator.grid.grid import AXES
-
-_NUMBERS = ("rate", "seed", "eps")
+from prunegrid.orchestrator.grid.grid import Selection
+from prunegrid.orchestrator.grid.selection import AxisValue, match
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,16 +20,7 @@ class View:
     cells: Bools  #: [cells]
 
 
-def selection_of(query: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The axes among a query's names and values; other names are left to others."""
-    out: dict[str, list[str]] = {}
-    for name, text in query:
-        if name in AXES:
-            out.setdefault(name, []).extend(v.strip() for v in text.split(",") if v.strip())
-    return {axis: tuple(values) for axis, values in out.items() if values}
-
-
-def view_of(index: PlanIndex, selection: Mapping[str, tuple[str, ...]]) -> View:
+def view_of(index: PlanIndex, selection: Selection) -> View:
     """Raises UsageError where a value is none of the plan's."""
     models = np.ones(len(index.plan.models), dtype=bool)
     cells = np.ones(len(index.plan.cells), dtype=bool)
@@ -43,27 +32,9 @@ def view_of(index: PlanIndex, selection: Mapping[str, tuple[str, ...]]) -> View:
     return View(models=models, cells=cells)
 
 
-def values_of(axes: Axes, axis: str, texts: Iterable[str]) -> list[object]:
-    """Texts as the plan's own values; numbers may be fractions. Raises UsageError."""
-    names = axes.names[axis]
-    if axis not in _NUMBERS:
-        for text in texts:
-            if text not in names:
-                raise UsageError(f"{axis}: {expected([str(n) for n in names], text)}")
-        return list(texts)
-    return [_nearest(axis, text, names) for text in texts]
-
-
-def _nearest(axis: str, text: str, names: tuple[str | float | int, ...]) -> object:
-    top, _, bottom = text.partition("/")
-    try:
-        number = float(top) / float(bottom) if bottom else float(text)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{axis}: expected a number, got {text!r}") from None
-    for name in names:
-        if abs(float(name) - number) <= 1e-6 * max(1e-3, abs(number)):
-            return name
-    raise UsageError(f"{axis}: {expected([f'{name:g}' for name in names], text)}")
+def values_of(axes: Axes, axis: str, texts: Iterable[str]) -> list[AxisValue]:
+    """The plan's own values that some texts name. Raises UsageError."""
+    return [match(text, axes.names[axis], where=axis) for text in texts]
 
 
 def tasks_of(index: PlanIndex, view: View) -> set[str]:

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
 from prunegrid.workers.contract import TaskKind
 
 Ints = NDArray[np.int32]
@@ -69,7 +69,7 @@ class PlanIndex:
 
     @cached_property
     def cell_ids(self) -> tuple[str, ...]:
-        return tuple(cell_id(c.place, c.task_keys) for c in self.plan.cells)
+        return tuple(cell.name for cell in self.plan.cells)
 
     @cached_property
     def cell_number(self) -> dict[str, int]:
@@ -77,8 +77,7 @@ class PlanIndex:
 
     @cached_property
     def model_number(self) -> dict[str, int]:
-        models = self.plan.models
-        return {model_id(m.place, m.task_key): i for i, m in enumerate(models)}
+        return {model.name: i for i, model in enumerate(self.plan.models)}
 
     # ------------------------------------------------------------------ states
 
@@ -129,7 +128,7 @@ def _levels(parent: Ints) -> tuple[Ints, ...]:
     return tuple(np.flatnonzero(depth == d).astype(np.int32) for d in range(deepest + 1))
 
 
-def _model_axes(places: Sequence[ModelPlace]) -> Axes:
+def _model_axes(places: Sequence[ModelCoordinates]) -> Axes:
     return _axes(
         {
             "architecture": [p.architecture for p in places],
@@ -141,7 +140,7 @@ def _model_axes(places: Sequence[ModelPlace]) -> Axes:
     )
 
 
-def _cell_axes(places: Sequence[CellPlace]) -> Axes:
+def _cell_axes(places: Sequence[CellCoordinates]) -> Axes:
     return _axes(
         {
             "architecture": [p.model.architecture for p in places],

@@ -109,7 +109,7 @@ class StoreReader:
             raise StoreError(f"{address}/{MARKER} is torn or not ours")
 
     def _follow_plan(self) -> bool:
-        texts = tuple(map(self.store.read_text, (layout.GRID, SELECTION, layout.SIZES)))
+        texts = tuple(map(self.store.read_text, (layout.GRID, SELECTION)))
         if texts == self._texts and self._index is not None:
             return False
         self._index = PlanIndex(load_plan(self.store))

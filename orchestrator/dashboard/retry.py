@@ -10,6 +10,7 @@ from prunegrid.orchestrator.dashboard.filters import view_of
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.errors import PrunegridError, UsageError, expected
 from prunegrid.orchestrator.grid.grid import AXES
+from prunegrid.orchestrator.grid.selection import names_like
 from prunegrid.orchestrator.store.requests import Request, write_request
 from prunegrid.workers.files import Files
 
@@ -51,7 +52,7 @@ def parse_request(snapshot: Snapshot, content: bytes) -> Request:
     for task in tasks:
         if not _TASK.fullmatch(task):
             raise UsageError(f"tasks: expected task keys or their first letters, got {task!r}")
-        if not any(key.startswith(task) for key in snapshot.index.keys):
+        if not names_like(task, snapshot.index.keys):
             raise UsageError(f"tasks: {task!r} names no task of the store's grid")
     if not (select or tasks or failed):
         raise UsageError("expected a select, tasks, or failed: true")

@@ -32,6 +32,7 @@ from prunegrid.orchestrator.scheduling.events import (
     SucceededEvent,
     TickEvent,
 )
+from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
 from prunegrid.orchestrator.store.journal import Journal
 from prunegrid.orchestrator.store.store import Store
@@ -42,8 +43,6 @@ POLL_S = 0.25
 SHOW_S = 1.0
 #: What is torn while a run goes on is made anew by another pass, at most so often.
 MAX_PASSES = 4
-#: After these a task's result may be there all the same: its worker wrote it, then was lost.
-_MAY_HAVE_ENDED = (FailureKind.LOST, FailureKind.CRASHED, FailureKind.TIMEOUT)
 
 
 class DataError(PrunegridError):
@@ -136,7 +135,9 @@ class Driver:
         """Whether files were torn while the run went on: what rests on them is made anew."""
         if not self._tally.ran and not self._tally.given_up:
             return False  # the stock was taken a moment ago
-        children = [g.key for g in self._tally.given_up if g.kind == FailureKind.INPUT]
+        children = [
+            g.key for g in self._tally.given_up if POLICIES[FailureKind(g.kind)].input_suspect
+        ]
         found = self._patiently(
             lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
         )
@@ -251,7 +252,8 @@ class Driver:
     ) -> None:
         kind = failure.kind
         self._journal.write("failed", **common, kind=kind.value, message=failure.message)
-        if kind in _MAY_HAVE_ENDED and self._patiently(lambda: self._store.has(failure.key)):
+        may_exist = POLICIES[kind].result_may_exist
+        if may_exist and self._patiently(lambda: self._store.has(failure.key)):
             self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
             self._succeed(failure.key, ended.attempt, now_s)
             return

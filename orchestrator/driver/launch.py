@@ -25,6 +25,7 @@ from prunegrid.orchestrator.revision import git_revision
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.runner import Runner
 
 INTERRUPTED = 130
 
@@ -40,7 +41,7 @@ class RunOptions:
     report: Path | None = None
     slices: bool = False  #: whole publishable slices first
     dashboard: bool = False
-    runner: str = REAL_RUNNER  #: tests name their own
+    runner: Runner = REAL_RUNNER  #: tests name their own
 
 
 def check_cluster(address: str | None, store: str) -> None:

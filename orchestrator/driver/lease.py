@@ -17,8 +17,8 @@ from pathlib import Path
 
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers.decode import from_dict
 from prunegrid.workers.files import StorageError
-from prunegrid.workers.keys import from_dict
 
 LEASE = "lease.json"
 TTL_S = 30.0

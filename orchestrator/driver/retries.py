@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from prunegrid.orchestrator.errors import UsageError, nearest
+from prunegrid.orchestrator.grid.selection import names_like
 from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
-from prunegrid.orchestrator.plan.places import cell_id
 from prunegrid.orchestrator.store.requests import Request
 
 _LISTED = 4
@@ -29,12 +29,12 @@ def named_tasks(plan: Plan, request: Request) -> set[str]:
 def _matching(plan: Plan, prefixes: Iterable[str]) -> set[str]:
     out: set[str] = set()
     for prefix in prefixes:
-        found = {key for key in plan.tasks if key.startswith(prefix)} if prefix else set()
+        found = names_like(prefix, plan.tasks)
         if not found:
             raise UsageError(
                 f"no task of the store's grid begins with {prefix!r}{nearest(prefix, plan.tasks)}"
             )
-        out |= found
+        out |= set(found)
     return out
 
 
@@ -51,13 +51,11 @@ def _with_ancestors(plan: Plan, keys: Iterable[str]) -> set[str]:
 def task_prefixes(plan: Plan, given: Iterable[str]) -> tuple[str, ...]:
     """A cell's name, or its first letters, stands for its tasks; a task's name for itself."""
     out: list[str] = []
+    cells: dict[str, tuple[str, ...]] = {}
     for text in given:
-        cells = [
-            cell
-            for cell in (plan.cells if text.startswith("cell") else ())
-            if cell_id(cell.place, cell.task_keys).startswith(text)
-        ]
-        out += [key for cell in cells for key in cell.task_keys] or [text]
+        if text.startswith("cell"):
+            cells = cells or {cell.name: cell.task_keys for cell in plan.cells}
+        out += [key for name in names_like(text, cells) for key in cells[name]] or [text]
     return tuple(dict.fromkeys(out))
 
 

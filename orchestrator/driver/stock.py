@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.plan.guesses import flops_per_s
-from prunegrid.orchestrator.plan.places import cell_id, model_id
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout

@@ -25,7 +25,7 @@ from prunegrid.workers.contract import (
     WorkerSettings,
 )
 from prunegrid.workers.entry import REAL_RUNNER, Worker
-from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.runner import Runner
 
 NoticeKind: TypeAlias = Literal[
     "node-joined", "node-left", "node-draining", "node-fenced", "no-room"
@@ -74,15 +74,6 @@ class Engine(Protocol):
     def prepare(self, data: DataSettings) -> str | None:
         """Have a data set ready, or say in one line why it can't be had."""
 
-    @property
-    def room(self) -> int:
-        """How many attempts it will run at once, with what is there: workers that still start
-        count."""
-
-    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
-        """How fast one of its workers takes each network, or why that can't be told, in a line.
-        Before any data is prepared. It may wait for a worker."""
-
     def submit(self, attempt: Attempt) -> None:
         """Run it as soon as a slot is free; returns at once."""
 
@@ -109,14 +100,14 @@ class Engine(Protocol):
 class InlineEngine:
     """Runs each attempt in this process, one at a time, inside `poll`: for tests and debugging."""
 
-    slots = room = 1
+    slots = 1
     description = "this process (inline)"
 
     def __init__(
         self,
         settings: WorkerSettings,
         *,
-        runner: str = REAL_RUNNER,
+        runner: Runner = REAL_RUNNER,
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         """`stop_requested` is asked while a task runs, since the driver can't step meanwhile."""
@@ -126,9 +117,6 @@ class InlineEngine:
 
     def prepare(self, data: DataSettings) -> str | None:
         return self._worker.prepare(data)
-
-    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
-        return self._worker.measure(probes)
 
     def submit(self, attempt: Attempt) -> None:
         self._queue.append(attempt)

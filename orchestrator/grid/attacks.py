@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from prunegrid.orchestrator.errors import expected, nearest
-from prunegrid.orchestrator.grid.grid import SizeName, Split
+from prunegrid.orchestrator.grid.grid import Split
 from prunegrid.orchestrator.grid.yaml_nodes import Node
 from prunegrid.workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.keys import Scalar
 
-Engine = Literal["strict", "foolbox", "foolbox-stock"]
+EngineName = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]
-ENGINES = ("strict", "foolbox", "foolbox-stock")
+ENGINES: tuple[EngineName, ...] = ("strict", "foolbox", "foolbox-stock")
+STOCK: EngineName = "foolbox-stock"
 COMMON_KEYS = ("attack", "engine", "batch_size", "skip_at_or_below_accuracy")
 PROTOCOL_KEYS = ("enabled", "engine", "outputs", "attack_split", "batch_size", "attacks")
 
@@ -27,24 +28,19 @@ class AttackDraft:
 
     entry: AttackEntry
     options: Mapping[str, Scalar]
-    engine: Engine | None = None
-    batch_size: int | Literal["auto"] | None = None
+    engine: EngineName | None = None
+    batch_size: int | None = None
     skip: float | None = None
     outputs: Outputs = "logits"
 
-    @property
-    def auto(self) -> tuple[SizeName, ...]:
-        return ("batch_size",) if self.batch_size == "auto" else ()
-
     def settle(self, eps: tuple[float, ...]) -> AttackSettings:
-        size = None if self.batch_size == "auto" else self.batch_size
         return AttackSettings(
             attack=self.entry.name,
             engine=self.engine or "strict",
             outputs=self.outputs,
             options=tuple(sorted(self.options.items())),
             eps=eps if self.entry.finds == "fixed-eps" else (),
-            batch_size=size or 128,
+            batch_size=self.batch_size or 128,
             skip_at_or_below_accuracy=self.skip,
         )
 
@@ -94,14 +90,24 @@ def _override(draft: AttackDraft, node: Node) -> AttackDraft:
             values[name] = _read_free(part)
     engine, size, skip = draft.engine, draft.batch_size, draft.skip
     if "engine" in own:
-        engine = cast(Engine, own["engine"].choice(draft.entry.engines))
+        engine = cast(EngineName, own["engine"].choice(draft.entry.engines))
     if "batch_size" in own:
-        size = own["batch_size"].integer_or_auto(minimum=1)
+        size = read_size(own["batch_size"])
     if "skip_at_or_below_accuracy" in own:
         skip = own["skip_at_or_below_accuracy"].optional(lambda n: n.number(minimum=0, maximum=1))
     new = dataclasses.replace(draft, options=values, engine=engine, batch_size=size, skip=skip)
     _check_batch(new, new.entry.name, own.get("batch_size", node))
     return new
+
+
+def read_size(node: Node) -> int:
+    """A `batch_size` or `images_per_shard`."""
+    if node.is_auto:
+        raise node.fail(
+            "expected a whole number of at least 1, got auto, which is no longer read: "
+            "'prunegrid measure GRID' prints the numbers for this machine"
+        )
+    return node.integer(minimum=1)
 
 
 def _read_option(node: Node, option: Option) -> Scalar:
@@ -124,13 +130,6 @@ def _read_free(node: Node) -> Scalar:
 
 def _check_batch(draft: AttackDraft, label: str, node: Node) -> None:
     size = draft.batch_size
-    if size == "auto":
-        if draft.engine not in (None, "strict"):
-            raise node.fail(
-                f"batch_size: expected a whole number for {label}, got auto: in the engine "
-                f"{draft.engine} an image's result depends on its batch"
-            )
-        return
     if draft.engine in (None, "strict") and size is not None and size % 16:
         raise node.fail(
             f"batch_size: expected a multiple of 16 for the engine strict (its padded shape), "
@@ -165,10 +164,10 @@ def _read_protocol(
     outputs: Outputs = "logits"
     if "outputs" in own:
         outputs = cast(Outputs, own["outputs"].choice(("logits", "softmax")))
-    engine: Engine = "strict"
+    engine: EngineName = "strict"
     if "engine" in own:
-        engine = cast(Engine, own["engine"].choice(ENGINES))
-    size = own["batch_size"].integer_or_auto(minimum=1) if "batch_size" in own else None
+        engine = cast(EngineName, own["engine"].choice(ENGINES))
+    size = read_size(own["batch_size"]) if "batch_size" in own else None
     overrides = _read_overrides(own.get("attacks"), attacks)
     settled = {}
     for label, draft in attacks.items():
@@ -179,7 +178,7 @@ def _read_protocol(
             mine = _override(draft, part)
         mine = dataclasses.replace(
             mine,
-            engine=mine.engine or _usable(engine, mine.entry),
+            engine=mine.engine or _usable(engine, label, mine.entry, own.get("engine", where)),
             batch_size=mine.batch_size or size,
             outputs=outputs,
         )
@@ -192,9 +191,15 @@ def _read_protocol(
     )
 
 
-def _usable(engine: Engine, entry: AttackEntry) -> Engine:
-    """The protocol's engine, or the stock one for an attack that has no other."""
-    return engine if engine in entry.engines else "foolbox-stock"
+def _usable(engine: EngineName, label: str, entry: AttackEntry, node: Node) -> EngineName:
+    """The protocol's engine, or else the stock one where the attack has it."""
+    for usable in (engine, STOCK):
+        if usable in entry.engines:
+            return usable
+    raise node.fail(
+        f"{label} has no {engine}: expected one of {', '.join(entry.engines)}; "
+        f"leave it out with `attacks: {{{label}: none}}`, or give it an engine there"
+    )
 
 
 def _read_overrides(

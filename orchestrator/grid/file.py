@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from prunegrid.orchestrator.errors import GridError, expected
-from prunegrid.orchestrator.grid.attacks import Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.attacks import Protocol, read_attacks, read_protocols, read_size
 from prunegrid.orchestrator.grid.grid import (
     ArchitecturePlan,
     Grid,
@@ -21,7 +21,6 @@ from prunegrid.orchestrator.grid.grid import (
     Variant,
 )
 from prunegrid.orchestrator.grid.resources import read_resources
-from prunegrid.orchestrator.grid.sizes import ASSUMED_SHARD, Sizes, settle
 from prunegrid.orchestrator.grid.training import TrainingDraft, read_training
 from prunegrid.orchestrator.grid.yaml_nodes import Node, require
 from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
@@ -58,17 +57,21 @@ ARCHITECTURE_KEYS = (
 
 def read_grid(path: Path) -> Grid:
     """Raises GridError where the file can't be read or is no grid."""
+    return parse_grid(read_grid_text(path), source=str(path))
+
+
+def read_grid_text(path: Path) -> str:
+    """Raises GridError where the file can't be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise GridError("there is no such file", file=str(path), line=None) from None
     except (OSError, UnicodeDecodeError) as error:
         raise GridError(f"can't be read: {error}", file=str(path), line=None) from error
-    return parse_grid(text, source=str(path))
 
 
 def parse_grid(text: str, *, source: str) -> Grid:
-    """A whole grid from YAML text, with assumed sizes where it says auto. Raises GridError."""
+    """A whole grid from YAML text. Raises GridError."""
     root = Node.parse(text, file=source)
     fields = root.mapping(KEYS, what="a grid (a mapping)")
     rates = require(fields, "rates", root).unique(
@@ -89,7 +92,7 @@ def parse_grid(text: str, *, source: str) -> Grid:
     dense = "per_method"
     if "dense_model" in fields:
         dense = fields["dense_model"].choice(("per_method", "shared"))
-    grid = Grid(
+    return Grid(
         name=fields["name"].text() if "name" in fields else Path(source).stem,
         source=source,
         text=text,
@@ -101,7 +104,6 @@ def parse_grid(text: str, *, source: str) -> Grid:
         resources=resources,
         price=price,
     )
-    return settle(grid, Sizes())
 
 
 def _named(node: Node, what: str) -> list[tuple[str, Node]]:
@@ -201,9 +203,9 @@ def _read_architecture(
     return plan
 
 
-def _read_shard(fields: dict[str, Node], base: int | Literal["auto"]) -> int | Literal["auto"]:
+def _read_shard(fields: dict[str, Node], base: int) -> int:
     node = fields.get("images_per_shard")
-    return base if node is None else node.integer_or_auto(minimum=1)
+    return base if node is None else read_size(node)
 
 
 def _read_data(own: dict[str, Node], dataset: DatasetEntry, *, name: str) -> tuple[Any, int]:
@@ -239,7 +241,7 @@ def _plan_attacks(
     dataset: DatasetEntry,
     protocols: list[Protocol],
     *,
-    shard: int | Literal["auto"],
+    shard: int,
 ) -> tuple[PlannedAttack, ...]:
     labels = list(dict.fromkeys(label for p in protocols for label in p.attacks))
     eps_node = require(own, "eps", node)
@@ -257,8 +259,7 @@ def _plan_attacks(
             settings=draft.settle(eps[label]),
             eps=eps[label],
             split=protocol.split(dataset.name),
-            images_per_shard=ASSUMED_SHARD if shard == "auto" else shard,
-            auto=draft.auto + (("images_per_shard",) if shard == "auto" else ()),
+            images_per_shard=shard,
         )
         for protocol in protocols
         for label, draft in protocol.attacks.items()

@@ -12,7 +12,6 @@ from typing import Literal
 from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
 
 Split = Literal["test", "validation"]
-SizeName = Literal["batch_size", "images_per_shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,6 @@ class PlannedAttack:
     eps: tuple[float, ...]  #: the cells' eps, ascending
     split: Split
     images_per_shard: int  #: of one task
-    auto: tuple[SizeName, ...] = ()  #: sizes that the grid leaves to measurement
-    assumed: tuple[SizeName, ...] = ()  #: those of them that nothing has measured yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +90,6 @@ class Grid:
     dense_model: Literal["per_method", "shared"]
     resources: Resources
     price: Price | None = None
-
-    @property
-    def auto(self) -> bool:
-        """Whether it leaves any size to measurement."""
-        return any(attack.auto for plan in self.architectures for attack in plan.attacks)
 
 
 #: The axes that `--select` knows.

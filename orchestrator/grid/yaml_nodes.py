@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import yaml
 
-from prunegrid.orchestrator.errors import GridError, expected, nearest
+from prunegrid.orchestrator.errors import GridError, expected
 
 T = TypeVar("T")
 _FRACTION = re.compile(r"^\s*([0-9.]+)\s*/\s*([0-9.]+)\s*$")
@@ -63,6 +63,10 @@ class Node:
     @property
     def is_null(self) -> bool:
         return self._node.tag == "tag:yaml.org,2002:null"
+
+    @property
+    def is_auto(self) -> bool:
+        return isinstance(self._node, yaml.ScalarNode) and self._node.value == "auto"
 
     def _scalar(self, what: str) -> str:
         if not isinstance(self._node, yaml.ScalarNode) or self.is_null:
@@ -142,18 +146,6 @@ class Node:
         if whole != number or not _within(whole, minimum, maximum):
             raise self.fail(f"expected a whole number{bounds}, got {value}")
         return whole
-
-    def integer_or_auto(self, *, minimum: int) -> int | Literal["auto"]:
-        value = self._scalar(f"a whole number of at least {minimum}, or auto")
-        if value == "auto":
-            return "auto"
-        try:
-            return self.integer(minimum=minimum)
-        except GridError as error:
-            raise self.fail(
-                f"expected a whole number of at least {minimum}, or auto, got {value}"
-                f"{nearest(value, ('auto',))}"
-            ) from error
 
     def number(
         self,

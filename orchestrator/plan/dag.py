@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.coordinates import (
+    CellCoordinates,
+    ModelCoordinates,
+    cell_id,
+    model_id,
+)
 from prunegrid.orchestrator.grid.grid import (
     ArchitecturePlan,
     Grid,
@@ -13,8 +20,7 @@ from prunegrid.orchestrator.grid.grid import (
     Selection,
     Variant,
 )
-from prunegrid.orchestrator.grid.selection import Wanted
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.grid.selection import GridSelection
 from prunegrid.workers.contract import (
     AttackTask,
     PruneTask,
@@ -27,15 +33,25 @@ from prunegrid.workers.contract import (
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedModel:
-    place: ModelPlace
+    place: ModelCoordinates
     task_key: str
+
+    @cached_property
+    def name(self) -> str:
+        """Of its row."""
+        return model_id(self.place, self.task_key)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    place: CellPlace
+    place: CellCoordinates
     attack: PlannedAttack
     task_keys: tuple[str, ...]  #: one per shard
+
+    @cached_property
+    def name(self) -> str:
+        """Of its row."""
+        return cell_id(self.place, self.task_keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +93,7 @@ def parent_of(task: Task) -> str | None:
 
 def expand(grid: Grid, select: Selection | None = None) -> Plan:
     """Raises UsageError where the selection names what the grid has not."""
-    wanted = Wanted(grid, select or {})
+    wanted = GridSelection(grid, select or {})
     builder = _Builder(grid, wanted)
     for architecture in grid.architectures:
         for variant in architecture.variants:
@@ -90,7 +106,7 @@ def expand(grid: Grid, select: Selection | None = None) -> Plan:
 
 
 class _Builder:
-    def __init__(self, grid: Grid, wanted: Wanted) -> None:
+    def __init__(self, grid: Grid, wanted: GridSelection) -> None:
         self._grid = grid
         self._wanted = wanted
         self._all: dict[str, Task] = {}
@@ -102,8 +118,8 @@ class _Builder:
     def add_chain(
         self, architecture: ArchitecturePlan, variant: Variant, method: str, seed: int
     ) -> None:
-        wanted = self._wanted
-        if not wanted.chain(architecture.name, variant.name, method, seed):
+        lets = self._wanted.lets
+        if not lets(architecture=architecture.name, variant=variant.name, method=method, seed=seed):
             return
         salt = method if self._grid.dense_model == "per_method" else ""
         dense = TrainTask(
@@ -135,8 +151,8 @@ class _Builder:
                 )
                 previous, previous_rate = self._add(task), rate
                 key = previous
-            if wanted.rate(rate):
-                place = ModelPlace(
+            if lets(rate=rate):
+                place = ModelCoordinates(
                     architecture=architecture.name,
                     dataset=architecture.data.dataset,
                     variant=variant.name,
@@ -161,31 +177,31 @@ class _Builder:
         for name in reversed(missing):
             self._needed[name] = self._all[name]
 
-    def _add_model(self, place: ModelPlace, key: str, architecture: ArchitecturePlan) -> None:
+    def _add_model(self, place: ModelCoordinates, key: str, architecture: ArchitecturePlan) -> None:
+        lets = self._wanted.lets
         attacks = [
-            attack
+            (attack, eps)
             for attack in architecture.attacks
-            if self._wanted.attack(attack.protocol, attack.label)
-            and any(self._wanted.eps(eps) for eps in attack.eps)
+            if lets(protocol=attack.protocol, attack=attack.label)
+            and (eps := [eps for eps in attack.eps if lets(eps=eps)])
         ]
         if not attacks:
             return
         self._need(key)
         self.models.append(PlannedModel(place=place, task_key=key))
-        for attack in attacks:
+        for attack, wanted_eps in attacks:
             shards = self._shards_of(key, attack, architecture, place.seed)
             for shard in shards:
                 self._need(shard)
             self._cells.extend(
                 PlannedCell(
-                    place=CellPlace(
+                    place=CellCoordinates(
                         model=place, protocol=attack.protocol, attack=attack.label, eps=eps
                     ),
                     attack=attack,
                     task_keys=shards,
                 )
-                for eps in attack.eps
-                if self._wanted.eps(eps)
+                for eps in wanted_eps
             )
 
     def _shards_of(

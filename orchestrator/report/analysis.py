@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates
 from prunegrid.orchestrator.report.comparison import SideComparison, compare_stores
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
@@ -57,7 +57,7 @@ class Analysis:
 def analyse(
     results: Results,
     *,
-    planned: Collection[CellPlace] | None = None,
+    planned: Collection[CellCoordinates] | None = None,
     against: Against | None = None,
     evidence: Evidence = NO_EVIDENCE,
 ) -> Analysis:

@@ -161,9 +161,7 @@ def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.
     attacked = cells.rename(columns={"model_key": "model", "robust_accuracy": "value"})[columns]
     clean = models.rename(columns={"task_key": "model", "accuracy": "value"})
     clean = clean.assign(attack=CLEAN, norm="", eps=0.0)[columns]
-    out = pd.concat([clean, attacked], ignore_index=True)
-    # eps of two grids may differ in the last bits: 8/255 is not always the same float
-    return out.assign(eps=out["eps"].map(lambda eps: float(f"{eps:.6g}")))
+    return pd.concat([clean, attacked], ignore_index=True)
 
 
 def _table(

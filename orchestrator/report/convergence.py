@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.attack_rows import Convergence, doubling_steps
 from prunegrid.orchestrator.report.images import TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import (
-    EPS_TOLERANCE,
     PLACE,
     SETTING,
     Results,
     groups,
     records,
 )
-from prunegrid.workers.attacks.checks import Convergence, doubling_steps
 from prunegrid.workers.contract import AttackSettings, AttackTask
 
 #: Share of a model's images that twice the steps may break anew.
@@ -123,9 +122,7 @@ def _models(
             shared.append([float(eps) for eps in mine["eps"]])
         if len(sides) < 2 or sides[0] is None or sides[1] is None:
             continue
-        both = [
-            e for e in shared[0] if any(np.isclose(e, o, rtol=EPS_TOLERANCE) for o in shared[1])
-        ]
+        both = [eps for eps in shared[0] if eps in shared[1]]
         try:
             done = doubling_steps(sides[0], sides[1], both, tolerance_frac=TOLERANCE_FRAC)
         except (ValueError, KeyError):

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.results import EPS_TOLERANCE, SETTING, groups
+from prunegrid.orchestrator.report.results import SETTING, groups
 
 #: Axis titles of the paper's Figures 1 to 3: changed elements for L0, else pixels in [0, 1].
 PAPER_EPS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
@@ -50,7 +49,7 @@ def _chosen(architecture: str, attack: str, found: list[float], least: int) -> l
     if len(found) == least:
         return found
     paper = PAPER_EPS.get(architecture, {}).get(attack, ())
-    known = [e for e in found if any(np.isclose(e, p, rtol=EPS_TOLERANCE, atol=0) for p in paper)]
+    known = [eps for eps in found if eps in paper]
     return known if len(known) == least else found[-least:]
 
 

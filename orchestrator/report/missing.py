@@ -7,33 +7,28 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, records
 
 _WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]
-_KEY = [*_WANTED[:-1], "eps_text"]
 
 
-def missing_cells(results: Results, planned: Collection[CellPlace] | None = None) -> pd.DataFrame:
+def missing_cells(
+    results: Results, planned: Collection[CellCoordinates] | None = None
+) -> pd.DataFrame:
     """PLACE, seed, protocol, attack, eps of every cell without a result.
 
     What should be there is the plan's cells or, without a plan, within each setting and protocol
     every combination of the methods, rates, seeds and (attack, eps) that occur.
     """
-    wanted = _text_eps(_from_axes(results) if planned is None else _from_plan(planned))
-    present = _text_eps(results.cells)[_KEY].drop_duplicates()
-    joined = wanted.merge(present, on=_KEY, how="left", indicator="found")
+    wanted = _from_axes(results) if planned is None else _from_plan(planned)
+    present = results.cells[_WANTED].drop_duplicates()
+    joined = wanted.merge(present, on=_WANTED, how="left", indicator="found")
     gone = (joined["found"] == "left_only").to_numpy()
     return wanted.loc[gone, _WANTED].reset_index(drop=True)
 
 
-def _text_eps(frame: pd.DataFrame) -> pd.DataFrame:
-    """8/255 may be another float in the last bit in another file."""
-    texts = {eps: f"{eps:.6g}" for eps in frame["eps"].unique()}
-    return frame.assign(eps_text=frame["eps"].map(texts).astype(str))
-
-
-def _from_plan(planned: Collection[CellPlace]) -> pd.DataFrame:
+def _from_plan(planned: Collection[CellCoordinates]) -> pd.DataFrame:
     rows = [
         {
             **dataclasses.asdict(cell.model),

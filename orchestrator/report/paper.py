@@ -23,7 +23,6 @@ from prunegrid.orchestrator.report.paper_tables import (
     paper_cells,
 )
 from prunegrid.orchestrator.report.results import (
-    EPS_TOLERANCE,
     Results,
     Setting,
     attack_title,
@@ -199,13 +198,18 @@ class _Robust:
     def at(self, cell: PaperCell, factor: float) -> Estimate:
         assert cell.eps is not None
         for eps, found in self._found.get((cell.method, cell.attack, cell.rate), []):
-            if math.isclose(eps, factor * cell.eps, rel_tol=EPS_TOLERANCE):
+            if eps == cell.eps if factor == 1 else _factor(eps, cell.eps) == factor:
                 return found
         return estimate([])
 
     def eps(self, attack: str) -> list[float]:
         found = {e for key, part in self._found.items() if key[1] == attack for e, _ in part}
         return sorted(found)
+
+
+def _factor(eps: float, label: float) -> float:
+    """Rounded: labels are printed in few digits."""
+    return round(eps / label, 6)
 
 
 def _shift(
@@ -215,7 +219,7 @@ def _shift(
     cells = [cell for cell in paper_cells() if cell.attack == attack]
     labels = sorted({cell.eps for cell in cells if cell.eps is not None})
     factors = {1.0} | {
-        round(eps / label, 6)
+        _factor(eps, label)
         for eps in robust.eps(attack)
         for label in labels
         if all(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prunegrid.orchestrator.grid.numbers import parse_number
 from prunegrid.orchestrator.report.results import attack_title
 
 PAPER = "Merkle, Samsinger, Schöttle: Pruning in the Face of Adversaries, arXiv:2108.08560 (2021)"
@@ -73,10 +74,7 @@ def paper_cells() -> tuple[PaperCell, ...]:
 
 
 def _eps(text: str) -> float | None:
-    if not text:
-        return None
-    number, _, divisor = text.partition("/")
-    return float(number) / float(divisor or 1)
+    return float(parse_number(text)) if text else None
 
 
 def find_misprints(cells: Sequence[PaperCell]) -> tuple[Misprint, ...]:

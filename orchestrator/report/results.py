@@ -27,9 +27,6 @@ PLACE = [*SETTING, "method", "rate"]
 THREAT = ["attack", "norm", "eps"]
 CELL = [*PLACE, "protocol", *THREAT]
 
-#: How close two eps in the same norm must be to be the same.
-EPS_TOLERANCE = 1e-6
-
 
 class Setting(NamedTuple):
     """One experiment: networks that differ by method, rate and seed alone."""

@@ -62,7 +62,7 @@ def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
         counts = ["cells", "wanted", "sweet", "better", "worse", "effective_rate"]
         threat = ["least_attack", "least_norm", "least_eps"]
         return pd.DataFrame(columns=[*by, *counts, *values, *threat, "complete", "whole"])
-    threats = sweet.assign(threat=sweet["attack"] + " " + sweet["eps"].map("{:.6g}".format))
+    threats = sweet.assign(threat=sweet["attack"] + " " + sweet["eps"].map(repr))
     wanted = threats.groupby([*SETTING, "protocol"])["threat"].transform("nunique")
     threats = threats.assign(
         wanted=wanted,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunegrid.orchestrator.errors import StoreError, UsageError, expected
-from prunegrid.orchestrator.plan.places import CellPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates
 from prunegrid.orchestrator.report.analysis import Against, Analysis, analyse
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
 from prunegrid.orchestrator.report.exports import frames
@@ -38,7 +38,7 @@ def write_report(
     results: Results,
     out: Path,
     *,
-    planned: Collection[CellPlace] | None = None,
+    planned: Collection[CellCoordinates] | None = None,
     against: Against | None = None,
     evidence: Evidence = NO_EVIDENCE,
     title: str | None = None,

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.workers.contract import FailureKind
 
 LIMIT = 4
 TERM_S = 600.0
 MAX_TERM_S = 6 * 3600.0
-
-#: A lost node tells nothing of its health.
-_INNOCENT = frozenset({FailureKind.LOST})
 
 
 @dataclass(kw_only=True)
@@ -44,7 +42,7 @@ class Fences:
 
     def failed(self, node: str, task: str, kind: FailureKind, now_s: float) -> str | None:
         """Note a failed attempt. Returns the reason where the node is fenced off by it."""
-        if kind in _INNOCENT:
+        if POLICIES[kind].blameless:
             return None
         record = self._records.setdefault(node, _Record(term_s=self._term_s))
         if not record.failures:

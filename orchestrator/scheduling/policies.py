@@ -1,4 +1,4 @@
-"""What each class of failure costs, and what is done about it. Pure.
+"""What follows from each class of failure: everything that decides by the class asks here. Pure.
 
 `docs/failures.md` says the same for people.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prunegrid.workers.contract import FailureKind
 
-#: A task that runs out of memory gets twice the room each time, up to so many slots'.
+#: A task that runs out of memory gets twice the room each time, up to that of so many slots.
 MAX_SHARE = 8
 
 
@@ -23,6 +23,14 @@ class Policy:
     max_delay_s: float = 300.0
     free: int = 0  #: so many first retries wait for nothing
     larger: bool = False  #: a retry has twice the room of a machine
+    #: It says nothing about the task or its node: whatever ran there would have ended.
+    blameless: bool = False
+    #: The worker may have written the task's result and then been lost: look before a retry.
+    result_may_exist: bool = False
+    #: The stored result that the task rests on may be torn: look, and have it made anew.
+    input_suspect: bool = False
+    #: The task would fail on every worker: a search doesn't try it again.
+    final: bool = False
     advice: str = ""  #: for people, once the task is given up
 
     def delay_s_after(self, failures: int) -> float:
@@ -39,12 +47,15 @@ POLICIES: Mapping[FailureKind, Policy] = {
         free=3,
         delay_s=1,
         max_delay_s=60,
-        advice="100 nodes or workers were lost under it: it may be what ends them",
+        blameless=True,
+        result_may_exist=True,
+        advice="100 nodes or workers were lost while they ran it: it may be what ends them",
     ),
     FailureKind.CRASHED: Policy(
         attempts=3,
         free=1,
         delay_s=1,
+        result_may_exist=True,
         advice="its process died each time: look for a crash in native code, or for the kernel's "
         "out-of-memory killer in dmesg",
     ),
@@ -66,16 +77,21 @@ POLICIES: Mapping[FailureKind, Policy] = {
     ),
     FailureKind.TIMEOUT: Policy(
         attempts=3,
+        result_may_exist=True,
         advice="see where it hung in the stacks recorded with it; raise silence_s or timeout_s "
         "if it only is slow",
     ),
     FailureKind.INPUT: Policy(
         attempts=3,
         delay_s=1,
+        input_suspect=True,
         advice="what it rests on is missing or torn: running again makes that anew",
     ),
-    FailureKind.DATA: Policy(attempts=1, advice="make the data set available, then run again"),
+    FailureKind.DATA: Policy(
+        attempts=1, final=True, advice="make the data set available, then run again"
+    ),
     FailureKind.BUG: Policy(
-        attempts=2, advice="see the traceback; once the cause is gone, run again"
+        attempts=2, final=True, advice="see the traceback; once the cause is gone, run again"
     ),
 }
+FINAL_KINDS = frozenset(kind for kind, policy in POLICIES.items() if policy.final)

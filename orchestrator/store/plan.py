@@ -1,22 +1,27 @@
-"""The plan that a store's own grid asks for, or a grid file with a store's sizes."""
+"""The plan that a store's own grid asks for, and a grid file that is to run into a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.grid.file import parse_grid, read_grid
+from prunegrid.orchestrator.errors import GridError, StoreError
+from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.grid import Grid
-from prunegrid.orchestrator.grid.sizes import Sizes, settle
 from prunegrid.orchestrator.plan.dag import Plan, expand
-from prunegrid.orchestrator.store.sizes import read_sizes
+from prunegrid.orchestrator.store.auto_sizes import name_kept_sizes, parse_stored_grid
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 
 
-def read_settled(path: Path, store: Store | None) -> Grid:
-    """A grid file with the sizes of the store that it is for. Raises GridError, StoreError."""
-    return settle(read_grid(path), Sizes() if store is None else read_sizes(store))
+def read_grid_for(path: Path, store: Store | None) -> Grid:
+    """Raises GridError, which tells the sizes of an earlier version's store where the file says
+    `auto`; StoreError."""
+    try:
+        return read_grid(path)
+    except GridError as error:
+        if store is None or "got auto" not in str(error):
+            raise
+        raise name_kept_sizes(error, store) from None
 
 
 def load_plan(store: Store, *, whole: bool = False) -> Plan:
@@ -26,7 +31,4 @@ def load_plan(store: Store, *, whole: bool = False) -> Plan:
     text = store.read_text(layout.GRID)
     if text is None:
         raise StoreError(f"{store.address}: no grid was run here yet")
-    grid = parse_grid(text, source=f"{store.address}/{layout.GRID}")
-    if grid.auto:
-        grid = settle(grid, read_sizes(store))
-    return expand(grid, None if whole else store.selection())
+    return expand(parse_stored_grid(text, store), None if whole else store.selection())

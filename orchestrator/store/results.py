@@ -11,7 +11,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from prunegrid.orchestrator.errors import StoreError, TornError
-from prunegrid.orchestrator.plan.places import place_of
+from prunegrid.orchestrator.grid.coordinates import place_of
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.orchestrator.store.wholeness import is_whole_parquet, is_whole_zip

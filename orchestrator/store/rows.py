@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
-from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
+from prunegrid.orchestrator.grid.coordinates import (
+    CellCoordinates,
+    ModelCoordinates,
+    cell_id,
+    model_id,
+)
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.results import ModelRecord
 from prunegrid.workers.tables import (
@@ -26,6 +30,11 @@ from prunegrid.workers.tables import (
     parquet_bytes,
     provenance_columns,
 )
+
+#: Counts of broken images must differ by more than this many to raise a flag.
+SLACK_IMAGES = 1
+#: Above this share of images with an all-zero gradient a gradient attack says little.
+ZERO_GRADIENT_FRAC = 0.01
 
 _PLACE = [
     ("architecture", pa.string()),
@@ -98,12 +107,12 @@ CELL_SCHEMA = pa.schema(
 )
 
 
-def model_row(place: ModelPlace, record: ModelRecord) -> bytes:
+def model_row(place: ModelCoordinates, record: ModelRecord) -> bytes:
     """One model's Parquet file."""
     return parquet_bytes(model_table(place, record))
 
 
-def model_table(place: ModelPlace, record: ModelRecord) -> pa.Table:
+def model_table(place: ModelCoordinates, record: ModelRecord) -> pa.Table:
     """One row of MODEL_SCHEMA."""
     result = record.result
     parent = getattr(record.task, "parent_key", None)
@@ -127,7 +136,7 @@ def model_table(place: ModelPlace, record: ModelRecord) -> pa.Table:
     return pa.table([row[n] for n in MODEL_SCHEMA.names], schema=MODEL_SCHEMA)
 
 
-def _place_columns(place: ModelPlace) -> dict[str, Any]:
+def _place_columns(place: ModelCoordinates) -> dict[str, Any]:
     return {name: getattr(place, name) for name, _ in _PLACE}
 
 
@@ -141,14 +150,22 @@ class AttackTraits:
 
 
 def cell_row(
-    place: CellPlace, *, settings: AttackSettings, traits: AttackTraits, shards: Sequence[ImageRows]
+    place: CellCoordinates,
+    *,
+    settings: AttackSettings,
+    traits: AttackTraits,
+    shards: Sequence[ImageRows],
 ) -> bytes:
     """One cell's Parquet file from all its shards."""
     return parquet_bytes(cell_table(place, settings=settings, traits=traits, shards=shards))
 
 
 def cell_table(
-    place: CellPlace, *, settings: AttackSettings, traits: AttackTraits, shards: Sequence[ImageRows]
+    place: CellCoordinates,
+    *,
+    settings: AttackSettings,
+    traits: AttackTraits,
+    shards: Sequence[ImageRows],
 ) -> pa.Table:
     """One row of CELL_SCHEMA from all of a cell's shards. Raises ValueError where none of their
     rows is at its eps.
@@ -162,7 +179,7 @@ def cell_table(
     rises = False
     if traits.finds == "fixed-eps":
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
-        at_eps = np.isclose(columns["eps"].astype(float), place.eps, rtol=1e-9, atol=0)
+        at_eps = columns["eps"].astype(float) == place.eps
         columns = {name: column[at_eps] for name, column in columns.items()}
     summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
@@ -239,6 +256,16 @@ def summarise(
             else None
         )
     return summary
+
+
+def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
+    """Whether more images stand at eps `at` than at one below it, by more than SLACK_IMAGES.
+
+    eps [n], broken bool [n]: a fixed-eps attack's rows, each image once for every eps.
+    """
+    here = int((~broken[eps == at]).sum())
+    below = [int((~broken[eps == value]).sum()) for value in np.unique(eps) if value < at]
+    return bool(below) and here > min(below) + SLACK_IMAGES
 
 
 def masking_flags(

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 
 from prunegrid.orchestrator.engines.engine import Engine
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.workers.contract import Attempt, Failure, FailureKind, Task
+from prunegrid.orchestrator.scheduling.policies import POLICIES
+from prunegrid.workers.contract import Attempt, Failure, Task
 from prunegrid.workers.tuning import has_result
 
-#: Runs tasks aside, as engines' runners do.
-REAL = "prunegrid.workers.tuning"
 TRIES = 3
 POLL_S = 0.25
 
@@ -53,8 +52,8 @@ def compute(
 
 
 def _again(task: Task, failure: Failure, tries: dict[str, int], engine: Engine) -> None:
-    if failure.kind is not FailureKind.LOST:
-        tries[task.key] += 1
-    if tries[task.key] > TRIES or failure.kind in (FailureKind.BUG, FailureKind.DATA):
+    policy = POLICIES[failure.kind]
+    tries[task.key] += not policy.blameless
+    if tries[task.key] > TRIES or policy.final:
         raise EvaluationError(f"{task.key}: {failure.kind}: {failure.message}")
     engine.submit(Attempt(task=task, number=tries[task.key]))

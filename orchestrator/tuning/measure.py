@@ -114,7 +114,7 @@ def note(found: Measured, parts: Iterable[ImageRows]) -> None:
     """Points of a fixed-eps attack's curve from its rows."""
     rows = [part.table.to_pandas() for part in parts]
     for eps in sorted({float(e) for frame in rows for e in frame["eps"].unique()}):
-        chosen = [frame[np.isclose(frame["eps"], eps, rtol=1e-9, atol=0)] for frame in rows]
+        chosen = [frame[frame["eps"] == eps] for frame in rows]
         broken = np.concatenate([frame["broken"].to_numpy(bool) for frame in chosen])
         found.points[eps] = float(1 - broken.mean())
     right = np.concatenate([(f["label"] == f["clean_prediction"]).to_numpy(bool) for f in rows])
@@ -142,7 +142,7 @@ def calibrate_measured(
             for found, made in zip(every, out, strict=True)
             if not found.minimum_norm
             for step in made.proposed
-            if not any(np.isclose(step.eps, eps, rtol=1e-9, atol=0) for eps in found.points)
+            if step.eps not in found.points
         ]
         if not unknown:
             break

@@ -13,6 +13,7 @@ from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
+from prunegrid.workers.runner import Runner
 
 
 def keep_grid(store: Store, grid: Grid) -> None:
@@ -27,7 +28,7 @@ def have_tasks(
     *,
     address: str | None,
     data_dir: str | None,
-    runner: str,
+    runner: Runner,
     console: Console,
 ) -> bool:
     """Run what of a plan is not done, as `run` would; False where that was interrupted. Raises

@@ -10,6 +10,7 @@ import yaml
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import Grid, PlannedAttack
+from prunegrid.orchestrator.plan.task_sizes import TaskSizes
 from prunegrid.workers.contract import TrainingSettings
 from prunegrid.workers.keys import Scalar
 
@@ -57,6 +58,41 @@ def eps_piece(grid: Grid, sets: Mapping[str, Mapping[str, tuple[str, ...]]], com
             if wanted is not None and len(attack.eps) != len(wanted):
                 raise PieceError(f"{plan.name} {attack.label}: expected {wanted}, got {attack.eps}")
     return _commented(comment) + text
+
+
+def sizes_piece(grid: Grid, sizes: TaskSizes, comment: str) -> str:
+    """Measured batch and shard sizes. Raises PieceError."""
+    attacks = [attack for plan in grid.architectures for attack in plan.attacks]
+    protocols: dict[str, Any] = {}
+    for protocol, size in sizes.batch_sizes.items():
+        mine = {a.label: a.settings.engine for a in attacks if a.protocol == protocol}
+        if set(mine.values()) == {"strict"}:
+            protocols[protocol] = {"batch_size": size}
+        else:  # a stock attack's results depend on its batch: that one stays as it is
+            strict = [label for label, engine in mine.items() if engine == "strict"]
+            protocols[protocol] = {"attacks": {label: {"batch_size": size} for label in strict}}
+    part: dict[str, Any] = {
+        "architectures": {n: {"images_per_shard": size} for n, size in sizes.shard_sizes.items()}
+    }
+    if protocols:
+        part["protocols"] = protocols
+    raw = yaml.safe_load(grid.text)
+    for plan in _parsed(grid, raw, part).architectures:
+        for attack in plan.attacks:
+            size = sizes.batch_sizes.get(attack.protocol, attack.settings.batch_size)
+            if attack.settings.engine == "strict" and attack.settings.batch_size != size:
+                labels = protocols[attack.protocol].setdefault("attacks", {})
+                labels[attack.label] = {"batch_size": size}  # it names a size of its own
+    merged = _parsed(grid, raw, part)
+    for row in sizes.attacks:
+        plan = next(plan for plan in merged.architectures if plan.name == row.architecture)
+        attack = next(
+            a for a in plan.attacks if (a.protocol, a.label) == (row.protocol, row.attack)
+        )
+        found = (attack.settings.batch_size, attack.images_per_shard)
+        if found != (row.batch_size, row.images_per_shard):
+            raise PieceError(f"{row}: expected these sizes in the piece, got {found}")
+    return _commented(comment) + str(yaml.safe_dump(part, sort_keys=False))
 
 
 def training_piece(

@@ -93,9 +93,6 @@ def dense_plan(grid: Grid, select: Selection) -> Plan:
     if "eps" in select:
         raise UsageError("--select eps=...: expected no eps here (--eps names the objective's)")
     full = expand(grid, {**select, "rate": ("1",)})
-    if any(cell.attack.assumed for cell in full.cells):
-        why = "'auto' was not measured for this store yet"
-        raise UsageError(f"{grid.source}: {why}: expected a number, or 'prunegrid run' first")
     chosen: dict[tuple[str, str, int], PlannedModel] = {}
     for model in full.models:
         place = model.place

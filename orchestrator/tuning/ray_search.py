@@ -20,11 +20,12 @@ from typing import Any
 from prunegrid.orchestrator.engines.ray.engine import start_local
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
 from prunegrid.orchestrator.engines.ray.start import join, keep_to_ourselves
+from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.scheduling.room import Need, capacity
 from prunegrid.orchestrator.tuning.rows import Score
 from prunegrid.orchestrator.tuning.study import Study
-from prunegrid.workers import catalog
 from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.runner import Runner
 from prunegrid.workers.tuning import TuningBroken, ensure
 
 keep_to_ourselves()  # Ray reads it when it is first imported
@@ -50,7 +51,7 @@ class Work:
 
     study: Study
     settings: WorkerSettings
-    runner: str  #: the module that runs its tasks: "prunegrid.workers.tuning", or a test's own
+    runner: Runner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +84,9 @@ class Trial(tune.Trainable):
 
         work, study = self._work, self._work.study
         options = study.options(self._number)
-        run = catalog.load(f"{work.runner}:run_attempt")
         try:
             for task in study.tasks(options, self._rung):
-                ensure(task, work.settings, run)
+                ensure(task, work.settings, work.runner, FINAL_KINDS)
         except TuningBroken as error:
             return self._broken(error)
         found = score(study, options, self._rung, work.settings.store)

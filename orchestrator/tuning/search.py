@@ -15,7 +15,7 @@ from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.scheduling.room import need_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.evaluation import REAL, compute, missing
+from prunegrid.orchestrator.tuning.evaluation import compute, missing
 from prunegrid.orchestrator.tuning.objective import Floats, compare
 from prunegrid.orchestrator.tuning.outcome import Outcome, Rival
 from prunegrid.orchestrator.tuning.plan import cut_base
@@ -34,6 +34,7 @@ from prunegrid.orchestrator.tuning.wording import trial_line
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask, WorkerSettings
 from prunegrid.workers.keys import Scalar, digest
+from prunegrid.workers.runner import Runner
 from prunegrid.workers.tuning import find_images
 
 
@@ -49,7 +50,7 @@ class Place:
     slots: int | None  #: trials at once; None: see `share`
     resources: Resources
     settings: WorkerSettings
-    runner: str = REAL
+    runner: Runner
 
 
 def ray_folder(store: Store) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import PruneTask
@@ -43,7 +43,7 @@ def cell_row_doubts(
         yield f"attack {settings.attack!r} is not in this version's catalog"
         return
     traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
-    place = CellPlace(
+    place = CellCoordinates(
         model=model, protocol=str(row["protocol"]), attack=str(row["attack"]), eps=eps
     )
     try:
@@ -54,16 +54,16 @@ def cell_row_doubts(
     yield from _differences(row, again, "its images say")
 
 
-def _model_place(row: Row) -> ModelPlace | None:
+def _model_place(row: Row) -> ModelCoordinates | None:
     rate, seed = row["rate"], row["seed"]
     names = {name: row[name] for name in ("architecture", "dataset", "variant", "method")}
     if not isinstance(rate, float) or not isinstance(seed, int) or None in names.values():
         return None
     texts = {name: str(value) for name, value in names.items()}
-    return ModelPlace(rate=rate, seed=seed, **texts)
+    return ModelCoordinates(rate=rate, seed=seed, **texts)
 
 
-def _place_doubts(place: ModelPlace, record: ModelRecord) -> Iterator[str]:
+def _place_doubts(place: ModelCoordinates, record: ModelRecord) -> Iterator[str]:
     """What of its place the model's own task knows: a dense model serves every method."""
     task = record.task
     known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}

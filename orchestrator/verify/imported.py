@@ -13,14 +13,14 @@ import pandas as pd
 
 from prunegrid.orchestrator.authors.authors import stored_author_findings
 from prunegrid.orchestrator.authors.rows import PREFIX
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.doubts import Finding
 from prunegrid.workers import layout
 from prunegrid.workers.tables import read_table
 
-_MODEL = list(ModelPlace.__dataclass_fields__)
-_CELL = [*_MODEL, *(name for name in CellPlace.__dataclass_fields__ if name != "model")]
+_MODEL = list(ModelCoordinates.__dataclass_fields__)
+_CELL = [*_MODEL, *(name for name in CellCoordinates.__dataclass_fields__ if name != "model")]
 
 
 def imported_findings(store: Store) -> Iterator[Finding]:

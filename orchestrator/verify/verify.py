@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.authors.rows import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
+from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
-from prunegrid.orchestrator.plan.places import cell_id, model_id, place_of
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.results import SCHEMAS
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
@@ -247,9 +247,6 @@ class Verifier:
         except PrunegridError as error:
             yield Finding(name="unreadable", where=layout.GRID, message=str(error))
             return
-        if self._images and any(cell.attack.assumed for cell in plan.cells):
-            message = "is missing, or lacks some of the sizes that grid.yaml leaves to measurement"
-            yield Finding(name="unreadable", where=layout.SIZES, message=message)
         finished = set(self._models) | set(self._images)
         present = {name for names in self._rows.values() for name in names}
         for model in plan.models:

@@ -8,8 +8,7 @@ import pytest
 from prunegrid.workers.attacks import measure
 from prunegrid.workers.attacks.measure import measure_speed
 from prunegrid.workers.contract import WorkerSettings
-from prunegrid.workers.entry import Worker
-from prunegrid.workers.kept import kept_here
+from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.speeds import Probe
 from tests.attacks.conftest import settings
 
@@ -33,23 +32,20 @@ def test_it_is_measured_once_and_kept(cnn5, tmp_path):
     path.write_text(json.dumps(raw | {"passes_per_s": [1.0, 2.0]}))
     again = measure_speed(cnn5, PROBE, sizes=(16, 32), seconds=0.01)
     assert again.passes_per_s == (1.0, 2.0)
-    assert kept_here(PROBE, 1) == again
-    assert kept_here(PROBE, 2) is None, "another number of threads"
     path.write_text("torn")
-    assert kept_here(PROBE, 1) is None
     assert measure_speed(cnn5, PROBE, sizes=(16, 32), seconds=0.01).passes_per_s != (1.0, 2.0)
 
 
-def test_a_worker_measures_what_it_is_asked_for(tmp_path):
+def test_the_runner_measures_what_it_is_asked_for(tmp_path):
     settings = WorkerSettings(
         store="", data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
     )
-    (found,) = Worker(settings).measure([PROBE])
+    (found,) = REAL_RUNNER.measure([PROBE], settings)
     assert found.probe == PROBE
     assert found.sizes[0] == 16
-    assert found == Worker(settings).measure([PROBE])[0], "the second time from the cache"
+    assert found == REAL_RUNNER.measure([PROBE], settings)[0], "the second time from the cache"
     unknown = Probe(architecture="cnn6", dataset="mnist5k")
-    assert "cnn6" in Worker(settings).measure([unknown])
+    assert "cnn6" in REAL_RUNNER.measure([unknown], settings)
 
 
 def test_sizes_that_do_not_fit_are_left_out(cnn5, monkeypatch):

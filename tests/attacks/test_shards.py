@@ -44,7 +44,7 @@ def test_equal_for_every_sharding(shard, cnn5, attack, outputs):
 
 @pytest.mark.parametrize("attack", CASES)
 def test_foolboxs_batches_are_equal_in_shards_of_whole_ones(shard, cnn5, attack):
-    """What `images_per_shard: auto` chooses cuts no batch; the last one may be smaller."""
+    """What `prunegrid measure` proposes cuts no batch; the last one may be smaller."""
     use = settings(attack, "foolbox", batch_size=16, **CASES[attack])
     whole = rows(shard(cnn5, use, 0, 40))
     parts = rows(shard(cnn5, use, 0, 16)) | rows(shard(cnn5, use, 16, 40))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prunegrid.workers.contract import Attempt, DataSettings, Outcome, Success, WorkerSettings
+from prunegrid.workers.speeds import Probe, Speed
 
 
 def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> Outcome:
@@ -11,3 +14,16 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
 
 def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
     return None
+
+
+def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, ...] | str:
+    return "nothing is computed here"
+
+
+class IdleRunner:
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+RUNNER = IdleRunner()

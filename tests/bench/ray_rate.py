@@ -31,10 +31,9 @@ from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import Attempt, Task, TrainTask, WorkerSettings
+from tests.bench.noop import RUNNER
 from tests.bench.output import tell
 from tests.grids import SMALL, with_seeds
-
-RUNNER = "tests.bench.noop"
 
 
 @dataclass(frozen=True, kw_only=True)

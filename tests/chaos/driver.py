@@ -12,9 +12,8 @@ from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.store import store as store_module
+from tests.chaos.runner import RUNNER
 from tests.chaos.weather import weathered
-
-RUNNER = "tests.chaos.runner"
 
 
 def main() -> int:

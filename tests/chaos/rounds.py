@@ -22,6 +22,7 @@ from prunegrid.orchestrator.verify.verify import Verifier
 from tests.chaos.cluster import ROOT, FakeCluster
 from tests.chaos.monkey import Monkey
 from tests.chaos.weather import FILE, Weather, report
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 
 #: A slot on each node's fake GPU; a frozen worker is found after some seconds.
@@ -59,9 +60,7 @@ def undisturbed(folder: Path) -> Path:
     folder.mkdir(parents=True)
     grid = folder / "grid.yaml"
     grid.write_text(GRID)
-    options = RunOptions(
-        grid=grid, store=str(folder / "store"), engine="inline", runner="tests.fakes"
-    )
+    options = RunOptions(grid=grid, store=str(folder / "store"), engine="inline", runner=RUNNER)
     assert run_grid(options, Console(quiet=True)) == 0
     return folder / "store"
 

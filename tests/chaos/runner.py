@@ -11,14 +11,12 @@ import numpy as np
 
 from prunegrid.workers.checkpoints import Checkpoint
 from prunegrid.workers.context import Interrupted
-from prunegrid.workers.contract import Attempt, Failure, Outcome, WorkerSettings
-from prunegrid.workers.entry import classify, describe
+from prunegrid.workers.contract import Attempt, Failure, Outcome, WorkerSettings, classify
+from prunegrid.workers.entry import describe
 from prunegrid.workers.files import LocalFiles
 from tests import fakes
 from tests.chaos.weather import weathered
-from tests.fakes import prepare
-
-__all__ = ["prepare", "run_attempt"]
+from tests.fakes import measure, prepare
 
 STEPS = 5
 STEP_S = 0.15
@@ -40,6 +38,15 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
             host="fake",
             duration_s=time.monotonic() - began_s,
         )
+
+
+class ChaosRunner:
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+RUNNER = ChaosRunner()
 
 
 def _work(attempt: Attempt, settings: WorkerSettings, beat, stop_requested) -> None:

@@ -27,7 +27,7 @@ from prunegrid.orchestrator.store.rows import CELL_SCHEMA
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.files import LocalFiles
-from tests.fakes import attempts_of
+from tests.fakes import RUNNER, attempts_of
 from tests.grids import SMALL
 
 KINDS = {"models": 12, "cells": 48, "images": 12 * 24 * 3}
@@ -36,7 +36,7 @@ KINDS = {"models": 12, "cells": 48, "images": 12 * 24 * 3}
 def run(folder: Path, text: str = SMALL) -> int:
     (folder / "grid.yaml").write_text(text)
     options = RunOptions(
-        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner="tests.fakes"
+        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner=RUNNER
     )
     return run_grid(options, Console(quiet=True))
 

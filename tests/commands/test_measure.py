@@ -1,14 +1,17 @@
-"""`prunegrid measure`: what `auto` would choose on this machine, beside what the grid says."""
+"""`prunegrid measure`: sizes to write into the grid file, beside what it says."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+import yaml
 
 from prunegrid.orchestrator.cli import app, guarded
+from prunegrid.orchestrator.errors import GridError
+from prunegrid.orchestrator.grid.file import parse_grid
 from tests.grids import AUTO, SMALL
-from tests.plan.test_sizes import speed
+from tests.plan.test_task_sizes import speed
 
 MIXED = SMALL.replace("attack_images: 24", "attack_images: 90") + (
     "protocols: {paper: {engine: foolbox, batch_size: 48}, strict: {batch_size: 64}}\n"
@@ -22,7 +25,7 @@ def measure(monkeypatch, tmp_path, capsys):
     def run(text: str, answer, *arguments: str) -> tuple[int, str, str]:
         asked = []
         monkeypatch.setattr(
-            "prunegrid.orchestrator.commands.measure.measure_here",
+            "prunegrid.workers.entry.REAL_RUNNER.measure",
             lambda probes, settings: asked.append((probes, settings.threads)) or answer,
         )
         (tmp_path / "grid.yaml").write_text(text)
@@ -42,7 +45,7 @@ def measure(monkeypatch, tmp_path, capsys):
 def test_each_attack_is_shown_beside_the_grids_numbers(measure):
     code, out, _ = measure(MIXED, (speed(scale=0.0025),))
     assert code == 0
-    first, head, *rows, last = out.splitlines()
+    first, head, *rows = out.splitlines()
     assert first == ("cnn5, images forward and back a second (1 thread): 2 by 16, 5 by 32, 5 by 64")
     assert head.split() == [
         "architecture",
@@ -53,25 +56,67 @@ def test_each_attack_is_shown_beside_the_grids_numbers(measure):
         "a",
         "task",
     ]
-    # Foolbox's batch is the grid's to say; a C&W shard is one, though it takes longer.
-    assert [" ".join(row.split()) for row in rows] == [
+    # Foolbox's batch is the grid's to say, and one shard size is for all: that of C&W there.
+    assert [" ".join(row.split()) for row in rows[:4]] == [
         "cnn5 paper pgd_linf 48 48 (grid: 16) 58 s",
         "cnn5 paper cw_l2 48 48 (grid: 16) 1.6 min",
-        "cnn5 strict pgd_linf 32 (grid: 64) 90 (grid: 16) 81 s",
-        "cnn5 strict cw_l2 32 (grid: 64) 32 (grid: 16) 48 s",
+        "cnn5 strict pgd_linf 32 (grid: 64) 48 (grid: 16) 43 s",
+        "cnn5 strict cw_l2 32 (grid: 64) 48 (grid: 16) 72 s",
     ]
-    assert last.startswith("measured on Fake 9000 (fake), for 1 task at once")
+    blank, where, *piece = rows[4:]
+    assert (blank, where.startswith("for "), where.endswith("grid.yaml:")) == ("", True, True)
+    assert piece[0] == "# measured on Fake 9000 (fake), for 1 task at once"
+    assert yaml.safe_load("\n".join(piece)) == {
+        "architectures": {"cnn5": {"images_per_shard": 48}},
+        "protocols": {"strict": {"batch_size": 32}},
+    }
 
 
 def test_the_same_as_json(measure):
-    code, out, _ = measure(AUTO, (speed(),), "--json", "--slots", "4")
+    code, out, _ = measure(SMALL, (speed(),), "--json", "--slots", "4")
     assert code == 0
     found = json.loads(out)
     assert found["speeds"][0]["passes_per_s"] == [1000.0, 2000.0, 2000.0]
     assert [row["attack"] for row in found["sizes"]] == ["pgd_linf", "cw_l2"]
     for row in found["sizes"]:
-        assert row["grid"] == {"batch_size": "auto", "images_per_shard": "auto"}
-        assert (row["batch_size"], row["images_per_shard"]) == (32, 96)
+        assert row["grid"] == {"batch_size": 128, "images_per_shard": 16}
+        assert (row["batch_size"], row["images_per_shard"]) == (16, 32)
+    assert found["piece"].startswith("# measured on Fake 9000 (fake), for 4 tasks at once\n")
+
+
+def test_what_it_prints_is_accepted_where_auto_is_refused(measure, tmp_path):
+    """The piece takes the place of each `auto`."""
+    code, out, _ = measure(AUTO, (speed(),), "--json")
+    assert code == 0
+    piece = yaml.safe_load(json.loads(out)["piece"])
+    with pytest.raises(GridError, match=r"got auto.*'prunegrid measure GRID'"):
+        parse_grid(AUTO, source="g")
+    numbers = AUTO.replace("images_per_shard: auto\n", "").replace(
+        "protocols: {strict: {batch_size: auto}}", f"protocols: {piece['protocols']}"
+    )
+    shard = f"images_per_shard: {piece['architectures']['cnn5']['images_per_shard']}\n"
+    grid = parse_grid(shard + numbers, source="g")
+    found = {(a.settings.batch_size, a.images_per_shard) for a in grid.architectures[0].attacks}
+    assert found == {(32, 96)}
+
+
+OWN = "protocols: {mine: {batch_size: 48, attacks: {cw_l2: {batch_size: 64}}}}\n"
+STOCK = "protocols: {mine: {attacks: {cw_l2: {engine: foolbox-stock, batch_size: 30}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("protocols", "piece"),
+    [
+        (OWN, {"batch_size": 32, "attacks": {"cw_l2": {"batch_size": 32}}}),
+        (STOCK, {"attacks": {"pgd_linf": {"batch_size": 32}}}),
+    ],
+)
+def test_a_size_is_written_where_it_counts(measure, protocols, piece):
+    """An attack's own size wins over its protocol's; one in another engine keeps its own."""
+    text = SMALL.replace("attack_images: 24", "attack_images: 90") + protocols
+    code, out, _ = measure(text, (speed(),), "--json")
+    assert code == 0
+    assert yaml.safe_load(json.loads(out)["piece"])["protocols"] == {"mine": piece}
 
 
 @pytest.mark.parametrize(

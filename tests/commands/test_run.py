@@ -23,11 +23,10 @@ from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.store import Store
-from tests.fakes import BUG, DATA, SLOW, attempts_of
+from tests.fakes import BUG, DATA, RUNNER, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUNNER = "tests.fakes"
 COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]
 PROVENANCE = ["started_at", "duration_s", "host", "attempt", "git_revision", "versions"]
 
@@ -198,8 +197,9 @@ def spawn(
         "import sys; from pathlib import Path; from rich.console import Console;"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
         "from prunegrid.orchestrator.commands.run import run_grid;"
+        "from tests.fakes import RUNNER;"
         "sys.exit(run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
-        f"engine={engine!r}, runner={RUNNER!r}), Console()))"
+        f"engine={engine!r}, runner=RUNNER), Console()))"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder / "grid.yaml"), str(folder / "store")],

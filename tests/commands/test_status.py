@@ -18,7 +18,7 @@ from prunegrid.orchestrator.commands.status import status, status_json
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.store import Store
-from tests.fakes import BUG
+from tests.fakes import BUG, RUNNER
 from tests.grids import SMALL, with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -28,7 +28,7 @@ def finished(folder: Path, text: str, **more) -> str:
     grid = folder / "grid.yaml"
     grid.write_text(text)
     store = str(folder / "s")
-    options = RunOptions(grid=grid, store=store, engine="inline", runner="tests.fakes", **more)
+    options = RunOptions(grid=grid, store=store, engine="inline", runner=RUNNER, **more)
     run_grid(options, Console(quiet=True))
     return store
 

@@ -25,8 +25,9 @@ from pathlib import Path
 from rich.console import Console
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.commands.run import run_grid
+from tests.fakes import RUNNER
 options = RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2], engine="inline",
-                     runner="tests.fakes", dashboard=True)
+                     runner=RUNNER, dashboard=True)
 sys.exit(run_grid(options, Console(width=300)))
 """
 

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from prunegrid.orchestrator.dashboard.answers import Query
-from prunegrid.orchestrator.dashboard.filters import selection_of, tasks_of, view_of
+from prunegrid.orchestrator.dashboard.filters import tasks_of, view_of
 from prunegrid.orchestrator.dashboard.heatmap import grid_payload
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.square import square_payload
 from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.selection import parse_filter
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
@@ -96,7 +97,7 @@ def test_values_are_means_over_the_rows(snapshot, frames):
 )
 def test_filters_are_those_of_select(snapshot, query, models, cells):
     items = [tuple(part.split("=")) for part in query.split("&")]
-    view = view_of(snapshot.index, selection_of(items))
+    view = view_of(snapshot.index, parse_filter(items))
     assert (view.models.sum(), view.cells.sum()) == (models, cells)
     wanted = {
         k

@@ -11,6 +11,7 @@ from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import WorkerSettings
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 
 
@@ -35,7 +36,7 @@ def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
         store=store.address, data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
     )
     plan = expand(parse_grid(SMALL, source="grid.yaml"), {"seed": ("0",), "rate": ("1",)})
-    engine = Told(settings, runner="tests.fakes")
+    engine = Told(settings, runner=RUNNER)
     lease = Lease.take(store)
     Driver(plan, store, engine, Quiet(), lease=lease).run()
     placed = [entry["key"] for entry in read_journal(store) if entry["event"] == "placed"]

@@ -15,9 +15,9 @@ from prunegrid.orchestrator.dashboard.plan_index import (
     WAITING,
     PlanIndex,
 )
+from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
-from prunegrid.orchestrator.plan.places import cell_id, model_id
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL + "dense_model: shared\n", source="grid.yaml"))

@@ -23,7 +23,7 @@ from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask
 from tests.dashboard.stores import AsRemote, Run
-from tests.fakes import BUG
+from tests.fakes import BUG, RUNNER
 from tests.grids import SMALL, with_seeds
 
 
@@ -61,7 +61,7 @@ def test_numbers_are_those_of_status_after_a_real_run(tmp_path):
         grid=tmp_path / "grid.yaml",
         store=str(tmp_path / "s"),
         engine="inline",
-        runner="tests.fakes",
+        runner=RUNNER,
         select=("method=random-local-filter",),
     )
     assert run_grid(options, Console(quiet=True)) == 1

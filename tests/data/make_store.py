@@ -21,6 +21,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.compact import compact
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 
 GRID = (
@@ -35,7 +36,7 @@ def run(store: Path, grid: str) -> int:
     """The store's grid, by the imaginary runner; finished tasks do not run again."""
     path = store.with_name("grid.yaml")
     path.write_text(grid, encoding="utf-8")
-    options = RunOptions(grid=path, store=str(store), engine="inline", runner="tests.fakes")
+    options = RunOptions(grid=path, store=str(store), engine="inline", runner=RUNNER)
     return run_grid(options, Console(quiet=True))
 
 

@@ -23,7 +23,7 @@ from prunegrid.workers.files import LocalFiles, StorageError
 from tests import fakes
 from tests.commands.test_run import cells, run, spawn, wait_for
 from tests.engines.test_engines import settings, task
-from tests.fakes import BUG, DEAF, SLOW, attempts_of
+from tests.fakes import BUG, DEAF, RUNNER, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 from tests.test_loopback import family
 
@@ -121,7 +121,7 @@ def test_one_task_run_by_two_workers_at_once_leaves_one_result(tmp_path):
     Store.open_or_create(str(tmp_path / "store"))
 
     def attempt(number: int) -> bool:
-        worker = Worker(settings(tmp_path), "tests.fakes")
+        worker = Worker(settings(tmp_path), RUNNER)
         return isinstance(worker.run(Attempt(task=task(0), number=number)), Success)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -258,7 +258,7 @@ def test_a_store_that_refuses_for_a_while_does_not_end_the_run(tmp_path, monkeyp
         real(files, path, content)
 
     monkeypatch.setattr(LocalFiles, "write", write)
-    monkeypatch.setattr("tests.fakes.run_attempt", _with_storage_failures(fakes.run_attempt))
+    monkeypatch.setattr("tests.fakes.RUNNER.run_attempt", _with_storage_failures(fakes.run_attempt))
     assert run(tmp_path) == 0
     assert refused, "it was over before: the test would prove nothing"
     assert len(cells(tmp_path)) == 48

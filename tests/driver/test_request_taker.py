@@ -27,7 +27,7 @@ from prunegrid.orchestrator.store.requests import write_request as write
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.files import StorageError
-from tests.fakes import BROKEN, CAUSE, attempts_of
+from tests.fakes import BROKEN, CAUSE, RUNNER, attempts_of
 from tests.grids import with_seeds
 
 #: 15 tasks per seed: a train, two prune steps, four attack shards for each of the three models.
@@ -84,7 +84,7 @@ class Scene:
         driver = Driver(
             self.plan,
             self.store,
-            Engine(settings, runner="tests.fakes"),
+            Engine(settings, runner=RUNNER),
             self,
             lease=Lease.take(self.store),
             clock=self.clock,

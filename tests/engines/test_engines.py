@@ -25,12 +25,10 @@ from prunegrid.workers.contract import (
     TrainTask,
     WorkerSettings,
 )
-from prunegrid.workers.speeds import Probe
-from tests.fakes import BUG, DIES, DIES_ONCE, SLOW
+from tests.fakes import BUG, DIES, DIES_ONCE, RUNNER, SLOW
 from tests.grids import with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUNNER = "tests.fakes"
 ONE_CPU = Resources(
     cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None, price_per_hour=None
 )
@@ -106,16 +104,6 @@ def test_poll_without_work_returns_nothing_and_soon(engine):
 
 def test_data_is_prepared_or_the_reason_told(engine):
     assert engine.prepare(task(1).data) is None
-
-
-def test_a_worker_tells_how_fast_its_device_is(engine):
-    probes = [Probe(architecture=name, dataset="synthetic28") for name in ("cnn5", "vgg11")]
-    answer = engine.measure(probes)
-    assert [speed.probe for speed in answer] == probes
-    assert engine.room >= 1
-    assert engine.prepare(task(1).data) is None, "and goes on to work"
-    engine.submit(Attempt(task=task(1), number=1))
-    collect(engine, 1)
 
 
 def test_a_stop_ends_what_runs_as_lost(engine):

@@ -16,7 +16,7 @@ from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.scheduling.trouble import find_trouble
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.store import Store
-from tests.fakes import BUG, FAILS_ONCE, attempts_of
+from tests.fakes import BUG, FAILS_ONCE, RUNNER, attempts_of
 from tests.grids import with_seeds
 
 pytestmark = pytest.mark.ray
@@ -29,7 +29,7 @@ def test_each_class_by_its_own_policy_and_all_else_goes_on(ray_session: None, tm
         .replace("rates: [1, 2, 4]", "rates: [1, 2]")
         .replace("[magnitude-global-unstructured, random-local-filter]", "[random-local-filter]")
     )
-    options = RunOptions(grid=grid, store=str(store), runner="tests.fakes")
+    options = RunOptions(grid=grid, store=str(store), runner=RUNNER)
     assert run_grid(options, Console(quiet=True)) == 1
     trouble = find_trouble(read_journal(Store.open(str(store))), now_s=0.0)
     assert trouble.failures == {"bug": 2, "storage": 1, "host-memory": 1, "device-memory": 1}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
+import types
 
 import pytest
 
 from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
 from prunegrid.workers.contract import Attempt, FailureKind, Success
+from tests import fakes
 from tests.engines.test_engines import ONE_CPU, RUNNER, collect, settings, task
 from tests.fakes import HANGS, HANGS_LOCKED, SLOW
 
@@ -50,6 +53,11 @@ def test_a_task_over_its_time_limit_is_ended_and_others_are_not(ray_session, tmp
         engine.close()
 
 
-def test_workers_that_can_not_start_are_an_error_not_a_wait(ray_session, tmp_path):
+def test_workers_that_can_not_start_are_an_error_not_a_wait(ray_session, tmp_path, monkeypatch):
+    """Of a module that the driver has and they have not."""
+    here_alone = types.ModuleType("tests.no_such_module")
+    kind = type("Runner", (fakes.FakeRunner,), {"__module__": here_alone.__name__})
+    here_alone.Runner = kind
+    monkeypatch.setitem(sys.modules, here_alone.__name__, here_alone)
     with pytest.raises(EngineError, match=r"no worker starts: .*no_such_module"):
-        RayEngine(settings(tmp_path), ONE_CPU, runner="tests.no_such_module")
+        RayEngine(settings(tmp_path), ONE_CPU, runner=kind())

@@ -121,25 +121,25 @@ BROKEN_GRIDS = {
         "{steps: 3, batch_size: 50}",
         ["multiple of 16", "50"],
     ),
-    "batch of an engine whose results depend on it": (
+    "batch left to measurement": (
         "name: small",
-        "protocols: {mine: {engine: foolbox, batch_size: auto}}",
-        ["a whole number for pgd_linf, got auto", "engine foolbox", "depends on its batch"],
+        "protocols: {mine: {batch_size: auto}}",
+        ["a whole number of at least 1, got auto", "'prunegrid measure GRID'", ":1:"],
     ),
-    "batch of an attack that only Foolbox itself has": (
-        "name: small",
-        "protocols: {mine: {batch_size: auto, attacks: {pgd_linf: {engine: foolbox-stock}}}}",
-        ["a whole number for pgd_linf, got auto", "engine foolbox-stock"],
+    "batch of an attack left to measurement": (
+        "{steps: 3}",
+        "{steps: 3, batch_size: auto}",
+        ["a whole number of at least 1, got auto", "'prunegrid measure GRID'"],
     ),
-    "misspelt auto": (
+    "shards left to measurement": (
         "images_per_shard: 16",
-        "images_per_shard: automatic",
-        ["at least 1, or auto, got automatic", "did you mean 'auto'", ":9:"],
+        "images_per_shard: auto",
+        ["a whole number of at least 1, got auto", "'prunegrid measure GRID'", ":9:"],
     ),
     "shards of nothing": (
         "seeds:",
         "images_per_shard: 0\nseeds:",
-        ["at least 1, or auto, got 0", ":2:"],
+        ["at least 1, got 0", ":2:"],
     ),
     "batch of a training": ("batch_size: 32", "batch_size: auto", ["whole number", "'auto'"]),
     "pruning schedule": (

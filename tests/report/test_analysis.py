@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.comparison import compare_stores
 from prunegrid.orchestrator.report.findings import Topic, findings
@@ -42,7 +42,7 @@ def test_missing_cells_are_named_with_and_without_a_plan():
     assert missing_text(gone, 288) == (
         f"4 of 288 cells have no result: 4 of {METHODS[1]} at rate 8"
     )
-    place = ModelPlace(
+    place = ModelCoordinates(
         architecture="vgg11",
         dataset="cifar10",
         variant="standard",
@@ -50,7 +50,7 @@ def test_missing_cells_are_named_with_and_without_a_plan():
         rate=2.0,
         seed=0,
     )
-    planned = [CellPlace(model=place, protocol="strict", attack="cw_l2", eps=1.0)]
+    planned = [CellCoordinates(model=place, protocol="strict", attack="cw_l2", eps=1.0)]
     assert missing_cells(whole, planned).architecture.tolist() == ["vgg11"]
 
 

@@ -26,6 +26,7 @@ from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.tables import parquet_bytes
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, THREATS, synthetic
 
@@ -163,7 +164,7 @@ def store(tmp_path_factory) -> Store:
     folder: Path = tmp_path_factory.mktemp("doubled")
     (folder / "grid.yaml").write_text(DOUBLED)
     options = RunOptions(
-        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner="tests.fakes"
+        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner=RUNNER
     )
     assert run_grid(options, Console(quiet=True)) == 0
     return Store.open(str(folder / "s"))

@@ -28,6 +28,7 @@ from prunegrid.orchestrator.report.terminal import summary_tables
 from prunegrid.orchestrator.report.write import MARKER
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.files import write_aside
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, synthetic, without
 
@@ -37,7 +38,7 @@ def store(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "grid.yaml").write_text(SMALL)
     options = RunOptions(
-        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner="tests.fakes"
+        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner=RUNNER
     )
     assert run_grid(options, Console(quiet=True)) == 0
     return folder / "s"

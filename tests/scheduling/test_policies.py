@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from prunegrid.orchestrator.scheduling.events import (
     SlotsEvent,
     TickEvent,
 )
-from prunegrid.orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy
+from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS, MAX_SHARE, POLICIES, Policy
 from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
-from prunegrid.workers.contract import FailureKind
+from prunegrid.workers.context import Interrupted, TornInput
+from prunegrid.workers.contract import FailureKind, classify
+from prunegrid.workers.data.base import DataUnavailable
+from prunegrid.workers.files import StorageError
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs/failures.md"
 
@@ -30,6 +34,34 @@ def test_the_page_says_how_many_failures_each_class_may_have(kind):
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{kind}` |")]
     assert len(rows) == 1
     assert rows[0].split("|")[3].strip() == str(POLICIES[kind].attempts)
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's, which is not imported for it."""
+
+
+class NoSpaceError(StorageError):
+    """A library's own kind of a known one."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Interrupted("saved"), FailureKind.LOST),
+        (TornInput("no weights"), FailureKind.INPUT),
+        (StorageError("slow down"), FailureKind.STORAGE),
+        (NoSpaceError("full"), FailureKind.STORAGE),
+        (DataUnavailable("no such set"), FailureKind.DATA),
+        (ResourceExhaustedError("OOM"), FailureKind.DEVICE_MEMORY),
+        (MemoryError(), FailureKind.HOST_MEMORY),
+        (OSError(errno.ENOSPC, "full"), FailureKind.STORAGE),
+        (FileNotFoundError(errno.ENOENT, "no file"), FailureKind.BUG),
+        (ValueError("TornInput"), FailureKind.BUG),
+    ],
+    ids=repr,
+)
+def test_an_exception_tells_its_class(error, kind):
+    assert classify(error) is kind
 
 
 def test_waits_double_after_the_free_retries_up_to_a_limit():
@@ -66,6 +98,17 @@ def test_a_task_is_tried_as_often_as_its_class_allows_and_numbers_go_on(kind):
         assert max(shares) <= MAX_SHARE
     else:
         assert set(shares) == {1}
+
+
+def kinds(field: str) -> set[str]:
+    return {kind.value for kind, policy in POLICIES.items() if getattr(policy, field)}
+
+
+def test_what_else_is_decided_by_the_class():
+    assert kinds("blameless") == {"lost"}
+    assert kinds("result_may_exist") == {"lost", "crashed", "timeout"}
+    assert kinds("input_suspect") == {"input"}
+    assert kinds("final") == {"data", "bug"} == FINAL_KINDS
 
 
 def test_only_memory_asks_for_more_room():

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prunegrid.orchestrator.grid.coordinates import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
-from prunegrid.orchestrator.plan.places import CellPlace, cell_id, model_id, place_of
 from prunegrid.orchestrator.store.rows import (
     CELL_SCHEMA,
     MODEL_SCHEMA,
@@ -185,7 +185,7 @@ def test_names_tell_place_from_work():
     other_work = cell_id(cell.place, ["attack-x"])
     assert place_of(other_work) == place_of(cell_id(cell.place, cell.task_keys))
     assert other_work != cell_id(cell.place, cell.task_keys)
-    elsewhere = CellPlace(
+    elsewhere = CellCoordinates(
         model=cell.place.model, protocol="mine", attack=cell.place.attack, eps=cell.place.eps
     )
     assert place_of(cell_id(elsewhere, cell.task_keys)) != place_of(other_work)

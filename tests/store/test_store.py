@@ -18,7 +18,7 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.journal import Journal, read_journal
 from prunegrid.orchestrator.store.store import MARKER, Store
 from prunegrid.workers.files import LocalFiles, StorageError, open_files
-from tests.fakes import attempts_of
+from tests.fakes import RUNNER, attempts_of
 from tests.grids import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def run(folder: Path, store: Path) -> int:
     grid = folder / "grid.yaml"
     grid.write_text(SMALL)
-    options = RunOptions(grid=grid, store=str(store), engine="inline", runner="tests.fakes")
+    options = RunOptions(grid=grid, store=str(store), engine="inline", runner=RUNNER)
     return run_grid(options, Console(quiet=True))
 
 
@@ -46,8 +46,9 @@ from rich.console import Console
 from prunegrid.orchestrator.cli import guarded
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.commands.run import run_grid
+from tests.fakes import RUNNER
 grid, store = sys.argv[1:]
-options = RunOptions(grid=Path(grid), store=store, engine="inline", runner="tests.fakes")
+options = RunOptions(grid=Path(grid), store=store, engine="inline", runner=RUNNER)
 sys.exit(guarded(lambda: run_grid(options, Console())))
 """
 

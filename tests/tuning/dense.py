@@ -8,9 +8,7 @@ from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask, Attempt, Outcome, Success, WorkerSettings
 from prunegrid.workers.files import open_files
 from tests import fakes
-from tests.tuning.landscape import images, prepare
-
-__all__ = ["prepare", "run_attempt"]
+from tests.tuning.landscape import images, measure, prepare
 
 
 def run_attempt(
@@ -21,3 +19,12 @@ def run_attempt(
         return fakes.run_attempt(attempt, settings, beat, stop)
     open_files(settings.store).write(layout.image_rows(task.key), images(task))
     return Success(key=task.key, duration_s=0.0, host="fake", device="cpu", summary=())
+
+
+class DenseRunner:
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+RUNNER = DenseRunner()

@@ -30,9 +30,7 @@ from prunegrid.workers.contract import (
 from prunegrid.workers.results import ModelRecord
 from prunegrid.workers.tables import images_to_parquet, read_images
 from prunegrid.workers.tuning import aside, has_result
-from tests.fakes import failed, fake_images, fake_model, prepare, provenance
-
-__all__ = ["BEST", "FAILS", "prepare", "run_attempt"]
+from tests.fakes import failed, fake_images, fake_model, measure, prepare, provenance
 
 BEST, FAILS = 0.05, 2.0
 QUERIES = 60
@@ -63,6 +61,15 @@ def run_attempt(
         return failed(attempt, FailureKind.BUG, "ValueError: planted")
     files.write(layout.image_rows(task.key), images(task))
     return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
+
+
+class LandscapeRunner:
+    run_attempt = staticmethod(run_attempt)
+    prepare = staticmethod(prepare)
+    measure = staticmethod(measure)
+
+
+RUNNER = LandscapeRunner()
 
 
 def images(task: AttackTask) -> bytes:

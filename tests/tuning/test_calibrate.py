@@ -21,6 +21,7 @@ from prunegrid.orchestrator.tuning.ladder import LadderError, Rule
 from prunegrid.orchestrator.tuning.plan import dense_plan
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from tests.grids import with_seeds
+from tests.tuning import dense, landscape
 from tests.tuning.landscape import reach
 
 RULE = Rule()
@@ -87,8 +88,8 @@ def test_fixed_eps_attacks_are_bisected_and_the_piece_is_a_grid(ray_session, tmp
         grid=grid,
         store=str(store),
         data_dir=str(tmp_path / "data"),
-        runner="tests.tuning.landscape",
-        grid_runner="tests.tuning.dense",
+        runner=landscape.RUNNER,
+        grid_runner=dense.RUNNER,
     )
     sink = io.StringIO()
     assert calibrate(given, Console(file=sink, width=200)) == 0

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import geometric_mean, median_distance
 from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
@@ -44,7 +45,7 @@ def study(**wish) -> AttackStudy:
 
 def compute(found, options, rung: int, store: Store) -> None:
     for task in found.tasks(options, rung):
-        ensure(task, settings(store), run_attempt)
+        ensure(task, settings(store), run_attempt, FINAL_KINDS)
 
 
 def test_a_rung_is_scored_on_all_images_so_far_of_every_model(store):
@@ -185,5 +186,5 @@ def test_attempts_are_not_made_where_the_grid_has_the_result(store):
     def never(*_):
         raise AssertionError("computed")
 
-    ensure(task, settings(store), never)
+    ensure(task, settings(store), never, FINAL_KINDS)
     assert Attempt(task=task, number=1).task.key == find_images(task, store.address).task.key

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.tune import TuneOptions, tune
 from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning import ray_search
-from prunegrid.orchestrator.tuning.plan import Wish, dense_plan
-from tests.grids import AUTO, with_seeds
+from prunegrid.orchestrator.tuning.plan import Wish
+from tests.fakes import RUNNER
+from tests.grids import with_seeds
+from tests.tuning import landscape
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
@@ -40,8 +41,8 @@ def options(folder: Path, **wish) -> TuneOptions:
         store=str(folder / "store"),
         wish=Wish(**(values | wish)),
         data_dir=str(folder / "data"),
-        runner="tests.tuning.landscape",
-        grid_runner="tests.fakes",
+        runner=landscape.RUNNER,
+        grid_runner=RUNNER,
         slots=2,
     )
 
@@ -226,9 +227,3 @@ def wait_for(state) -> None:
     while not state():
         assert time.monotonic() < limit_s
         time.sleep(0.1)
-
-
-def test_sizes_that_no_run_has_measured_are_refused():
-    grid = parse_grid(AUTO, source="grid.yaml")
-    with pytest.raises(UsageError, match=r"grid\.yaml: 'auto' was not measured .*or 'prunegrid"):
-        dense_plan(grid, {})

@@ -20,6 +20,7 @@ from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.weights import pack_masks, unpack_masks
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 
 GRID = SMALL.replace("seeds: [0, 1]", "seeds: [0]")
@@ -31,7 +32,7 @@ def clean(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clean")
     (folder / "grid.yaml").write_text(GRID)
     options = RunOptions(
-        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner="tests.fakes"
+        grid=folder / "grid.yaml", store=str(folder / "s"), engine="inline", runner=RUNNER
     )
     assert run_grid(options, Console(quiet=True)) == 0
     return folder / "s"

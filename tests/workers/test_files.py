@@ -16,6 +16,7 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.files import Files, StorageError, open_files
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 
 
@@ -96,7 +97,7 @@ def test_a_whole_grid_runs_resumes_and_verifies(address, tmp_path):
     grid = tmp_path / "grid.yaml"
     grid.write_text(SMALL.replace("seeds: [0, 1]", "seeds: [0]"))
     options = RunOptions(
-        grid=grid, store=address, engine="inline", runner="tests.fakes", report=tmp_path / "report"
+        grid=grid, store=address, engine="inline", runner=RUNNER, report=tmp_path / "report"
     )
     assert run_grid(options, Console(quiet=True)) == 0
     store = Store.open(address)
@@ -129,9 +130,7 @@ def test_nothing_secret_is_written_into_a_store(s3_bucket, tmp_path):
     grid.write_text(SMALL.replace("seeds: [0, 1]", "seeds: [0]"))
     os.environ["AWS_SECRET_ACCESS_KEY"] = "do-not-write-this"
     try:
-        options = RunOptions(
-            grid=grid, store=str(tmp_path / "s"), engine="inline", runner="tests.fakes"
-        )
+        options = RunOptions(grid=grid, store=str(tmp_path / "s"), engine="inline", runner=RUNNER)
         assert run_grid(options, Console(quiet=True)) == 0
     finally:
         os.environ["AWS_SECRET_ACCESS_KEY"] = "test"

@@ -20,6 +20,7 @@ from prunegrid.workers import layout
 from prunegrid.workers.files import Files, StorageError, open_files
 from prunegrid.workers.object_store import ONE_PUT_BYTES
 from tests import faulty
+from tests.fakes import RUNNER
 from tests.faulty import FAULTS, FaultyServer
 from tests.grids import SMALL
 
@@ -192,7 +193,7 @@ def test_a_grid_through_a_bad_network_ends_with_the_same_cells(server, address, 
     cells = []
     for store, every in ((str(tmp_path / "undisturbed"), 0), (address, 25)):
         server.every = every
-        options = RunOptions(grid=grid, store=store, engine="inline", runner="tests.fakes")
+        options = RunOptions(grid=grid, store=store, engine="inline", runner=RUNNER)
         assert run_grid(options, Console(quiet=True)) == 0
         server.every = 0
         opened = Store.open(store)

@@ -16,6 +16,7 @@ from prunegrid.orchestrator.engines.ray.start import EngineError
 from prunegrid.orchestrator.scheduling.fences import Fences
 from prunegrid.orchestrator.scheduling.room import Need, Node, capacity, no_room
 from prunegrid.workers.contract import Outcome, Success, WorkerSettings
+from prunegrid.workers.runner import Runner
 
 STEP_EVERY_S = 0.2
 SPARE_S = 60.0  #: an idle slot beyond the demand goes after that, where nodes cost money
@@ -34,7 +35,7 @@ class Crew:
         autoscaler: Autoscaler,
         need: Need,
         settings: WorkerSettings,
-        runner: str,
+        runner: Runner,
     ) -> None:
         self.nodes = nodes
         self.need = need

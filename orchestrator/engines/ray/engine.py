@@ -32,6 +32,7 @@ from prunegrid.orchestrator.engines.ray.start import (
 )
 from prunegrid.orchestrator.engines.ray.watch import Watch
 from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.orchestrator.scheduling.room import capacity, need_of, no_room
 from prunegrid.workers.contract import (
     Attempt,
@@ -43,12 +44,11 @@ from prunegrid.workers.contract import (
     WorkerSettings,
 )
 from prunegrid.workers.entry import REAL_RUNNER
-from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.runner import Runner
 
 __all__ = ["EngineError", "RayEngine", "start_local"]
 
 FIRST_SLOT_S = 60.0  #: how long the constructor waits for one
-COMES_S = 1800.0  #: and `measure`, where a machine has to be rented first
 AVOID_S = 60.0  #: an attempt waits so long for another node than one that it failed on
 
 
@@ -62,7 +62,7 @@ class RayEngine:
         resources: Resources,
         *,
         address: str | None = None,
-        runner: str = REAL_RUNNER,
+        runner: Runner = REAL_RUNNER,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
@@ -159,12 +159,6 @@ class RayEngine:
         if slot is not None and reason is None:
             self._pool.note_data(data, slot.node)
         return reason
-
-    def measure(self, probes: Sequence[Probe]) -> tuple[Speed, ...] | str:
-        self._crew.demand(1)  # where nodes come as they are needed, one must
-        limit_s = COMES_S if self._crew.elastic else FIRST_SLOT_S
-        answer: tuple[Speed, ...] | str = self._ask("measure", probes, limit_s)[1]
-        return answer
 
     def _ask(self, method: str, argument: Any, limit_s: float) -> tuple[Slot | None, Any]:
         """An idle worker and its answer; or None and why there is none."""
@@ -285,7 +279,7 @@ class RayEngine:
         slot.free_s = time.monotonic()
         if isinstance(outcome, Success):
             self._failed_on.pop(outcome.key, None)
-        elif outcome.kind is not FailureKind.LOST:
+        elif not POLICIES[outcome.kind].blameless:
             self._failed_on[outcome.key].add(slot.node)
         self._crew.ended(slot, outcome)
         self._ends.append(Ended(outcome=outcome, attempt=attempt.number, worker=slot.name))

@@ -18,6 +18,7 @@ from prunegrid.orchestrator.scheduling.room import Need, Node, capacity
 from prunegrid.workers.contract import Attempt, DataSettings, Task, WorkerSettings
 from prunegrid.workers.entry import Worker
 from prunegrid.workers.process import Whereabouts
+from prunegrid.workers.runner import Runner
 
 _WARM = 3  #: models whose weights a worker keeps (`prunegrid.workers.warm`)
 
@@ -50,7 +51,7 @@ class Slot:
 class SlotPool:
     """Not thread-safe; the engine owns it."""
 
-    def __init__(self, ray: Any, settings: WorkerSettings, runner: str, need: Need) -> None:
+    def __init__(self, ray: Any, settings: WorkerSettings, runner: Runner, need: Need) -> None:
         self._ray = ray
         self._settings = settings
         self._runner = runner

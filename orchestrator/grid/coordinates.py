@@ -9,8 +9,8 @@ from prunegrid.workers.keys import digest
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelPlace:
-    """A model's coordinates in a grid."""
+class ModelCoordinates:
+    """Which model of a grid."""
 
     architecture: str
     dataset: str
@@ -21,21 +21,21 @@ class ModelPlace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellPlace:
-    """A cell's coordinates: a model, attacked."""
+class CellCoordinates:
+    """Which cell: a model, attacked."""
 
-    model: ModelPlace
+    model: ModelCoordinates
     protocol: str
     attack: str  #: the grid's label for the attack
     eps: float  #: in the norm's units; L-infinity and L2 with pixels in [0, 1]
 
 
-def model_id(place: ModelPlace, task_key: str) -> str:
-    """`model-<place>-<work>`: one row per place; another work at the same place supersedes it."""
+def model_id(place: ModelCoordinates, task_key: str) -> str:
+    """`model-<place>-<work>`: one row per place; other work at the same place supersedes it."""
     return f"model-{digest(place, length=12)}-{digest(task_key, length=8)}"
 
 
-def cell_id(place: CellPlace, task_keys: Sequence[str]) -> str:
+def cell_id(place: CellCoordinates, task_keys: Sequence[str]) -> str:
     """`cell-<place>-<work>`, the work being the attack tasks (shards) that it rests on."""
     return f"cell-{digest(place, length=12)}-{digest(sorted(task_keys), length=8)}"
 
