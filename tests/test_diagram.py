@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tools import diagram
 from tools.diagram import (
     closure,
+    condensed,
     crossings,
     draw,
     ordered,
@@ -66,6 +67,17 @@ def graphs(draw):
     return {
         f"n{k}": frozenset(f"n{j}" for j in range(k) if draw(st.booleans())) for k in range(count)
     }
+
+
+def test_boxes_that_import_each_other_are_one():
+    graph = {
+        "w/a": frozenset({"w/b", "w/d"}),
+        "w/b": frozenset({"w/c"}),
+        "w/c": frozenset({"w/b", "w/d"}),
+        "w/d": frozenset(),
+    }
+    assert closure(graph)["w/b"] == {"w/b", "w/c", "w/d"}
+    assert condensed(graph) == {"w/a": {"w/b+c", "w/d"}, "w/b+c": {"w/d"}, "w/d": frozenset()}
 
 
 @given(graphs())
