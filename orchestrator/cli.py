@@ -46,7 +46,7 @@ def module_name(name: str) -> str:
 def summary(name: str) -> str:
     """A command's docstring, read from its source: importing all commands takes seconds."""
     source = Path(commands.__path__[0], f"{module_name(name)}.py")
-    for node in ast.parse(source.read_text()).body:
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == "command":
             return ast.get_docstring(node) or ""
     raise AttributeError(f"{source}: expected a function named command")
