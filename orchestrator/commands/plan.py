@@ -23,11 +23,11 @@ from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.plan.sizes import choose, sizes_json, sizes_text, unmeasured
-from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.journal_state import fold_journal
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.sizes import read_sizes
-from prunegrid.orchestrator.store.standing import money
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind
 from prunegrid.workers.kept import kept_here
@@ -70,19 +70,18 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
-    state = fold_journal(read_journal(found) if found is not None else ())
-    _learn(durations, expanded, state.done)
+    history = RunHistory() if found is None else read_history(found)
+    history.learn(durations, expanded.tasks)
     for address in options.durations_from:
         store = Store.open(address)
-        told = fold_journal(read_journal(store)).done
-        _learn(durations, load_plan(store, whole=True), told)
+        read_history(store).learn(durations, load_plan(store, whole=True).tasks)
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in options.slots}
     first = next(iter(etas.values()))
     if as_json:
         print_json(
             numbers
-            | money(grid, state, first)
+            | bill_of(grid, history, first)
             | {
                 "eta_s": {n: [round(e.low_s, 1), round(e.high_s, 1)] for n, e in etas.items()},
                 "critical_s": round(first.critical_s, 1),
@@ -126,12 +125,6 @@ def _with_sizes(
     values = {"batch_size": ASSUMED_BATCH, "images_per_shard": ASSUMED_SHARD}
     text = ", ".join(f"{name} {values[name]}" for name in values if name in names)
     return plan, sizes, f"not measured yet: counted with {text}"
-
-
-def _learn(durations: Durations, plan: Plan, done: Sequence[tuple[str, float]]) -> None:
-    for key, seconds in done:
-        if (task := plan.tasks.get(key)) is not None:
-            durations.add(task, seconds)
 
 
 def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:

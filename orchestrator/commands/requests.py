@@ -4,20 +4,24 @@ that will do."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from rich.console import Console
 
-from prunegrid.orchestrator.driver.lease import Holder, is_alive, read_holder
 from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
-from prunegrid.orchestrator.errors import PrunegridError, StoreError, UsageError
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.journal import read_history
+from prunegrid.orchestrator.store.lease import Holder, is_alive, read_holder
 from prunegrid.orchestrator.store.plan import load_plan
-from prunegrid.orchestrator.store.requests import Pause, Request, pause_to_come, write_request
-from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.files import StorageError
+from prunegrid.orchestrator.store.requests import (
+    Pause,
+    Request,
+    pause_to_come,
+    since_text,
+    write_request,
+)
+from prunegrid.orchestrator.store.store import Store, store_errors
 
 
 class NothingToDoError(PrunegridError):
@@ -41,13 +45,13 @@ def retry(
         failed=failed,
     )
     names = named_tasks(plan, request)
-    state = fold_journal(read_journal(store))
+    history = read_history(store)
     done = store.finished()
-    given_up = set(state.given_up) & set(plan.tasks) - done
-    delayed = set() if failed else state.delayed & names - done
+    given_up = set(history.given_up) & set(plan.tasks) - done
+    delayed = set() if failed else history.delayed & names - done
     again = (given_up & names) | delayed
     if not again:
-        raise NothingToDoError(_nothing(names, given_up, done, state))
+        raise NothingToDoError(_nothing(names, given_up, done, history))
     _write(store, request)
     text = _tasks(len(again)) + " will be tried again"
     if below := resting_on(plan, again) - done:
@@ -55,8 +59,8 @@ def retry(
     console.print(f"{text}: {_when(store)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _nothing(names: set[str], given_up: set[str], done: set[str], state: JournalState) -> str:
-    running = len(names & set(state.running) - done)
+def _nothing(names: set[str], given_up: set[str], done: set[str], history: RunHistory) -> str:
+    running = len(names & set(history.running) - done)
     counts = [
         (len(names & done), "done (their results stand)"),
         (running, "running"),
@@ -94,13 +98,6 @@ def resume(address: str, console: Console) -> None:
     console.print(f"resumed: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def since_text(pause: Pause) -> str:
-    """` since 2026-01-01 12:00:00 UTC, asked by cli`, as far as that is known."""
-    at = datetime.fromtimestamp(pause.since_s, UTC)
-    since = f" since {at:%Y-%m-%d %H:%M:%S} UTC" if pause.since_s else ""
-    return since + (f", asked by {pause.by}" if pause.by else "")
-
-
 def _tasks(count: int) -> str:
     return f"{count:,} task{'s' if count != 1 else ''}"
 
@@ -122,14 +119,10 @@ def _driver(store: Store) -> Holder | None:
 
 
 def _pause_to_come(store: Store) -> Pause | None:
-    try:
+    with store_errors():
         return pause_to_come(store.files)
-    except StorageError as error:
-        raise StoreError(str(error)) from error
 
 
 def _write(store: Store, request: Request) -> None:
-    try:
+    with store_errors():
         write_request(store.files, request)
-    except StorageError as error:
-        raise StoreError(str(error)) from error

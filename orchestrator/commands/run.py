@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from prunegrid.orchestrator.dashboard.beside import Beside
+from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     Place,
@@ -16,13 +16,13 @@ from prunegrid.orchestrator.driver.launch import (
     check_cluster,
     run_plan,
 )
-from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.driver.sizes import have_sizes
 from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 
 
@@ -40,8 +40,8 @@ def run_grid(options: RunOptions, console: Console) -> int:
             plan = have_sizes(plan, selection, place, lease)
             store.set_grid(grid.text)
             store.set_selection(selection)
-            beside = Beside(store.address, console) if options.dashboard else nullcontext()
-            with beside:
+            dashboard = DashboardProcess(store.address, console)
+            with dashboard if options.dashboard else nullcontext():
                 result = run_plan(plan, place, lease)
     finally:
         lease.release()

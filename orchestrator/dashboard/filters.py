@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunegrid.orchestrator.dashboard.plan_index import Axes, Bools, PlanIndex
 from prunegrid.orchestrator.errors import UsageError, expected
 from prunegrid.orchestrator.grid.grid import AXES
+from prunegrid.orchestrator.plan.plan_index import Axes, Bools, PlanIndex
 
 _NUMBERS = ("rate", "seed", "eps")
 

@@ -1,4 +1,4 @@
-"""The page for a folder: it must open from a disk too, where a browser loads no modules. Pure.
+"""The page as a file: a browser loads no modules from a disk. Pure.
 
 So the modules go into the page itself, as `data:` addresses of an import map, and every answer
 beside them as JSON.

@@ -13,11 +13,11 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
+from prunegrid.orchestrator.dashboard.access import Access, access_for, token_of_environment
 from prunegrid.orchestrator.dashboard.api import make_app
-from prunegrid.orchestrator.dashboard.beside import end_with_parent
-from prunegrid.orchestrator.dashboard.export import export
+from prunegrid.orchestrator.dashboard.dashboard_process import end_with_parent
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.security import Access, access_for, token_of_environment
+from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.store.store import Store

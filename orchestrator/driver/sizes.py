@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from prunegrid.orchestrator.driver.launch import Place
-from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.sizes import Sizes, settle
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.sizes import choose, sizes_text, unmeasured
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.sizes import read_sizes, write_sizes
 from prunegrid.workers.speeds import Speed
 

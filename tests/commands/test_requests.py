@@ -15,10 +15,10 @@ from rich.console import Console
 from prunegrid.orchestrator.cli import app, guarded
 from prunegrid.orchestrator.commands import requests as commands
 from prunegrid.orchestrator.commands.requests import NothingToDoError
-from prunegrid.orchestrator.driver.lease import LEASE, _process_start
-from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.plan.places import cell_id
+from prunegrid.orchestrator.store.lease import LEASE, _process_start
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import Pause, read_requests, set_paused
 from prunegrid.orchestrator.store.store import Store, this_host

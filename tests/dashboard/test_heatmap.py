@@ -7,9 +7,8 @@ import pytest
 
 from prunegrid.orchestrator.dashboard.answers import Query
 from prunegrid.orchestrator.dashboard.filters import selection_of, tasks_of, view_of
-from prunegrid.orchestrator.dashboard.heatmap import grid_payload
+from prunegrid.orchestrator.dashboard.heatmap import grid_payload, square_payload
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.square import square_payload
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run

@@ -1,4 +1,4 @@
-"""`prunegrid dashboard --export DIR`: the page as it is now, as files, to read and to send on."""
+"""`prunegrid dashboard --export DIR`: a copy of the page as it is now, as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.workers.files import write_aside
 
 MARKER = ".prunegrid-dashboard.json"
-#: More than this many cells, and squares and failed tasks can't be opened in the copy.
+#: With more cells than this, squares and failed tasks can't be opened in the copy.
 MOST_CELLS = 50_000
 _FAILED = 200
 
@@ -91,7 +91,7 @@ def _encoded(text: str) -> str:
 
 
 def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Every file of the copy; answers to a query are in the page alone."""
+    """Every file of the copy. Answers to addresses with a query are in the page only."""
     static = StaticFiles()
     for address, value in answers.items():
         if "?" not in address:

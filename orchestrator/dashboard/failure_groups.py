@@ -1,5 +1,4 @@
-"""`api/failures.json`: failed attempts that look alike, together. Pure but for a reader of
-tracebacks that the caller brings."""
+"""`api/failures.json`: failed attempts, similar ones as a group."""
 
 from __future__ import annotations
 
@@ -8,16 +7,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from prunegrid.orchestrator.dashboard.run_log import Try
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.plan.descriptions import short
-from prunegrid.orchestrator.scheduling.trouble import advice
+from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
+from prunegrid.orchestrator.store.history import AttemptRecord
+from prunegrid.orchestrator.store.run_health import advice
+from prunegrid.workers.files import Files, StorageError
 
 GROUPS = 25  #: a page
 TASKS = 100  #: of a group
 TAIL_CHARACTERS = 4000
+_MOST_ATTEMPTS = 20
 
-#: What differs between two failures of one cause, from the most to the least specific.
+#: What may differ between two failures of one cause, the most specific first.
 _VARIES = (
     (re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}"), "<task>"),
     (re.compile(r"(?<![\w.])(/[\w.\-]+){2,}"), "<path>"),
@@ -27,7 +29,7 @@ _VARIES = (
 
 
 def signature(kind: str, message: str) -> str:
-    """`bug: ValueError: shapes (<n>, <n>) differ`: one line, the same for one cause."""
+    """`bug: ValueError: shapes (<n>, <n>) differ`: one line, equal for failures of one cause."""
     line = message.strip().split("\n", 1)[0][:300]
     for pattern, word in _VARIES:
         line = pattern.sub(word, line)
@@ -35,7 +37,7 @@ def signature(kind: str, message: str) -> str:
 
 
 def failures_payload(
-    bars: Sequence[Try],
+    bars: Sequence[AttemptRecord],
     snapshot: Snapshot,
     *,
     page: int,
@@ -58,7 +60,7 @@ def failures_payload(
         failed = [bar for bar in failed if (bar.kind or "failed") == kind]
     if host:
         failed = [bar for bar in failed if host_of(bar.worker) == host]
-    alike: dict[str, list[Try]] = defaultdict(list)
+    alike: dict[str, list[AttemptRecord]] = defaultdict(list)
     for bar in failed:
         alike[signature(bar.kind, bar.message)].append(bar)
     open_tasks = {
@@ -86,20 +88,28 @@ def failures_payload(
     }
 
 
+def recorded_failures(files: Files, key: str) -> dict[int, FailureRecord]:
+    """By attempt of a task, oldest first; empty where the store can't be read."""
+    try:
+        return {one.attempt: one for one in read_failures(files, key, last=_MOST_ATTEMPTS)}
+    except StorageError:
+        return {}
+
+
 def host_of(worker: str) -> str:
     return worker.partition("/")[0] or "unknown"
 
 
-def _newest(bars: Sequence[Try]) -> Try:
+def _newest(bars: Sequence[AttemptRecord]) -> AttemptRecord:
     return max(bars, key=lambda bar: bar.end_s or 0.0)
 
 
-def _last_s(bars: Sequence[Try]) -> float:
+def _last_s(bars: Sequence[AttemptRecord]) -> float:
     return _newest(bars).end_s or 0.0
 
 
-def _tasks(bars: Sequence[Try], snapshot: Snapshot) -> list[str]:
-    """Once each: those without a result first, then the latest."""
+def _tasks(bars: Sequence[AttemptRecord], snapshot: Snapshot) -> list[str]:
+    """Each task once: first those without a result, then the latest."""
     latest = sorted(bars, key=lambda bar: bar.end_s or 0.0, reverse=True)
     keys = list(dict.fromkeys(bar.key for bar in latest))
     return sorted(keys, key=lambda key: snapshot.state_of(key) == "done")
@@ -107,7 +117,7 @@ def _tasks(bars: Sequence[Try], snapshot: Snapshot) -> list[str]:
 
 def _group(
     name: str,
-    bars: Sequence[Try],
+    bars: Sequence[AttemptRecord],
     snapshot: Snapshot,
     attempts_of: Callable[[str], int],
     open_tasks: int,

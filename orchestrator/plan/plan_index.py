@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,12 +14,15 @@ from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, m
 from prunegrid.workers.contract import TaskKind
 
 Ints = NDArray[np.int32]
+States = NDArray[np.int8]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 #: From best to worst: a cell is as its worst shard.
 STATES = ("done", "waiting", "running", "blocked", "failed")
 DONE, WAITING, RUNNING, BLOCKED, FAILED = range(5)
+#: In the order in which people are told of them.
+SHOWN = ("done", "running", "waiting", "blocked", "failed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +64,17 @@ class PlanIndex:
         leaves[self.model_task] = True
         leaves[self.shard_task] = True
         self.leaves: Bools = leaves
-        self.model_axes = _model_axes([m.place for m in plan.models])
-        self.cell_axes = _cell_axes([c.place for c in plan.cells])
 
     def _positions(self, keys: Iterable[str]) -> Ints:
         return np.array([self.number[key] for key in keys], dtype=np.int32)
+
+    @cached_property
+    def model_axes(self) -> Axes:
+        return _model_axes([m.place for m in self.plan.models])
+
+    @cached_property
+    def cell_axes(self) -> Axes:
+        return _cell_axes([c.place for c in self.plan.cells])
 
     @cached_property
     def cell_ids(self) -> tuple[str, ...]:
@@ -88,6 +97,10 @@ class PlanIndex:
         out[[i for key in keys if (i := self.number.get(key)) is not None]] = True
         return out
 
+    def rows_present(self, names: Collection[str]) -> Bools:
+        """[cells]: which of them have a row of their name."""
+        return np.array([name in names for name in self.cell_ids], dtype=bool)
+
     def needed(self, done: Bools) -> Bools:
         """[tasks]: what must run yet, as `Plan.unfinished` says."""
         out = self.leaves & ~done
@@ -97,7 +110,7 @@ class PlanIndex:
             out[parents] |= ~done[parents]
         return out
 
-    def task_states(self, done: Bools, running: Bools, failed: Bools) -> NDArray[np.int8]:
+    def task_states(self, done: Bools, running: Bools, failed: Bools) -> States:
         """[tasks] of DONE to FAILED. A task is blocked where an ancestor that it needs failed."""
         state = np.full(len(self.keys), WAITING, dtype=np.int8)
         state[running] = RUNNING
@@ -109,7 +122,7 @@ class PlanIndex:
             state[mine] = BLOCKED
         return state
 
-    def cell_states(self, task_states: NDArray[np.int8], rows: Bools) -> NDArray[np.int8]:
+    def cell_states(self, task_states: States, rows: Bools) -> States:
         """[cells]; `rows` [cells]: which have their row. Without it a cell is not done."""
         if not len(rows):
             return np.zeros(0, dtype=np.int8)
@@ -117,6 +130,12 @@ class PlanIndex:
         worst[(worst == DONE) & ~rows] = WAITING
         worst[rows] = DONE
         return worst
+
+
+def count_states(states: States) -> dict[str, int]:
+    """How many tasks or cells are in each state, in the order of SHOWN."""
+    counts = np.bincount(states, minlength=len(STATES)).tolist()
+    return {name: counts[STATES.index(name)] for name in SHOWN}
 
 
 def _levels(parent: Ints) -> tuple[Ints, ...]:
