@@ -82,9 +82,9 @@ class Answers:
 
     def timeline(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
         now_s = snapshot.at_s if snapshot.alive else snapshot.newest_s
-        bars, began_s = self._bars()
+        attempts, began_s = self._all_attempts()
         return timeline_payload(
-            bars,
+            attempts,
             snapshot.index.plan if snapshot.index else None,
             now_s=now_s,
             since_s=began_s if (since_s := query.number("since_s")) is None else since_s,
@@ -96,16 +96,16 @@ class Answers:
         page = query.number("page") or 0.0
         if not 0 <= page < 1e6:
             raise UsageError(f"page: expected 0 or more, got {page:g}")
+        only = self._only(snapshot, query)
+        attempts, _ = self._all_attempts()
         return failures_payload(
-            self._bars()[0],
+            [one for one in attempts if only is None or one.key in only],
             snapshot,
             page=int(page),
-            only=self._only(snapshot, query),
             kind=query.get("class"),
             host=query.get("host"),
-            attempts_of=lambda key: len(self._attempts(key)),
             traceback_of=self._traceback,
-            retry_of=lambda keys: f"{self._retry_command()} {' '.join(keys[:20])}".strip(),
+            retry=self._retry_command(),
         )
 
     # ------------------------------------------------------------------ parts
@@ -114,7 +114,7 @@ class Answers:
         with self._reader.lock:
             return list(self._reader.history.attempts.get(key, ()))
 
-    def _bars(self) -> tuple[list[AttemptRecord], float | None]:
+    def _all_attempts(self) -> tuple[list[AttemptRecord], float | None]:
         """Every attempt, and when the last run began."""
         with self._reader.lock:
             history = self._reader.history

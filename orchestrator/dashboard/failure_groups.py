@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
@@ -37,23 +37,21 @@ def signature(kind: str, message: str) -> str:
 
 
 def failures_payload(
-    bars: Sequence[AttemptRecord],
+    attempts: Sequence[AttemptRecord],
     snapshot: Snapshot,
     *,
     page: int,
-    only: Collection[str] | None,
     kind: str | None = None,
     host: str | None = None,
-    attempts_of: Callable[[str], int],
     traceback_of: Callable[[str], str],
-    retry_of: Callable[[list[str]], str],
+    retry: str,
 ) -> dict[str, Any]:
-    """Groups with tasks that have no result yet come first, then the latest. `traceback_of`: of
-    a task's last failed attempt; `retry_of`: the command that tries tasks again. `kind`, `host`:
-    groups of these alone; "by_class" and "by_host" count all that `only` lets through."""
-    failed = [bar for bar in bars if bar.outcome == "failed"]
-    if only is not None:
-        failed = [bar for bar in failed if bar.key in only]
+    """Groups with tasks that have no result yet come first, then the latest. `attempts`: all of
+    the tasks that the filter lets through. `kind`, `host`: only groups of these; "by_class" and
+    "by_host" count all. `traceback_of`: of a task's last failed attempt. `retry`: the command that
+    tries tasks again, without its arguments."""
+    attempt_counts = Counter(one.key for one in attempts)
+    failed = [one for one in attempts if one.outcome == "failed"]
     by_class = Counter(bar.kind or "failed" for bar in failed)
     by_host = Counter(host_of(bar.worker) for bar in failed)
     if kind:
@@ -74,9 +72,9 @@ def failures_payload(
     return {
         "groups": [
             {
-                **_group(name, alike[name], snapshot, attempts_of, open_tasks[name]),
+                **_group(name, alike[name], snapshot, attempt_counts, open_tasks[name]),
                 "traceback_tail": traceback_of(_newest(alike[name]).key)[-TAIL_CHARACTERS:],
-                "retry": retry_of(_tasks(alike[name], snapshot)[: open_tasks[name]]),
+                "retry": " ".join([retry, *_tasks(alike[name], snapshot)[: open_tasks[name]][:20]]),
             }
             for name in shown
         ],
@@ -119,7 +117,7 @@ def _group(
     name: str,
     bars: Sequence[AttemptRecord],
     snapshot: Snapshot,
-    attempts_of: Callable[[str], int],
+    attempt_counts: Mapping[str, int],
     open_tasks: int,
 ) -> dict[str, Any]:
     keys = _tasks(bars, snapshot)
@@ -139,7 +137,7 @@ def _group(
             {
                 "key": key,
                 "name": short(planned[key]) if key in planned else key,
-                "attempts": attempts_of(key),
+                "attempts": attempt_counts[key],
                 "state": snapshot.state_of(key) or "unplanned",
             }
             for key in keys[:TASKS]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
+from prunegrid.orchestrator.plan.places import cell_id, model_id
 from prunegrid.workers.contract import TaskKind
 
 Ints = NDArray[np.int32]
@@ -23,6 +23,9 @@ STATES = ("done", "waiting", "running", "blocked", "failed")
 DONE, WAITING, RUNNING, BLOCKED, FAILED = range(5)
 #: In the order in which people are told of them.
 SHOWN = ("done", "running", "waiting", "blocked", "failed")
+
+_MODEL_AXES = ("architecture", "variant", "method", "rate", "seed")
+_CELL_AXES = ("protocol", "attack", "eps")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,11 +73,16 @@ class PlanIndex:
 
     @cached_property
     def model_axes(self) -> Axes:
-        return _model_axes([m.place for m in self.plan.models])
+        models = self.plan.models
+        return _axes({axis: [getattr(m.place, axis) for m in models] for axis in _MODEL_AXES})
 
     @cached_property
     def cell_axes(self) -> Axes:
-        return _cell_axes([c.place for c in self.plan.cells])
+        cells = self.plan.cells
+        columns = {axis: [getattr(c.place.model, axis) for c in cells] for axis in _MODEL_AXES}
+        return _axes(
+            columns | {axis: [getattr(c.place, axis) for c in cells] for axis in _CELL_AXES}
+        )
 
     @cached_property
     def cell_ids(self) -> tuple[str, ...]:
@@ -146,33 +154,6 @@ def _levels(parent: Ints) -> tuple[Ints, ...]:
             depth[i] = depth[p] + 1
     deepest = int(depth.max(initial=-1))
     return tuple(np.flatnonzero(depth == d).astype(np.int32) for d in range(deepest + 1))
-
-
-def _model_axes(places: Sequence[ModelPlace]) -> Axes:
-    return _axes(
-        {
-            "architecture": [p.architecture for p in places],
-            "variant": [p.variant for p in places],
-            "method": [p.method for p in places],
-            "rate": [p.rate for p in places],
-            "seed": [p.seed for p in places],
-        }
-    )
-
-
-def _cell_axes(places: Sequence[CellPlace]) -> Axes:
-    return _axes(
-        {
-            "architecture": [p.model.architecture for p in places],
-            "variant": [p.model.variant for p in places],
-            "method": [p.model.method for p in places],
-            "rate": [p.model.rate for p in places],
-            "seed": [p.model.seed for p in places],
-            "protocol": [p.protocol for p in places],
-            "attack": [p.attack for p in places],
-            "eps": [p.eps for p in places],
-        }
-    )
 
 
 def _axes(columns: Mapping[str, Sequence[str | float | int]]) -> Axes:
