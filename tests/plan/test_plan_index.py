@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.dashboard.plan_index import (
+from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.plan_index import (
     BLOCKED,
     DONE,
     FAILED,
@@ -15,9 +18,6 @@ from prunegrid.orchestrator.dashboard.plan_index import (
     WAITING,
     PlanIndex,
 )
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
-from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.plan.dag import expand
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL + "dense_model: shared\n", source="grid.yaml"))

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,14 +19,15 @@ from prunegrid.orchestrator.commands.status import status, status_json
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand, parent_of
+from prunegrid.orchestrator.plan.plan_index import DONE, STATES, PlanIndex, count_states
 from prunegrid.orchestrator.store.journal import Journal
 from prunegrid.orchestrator.store.requests import Pause, Request, set_paused, write_request
-from prunegrid.orchestrator.store.standing import ORDER, count_cells, count_tasks, task_states
 from prunegrid.orchestrator.store.store import Store
 from tests.driver.test_request_taker import Scene, tiny
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL, source="test"))
+INDEX = PlanIndex(PLAN)
 PRICE = "price: {per_hour: 7.2, currency: EUR, cpus_per_node: 4}\n"
 
 
@@ -36,8 +38,10 @@ def test_states_add_up_and_a_block_has_a_cause(data):
     draw = st.sets(st.sampled_from(keys), max_size=20)
     done, running, failed = data.draw(draw), data.draw(draw), data.draw(draw)
     left = PLAN.unfinished(done)
-    states = task_states(PLAN, done=done, left=left, running=running, failed=failed)
-    counts = count_tasks(states)
+    at = INDEX.task_states(*(INDEX.present(keys) for keys in (done, running, failed)))
+    states = {key: STATES[at[INDEX.number[key]]] for key in done | left.keys()}
+    wanted = INDEX.needed(INDEX.present(done)) | (at == DONE)
+    counts = count_states(at[wanted])
     assert sum(counts.values()) == len(done | left.keys())
     assert counts["done"] == len(done)
     for key, state in states.items():
@@ -48,12 +52,13 @@ def test_states_add_up_and_a_block_has_a_cause(data):
         if state in ("waiting", "running"):
             assert above not in ("blocked", "failed")
     rows = data.draw(st.sets(st.integers(0, len(PLAN.cells) - 1), max_size=9))
-    cells = count_cells(PLAN, states, rows)
+    there = np.isin(np.arange(len(PLAN.cells)), list(rows))
+    cells = count_states(INDEX.cell_states(at, there))
     assert sum(cells.values()) == len(PLAN.cells)
     assert cells["done"] == len(rows)
     for state in ("failed", "blocked"):
         worst = [
-            max((states[k] for k in cell.task_keys), key=ORDER.index)
+            max((states[k] for k in cell.task_keys), key=STATES.index)
             for number, cell in enumerate(PLAN.cells)
             if number not in rows
         ]

@@ -1,5 +1,5 @@
-"""The dashboard as a process of its own, beside a run: it can slow the run down no more than any
-other viewer, and ends with it."""
+"""The dashboard as a subprocess of a run: it slows the run down no more than any other viewer, and
+ends with it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.console import Console
 import prunegrid
 
 _END_S = 5.0
-#: The child ends by itself when this pipe's other end is gone, even after a kill -9 of the run.
+#: The child ends when the other end of this pipe closes, even after a kill -9 of the run.
 WATCH_VARIABLE = "PRUNEGRID_PARENT_PIPE"
 
 
-class Beside:
-    """Use it as a context manager around the run. A dashboard that can't start is said, and is
-    no reason not to run."""
+class DashboardProcess:
+    """Use it as a context manager around the run. A dashboard that can't start says so; the run
+    goes on."""
 
     def __init__(self, store: str, console: Console) -> None:
         self._store = store
@@ -30,7 +30,7 @@ class Beside:
         self._process: subprocess.Popen[str] | None = None
         self._held = -1
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> DashboardProcess:
         child, self._held = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Beside:
                 text=True,
                 pass_fds=(child,),
                 env=_environment(child),
-                start_new_session=True,  # Ctrl-C is for the run, which ends this one last
+                start_new_session=True,  # Ctrl-C is for the run, which then ends this one
             )
         finally:
             os.close(child)
@@ -56,7 +56,7 @@ class Beside:
         return self
 
     def _relay(self) -> None:
-        """What it says, such as its address, is the run's to say."""
+        """Print what the subprocess prints, such as its address."""
         assert self._process is not None
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
@@ -81,7 +81,7 @@ class Beside:
 
 
 def _environment(child: int) -> dict[str, str]:
-    """A child finds this checkout even where it is not installed."""
+    """With this checkout on the path: the child finds it even if it is not installed."""
     sources = str(Path(prunegrid.__file__).parents[1])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, WATCH_VARIABLE: str(child)}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prunegrid.orchestrator.driver.lease import LEASE, TTL_S, Lease, read_holder
 from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.lease import LEASE, TTL_S, Lease, read_holder
 from prunegrid.orchestrator.store.store import Store, this_host
 
 

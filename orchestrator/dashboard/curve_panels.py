@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from prunegrid.orchestrator.dashboard.filters import view_of
-from prunegrid.orchestrator.dashboard.plan_index import Axes, Bools, Floats, PlanIndex
+from prunegrid.orchestrator.dashboard.heatmap import number
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.square import number
 from prunegrid.orchestrator.names import eps_text
+from prunegrid.orchestrator.plan.plan_index import Axes, Bools, Floats, PlanIndex
 from prunegrid.orchestrator.report.statistics import half_width
 from prunegrid.orchestrator.report.style import look_of
 from prunegrid.workers.catalog import attack_entry

@@ -1,16 +1,21 @@
-"""`prunegrid dashboard --export DIR`: the page as it is now, as files, to read and to send on."""
+"""`prunegrid dashboard --export DIR`: a copy of the page as it is now, as files.
+
+A browser loads no modules from a disk. So the modules go into the page itself, as `data:` addresses
+of an import map, and every answer beside them as JSON.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
 from prunegrid.orchestrator.dashboard.axes import number_text
-from prunegrid.orchestrator.dashboard.offline_page import offline_page
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
@@ -18,9 +23,18 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.workers.files import write_aside
 
 MARKER = ".prunegrid-dashboard.json"
-#: More than this many cells, and squares and failed tasks can't be opened in the copy.
+#: With more cells than this, squares and failed tasks can't be opened in the copy.
 MOST_CELLS = 50_000
 _FAILED = 200
+
+#: Of `import ... from "./x.js"`, `import "./x.js"`, `export ... from` and `import("./x.js")`.
+_IMPORT = re.compile(r"""((?:\bfrom|\bimport)\s*\(?\s*)(["'])\./([\w.\-]+\.js)\2""")
+_MODULE = re.compile(
+    r"""<script\b(?=[^>]*\btype=["']module["'])[^>]*\bsrc=["'](?:\./)?static/([\w.\-]+\.js)["']"""
+    r"""[^>]*>\s*</script>"""
+)
+_PRELOAD = re.compile(r"""<link\b[^>]*\brel=["']modulepreload["'][^>]*>\s*""")
+_PREFIX = "prunegrid/"
 
 
 def export(reader: StoreReader, out: Path) -> Path:
@@ -91,7 +105,7 @@ def _encoded(text: str) -> str:
 
 
 def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Every file of the copy; answers to a query are in the page alone."""
+    """Every file of the copy. Answers to addresses with a query are in the page only."""
     static = StaticFiles()
     for address, value in answers.items():
         if "?" not in address:
@@ -134,3 +148,31 @@ def _is_ours(name: str) -> bool:
     parts = name.split("/")
     flat = len(parts) == 1 or (len(parts) == 2 and parts[0] in ("api", "static"))
     return flat and not any(part in ("", ".", "..") for part in parts)
+
+
+def offline_page(html: str, modules: Mapping[str, str], answers: Mapping[str, object]) -> str:
+    """`modules`: the text of each script by file name; `answers`: by address."""
+    imports = {_PREFIX + name: _address(text) for name, text in modules.items()}
+    head = (
+        f'<script type="importmap">{_embedded({"imports": imports})}</script>\n'
+        f'<script type="application/json" id="snapshot">{_embedded(answers)}</script>\n'
+    )
+    html = _PRELOAD.sub("", html)
+    first = html.lower().find("<script")
+    place = first if first >= 0 else len(html)
+    page = html[:place] + head + html[place:]
+    return _MODULE.sub(
+        lambda found: f'<script type="module">import "{_PREFIX}{found[1]}";</script>', page
+    )
+
+
+def _address(text: str) -> str:
+    """A module that imports its neighbours by name: a `data:` address has no neighbours."""
+    text = _IMPORT.sub(rf"\1\2{_PREFIX}\3\2", text)
+    return f"data:text/javascript;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _embedded(value: object) -> str:
+    """JSON that can't end the script element that holds it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

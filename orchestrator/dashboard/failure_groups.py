@@ -1,23 +1,25 @@
-"""`api/failures.json`: failed attempts that look alike, together. Pure but for a reader of
-tracebacks that the caller brings."""
+"""`api/failures.json`: failed attempts, similar ones as a group."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prunegrid.orchestrator.dashboard.run_log import Try
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.plan.descriptions import short
-from prunegrid.orchestrator.scheduling.trouble import advice
+from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
+from prunegrid.orchestrator.store.history import AttemptRecord
+from prunegrid.orchestrator.store.run_health import advice
+from prunegrid.workers.files import Files, StorageError
 
 GROUPS = 25  #: a page
 TASKS = 100  #: of a group
 TAIL_CHARACTERS = 4000
+_MOST_ATTEMPTS = 20
 
-#: What differs between two failures of one cause, from the most to the least specific.
+#: What may differ between two failures of one cause, the most specific first.
 _VARIES = (
     (re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}"), "<task>"),
     (re.compile(r"(?<![\w.])(/[\w.\-]+){2,}"), "<path>"),
@@ -27,7 +29,7 @@ _VARIES = (
 
 
 def signature(kind: str, message: str) -> str:
-    """`bug: ValueError: shapes (<n>, <n>) differ`: one line, the same for one cause."""
+    """`bug: ValueError: shapes (<n>, <n>) differ`: one line, equal for failures of one cause."""
     line = message.strip().split("\n", 1)[0][:300]
     for pattern, word in _VARIES:
         line = pattern.sub(word, line)
@@ -35,30 +37,28 @@ def signature(kind: str, message: str) -> str:
 
 
 def failures_payload(
-    bars: Sequence[Try],
+    attempts: Sequence[AttemptRecord],
     snapshot: Snapshot,
     *,
     page: int,
-    only: Collection[str] | None,
     kind: str | None = None,
     host: str | None = None,
-    attempts_of: Callable[[str], int],
     traceback_of: Callable[[str], str],
-    retry_of: Callable[[list[str]], str],
+    retry: str,
 ) -> dict[str, Any]:
-    """Groups with tasks that have no result yet come first, then the latest. `traceback_of`: of
-    a task's last failed attempt; `retry_of`: the command that tries tasks again. `kind`, `host`:
-    groups of these alone; "by_class" and "by_host" count all that `only` lets through."""
-    failed = [bar for bar in bars if bar.outcome == "failed"]
-    if only is not None:
-        failed = [bar for bar in failed if bar.key in only]
+    """Groups with tasks that have no result yet come first, then the latest. `attempts`: all of
+    the tasks that the filter lets through. `kind`, `host`: only groups of these; "by_class" and
+    "by_host" count all. `traceback_of`: of a task's last failed attempt. `retry`: the command that
+    tries tasks again, without its arguments."""
+    attempt_counts = Counter(one.key for one in attempts)
+    failed = [one for one in attempts if one.outcome == "failed"]
     by_class = Counter(bar.kind or "failed" for bar in failed)
     by_host = Counter(host_of(bar.worker) for bar in failed)
     if kind:
         failed = [bar for bar in failed if (bar.kind or "failed") == kind]
     if host:
         failed = [bar for bar in failed if host_of(bar.worker) == host]
-    alike: dict[str, list[Try]] = defaultdict(list)
+    alike: dict[str, list[AttemptRecord]] = defaultdict(list)
     for bar in failed:
         alike[signature(bar.kind, bar.message)].append(bar)
     open_tasks = {
@@ -72,9 +72,9 @@ def failures_payload(
     return {
         "groups": [
             {
-                **_group(name, alike[name], snapshot, attempts_of, open_tasks[name]),
+                **_group(name, alike[name], snapshot, attempt_counts, open_tasks[name]),
                 "traceback_tail": traceback_of(_newest(alike[name]).key)[-TAIL_CHARACTERS:],
-                "retry": retry_of(_tasks(alike[name], snapshot)[: open_tasks[name]]),
+                "retry": " ".join([retry, *_tasks(alike[name], snapshot)[: open_tasks[name]][:20]]),
             }
             for name in shown
         ],
@@ -86,20 +86,28 @@ def failures_payload(
     }
 
 
+def recorded_failures(files: Files, key: str) -> dict[int, FailureRecord]:
+    """By attempt of a task, oldest first; empty where the store can't be read."""
+    try:
+        return {one.attempt: one for one in read_failures(files, key, last=_MOST_ATTEMPTS)}
+    except StorageError:
+        return {}
+
+
 def host_of(worker: str) -> str:
     return worker.partition("/")[0] or "unknown"
 
 
-def _newest(bars: Sequence[Try]) -> Try:
+def _newest(bars: Sequence[AttemptRecord]) -> AttemptRecord:
     return max(bars, key=lambda bar: bar.end_s or 0.0)
 
 
-def _last_s(bars: Sequence[Try]) -> float:
+def _last_s(bars: Sequence[AttemptRecord]) -> float:
     return _newest(bars).end_s or 0.0
 
 
-def _tasks(bars: Sequence[Try], snapshot: Snapshot) -> list[str]:
-    """Once each: those without a result first, then the latest."""
+def _tasks(bars: Sequence[AttemptRecord], snapshot: Snapshot) -> list[str]:
+    """Each task once: first those without a result, then the latest."""
     latest = sorted(bars, key=lambda bar: bar.end_s or 0.0, reverse=True)
     keys = list(dict.fromkeys(bar.key for bar in latest))
     return sorted(keys, key=lambda key: snapshot.state_of(key) == "done")
@@ -107,9 +115,9 @@ def _tasks(bars: Sequence[Try], snapshot: Snapshot) -> list[str]:
 
 def _group(
     name: str,
-    bars: Sequence[Try],
+    bars: Sequence[AttemptRecord],
     snapshot: Snapshot,
-    attempts_of: Callable[[str], int],
+    attempt_counts: Mapping[str, int],
     open_tasks: int,
 ) -> dict[str, Any]:
     keys = _tasks(bars, snapshot)
@@ -129,7 +137,7 @@ def _group(
             {
                 "key": key,
                 "name": short(planned[key]) if key in planned else key,
-                "attempts": attempts_of(key),
+                "attempts": attempt_counts[key],
                 "state": snapshot.state_of(key) or "unplanned",
             }
             for key in keys[:TASKS]

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from prunegrid.orchestrator.driver.run_state import View
+from prunegrid.orchestrator.driver.run_view import RunView
 from prunegrid.orchestrator.plan.estimates import Eta, duration_text
 
 PLAIN_EVERY_S = 10.0
@@ -45,7 +45,7 @@ class Display:
     def say(self, line: str) -> None:
         self._console.print(Text(line), highlight=False, soft_wrap=True)
 
-    def show(self, view: View) -> None:
+    def show(self, view: RunView) -> None:
         if self._live is not None:
             self._live.update(render(view, self._title))
         elif time.monotonic() - self._said_s >= PLAIN_EVERY_S:
@@ -53,7 +53,7 @@ class Display:
             self.say(one_line(view))
 
 
-def totals(view: View) -> dict[str, int]:
+def totals(view: RunView) -> dict[str, int]:
     """Tasks by what a person wants to know; ready and delayed ones wait too."""
     out = {"done": 0, "running": 0, "waiting": 0, "failed": 0, "blocked": 0}
     for counts in view.counts.values():
@@ -71,7 +71,7 @@ def eta_text(eta: Eta) -> str:
     return text if eta.measured_frac > 0.5 else f"{text} (mostly a guess yet)"
 
 
-def one_line(view: View) -> str:
+def one_line(view: RunView) -> str:
     count = totals(view)
     total = sum(count.values())
     parts = [
@@ -88,7 +88,7 @@ def one_line(view: View) -> str:
     return f"{', '.join(parts)}; left: {eta_text(view.eta)}"
 
 
-def render(view: View, title: str) -> RenderableType:
+def render(view: RunView, title: str) -> RenderableType:
     count = totals(view)
     total = max(sum(count.values()), 1)
     head = Table.grid(padding=(0, 2))

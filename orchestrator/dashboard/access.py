@@ -1,4 +1,4 @@
-"""Who may ask: hosts that are ours, the token, and where a write may come from."""
+"""Who may ask: allowed hosts, the access token, and where a write may come from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKEN_VARIABLE = "PRUNEGRID_TOKEN"
 _SHORTEST_TOKEN = 16
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
-#: What a browser may do with our answers. Nothing comes from elsewhere; plotly sets styles.
+#: What a browser may do with the answers. Nothing is loaded from elsewhere; plotly sets styles.
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
@@ -38,7 +38,7 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """`token` None: none is asked for, which only loopback may do."""
+    """`token` None: no token is needed, which is allowed on loopback only."""
 
     token: str | None
     allowed_hosts: tuple[str, ...]
@@ -48,7 +48,7 @@ class Access:
 def access_for(
     host: str, *, allow_retry: bool, allowed: Sequence[str] = (), token: str | None = None
 ) -> Access:
-    """`token`: of the environment. Raises UsageError for one that could be guessed."""
+    """`token`: from the environment. Raises UsageError for one that is too short to be safe."""
     token = token or None
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise UsageError(
@@ -76,7 +76,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _own_names() -> list[str]:
-    """Names and addresses under which others may know this machine."""
+    """Names and addresses by which others may reach this machine."""
     name = socket.gethostname()
     out = [name, socket.getfqdn()]
     with contextlib.suppress(OSError):
@@ -85,13 +85,13 @@ def _own_names() -> list[str]:
 
 
 class TokenGate:
-    """Lets requests through that show the token: as `?token=`, which becomes a cookie and leaves
-    the address; as that cookie; or as `Authorization: Bearer`."""
+    """Admits requests with the token: as `?token=`, which is replaced by a cookie and leaves the
+    address; as that cookie; or as `Authorization: Bearer`."""
 
     def __init__(self, app: ASGIApp, *, token: str | None) -> None:
         self._app = app
         self._token = token
-        # The cookie is no token: it opens this server alone, while it runs.
+        # The cookie is not the token: it is valid for this server only, while it runs.
         self._cookie = secrets.token_urlsafe(24)
         self._name = f"prunegrid-{hashlib.sha256(self._cookie.encode()).hexdigest()[:8]}"
 
@@ -136,7 +136,7 @@ def _same(one: str, other: str) -> bool:
 
 
 class SafeHeaders:
-    """Puts HEADERS on every answer."""
+    """Adds HEADERS to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -153,8 +153,8 @@ class SafeHeaders:
 
 
 def why_not_write(headers: Mapping[str, str], access: Access) -> str | None:
-    """Why a request may not change anything; None: it may. A page of another origin can neither
-    set the header without being asked, nor have our Origin."""
+    """Why a request may not change anything; None: it may. A page of another origin can't have our
+    Origin, and can't set the header without a preflight request."""
     if not access.can_retry:
         return "this server only reads; start it with --allow-retry"
     if headers.get("x-prunegrid") != "1":

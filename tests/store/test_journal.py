@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.dashboard.journal_tail import JournalTail
+from prunegrid.orchestrator.store.journal import JournalReader
 from prunegrid.workers.files import LocalFiles
 from tests.dashboard.stores import AsRemote
 
@@ -31,7 +31,7 @@ def text(*numbers: int) -> bytes:
 
 
 def test_each_line_comes_once_and_a_torn_one_when_it_is_whole(files):
-    tail = JournalTail(files)
+    tail = JournalReader(files)
     assert events(tail.poll()) == []
     files.write(PART, text(1, 2) + b'{"n"')
     assert events(tail.poll()) == [1, 2]
@@ -43,12 +43,12 @@ def test_each_line_comes_once_and_a_torn_one_when_it_is_whole(files):
 def test_files_come_in_the_order_of_their_drivers(files):
     files.write(NEXT, text(3))
     files.write(PART, text(1, 2))
-    assert events(JournalTail(files).poll()) == [1, 2, 3]
+    assert events(JournalReader(files).poll()) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("change", ["shrunk", "gone"])
 def test_a_journal_that_lost_something_is_read_from_the_start(files, change):
-    tail = JournalTail(files)
+    tail = JournalReader(files)
     files.write(PART, text(1, 2))
     files.write(NEXT, text(3))
     tail.poll()
@@ -64,7 +64,7 @@ def test_a_journal_that_lost_something_is_read_from_the_start(files, change):
 
 def test_damaged_lines_are_counted_and_the_rest_is_read(files):
     files.write(PART, text(1) + b"\xff\xfe{torn\n[1]\n\n" + b"[" * 100_000 + b"\n" + text(2))
-    lines = JournalTail(files).poll()
+    lines = JournalReader(files).poll()
     assert events(lines) == [1, 2]
     assert lines.bad == 3
 
@@ -73,7 +73,7 @@ def test_an_object_that_did_not_grow_is_not_read_again(tmp_path):
     files = AsRemote(tmp_path)
     files.write(PART, text(1))
     files.write(NEXT, text(2))
-    tail = JournalTail(files)
+    tail = JournalReader(files)
     tail.poll()
     files.write(NEXT, text(2, 3))
     files.reads.clear()
@@ -86,7 +86,7 @@ def test_an_object_that_did_not_grow_is_not_read_again(tmp_path):
 def test_however_it_grows_the_lines_are_the_same(cuts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tail")
     whole = text(*range(10))
-    tail, got = JournalTail(LocalFiles(folder)), []
+    tail, got = JournalReader(LocalFiles(folder)), []
     path = Path(folder / PART)
     path.parent.mkdir(parents=True)
     for cut in [*sorted(cuts), len(whole)]:

@@ -7,13 +7,13 @@ from collections import Counter
 
 from rich.console import Console
 
-from prunegrid.orchestrator.driver.progress import Display, eta_text, one_line, render, totals
-from prunegrid.orchestrator.driver.run_state import GivenUp, View
+from prunegrid.orchestrator.driver.display import Display, eta_text, one_line, render, totals
+from prunegrid.orchestrator.driver.run_view import GivenUp, RunView
 from prunegrid.orchestrator.engines.engine import Doing
 from prunegrid.orchestrator.plan.estimates import Eta
 
 
-def view(**changes) -> View:
+def view(**changes) -> RunView:
     values = {
         "counts": {
             "train": Counter(done=2),
@@ -31,10 +31,10 @@ def view(**changes) -> View:
         "eta": Eta(low_s=60, high_s=150, work_s=300, critical_s=50, measured_frac=0.9),
         "stopping": False,
     }
-    return View(**(values | changes))
+    return RunView(**(values | changes))
 
 
-def drawn(what: View) -> str:
+def drawn(what: RunView) -> str:
     console = Console(file=io.StringIO(), width=120)
     console.print(render(what, "demo"))
     return console.file.getvalue()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.workers.contract import TaskKind
 
 Ints = NDArray[np.int32]
+States = NDArray[np.int8]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 #: From best to worst: a cell is as its worst shard.
 STATES = ("done", "waiting", "running", "blocked", "failed")
 DONE, WAITING, RUNNING, BLOCKED, FAILED = range(5)
+#: In the order in which people are told of them.
+SHOWN = ("done", "running", "waiting", "blocked", "failed")
+
+_MODEL_AXES = ("architecture", "variant", "method", "rate", "seed")
+_CELL_AXES = ("protocol", "attack", "eps")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +66,22 @@ class PlanIndex:
         leaves[self.model_task] = True
         leaves[self.shard_task] = True
         self.leaves: Bools = leaves
-        self.model_axes = _model_axes([m.place for m in plan.models])
-        self.cell_axes = _cell_axes([c.place for c in plan.cells])
 
     def _positions(self, keys: Iterable[str]) -> Ints:
         return np.array([self.number[key] for key in keys], dtype=np.int32)
+
+    @cached_property
+    def model_axes(self) -> Axes:
+        models = self.plan.models
+        return _axes({axis: [getattr(m.place, axis) for m in models] for axis in _MODEL_AXES})
+
+    @cached_property
+    def cell_axes(self) -> Axes:
+        cells = self.plan.cells
+        columns = {axis: [getattr(c.place.model, axis) for c in cells] for axis in _MODEL_AXES}
+        return _axes(
+            columns | {axis: [getattr(c.place, axis) for c in cells] for axis in _CELL_AXES}
+        )
 
     @cached_property
     def cell_ids(self) -> tuple[str, ...]:
@@ -87,6 +103,10 @@ class PlanIndex:
         out[[i for key in keys if (i := self.number.get(key)) is not None]] = True
         return out
 
+    def rows_present(self, names: Collection[str]) -> Bools:
+        """[cells]: which of them have a row of their name."""
+        return np.array([name in names for name in self.cell_ids], dtype=bool)
+
     def needed(self, done: Bools) -> Bools:
         """[tasks]: what must run yet, as `Plan.unfinished` says."""
         out = self.leaves & ~done
@@ -96,7 +116,7 @@ class PlanIndex:
             out[parents] |= ~done[parents]
         return out
 
-    def task_states(self, done: Bools, running: Bools, failed: Bools) -> NDArray[np.int8]:
+    def task_states(self, done: Bools, running: Bools, failed: Bools) -> States:
         """[tasks] of DONE to FAILED. A task is blocked where an ancestor that it needs failed."""
         state = np.full(len(self.keys), WAITING, dtype=np.int8)
         state[running] = RUNNING
@@ -108,7 +128,7 @@ class PlanIndex:
             state[mine] = BLOCKED
         return state
 
-    def cell_states(self, task_states: NDArray[np.int8], rows: Bools) -> NDArray[np.int8]:
+    def cell_states(self, task_states: States, rows: Bools) -> States:
         """[cells]; `rows` [cells]: which have their row. Without it a cell is not done."""
         if not len(rows):
             return np.zeros(0, dtype=np.int8)
@@ -116,6 +136,12 @@ class PlanIndex:
         worst[(worst == DONE) & ~rows] = WAITING
         worst[rows] = DONE
         return worst
+
+
+def count_states(states: States) -> dict[str, int]:
+    """How many tasks or cells are in each state, in the order of SHOWN."""
+    counts = np.bincount(states, minlength=len(STATES)).tolist()
+    return {name: counts[STATES.index(name)] for name in SHOWN}
 
 
 def _levels(parent: Ints) -> tuple[Ints, ...]:
@@ -126,33 +152,6 @@ def _levels(parent: Ints) -> tuple[Ints, ...]:
             depth[i] = depth[p] + 1
     deepest = int(depth.max(initial=-1))
     return tuple(np.flatnonzero(depth == d).astype(np.int32) for d in range(deepest + 1))
-
-
-def _model_axes(places: Sequence[ModelCoordinates]) -> Axes:
-    return _axes(
-        {
-            "architecture": [p.architecture for p in places],
-            "variant": [p.variant for p in places],
-            "method": [p.method for p in places],
-            "rate": [p.rate for p in places],
-            "seed": [p.seed for p in places],
-        }
-    )
-
-
-def _cell_axes(places: Sequence[CellCoordinates]) -> Axes:
-    return _axes(
-        {
-            "architecture": [p.model.architecture for p in places],
-            "variant": [p.model.variant for p in places],
-            "method": [p.model.method for p in places],
-            "rate": [p.model.rate for p in places],
-            "seed": [p.model.seed for p in places],
-            "protocol": [p.protocol for p in places],
-            "attack": [p.attack for p in places],
-            "eps": [p.eps for p in places],
-        }
-    )
 
 
 def _axes(columns: Mapping[str, Sequence[str | float | int]]) -> Axes:

@@ -13,7 +13,7 @@ from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.plan.guesses import flops_per_s
-from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.files import StorageError
@@ -21,30 +21,25 @@ from prunegrid.workers.weights import read_weights, weights_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stock:
+class StoreScan:
     done: set[str]  #: planned tasks with a whole result
     durations: Durations
     attempts: dict[str, int]  #: task -> the number of its last attempt
 
 
-def take_stock(plan: Plan, store: Store, say: Callable[[str], None]) -> Stock:
-    """Torn results step aside, and are said. Raises StoreError."""
+def scan_store(plan: Plan, store: Store, say: Callable[[str], None]) -> StoreScan:
+    """Moves torn results aside, and says so. Raises StoreError."""
     for path in store.set_torn_aside(_rows_on(plan)):
         say(f"torn: {path} was not whole; moved to torn/, its task runs again")
     finished = store.finished()
     durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
-    attempts: dict[str, int] = {}
-    for entry in read_journal(store):
-        key, event = str(entry.get("key")), entry.get("event")
-        task = plan.tasks.get(key)
-        if task is None:
-            continue
-        if event == "done":
-            durations.add(task, float(entry.get("seconds", 0.0)))
-        elif event == "start":
-            attempts[key] = max(attempts.get(key, 0), int(entry.get("attempt", 0)))
-    done = {key for key in plan.tasks if key in finished}
-    return Stock(done=done, durations=durations, attempts=attempts)
+    history = read_history(store)
+    history.learn(durations, plan.tasks)
+    return StoreScan(
+        done={key for key in plan.tasks if key in finished},
+        durations=durations,
+        attempts={key: history.attempt_count(key) for key in plan.tasks if key in history.attempts},
+    )
 
 
 def _rows_on(plan: Plan) -> Callable[[str], list[str]]:

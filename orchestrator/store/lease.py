@@ -1,7 +1,7 @@
 """One driver per store at a time: a lease file with a heartbeat.
 
-A lease that was not renewed for TTL_S is over; so is one whose process is gone from this host.
-Two drivers by mistake would still leave one result per task: the lease saves their work.
+A lease expires TTL_S after its last renewal, or when its process on this host is gone. Two drivers
+by mistake would still leave one result per task: the lease only saves double work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.history import finite
 from prunegrid.orchestrator.store.store import Store, this_host
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.files import StorageError
@@ -43,8 +44,8 @@ class Lease:
 
     @classmethod
     def take(cls, store: Store, path: str = LEASE) -> Lease:
-        """Raises StoreError where another driver holds the store. `path`: of another lease in it,
-        for work that runs beside the grid's."""
+        """Raises StoreError where another driver holds the store. `path`: another lease's, for work
+        that runs beside the grid's."""
         holder = read_holder(store, path)
         if holder is not None and is_alive(holder) and not _is_me(holder):
             age_s = max(0.0, time.time() - holder.renewed_at_s)
@@ -72,7 +73,7 @@ class Lease:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """A thread renews while the caller is busy for long, as with preparing data."""
+        """Renews from a thread while the caller is busy for long, as with preparing data."""
         over = threading.Event()
 
         def renew() -> None:
@@ -94,14 +95,22 @@ class Lease:
 
 
 def read_holder(store: Store, path: str = LEASE) -> Holder | None:
-    """Who last held the store; None where nobody does, or the file is torn."""
+    """Who last held the store; None where nobody does, or the file is torn or not ours."""
     text = store.read_text(path)
     if text is None:
         return None
     try:
-        return from_dict(Holder, json.loads(text))
-    except (ValueError, TypeError, AttributeError):
+        holder = from_dict(Holder, json.loads(text))
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
+    is_ours = (
+        isinstance(holder.host, str)
+        and isinstance(holder.process_start, str)
+        and isinstance(holder.pid, int)
+        and 0 < holder.pid < 2**31
+        and finite(holder.renewed_at_s) is not None
+    )
+    return holder if is_ours else None
 
 
 def is_alive(holder: Holder) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunegrid.orchestrator.dashboard.security import (
+from prunegrid.orchestrator.dashboard.access import (
     HEADERS,
     access_for,
     is_loopback,
