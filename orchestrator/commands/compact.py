@@ -41,7 +41,7 @@ from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, 
 from prunegrid.orchestrator.store.results import SCHEMAS
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
-from prunegrid.workers.files import FileInfo, Files, LocalFiles, StorageError
+from prunegrid.workers.files import FileInfo, Files, StorageError
 from prunegrid.workers.tables import read_table
 
 SNAPSHOTS = "snapshots"
@@ -77,7 +77,7 @@ def compact(address: str, console: Console) -> None:
         else:
             text = f"{kind}: {part.before:,} files to {part.after:,} ({part.rows:,} rows)"
         console.print(text, highlight=False)
-    if not isinstance(store.files, LocalFiles):
+    if store.files.folder is None:
         console.print(
             f"written to {store.address}/{SNAPSHOTS}; an object store can't exchange folders, so "
             "results/ stays as it is",
@@ -94,20 +94,21 @@ def compact(address: str, console: Console) -> None:
 
 def compact_store(store: Store) -> Iterator[Compacted]:
     """The caller holds the store's lease."""
-    if isinstance(store.files, LocalFiles):
-        probe(store.files.root)
-        _keep_unfinished(store.files.root)
+    root = store.files.folder
+    if root is not None:
+        probe(root)
+        _keep_unfinished(root)
     for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
         try:
-            if isinstance(store.files, LocalFiles):
-                yield _exchange(store.files, folder)
+            if root is not None:
+                yield _exchange(store.files, root, folder)
             else:
                 yield _snapshot(store.files, folder)
         except StorageError as error:
             raise StoreError(str(error)) from error
 
 
-def _exchange(files: LocalFiles, folder: str) -> Compacted:
+def _exchange(files: Files, root: Path, folder: str) -> Compacted:
     began_s = time.monotonic()
     present = {Path(file.path).name for file in files.list(folder)}
     look_s = time.monotonic() - began_s
@@ -120,8 +121,8 @@ def _exchange(files: LocalFiles, folder: str) -> Compacted:
     files.write(f"{aside}/{name}", content)
     files.write(f"{folder}/{name}", merge([], SCHEMAS[folder]))
     time.sleep(max(PAUSE_S, PAUSE_LOOKS * look_s))
-    _swap(files.root / folder, files.root / aside, known=known | {name})
-    _keep(files.root, files.root / aside, folder)
+    _swap(root / folder, root / aside, known=known | {name})
+    _keep(root, root / aside, folder)
     return Compacted(folder=folder, before=len(ours), after=1, rows=_rows(content))
 
 

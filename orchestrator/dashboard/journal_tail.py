@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.workers import layout
-from prunegrid.workers.files import Files, LocalFiles
+from prunegrid.workers.files import Files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ class JournalTail:
         return bad
 
     def _read_from(self, path: str, offset: int) -> bytes:
-        if not isinstance(self._files, LocalFiles):
+        if self._files.folder is None:
             return self._files.read(path)[offset:]  # a part is half a megabyte at most
-        with (self._files.root / path).open("rb") as file:
+        with (self._files.folder / path).open("rb") as file:
             file.seek(offset)
             return file.read()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged
 from prunegrid.workers import layout
-from prunegrid.workers.files import FileInfo, Files, LocalFiles, StorageError
+from prunegrid.workers.files import FileInfo, Files, StorageError
 
 #: Even where a folder's time stands still, a file in it may have been damaged in place.
 LOOK_AGAIN_S = 60.0
@@ -73,10 +73,10 @@ class ResultFiles:
 
     def _folder_ns(self, folder: str) -> int | None:
         """When names in a flat local folder last changed; None where that can't be known."""
-        if not isinstance(self._files, LocalFiles) or folder == layout.MODELS:
+        if self._files.folder is None or folder == layout.MODELS:
             return None
         try:
-            return os.stat(self._files.root / folder).st_mtime_ns
+            return os.stat(self._files.folder / folder).st_mtime_ns
         except OSError:
             return None
 
@@ -148,9 +148,9 @@ class ResultFiles:
 
     def _looks_whole(self, path: str) -> bool:
         """By its first and last bytes; an object store's files are whole or not there."""
-        if not isinstance(self._files, LocalFiles):
+        if self._files.folder is None:
             return True
-        with (self._files.root / path).open("rb") as file:
+        with (self._files.folder / path).open("rb") as file:
             head = file.read(4)
             file.seek(-min(16, os.fstat(file.fileno()).st_size), os.SEEK_END)
             tail = file.read(16)

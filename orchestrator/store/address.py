@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.workers.files import Files, LocalFiles, StorageError, open_files
+from prunegrid.workers.files import Files, StorageError, open_files
 
 
 def files_at(address: str) -> Files:
@@ -18,9 +18,9 @@ def files_at(address: str) -> Files:
 
 def strangers(files: Files) -> list[str]:
     """Up to three names in a place that should be empty. Raises StoreError."""
-    if isinstance(files, LocalFiles):
+    if files.folder is not None:
         try:
-            names = sorted(entry.name for entry in os.scandir(files.root))
+            names = sorted(entry.name for entry in os.scandir(files.folder))
         except FileNotFoundError:
             return []
         except OSError as error:

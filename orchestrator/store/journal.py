@@ -16,7 +16,7 @@ from typing import Any
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.store import Store, this_host
 from prunegrid.workers import layout
-from prunegrid.workers.files import LocalFiles, StorageError
+from prunegrid.workers.files import StorageError
 
 PART_BYTES = 512 * 1024
 REMOTE_FLUSH_S = 5.0
@@ -45,14 +45,14 @@ class Journal:
 
     def flush(self, *, force: bool = False) -> None:
         """Raises StoreError where the store can't be written."""
-        local = isinstance(self._files, LocalFiles)
-        due = force or local or time.monotonic() - self._flushed_s >= REMOTE_FLUSH_S
+        folder = self._files.folder
+        due = force or folder is not None or time.monotonic() - self._flushed_s >= REMOTE_FLUSH_S
         if not self._pending or not due:
             return
         new = b"".join(self._pending)
         try:
-            if isinstance(self._files, LocalFiles):
-                target = self._files.root / self.path
+            if folder is not None:
+                target = folder / self.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("ab") as file:
                     file.write(new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.workers.files import Files, LocalFiles
+from prunegrid.workers.files import Files
 
 _PARQUET = (b"PAR1", b"PAR1", 4)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", 22)  #: the end's record has 22 bytes
@@ -22,10 +22,10 @@ def is_whole_zip(files: Files, path: str) -> bool:
 
 
 def _has_ends(files: Files, path: str, head: bytes, tail: bytes, tail_bytes: int) -> bool:
-    if not isinstance(files, LocalFiles):
+    if files.folder is None:
         return True
     try:
-        with (files.root / path).open("rb") as file:
+        with (files.folder / path).open("rb") as file:
             starts = file.read(len(head)) == head
             file.seek(-min(tail_bytes, os.fstat(file.fileno()).st_size), os.SEEK_END)
             return starts and file.read(len(tail)) == tail
