@@ -28,7 +28,7 @@ from prunegrid.workers.pruning.counts import layer_counts
 from prunegrid.workers.pruning.step import Masks, prune_step
 from prunegrid.workers.results import ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.tables import images_to_parquet, read_images
-from prunegrid.workers.training.fit import FitResult, fit
+from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
 from prunegrid.workers.weights import weights_sha256
 
@@ -45,7 +45,7 @@ def train(task: TrainTask, context: TaskContext) -> ModelRecord:
     set_weights(model, initial_weights(task))
     fitted = _fit(model, {}, dataset, task, context, stage="dense")
     masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in prunable(model)}
-    return _finish(model, masks, fitted, dataset, task, context, clock, nominal_rate=1.0)
+    return _finish(model, masks, fitted, dataset, task, context, clock)
 
 
 def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
@@ -76,9 +76,7 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
     else:
         stage = f"rate {task.pruning.rate:g}"
         fitted = _fit(model, by_path, dataset, task, context, stage=stage)
-    return _finish(
-        model, masks, fitted, dataset, task, context, clock, nominal_rate=task.pruning.rate
-    )
+    return _finish(model, masks, fitted, dataset, task, context, clock)
 
 
 def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], ...]:
@@ -154,14 +152,18 @@ def _fit(
 ) -> FitResult:
     return fit(
         model,
-        masks=masks,
-        dataset=dataset,
-        settings=task.training,
-        seed=derive_seed(task.seed, task.salt),
-        stage=stage,
-        checkpoint=Checkpoint(context.files, task.key),
-        beat=context.beat,
-        stop_requested=context.stop_requested,
+        TrainingStage(
+            name=stage,
+            masks=masks,
+            dataset=dataset,
+            settings=task.training,
+            seed=derive_seed(task.seed, task.salt),
+        ),
+        TrainingHooks(
+            checkpoint=Checkpoint(context.files, task.key),
+            beat=context.beat,
+            stop_requested=context.stop_requested,
+        ),
     )
 
 
@@ -173,9 +175,9 @@ def _finish(
     task: TrainTask | PruneTask,
     context: TaskContext,
     clock: _Clock,
-    *,
-    nominal_rate: float,
 ) -> ModelRecord:
+    """Score the model, and save it with its record."""
+
     def tick() -> None:
         context.beat(1.0, "scoring")
 
@@ -194,7 +196,7 @@ def _finish(
         epochs=fitted.epochs,
         stopped_early=fitted.stopped_early,
         diverged=fitted.diverged,
-        nominal_rate=nominal_rate,
+        nominal_rate=task.pruning.rate if isinstance(task, PruneTask) else 1.0,
         layers=layer_counts(kernels(model), masks),
         weights_sha256=weights_sha256(weights),
         latency_ms=dense_ms,
