@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from prunegrid.workers import layout
+from prunegrid.workers.artifacts import pack_masks, weights_sha256
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.contract import (
     AttackTask,
@@ -35,7 +36,6 @@ from prunegrid.workers.files import StorageError, open_files
 from prunegrid.workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.speeds import Probe, Speed
 from prunegrid.workers.tables import images_to_parquet, read_images
-from prunegrid.workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
 BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904

@@ -19,7 +19,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "layout",
     "context",
     "speeds",
-    "kept",
+    "cache",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

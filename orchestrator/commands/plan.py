@@ -29,8 +29,8 @@ from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.sizes import read_sizes
 from prunegrid.orchestrator.store.standing import money
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.cache import latest_speed_here
 from prunegrid.workers.contract import TaskKind
-from prunegrid.workers.kept import kept_here
 
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)
@@ -116,7 +116,7 @@ def _with_sizes(
     if not assumed:
         return plan, sizes, ""
     probes = unmeasured(plan, sizes)
-    kept = [kept_here(probe, grid.resources.threads) for probe in probes]
+    kept = [latest_speed_here(probe, grid.resources.threads) for probe in probes]
     speeds = [speed for speed in kept if speed is not None]
     if len(speeds) == len(probes):
         sizes = choose(grid, select, sizes, speeds, slots=slots)

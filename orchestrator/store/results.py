@@ -16,6 +16,7 @@ from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.orchestrator.store.wholeness import is_whole_parquet, is_whole_zip
 from prunegrid.workers import layout
+from prunegrid.workers.artifacts import MASKS, WEIGHTS
 from prunegrid.workers.contract import TaskKind
 from prunegrid.workers.files import FileInfo, Files, StorageError
 from prunegrid.workers.results import ModelRecord
@@ -27,7 +28,6 @@ from prunegrid.workers.tables import (
     read_images,
     read_table,
 )
-from prunegrid.workers.weights import MASKS, WEIGHTS
 
 T = TypeVar("T")
 

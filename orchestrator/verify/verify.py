@@ -94,7 +94,7 @@ class Verifier:
 
     def _check_weights(self, key: str, record: ModelRecord) -> Iterator[Finding]:
         """What the weights' file holds against what the record says of it."""
-        from prunegrid.workers.weights import read_masks, read_weights, weights_sha256
+        from prunegrid.workers.artifacts import read_masks, read_weights, weights_sha256
 
         path = layout.model_file(key, "weights.npz")
         try:
@@ -124,7 +124,7 @@ class Verifier:
 
     def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:
         """The parent's; None where they can't be read, which is a finding of its own."""
-        from prunegrid.workers.weights import read_masks
+        from prunegrid.workers.artifacts import read_masks
 
         try:
             return read_masks(self._store.files, task.parent_key)

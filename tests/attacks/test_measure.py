@@ -7,9 +7,9 @@ import pytest
 
 from prunegrid.workers.attacks import measure
 from prunegrid.workers.attacks.measure import measure_speed
+from prunegrid.workers.cache import latest_speed_here
 from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.entry import Worker
-from prunegrid.workers.kept import kept_here
 from prunegrid.workers.speeds import Probe
 from tests.attacks.conftest import settings
 
@@ -33,10 +33,10 @@ def test_it_is_measured_once_and_kept(cnn5, tmp_path):
     path.write_text(json.dumps(raw | {"passes_per_s": [1.0, 2.0]}))
     again = measure_speed(cnn5, PROBE, sizes=(16, 32), seconds=0.01)
     assert again.passes_per_s == (1.0, 2.0)
-    assert kept_here(PROBE, 1) == again
-    assert kept_here(PROBE, 2) is None, "another number of threads"
+    assert latest_speed_here(PROBE, 1) == again
+    assert latest_speed_here(PROBE, 2) is None, "another number of threads"
     path.write_text("torn")
-    assert kept_here(PROBE, 1) is None
+    assert latest_speed_here(PROBE, 1) is None
     assert measure_speed(cnn5, PROBE, sizes=(16, 32), seconds=0.01).passes_per_s != (1.0, 2.0)
 
 

@@ -127,14 +127,14 @@ def _ours(
     architecture: str, case: Case, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], object]:
     """One epoch as a task trains it, from the memory map on; one image validates it."""
-    from prunegrid.workers.data.base import Dataset, Split
+    from prunegrid.workers.data.base import Dataset, ImageSplit
     from prunegrid.workers.training.fit import TrainingHooks, TrainingStage, fit
 
-    one = Split(images=images[:1], labels=labels[:1])
+    one = ImageSplit(images=images[:1], labels=labels[:1])
     dataset = Dataset(
         name="random",
         classes=10,
-        train=Split(images=images, labels=labels),
+        train=ImageSplit(images=images, labels=labels),
         validation=one,
         test=one,
     )

@@ -20,8 +20,8 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers.cache import save_speed
 from prunegrid.workers.contract import AttackTask
-from prunegrid.workers.kept import keep_speed
 from prunegrid.workers.speeds import Speed
 from tests.fakes import attempts_of
 from tests.grids import AUTO
@@ -98,7 +98,7 @@ def test_another_machine_goes_on_with_the_stores_sizes(tmp_path, monkeypatch, ca
     """Where it is a thousandth as fast, in its workers and in its own cache."""
     run(tmp_path, select=("seed=0",))
     monkeypatch.setenv("FAKE_SPEED", "0.001")
-    keep_speed(slow(), "x")
+    save_speed(slow(), "x")
     assert planned(tmp_path, capsys)["tasks"]["attack"] == 6 * 2 * 3
     numbers = planned(tmp_path, capsys, store=str(tmp_path / "store"))
     assert (numbers["tasks"]["attack"], numbers["done"]) == (6 * 2, 3 + 6)
@@ -220,7 +220,7 @@ def test_a_plan_says_which_sizes_are_assumed(tmp_path, capsys):
     assert numbers["tasks"]["attack"] == 6 * 2
     assert {row["images_per_shard"] for row in numbers["sizes"]} == {256}
     assert {tuple(row["auto"]) for row in numbers["sizes"]} == {("batch_size", "images_per_shard")}
-    keep_speed(slow(), "x")
+    save_speed(slow(), "x")
     numbers = planned(tmp_path, capsys)
     assert numbers["sizes_assumed"] == "not measured for a store yet: assumed as on this machine"
     assert {row["batch_size"] for row in numbers["sizes"]} == {32}

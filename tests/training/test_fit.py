@@ -15,7 +15,7 @@ import pytest
 from prunegrid.workers.checkpoints import Saved
 from prunegrid.workers.context import Interrupted
 from prunegrid.workers.contract import AdversarialTraining
-from prunegrid.workers.data.base import Dataset, Split
+from prunegrid.workers.data.base import Dataset, ImageSplit
 from prunegrid.workers.data.synthetic import read_28, read_32
 from tests.science import Patience, training
 
@@ -55,11 +55,11 @@ def images(channels: int, count: int = 200) -> Dataset:
     raw = (read_28 if channels == 1 else read_32)(None)  # type: ignore[arg-type]
     cut = count - 40
 
-    def part(start: int, stop: int) -> Split:
+    def part(start: int, stop: int) -> ImageSplit:
         labels = raw.train_labels[start:stop].astype(np.int32)
-        return Split(images=raw.train_images[start:stop], labels=labels)
+        return ImageSplit(images=raw.train_images[start:stop], labels=labels)
 
-    test = Split(images=raw.test_images, labels=raw.test_labels.astype(np.int32))
+    test = ImageSplit(images=raw.test_images, labels=raw.test_labels.astype(np.int32))
     return Dataset(
         name="tiny", classes=10, train=part(0, cut), validation=part(cut, count), test=test
     )
@@ -314,7 +314,7 @@ def test_a_checkpoint_of_another_form_is_ignored():
 @pytest.mark.parametrize("name", ["train", "validation"])
 def test_an_empty_split_is_refused(name):
     whole = images(3)
-    empty = Split(images=whole.train.images[:0], labels=whole.train.labels[:0])
+    empty = ImageSplit(images=whole.train.images[:0], labels=whole.train.labels[:0])
     changed = {"train": whole.train, "validation": whole.validation, name: empty}
     dataset = Dataset(name="tiny", classes=10, test=whole.test, **changed)
     with pytest.raises(ValueError, match=f"the {name} split has no images"):

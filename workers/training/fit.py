@@ -26,7 +26,7 @@ from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.models.base import get_weights, set_weights
 from prunegrid.workers.training.augmentations import draw_moves
 from prunegrid.workers.training.batches import RESIDENT_BYTES, source
-from prunegrid.workers.training.progress import TrainingState
+from prunegrid.workers.training.state import TrainingState
 from prunegrid.workers.training.steps import Epoch, evaluator_for, stepper_for
 
 #: How often Python is entered: to report progress, and to see whether to stop.

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from prunegrid.workers.contract import AdversarialTraining, TrainingSettings
-from prunegrid.workers.data.base import Split
+from prunegrid.workers.data.base import ImageSplit
 from prunegrid.workers.models.base import variables
 from prunegrid.workers.training.augmentations import augment
 from prunegrid.workers.training.batches import Source
@@ -186,7 +186,7 @@ class Evaluator:
         return loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
     def __call__(
-        self, split: Split, tick: Callable[[], None] = lambda: None
+        self, split: ImageSplit, tick: Callable[[], None] = lambda: None
     ) -> tuple[float, float]:
         """(mean loss, accuracy). `tick` is called after each batch."""
         loss = right = 0.0

@@ -19,7 +19,7 @@ from prunegrid.workers.contract import Attempt, DataSettings, Task, WorkerSettin
 from prunegrid.workers.entry import Worker
 from prunegrid.workers.process import Whereabouts
 
-_WARM = 3  #: models whose weights a worker keeps (`prunegrid.workers.warm`)
+_WARM = 3  #: models whose weights a worker keeps (`prunegrid.workers.model_cache`)
 
 
 @dataclass(kw_only=True, eq=False)
