@@ -15,7 +15,7 @@ FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py"
 WORKERS_STANDARD_LIBRARY_ONLY = {
     "contract",
     "keys",
-    "results",
+    "records",
     "layout",
     "context",
     "speeds",

@@ -65,7 +65,6 @@ FILES_TO_RENAME: set[str] = {
     "sizes.py",
     "status.py",
     "stock.py",
-    "tables.py",
 }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from prunegrid.workers import layout
 from prunegrid.workers.checkpoints import pack, unpack
 from prunegrid.workers.files import Files
-from prunegrid.workers.results import ModelRecord, leave
+from prunegrid.workers.records import ModelRecord, leave
 
 WEIGHTS, MASKS, HISTORY = "weights.npz", "masks.npz", "history.json"
 

@@ -22,12 +22,12 @@ from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
 from prunegrid.workers.data.base import Dataset, load
 from prunegrid.workers.device import configure
 from prunegrid.workers.export.latency import dense_and_shrunk_ms
+from prunegrid.workers.image_rows import images_to_parquet, read_images
 from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.models.base import build, get_weights, kernels, prunable, set_weights
 from prunegrid.workers.pruning.counts import layer_counts
 from prunegrid.workers.pruning.step import prune_step
-from prunegrid.workers.results import ModelRecord, ModelResult, Provenance, leave
-from prunegrid.workers.tables import images_to_parquet, read_images
+from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
 

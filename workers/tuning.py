@@ -22,8 +22,8 @@ from prunegrid.workers.contract import (
 )
 from prunegrid.workers.entry import Beat, prepare, run_into
 from prunegrid.workers.files import Files, open_files
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import ImageRows, read_images
+from prunegrid.workers.image_rows import ImageRows, read_images
+from prunegrid.workers.records import ModelRecord
 
 __all__ = [
     "TuningBroken",

@@ -42,7 +42,7 @@ from prunegrid.orchestrator.store.results import SCHEMAS
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.files import FileInfo, Files, StorageError
-from prunegrid.workers.tables import read_table
+from prunegrid.workers.image_rows import read_table
 
 SNAPSHOTS = "snapshots"
 KEPT = "superseded/compacted"

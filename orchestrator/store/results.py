@@ -19,8 +19,7 @@ from prunegrid.workers import layout
 from prunegrid.workers.artifacts import MASKS, WEIGHTS
 from prunegrid.workers.contract import TaskKind
 from prunegrid.workers.files import FileInfo, Files, StorageError
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import (
+from prunegrid.workers.image_rows import (
     IMAGE_SCHEMA,
     ImageRows,
     images_of,
@@ -28,6 +27,7 @@ from prunegrid.workers.tables import (
     read_images,
     read_table,
 )
+from prunegrid.workers.records import ModelRecord
 
 T = TypeVar("T")
 

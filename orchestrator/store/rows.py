@@ -18,14 +18,14 @@ import pyarrow as pa
 from prunegrid.orchestrator.plan.places import CellPlace, ModelPlace, cell_id, model_id
 from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
 from prunegrid.workers.contract import AttackSettings
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import (
+from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
     ImageRows,
     parquet_bytes,
     provenance_columns,
 )
+from prunegrid.workers.records import ModelRecord
 
 _PLACE = [
     ("architecture", pa.string()),

@@ -28,8 +28,8 @@ from prunegrid.orchestrator.verify.imported import imported_findings
 from prunegrid.orchestrator.verify.pruned import pruning_doubts
 from prunegrid.workers import layout
 from prunegrid.workers.contract import PruneTask
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import SCHEMA_VERSION, ImageRows
+from prunegrid.workers.image_rows import SCHEMA_VERSION, ImageRows
+from prunegrid.workers.records import ModelRecord
 
 #: Columns that every row is asked for, be it there or not.
 _ASKED = ("robust_accuracy", "task_key", "task_keys", "model_key", "eps", "rate", "seed")

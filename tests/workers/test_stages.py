@@ -288,8 +288,8 @@ def test_of_two_workers_the_first_one_s_result_stands(store, data_dir, tmp_path)
 
 
 def test_attack_writes_a_row_per_image(store, data_dir):
+    from prunegrid.workers.image_rows import read_images
     from prunegrid.workers.stages import attack, train
-    from prunegrid.workers.tables import read_images
 
     task = AttackTask(
         architecture="cnn5",

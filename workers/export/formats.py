@@ -23,7 +23,7 @@ from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build, prunable, set_weights, variables
-from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.records import ModelRecord
 
 #: "keras": a `.keras` file. "savedmodel": a folder for TensorFlow Serving and other runtimes; it
 #: takes a batch "image" and answers "logits". "shrunk": the smaller network, in either format, by

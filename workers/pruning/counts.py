@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from prunegrid.workers.results import LayerCount
+from prunegrid.workers.records import LayerCount
 
 
 @dataclass(frozen=True, kw_only=True)

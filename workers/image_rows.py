@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
 from prunegrid.workers.keys import from_dict
-from prunegrid.workers.results import Provenance
+from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
 SCHEMA_VERSION = 1
