@@ -15,12 +15,12 @@ FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py"
 WORKERS_STANDARD_LIBRARY_ONLY = {
     "contract",
     "keys",
-    "results",
+    "records",
     "layout",
     "context",
     "speeds",
     "runner",
-    "kept",
+    "cache",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

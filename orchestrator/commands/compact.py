@@ -8,7 +8,6 @@ from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.store.compaction import KEPT, SNAPSHOTS, compact_store
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.files import LocalFiles
 
 
 def command(store: StoreOption) -> None:
@@ -32,7 +31,7 @@ def compact(address: str, console: Console) -> None:
         else:
             text = f"{kind}: {part.before:,} files to {part.after:,} ({part.rows:,} rows)"
         console.print(text, highlight=False)
-    if not isinstance(store.files, LocalFiles):
+    if store.files.folder is None:
         console.print(
             f"written to {store.address}/{SNAPSHOTS}; an object store can't exchange folders, so "
             "results/ stays as it is",

@@ -127,12 +127,11 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
     from prunegrid.orchestrator.report import load_results, write_report
     from prunegrid.orchestrator.report.evidence import gather
     from prunegrid.orchestrator.report.terminal import print_report
-    from prunegrid.workers.files import LocalFiles
 
     out = options.report
     if out is None:
-        local = isinstance(store.files, LocalFiles)
-        out = Path(store.address) / "report" if local else Path("prunegrid-report")
+        folder = store.files.folder
+        out = folder / "report" if folder else Path("prunegrid-report")
     results = load_results(store.files)
     if results.models.empty:
         return

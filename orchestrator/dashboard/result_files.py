@@ -20,7 +20,7 @@ from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged
 from prunegrid.orchestrator.store.wholeness import is_whole_json, is_whole_parquet
 from prunegrid.workers import layout
-from prunegrid.workers.files import FileInfo, Files, LocalFiles, StorageError
+from prunegrid.workers.files import FileInfo, Files, StorageError
 
 #: A folder is listed this often even if its time is unchanged: a file may be damaged in place.
 LOOK_AGAIN_S = 60.0
@@ -75,10 +75,10 @@ class ResultFiles:
 
     def _folder_ns(self, folder: str) -> int | None:
         """When names in a flat local folder last changed; None where that can't be known."""
-        if not isinstance(self._files, LocalFiles) or folder == layout.MODELS:
+        if self._files.folder is None or folder == layout.MODELS:
             return None
         try:
-            return os.stat(self._files.root / folder).st_mtime_ns
+            return os.stat(self._files.folder / folder).st_mtime_ns
         except OSError:
             return None
 

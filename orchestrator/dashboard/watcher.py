@@ -8,7 +8,6 @@ import time
 
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.workers.files import LocalFiles
 
 EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0  #: a driver writes its journal to an object store that often
@@ -26,7 +25,7 @@ class Watcher:
     """`current` may be called from any thread; `close` ends the reading thread."""
 
     def __init__(self, reader: StoreReader, *, every_s: float | None = None) -> None:
-        local = isinstance(reader.store.files, LocalFiles)
+        local = reader.store.files.folder is not None
         self.reader = reader
         self._every_s = (EVERY_S if local else REMOTE_EVERY_S) if every_s is None else every_s
         self._fresh = threading.Condition()

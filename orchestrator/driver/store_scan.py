@@ -16,8 +16,8 @@ from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
+from prunegrid.workers.artifacts import read_weights, weights_sha256
 from prunegrid.workers.files import StorageError
-from prunegrid.workers.weights import read_weights, weights_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

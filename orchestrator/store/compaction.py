@@ -39,8 +39,8 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, merge, merged_name
 from prunegrid.orchestrator.store.store import SCHEMAS, Store, store_errors
 from prunegrid.workers import layout
-from prunegrid.workers.files import FileInfo, Files, LocalFiles
-from prunegrid.workers.tables import read_table
+from prunegrid.workers.files import FileInfo, Files
+from prunegrid.workers.image_rows import read_table
 
 SNAPSHOTS = "snapshots"
 KEPT = "superseded/compacted"
@@ -62,19 +62,20 @@ class Compacted:
 
 def compact_store(store: Store) -> Iterator[Compacted]:
     """The caller holds the store's lease."""
-    if isinstance(store.files, LocalFiles):
-        _check_exchange(store.files.root)
-        _keep_unfinished(store.files.root)
+    root = store.files.folder
+    if root is not None:
+        _check_exchange(root)
+        _keep_unfinished(root)
     for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
         with store_errors():
-            if isinstance(store.files, LocalFiles):
-                done = _exchange(store.files, folder)
+            if root is not None:
+                done = _exchange(store.files, root, folder)
             else:
                 done = _snapshot(store.files, folder)
         yield done
 
 
-def _exchange(files: LocalFiles, folder: str) -> Compacted:
+def _exchange(files: Files, root: Path, folder: str) -> Compacted:
     began_s = time.monotonic()
     present = {Path(file.path).name for file in files.list(folder)}
     look_s = time.monotonic() - began_s
@@ -87,8 +88,8 @@ def _exchange(files: LocalFiles, folder: str) -> Compacted:
     files.write(f"{aside}/{name}", content)
     files.write(f"{folder}/{name}", merge([], SCHEMAS[folder]))
     time.sleep(max(PAUSE_S, PAUSE_LOOKS * look_s))
-    _swap(files.root / folder, files.root / aside, known=known | {name})
-    _keep(files.root, files.root / aside, folder)
+    _swap(root / folder, root / aside, known=known | {name})
+    _keep(root, root / aside, folder)
     return Compacted(folder=folder, before=len(ours), after=1, rows=_rows(content))
 
 

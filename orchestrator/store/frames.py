@@ -12,7 +12,7 @@ import pyarrow as pa
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.merged import is_merged
 from prunegrid.workers.files import Files
-from prunegrid.workers.tables import read_table
+from prunegrid.workers.image_rows import read_table
 
 T = TypeVar("T")
 

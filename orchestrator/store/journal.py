@@ -17,7 +17,7 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.store import Store, store_errors, this_host
 from prunegrid.workers import layout
-from prunegrid.workers.files import Files, LocalFiles
+from prunegrid.workers.files import Files
 
 PART_BYTES = 512 * 1024
 REMOTE_FLUSH_S = 5.0
@@ -46,14 +46,14 @@ class Journal:
 
     def flush(self, *, force: bool = False) -> None:
         """Raises StoreError where the store can't be written."""
-        local = isinstance(self._files, LocalFiles)
-        due = force or local or time.monotonic() - self._flushed_s >= REMOTE_FLUSH_S
+        folder = self._files.folder
+        due = force or folder is not None or time.monotonic() - self._flushed_s >= REMOTE_FLUSH_S
         if not self._pending or not due:
             return
         new = b"".join(self._pending)
         try:
-            if isinstance(self._files, LocalFiles):
-                target = self._files.root / self.path
+            if folder is not None:
+                target = folder / self.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("ab") as file:
                     file.write(new)
@@ -128,9 +128,9 @@ class JournalReader:
         return bad
 
     def _read_from(self, path: str, offset: int) -> bytes:
-        if not isinstance(self._files, LocalFiles):
+        if self._files.folder is None:
             return self._files.read(path)[offset:]  # a part is half a megabyte at most
-        with (self._files.root / path).open("rb") as file:
+        with (self._files.folder / path).open("rb") as file:
             file.seek(offset)
             return file.read()
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid.workers.files import FileInfo, Files
-from prunegrid.workers.tables import SCHEMA_VERSION
+from prunegrid.workers.image_rows import SCHEMA_VERSION
 
 #: Merged files sort before all others, and a newer one before older ones: `merged_name`.
 PREFIX = "all-"

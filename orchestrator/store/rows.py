@@ -23,14 +23,14 @@ from prunegrid.orchestrator.grid.coordinates import (
 )
 from prunegrid.orchestrator.plan.dag import parent_of
 from prunegrid.workers.contract import AttackSettings, AttackTask
-from prunegrid.workers.results import ModelRecord, ModelResult, Provenance
-from prunegrid.workers.tables import (
+from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
     ImageRows,
     parquet_bytes,
     provenance_columns,
 )
+from prunegrid.workers.records import ModelRecord, ModelResult, Provenance
 
 #: Counts of broken images must differ by more than this many to raise a flag.
 SLACK_IMAGES = 1

@@ -28,16 +28,15 @@ from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.orchestrator.store.wholeness import is_whole_parquet, is_whole_zip
 from prunegrid.workers import layout
+from prunegrid.workers.artifacts import MASKS, WEIGHTS
 from prunegrid.workers.contract import Failure, TaskKind
 from prunegrid.workers.files import (
     FileInfo,
     Files,
-    LocalFiles,
     StorageError,
     open_files,
 )
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import (
+from prunegrid.workers.image_rows import (
     IMAGE_SCHEMA,
     ImageRows,
     images_of,
@@ -45,7 +44,7 @@ from prunegrid.workers.tables import (
     read_images,
     read_table,
 )
-from prunegrid.workers.weights import MASKS, WEIGHTS
+from prunegrid.workers.records import ModelRecord
 
 T = TypeVar("T")
 
@@ -359,9 +358,9 @@ def _files_at(address: str) -> Files:
 
 def _strangers(files: Files) -> list[str]:
     """Up to three names in a place that should be empty. Raises StoreError."""
-    if isinstance(files, LocalFiles):
+    if files.folder is not None:
         try:
-            names = sorted(entry.name for entry in os.scandir(files.root))
+            names = sorted(entry.name for entry in os.scandir(files.folder))
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.workers.files import Files, LocalFiles
+from prunegrid.workers.files import Files
 
 #: Of a zip's last record, the end of the central directory.
 _ZIP_END_BYTES = 22
@@ -34,10 +34,10 @@ def is_whole_json(files: Files, path: str) -> bool:
 
 def _ends(files: Files, path: str, size: int) -> tuple[bytes, bytes] | None:
     """The first and last bytes of a local file; None on an object store."""
-    if not isinstance(files, LocalFiles):
+    if files.folder is None:
         return None
     try:
-        with (files.root / path).open("rb") as file:
+        with (files.folder / path).open("rb") as file:
             head = file.read(size)
             file.seek(-min(size, os.fstat(file.fileno()).st_size), os.SEEK_END)
             return head, file.read(size)

@@ -104,6 +104,8 @@ class AsRemote:
     """A folder behind the same calls as an object store has: no appending, no seeking. Counts
     what is read."""
 
+    folder = None
+
     def __init__(self, folder: Path) -> None:
         self._files = LocalFiles(folder)
         self.address = "s3://fake/store"

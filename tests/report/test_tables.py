@@ -213,7 +213,7 @@ class _Compacting(LocalFiles):
     def read(self, path: str) -> bytes:
         if self.moves:
             self.moves -= 1
-            name = self.root / path
+            name = self.folder / path
             name.rename(name.with_name(f"merged-{self.moves}.parquet"))
         return super().read(path)
 

@@ -27,7 +27,7 @@ from prunegrid.orchestrator.store.rows import (
     summarise,
 )
 from prunegrid.workers.contract import AttackTask
-from prunegrid.workers.tables import IMAGE_SCHEMA, SCHEMA_VERSION, ImageRows, read_images
+from prunegrid.workers.image_rows import IMAGE_SCHEMA, SCHEMA_VERSION, ImageRows, read_images
 from tests.fakes import fake_images, fake_model
 from tests.grids import SMALL
 

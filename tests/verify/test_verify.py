@@ -19,7 +19,7 @@ from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
-from prunegrid.workers.weights import pack_masks, unpack_masks
+from prunegrid.workers.artifacts import pack_masks, unpack_masks
 from tests.fakes import RUNNER
 from tests.grids import SMALL
 

@@ -1,8 +1,7 @@
-"""What a worker keeps between tasks: networks with everything compiled for them, and the
-weights of the last few models.
+"""The model cache of a worker process: compiled networks, and the weights of the last few models.
 
-One network per architecture takes the weights of whichever model a task is about, so that
-training steps and attacks, which are compiled for a network object, compile once per process.
+Training steps and attacks are compiled for a network object. So each architecture has one network,
+which takes the weights of the task's model, and everything compiles once per process.
 A process runs one task at a time (the engines' contract), so nothing here is locked.
 """
 
@@ -19,13 +18,14 @@ from prunegrid.workers.context import TaskContext, TornInput
 from prunegrid.workers.contract import Task
 from prunegrid.workers.models.base import build
 
-_NETWORKS = 2
-_STORED = 3
+_MOST_NETWORKS = 2
+_MOST_MODELS = 3
+_stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by store and task key
 
 
 def network(task: Task) -> keras.Model:
-    """The process's network for the task's architecture and data, with whatever weights it had
-    last: the caller sets them."""
+    """The process's network for the task's architecture and data. Its weights are undefined; the
+    caller sets them."""
     return network_on(task.architecture, task.data.dataset)
 
 
@@ -35,26 +35,23 @@ def network_on(architecture: str, dataset: str) -> keras.Model:
     return _network(architecture, entry.shape, entry.classes)
 
 
-@functools.lru_cache(maxsize=_NETWORKS)
+@functools.lru_cache(maxsize=_MOST_NETWORKS)
 def _network(architecture: str, shape: tuple[int, int, int], classes: int) -> keras.Model:
     return build(architecture, shape, classes, seed=0)
 
 
-_kept: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()
-
-
 def remember(context: TaskContext, stored: StoredWeights) -> None:
-    """The chain's next step and the model's attack shards will ask for it."""
+    """Cache a model: the chain's next step and the model's attack shards will need it."""
     key = (context.settings.store, stored.record.task.key)
-    _kept[key] = stored
-    _kept.move_to_end(key)
-    while len(_kept) > _STORED:
-        _kept.popitem(last=False)
+    _stored[key] = stored
+    _stored.move_to_end(key)
+    while len(_stored) > _MOST_MODELS:
+        _stored.popitem(last=False)
 
 
 def stored(context: TaskContext, key: str) -> StoredWeights:
-    """From memory, else from the store. Raises TornInput, StorageError."""
-    found = _kept.get((context.settings.store, key))
+    """A task's parent model, from memory or from the store. Raises TornInput, StorageError."""
+    found = _stored.get((context.settings.store, key))
     if found is None:
         try:
             found = _load(context, key)

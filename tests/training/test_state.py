@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prunegrid.workers.training.progress import TrainingState
+from prunegrid.workers.training.state import TrainingState
 from tests.science import training
 
 LOSSES = st.lists(

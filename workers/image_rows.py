@@ -1,7 +1,7 @@
-"""The rows of `results/images/`: one per attacked image, and per eps where the attack has one.
+"""The rows of `results/images/`: one per attacked image, and per eps where the attack has any.
 
-A file holds one attack task's rows; its Parquet metadata repeats the task and its provenance
-as JSON, so that `verify` can recompute the key from the file alone.
+A file holds one attack task's rows. Its Parquet metadata repeats the task and its provenance as
+JSON, so that `verify` can recompute the key from the file alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.results import Provenance
+from prunegrid.workers.records import Provenance
 
-#: Raise it with every change of a schema; readers refuse a newer one than they know.
+#: Raise it with every change of a schema; readers refuse versions newer than their own.
 SCHEMA_VERSION = 1
 
 PROVENANCE_FIELDS = [
@@ -73,7 +73,7 @@ _LARGE = 2**20  #: bytes
 
 def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="snappy")  # zstd: no smaller, thrice as long to read
+    pq.write_table(table, sink, compression="snappy")  # zstd: no smaller, reads three times as long
     return sink.getvalue()
 
 
@@ -104,7 +104,7 @@ def images_to_parquet(
 
 
 def task_columns(task: AttackTask) -> dict[str, Any]:
-    """Of IMAGE_SCHEMA, what a task's rows have in common."""
+    """The columns of IMAGE_SCHEMA that are the same in all rows of a task."""
     return {
         "task_key": task.key,
         "model_key": task.parent_key,
@@ -123,8 +123,8 @@ class ImageRows:
 
 
 def read_table(content: bytes) -> pa.Table:
-    """Raises ValueError where the content is no whole Parquet file."""
-    large = len(content) > _LARGE  # a small one is read in a third of the time without threads
+    """Raises ValueError where the content is not a whole Parquet file."""
+    large = len(content) > _LARGE  # without threads a small file takes a third of the time
     try:
         return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=large)
     except (pa.ArrowException, OSError) as error:
@@ -132,12 +132,12 @@ def read_table(content: bytes) -> pa.Table:
 
 
 def read_images(content: bytes) -> ImageRows:
-    """Raises ValueError where the content is no whole file of ours."""
+    """Raises ValueError where the content is not a whole file of image rows."""
     return images_of(read_table(content))
 
 
 def images_of(table: pa.Table) -> ImageRows:
-    """One attack task's rows, by the metadata of their table. Raises ValueError."""
+    """One attack task's rows, described by the table's metadata. Raises ValueError."""
     metadata = table.schema.metadata or {}
     if b"prunegrid.task" not in metadata:
         raise ValueError("Parquet file without prunegrid's metadata")

@@ -1,10 +1,10 @@
-"""What a worker's process prints while it runs an attempt: the log of a failure.
+"""Worker logs: what a worker's process prints while it runs an attempt.
 
-Standard output and error of a Ray worker are files of Ray's on its host, one pair for the life of
-the process. A line where an attempt begins tells its part from what was printed before, also once
-the process is dead: what native code says as it crashes is there and nowhere else. Most attempts
-print nothing, and the line is put only after something: Ray reads these files too, and a line for
-each attempt cost no-op tasks a third of their rate (`tests/bench/ray_rate.py`).
+Ray writes a worker's standard output and error to files on its host, one pair for the life of the
+process. A marker line separates an attempt's part from what came before. It can be read after the
+process has died, and only there is what native code prints as it crashes. The marker is written
+only if something was printed since the last one: Ray reads these files too, and a line for each
+attempt cost no-op tasks a third of their rate (`tests/bench/ray_rate.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-MOST_BYTES = 16 * 1024  #: of each stream, its end
+MOST_BYTES = 16 * 1024  #: read from the end of each stream
 _BEGIN = b"----- prunegrid: an attempt begins"
-_sizes: dict[int, int] = {}  #: of each stream's file, after its last line of that kind
+_sizes: dict[int, int] = {}  #: file descriptor -> its file's size after the last marker
 
 
 def streams() -> tuple[str, ...]:
-    """Paths of this process's standard output and error, as far as they are files."""
+    """Paths of this process's standard output and error, where they are files."""
     out = []
     for number in (1, 2):
         with contextlib.suppress(OSError):
@@ -32,7 +32,7 @@ def streams() -> tuple[str, ...]:
 
 
 def begin() -> None:
-    """From here on, what is printed is the next attempt's."""
+    """Mark the start of an attempt in both streams."""
     flush()
     for number in (1, 2):
         with contextlib.suppress(OSError):
@@ -48,8 +48,8 @@ def flush() -> None:
 
 
 def last_attempt(paths: Iterable[str]) -> str:
-    """What the last attempt printed, by any process on the same host: the end of each stream in
-    turn, "" where nothing was. Files that are gone say nothing."""
+    """What the last attempt printed: the end of each stream in turn, "" for nothing. Any process on
+    the same host may call it. Missing files count as empty."""
     return "\n".join(filter(None, (_end_of(Path(path)) for path in paths)))
 
 

@@ -1,7 +1,7 @@
-"""When to stop and how fast to go: early stopping and learning rate on a plateau. Pure.
+"""The state of a training: counters, early stopping, learning rate on a plateau. Pure.
 
-Semantics are those of Keras' EarlyStopping (min_delta 0) and ReduceLROnPlateau (min_delta
-1e-4, no cooldown), both on the validation loss, so that the protocol means what it says.
+The semantics are those of Keras' EarlyStopping (min_delta 0) and ReduceLROnPlateau (min_delta
+1e-4, no cooldown), both on the validation loss.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _PLATEAU_DELTA = 1e-4
 
 @dataclass(kw_only=True)
 class TrainingState:
-    """All that a training is, but for its arrays; JSON-ready."""
+    """All of a training's state except arrays; JSON-ready."""
 
     epoch: int = 0  #: finished epochs
-    step: int = 0  #: finished steps of the epoch under way
-    loss_sum: float = 0.0  #: of the epoch under way, over its images
+    step: int = 0  #: finished steps of the current epoch
+    loss_sum: float = 0.0  #: of the current epoch, over its images
     learning_rate: float = 0.0
     best: float = math.inf
     best_epoch: int = 0
@@ -35,7 +35,7 @@ class TrainingState:
         return self.stopped_early or self.diverged or self.epoch >= settings.max_epochs
 
     def end_epoch(self, validation_loss: float, settings: TrainingSettings) -> None:
-        """Take an epoch's validation loss into account: counters, stop, learning rate."""
+        """Update counters, stop and learning rate after an epoch."""
         self.epoch += 1
         self.step = 0
         self.loss_sum = 0.0

@@ -1,6 +1,6 @@
-"""What a finished train or prune task leaves: `models/<key>/result.json`, and who made it.
+"""The record of a finished train or prune task, `models/<key>/result.json`, and its provenance.
 
-Standard library only. The driver turns these into the rows of `results/models/`.
+Standard library only. The driver turns records into the rows of `results/models/`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prunegrid.workers.files import Files
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a result comes from; on every row of the store."""
+    """Where a result comes from; every row of the store has it."""
 
     task_key: str
     seed: int
@@ -34,21 +34,21 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCount:
-    """A conv or dense kernel. Residual projections are never pruned (the authors' counts leave
-    them out), but cost their multiply-adds all the same."""
+    """The weights and multiply-adds of a conv or dense kernel. Residual projections are never
+    pruned (the authors' counts leave them out), but their multiply-adds count."""
 
     name: str
     shape: tuple[int, ...]
     total: int
-    left: int  #: weights whose mask is 1
+    left: int  #: weights that are not pruned
     flops_total: int  #: multiply-adds of one forward pass of one image
-    flops_left: int  #: those that touch a weight whose mask is 1
+    flops_left: int  #: those that touch a weight that is not pruned
     prunable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelResult:
-    """One trained model, counted and scored."""
+    """One trained model's scores and counts."""
 
     accuracy: float  #: on the test split
     loss: float
@@ -57,12 +57,12 @@ class ModelResult:
     train_loss: float
     epochs: int
     stopped_early: bool
-    diverged: bool  #: the loss became NaN or infinite: an outcome, not a crash
+    diverged: bool  #: the loss became NaN or infinite: a result, not a crash
     nominal_rate: float
     layers: tuple[LayerCount, ...]
     weights_sha256: str  #: of weights.npz's arrays, in name order
-    #: Of one forward pass of `latency_batch` images, where the grid asks for it: as it is (a
-    #: pruned weight is a 0 in a kernel of the dense shape), and without its dead channels.
+    #: Milliseconds of one forward pass of `latency_batch` images, where the grid asks for it: of
+    #: the model as it is (dense kernels with zeros), and without its dead channels.
     latency_ms: float | None = None
     shrunk_latency_ms: float | None = None
     latency_batch: int | None = None
@@ -89,7 +89,7 @@ class ModelResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """The whole file: the task it answers, its result, its provenance."""
+    """The whole file: task, result, provenance."""
 
     task: Task
     result: ModelResult
@@ -108,7 +108,7 @@ class ModelRecord:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelRecord:
-        """Raises ValueError (json.JSONDecodeError is one) where the text is no whole record."""
+        """Raises ValueError where the text is not a whole record."""
         raw: dict[str, Any] = json.loads(text)
         missing = {"task", "result", "provenance"} - set(raw)
         if missing:
@@ -123,10 +123,10 @@ class ModelRecord:
 def leave(
     files: Files, path: str, content: bytes, *, check: Callable[[bytes], object]
 ) -> bytes | None:
-    """Write a task's result file, unless another worker has left one: rows were made of that, and
-    other tasks begun. Returns it then, else None.
+    """Write a task's result file, unless another worker has left one: rows were derived from that
+    one, and other tasks started from it. Returns its content then, else None.
 
-    `check` raises ValueError for a file that is not whole; such a one is replaced. Raises
+    `check` raises ValueError for a file that is not whole; such a file is replaced. Raises
     StorageError.
     """
     if files.write_once(path, content):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from prunegrid.workers.weights import pack_masks, unpack_masks, weights_sha256
+from prunegrid.workers.artifacts import pack_masks, unpack_masks, weights_sha256
 
 MASKS = st.dictionaries(
     st.sampled_from(["conv1", "block1_conv2", "logits"]),
