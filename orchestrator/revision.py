@@ -1,4 +1,4 @@
-"""Which program made a row: the checkout's git revision, or a digest of the installed sources."""
+"""The program's revision, for the rows: a git revision, or a digest of the installed sources."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ PACKAGES = ("orchestrator", "workers")
 
 
 def git_revision(root: Path | None = None) -> str:
-    """Of the checkout that this program runs from, "-dirty" if it is; outside of one, as on a
-    cluster's nodes, "source-" and the digest of its files.
+    """The git revision of the checkout that this program runs from, with "-dirty" where files have
+    changed. Outside a checkout, as on a cluster's nodes, "source-" and the digest of the files.
 
     Only a repository whose top is the packages' own folder counts: a virtual environment may lie
-    within some other one.
+    within another one.
     """
     root = root or Path(__file__).resolve().parent.parent
     if (root / ".git").exists():
@@ -34,8 +34,8 @@ def git_revision(root: Path | None = None) -> str:
 
 
 def source_digest(root: Path) -> str:
-    """12 hexadecimal digits of the SHA-256 of all Python files of the packages below `root`,
-    names included: equal in a checkout and where it was installed."""
+    """12 hexadecimal digits of the SHA-256 of names and contents of the packages' Python files
+    below `root`; the same in a checkout and in an installation of it."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from prunegrid.workers import layout
+from prunegrid.workers.artifacts import pack_masks, weights_sha256
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.contract import (
     AttackTask,
@@ -33,10 +34,9 @@ from prunegrid.workers.contract import (
 )
 from prunegrid.workers.entry import describe
 from prunegrid.workers.files import StorageError, open_files
-from prunegrid.workers.results import LayerCount, ModelRecord, ModelResult, Provenance, leave
+from prunegrid.workers.image_rows import images_to_parquet, read_images
+from prunegrid.workers.records import LayerCount, ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.speeds import Probe, Speed
-from prunegrid.workers.tables import images_to_parquet, read_images
-from prunegrid.workers.weights import pack_masks, weights_sha256
 
 #: Seeds from here on misbehave; see `_misbehave`.
 BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
@@ -229,7 +229,7 @@ def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
 
 
 def _varying() -> list[str]:
-    from prunegrid.workers.tables import IMAGE_SCHEMA, PROVENANCE_FIELDS
+    from prunegrid.workers.image_rows import IMAGE_SCHEMA, PROVENANCE_FIELDS
 
     constant = {"task_key", "model_key", "attack", "engine", "outputs", "split"}
     constant |= {name for name, _ in PROVENANCE_FIELDS}

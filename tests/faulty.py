@@ -22,6 +22,10 @@ LOST_REPLY = "done by the server, reset before its reply"
 TORN_REPLY = "reset half way through its reply"
 FAULTS = (INTERNAL_ERROR, SLOW_DOWN, DELAYED, RESET, TORN_UPLOAD, LOST_REPLY, TORN_REPLY)
 
+#: Answers to a conditional PUT alone.
+CONFLICT = "409 ConditionalRequestConflict"
+NOT_IMPLEMENTED = "501 NotImplemented"
+
 DELAY_S = 0.3
 
 
@@ -83,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
             return self._reset()
         body = self._body()
-        if fault in (INTERNAL_ERROR, SLOW_DOWN):
+        if fault in (INTERNAL_ERROR, SLOW_DOWN, CONFLICT, NOT_IMPLEMENTED):
             status, _, code = fault.partition(" ")
             xml = f"<Error><Code>{code}</Code><Message>planted</Message></Error>".encode()
             return self._reply(int(status), [("Content-Type", "application/xml")], xml)

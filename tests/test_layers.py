@@ -15,12 +15,12 @@ FILES = sorted([*ROOT.glob("orchestrator/**/*.py"), *ROOT.glob("workers/**/*.py"
 WORKERS_STANDARD_LIBRARY_ONLY = {
     "contract",
     "keys",
-    "results",
+    "records",
     "layout",
     "context",
     "speeds",
     "runner",
-    "kept",
+    "cache",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [
@@ -50,8 +50,9 @@ PURE_MODULES = {
     "grid.grid",
     "grid.selection",
     "driver.retries",
-    "store.journal_state",
-    "store.standing",
+    "store.history",
+    "store.plan_progress",
+    "store.run_health",
     "tuning.space",
     "tuning.study",
     "tuning.objective",

@@ -1,4 +1,4 @@
-"""A task's state between attempts: arrays and a little JSON in one file, whole or not there."""
+"""Checkpoints: a task's state between attempts, arrays and a little JSON in one file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, np.ndarray]:
-    """Raises ValueError where the content is no whole .npz; nothing in it is executed."""
+    """Raises ValueError where the content is not a whole .npz. Nothing in it is executed."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -41,7 +41,7 @@ class Saved:
 
 
 class Checkpoint:
-    """One task's checkpoint; the last save wins."""
+    """One task's checkpoint file; the last save wins."""
 
     def __init__(self, files: Files, task_key: str) -> None:
         self._files = files
@@ -53,7 +53,7 @@ class Checkpoint:
         self._files.write(self._path, pack({**arrays, _STATE: text}))
 
     def load(self) -> Saved | None:
-        """None where there is none, or it is torn: the task then starts over."""
+        """None where the file is missing or torn: the task starts over. Raises StorageError."""
         try:
             arrays = unpack(self._files.read(self._path))
             state = json.loads(arrays.pop(_STATE).tobytes())

@@ -1,4 +1,4 @@
-"""What a running task may ask of its surroundings: the store, progress, and whether to stop."""
+"""A running task's surroundings: the store, the heartbeat, and whether to stop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.files import Files
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: the task saved its state as it was asked to
-    """Raised by a task after it wrote its checkpoint because `stop_requested()` became true."""
+class Interrupted(Exception):  # noqa: N818 - no error: the task saved its state on request
+    """Raised by a task that found `stop_requested()` true, after it wrote its checkpoint."""
 
 
 class TornInput(ValueError):  # noqa: N818 - what happened, as the log shows it
-    """A stored result that a task rests on is missing, torn or not what its record says."""
+    """A stored result that the task needs is missing, torn or not what its record says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class TaskContext:
     files: Files  #: the store
     settings: WorkerSettings
     attempt: int
-    #: Called now and then with the fraction done in [0, 1] and a short note; it is the
-    #: heartbeat as well, so a task calls it at least every few seconds of work.
+    #: Reports the fraction done in [0, 1] and a short note. It is the heartbeat as well, so a task
+    #: calls it at least every few seconds.
     beat: Callable[[float, str], None]
-    #: True once the node is to go away or the user asked to stop: checkpoint, then raise
-    #: Interrupted. Asked after each epoch and each few seconds of an attack.
+    #: True once the node is about to go away or the user asked to stop; the task then saves a
+    #: checkpoint and raises Interrupted. Asked after each epoch and every few seconds of an attack.
     stop_requested: Callable[[], bool]
-    #: Where parents are that are not in `files`: a tuning trial leaves its results aside.
+    #: Where to find parents that are not in `files`: a tuning trial has a store of its own.
     parents: Files | None = None

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from prunegrid.workers import layout, printed
+from prunegrid.workers import layout, worker_logs
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import (
     AttackTask,
@@ -120,11 +120,11 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
         from prunegrid.workers.device import configure
 
         configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
-        from prunegrid.workers import warm
+        from prunegrid.workers import model_cache
         from prunegrid.workers.attacks.measure import measure_speed
 
         return tuple(
-            measure_speed(warm.network_on(probe.architecture, probe.dataset), probe)
+            measure_speed(model_cache.network_on(probe.architecture, probe.dataset), probe)
             for probe in probes
         )
     except Exception as error:
@@ -168,11 +168,11 @@ class Worker:
 
         beat(0.0, "starting")
         if self._streams:
-            printed.begin()
+            worker_logs.begin()
         outcome = self._runner.run_attempt(attempt, self._settings, beat, self._stop_requested)
         if self._streams and isinstance(outcome, Failure):
-            printed.flush()
-            outcome = replace(outcome, log=printed.last_attempt(self._streams))
+            worker_logs.flush()
+            outcome = replace(outcome, log=worker_logs.last_attempt(self._streams))
         return outcome
 
     def _stop_requested(self) -> bool:

@@ -1,39 +1,48 @@
-"""Files of the store, on a local folder, S3 or GCS: whole or not there.
+"""Files of the store, in a local folder, on S3 or on GCS: each one is whole or absent.
 
 `write` is atomic for a reader: it sees the old file, the new one or none, never a torn one.
-Locally that is write aside, fsync, rename; an object store's PUT is atomic by itself.
-Paths are relative to the store's root, with "/" between parts.
-All methods may be called from several threads and processes at once; the last `write` wins, and the
-first `write_once` (of two within a moment the last, on an object store).
+A folder's file is written aside, flushed to the disk and renamed; an object store's PUT is atomic
+by itself. Paths are relative to the store's root, with "/" between parts.
+All methods may be called from several threads and processes at once. The last `write` wins, and the
+first `write_once`, with one exception: see `RemoteFiles.write_once`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import random
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from prunegrid.workers.object_store import RemoteFiles
-from prunegrid.workers.storage import FileInfo, StorageError, refused
 
-__all__ = [
-    "REMOTE_SCHEMES",
-    "FileInfo",
-    "Files",
-    "LocalFiles",
-    "StorageError",
-    "open_files",
-    "write_aside",
-]
+class StorageError(Exception):
+    """The store refused: the message says what was tried, where, and why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    path: str  #: relative to the root
+    size_bytes: int
+    mtime_s: float  #: seconds since the epoch
 
 
 class Files(Protocol):
-    address: str  #: as the user may type it again
+    @property
+    def address(self) -> str:
+        """As the user may type it again."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The root where it is a folder: its files may also be opened, appended to and renamed
+        by path. None on an object store."""
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError, StorageError."""
@@ -42,7 +51,8 @@ class Files(Protocol):
         """Atomically; makes folders as needed. Raises StorageError."""
 
     def write_once(self, path: str, content: bytes) -> bool:
-        """As `write`; where a file is there it stays, and the answer is False."""
+        """As `write`, but never replaces: where a file exists, it stays and the answer is
+        False."""
 
     def exists(self, path: str) -> bool: ...
 
@@ -50,7 +60,7 @@ class Files(Protocol):
         """Every file below the folder `prefix`, in any order; none where it does not exist."""
 
     def remove(self, path: str) -> None:
-        """A file that is not there is no error."""
+        """A missing file is no error."""
 
     def rename(self, source: str, target: str) -> None:
         """Replaces the target."""
@@ -63,7 +73,7 @@ REMOTE_SCHEMES = ("s3", "gs", "gcs")
 def open_files(address: str) -> Files:
     """`address`: a folder, s3://bucket/prefix or gs://bucket/prefix.
 
-    Raises StorageError for another scheme. Nothing is created yet.
+    Raises StorageError for another scheme. Creates nothing.
     """
     match = _SCHEME.match(address)
     if match is None:
@@ -75,15 +85,34 @@ def open_files(address: str) -> Files:
     )
 
 
+_REASONS = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+}
+
+
+def _refused(verb: str, path: object, error: Exception) -> StorageError:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = _REASONS.get(number or 0, str(error) or type(error).__name__)
+    return StorageError(f"can't {verb} {path}: {reason}")
+
+
+# --------------------------------------------------------------------------- a folder
+
+
 class LocalFiles:
     """A folder on this machine (or a network mount with atomic renames)."""
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(os.path.abspath(root.expanduser()))
-        self.address = str(self.root)
+        self.folder = Path(os.path.abspath(root.expanduser()))
+        self.address = str(self.folder)
 
     def _path(self, path: str) -> Path:
-        return self.root / path
+        return self.folder / path
 
     def read(self, path: str) -> bytes:
         try:
@@ -91,7 +120,7 @@ class LocalFiles:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise refused("read", self._path(path), error) from error
+            raise _refused("read", self._path(path), error) from error
 
     def write(self, path: str, content: bytes) -> None:
         self._write(path, content, os.replace)
@@ -115,7 +144,7 @@ class LocalFiles:
         except FileExistsError:
             raise
         except OSError as error:
-            raise refused("write", target, error) from error
+            raise _refused("write", target, error) from error
 
     def exists(self, path: str) -> bool:
         return self._path(path).exists()
@@ -128,7 +157,7 @@ class LocalFiles:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise refused("list", self._path(prefix), error) from error
+                raise _refused("list", self._path(prefix), error) from error
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(Path(entry.path))
@@ -137,21 +166,21 @@ class LocalFiles:
                         stat = entry.stat()
                     except FileNotFoundError:  # renamed between listing and looking
                         continue
-                    relative = os.path.relpath(entry.path, self.root).replace(os.sep, "/")
+                    relative = os.path.relpath(entry.path, self.folder).replace(os.sep, "/")
                     yield FileInfo(path=relative, size_bytes=stat.st_size, mtime_s=stat.st_mtime)
 
     def remove(self, path: str) -> None:
         try:
             self._path(path).unlink(missing_ok=True)
         except OSError as error:
-            raise refused("remove", self._path(path), error) from error
+            raise _refused("remove", self._path(path), error) from error
 
     def rename(self, source: str, target: str) -> None:
         try:
             self._path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self._path(source), self._path(target))
         except OSError as error:
-            raise refused("rename", self._path(source), error) from error
+            raise _refused("rename", self._path(source), error) from error
 
 
 def _link(source: Path, target: Path) -> None:
@@ -184,3 +213,183 @@ def write_aside(
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+# --------------------------------------------------------------------------- an object store
+
+#: Tries of one request that meets a transient fault; AWS_MAX_ATTEMPTS overrides it. The waits in
+#: between are random and double each time: 8 s in the mean before the last.
+S3_ATTEMPTS = 5
+#: Up to this size a file goes to S3 in one request, instead of a multipart upload's three. It must
+#: stay below pyarrow's buffer (10 MiB): when the upload of more than that can't begin, closing such
+#: a stream puts an empty object in place. A multipart upload that fails leaves nothing.
+ONE_PUT_BYTES = 4 * 2**20
+S3_CONNECT_S = 10.0
+S3_SILENCE_S = 60.0  #: a request is given up, and repeated, when the server is silent this long
+#: pyarrow asks for a file's size, then for that many bytes. If the file is replaced in between, it
+#: returns a part, or rubbish at the end. So `read` asks for the size again, except for files whose
+#: content never changes.
+_IMMUTABLE = (".parquet", ".npz")
+#: pyarrow reads an answer into a buffer of the file's size. When a server's error is longer than
+#: the file, its code is lost, and the SDK doesn't know that it may ask again.
+_UNREAD_ERROR = "Failed to flush response stream"
+
+
+class RemoteFiles:
+    """S3 or GCS through pyarrow, with the credentials that it finds by itself.
+
+    `AWS_ENDPOINT_URL` points S3 at another server, as it does for other tools.
+    """
+
+    folder = None
+
+    def __init__(self, address: str) -> None:
+        import pyarrow.fs
+
+        self.address = address
+        scheme, _, rest = address.partition("://")
+        self._root = rest
+        if not rest.split("/")[0]:
+            raise StorageError(f"store address: expected {scheme}://bucket/path, got {address!r}")
+        attempts = os.environ.get("AWS_MAX_ATTEMPTS", "")
+        self._attempts = max(1, int(attempts)) if attempts.isdecimal() else S3_ATTEMPTS
+        self._is_s3 = scheme.lower() == "s3"
+        if self._is_s3:
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            self._endpoint = endpoint or None
+            options: dict[str, Any] = {"endpoint_override": endpoint} if endpoint else {}
+            options["retry_strategy"] = pyarrow.fs.AwsStandardS3RetryStrategy(
+                max_attempts=self._attempts
+            )
+            options |= {"connect_timeout": S3_CONNECT_S, "request_timeout": S3_SILENCE_S}
+            if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+                options["region"] = region
+            self._fs = pyarrow.fs.S3FileSystem(**options)
+            self._one_put = pyarrow.fs.S3FileSystem(**options, allow_delayed_open=True)
+        else:
+            self._fs = self._one_put = pyarrow.fs.GcsFileSystem()
+
+    @functools.cached_property
+    def _boto3_client(self) -> Any:
+        """pyarrow offers no conditional writes, boto3 does. None on GCS and without boto3."""
+        if not self._is_s3:
+            return None
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError:
+            return None
+        config = Config(
+            connect_timeout=S3_CONNECT_S,
+            read_timeout=S3_SILENCE_S,
+            retries={"mode": "standard", "total_max_attempts": self._attempts},
+            # As pyarrow asks: by path at another endpoint, without checksums that some refuse.
+            s3={"addressing_style": "path" if self._endpoint else "auto"},
+            request_checksum_calculation="when_required",
+        )
+        return boto3.session.Session().client(
+            "s3", endpoint_url=self._endpoint, region_name=self._fs.region, config=config
+        )
+
+    def _path(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def read(self, path: str) -> bytes:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                with self._fs.open_input_stream(self._path(path)) as stream:
+                    content = bytes(stream.readall())
+                if path.endswith(_IMMUTABLE):
+                    return content
+                if self._fs.get_file_info(self._path(path)).size == len(content):
+                    return content
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if attempt == self._attempts or _UNREAD_ERROR not in str(error):
+                    raise _refused("read", self._path(path), error) from error
+            time.sleep(random.random() * 0.25 * 2**attempt)
+        raise StorageError(f"can't read {self._path(path)}: replaced whenever it was read")
+
+    def write(self, path: str, content: bytes) -> None:
+        fs = self._one_put if len(content) <= ONE_PUT_BYTES else self._fs
+        try:
+            with fs.open_output_stream(self._path(path)) as stream:
+                stream.write(content)
+        except OSError as error:
+            raise _refused("write", self._path(path), error) from error
+
+    def write_once(self, path: str, content: bytes) -> bool:
+        """On S3 a conditional PUT (`If-None-Match: *`): of several writers one wins, the others
+        get False. On GCS, without boto3, and on servers that know no such condition, the last of
+        several writers within a moment wins, and each gets True."""
+        if self.exists(path):
+            return False
+        if self._boto3_client is None:
+            self.write(path, content)
+            return True
+        return self._put_if_absent(path, content)
+
+    def _put_if_absent(self, path: str, content: bytes) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, key = self._path(path).partition("/")
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                self._boto3_client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                answer = error.response["ResponseMetadata"]
+                status = answer.get("HTTPStatusCode")
+                if status == 412:
+                    # It may be our own: of an earlier try of this request, whose reply was lost.
+                    return bool(answer.get("RetryAttempts")) and self.read(path) == content
+                if status == 501:  # a server without conditional PUTs
+                    self.write(path, content)
+                    return True
+                if status != 409 or attempt >= self._attempts:  # 409: another PUT is under way
+                    raise _refused("write", self._path(path), error) from error
+            except BotoCoreError as error:
+                raise _refused("write", self._path(path), error) from error
+            time.sleep(random.random() * 0.25 * 2**attempt)
+
+    def exists(self, path: str) -> bool:
+        import pyarrow.fs
+
+        try:
+            info = self._fs.get_file_info(self._path(path))
+        except OSError as error:
+            raise _refused("look at", self._path(path), error) from error
+        return bool(info.type == pyarrow.fs.FileType.File)
+
+    def list(self, prefix: str) -> Iterator[FileInfo]:
+        import pyarrow.fs
+
+        selector = pyarrow.fs.FileSelector(self._path(prefix), recursive=True, allow_not_found=True)
+        try:
+            infos = self._fs.get_file_info(selector)
+        except OSError as error:
+            raise _refused("list", self._path(prefix), error) from error
+        for info in infos:
+            if info.type == pyarrow.fs.FileType.File:
+                yield FileInfo(
+                    path=info.path.removeprefix(self._root + "/"),
+                    size_bytes=info.size,
+                    mtime_s=(info.mtime_ns or 0) / 1e9,
+                )
+
+    def remove(self, path: str) -> None:
+        try:
+            self._fs.delete_file(self._path(path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _refused("remove", self._path(path), error) from error
+
+    def rename(self, source: str, target: str) -> None:
+        try:
+            self._fs.move(self._path(source), self._path(target))
+        except OSError as error:
+            raise _refused("rename", self._path(source), error) from error

@@ -1,4 +1,4 @@
-"""Where things are in a store. Paths are relative to its root. Standard library only."""
+"""The paths in a store, relative to its root. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ MODEL_ROWS = "results/models"
 CELL_ROWS = "results/cells"
 IMAGE_ROWS = "results/images"
 TUNING_ROWS = "results/tuning"
-TUNING = "tuning"  #: a store within the store: what trials and bisections computed, by task key
+TUNING = "tuning"  #: a store within the store, with the results of trials and bisections
 JOURNAL = "journal"
 FAILURES = "failures"
 
 
 def model_file(task_key: str, name: str) -> str:
-    """`name`: weights.npz, masks.npz, history.json, or result.json, which is written last:
-    where it is, the model is whole."""
+    """`name`: weights.npz, masks.npz, history.json or result.json."""
     return f"{MODELS}/{task_key}/{name}"
 
 
 def model_record(task_key: str) -> str:
+    """It is written last: where it exists, the model is whole."""
     return model_file(task_key, "result.json")
 
 
@@ -29,7 +29,7 @@ def checkpoint_file(task_key: str, name: str) -> str:
 
 
 def image_rows(task_key: str) -> str:
-    """One attack task's rows; the file's being there is what "done" means."""
+    """One attack task's rows; the task is done when this file exists."""
     return f"{IMAGE_ROWS}/{task_key}.parquet"
 
 
@@ -46,6 +46,6 @@ def failure_file(task_key: str, attempt: int) -> str:
 
 
 def adversarials(task_key: str) -> str:
-    """A few of an attack's adversarial images, to look at: `<image>`, and `clean.<image>` as it
-    was before (stores of older versions have not that), each [h, w, c] float16 in [0, 1]."""
+    """A few of an attack's adversarial images, to look at: `<image>`, and `clean.<image>`, the
+    original (missing in stores of older versions), each [h, w, c] float16 in [0, 1]."""
     return f"adversarials/{task_key}.npz"

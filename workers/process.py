@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from prunegrid.workers import printed
+from prunegrid.workers import worker_logs
 
 _DUMP = signal.SIGUSR2
 _DUMP_WITHIN_S = 3.0
@@ -47,7 +47,7 @@ def announce() -> Whereabouts:
         host=socket.gethostname(),
         pid=os.getpid(),
         stack_file=_stacks.name,
-        streams=printed.streams(),
+        streams=worker_logs.streams(),
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     )
 
@@ -81,7 +81,7 @@ class LastWords:
 
 def last_words(where: Whereabouts) -> LastWords:
     """Called on the same host, once the process is dead."""
-    return LastWords(log=printed.last_attempt(where.streams))
+    return LastWords(log=worker_logs.last_attempt(where.streams))
 
 
 def end_process(where: Whereabouts) -> LastWords:
@@ -95,7 +95,7 @@ def end_process(where: Whereabouts) -> LastWords:
         text = "the process was gone already"
     except OSError as error:
         text = f"its stacks can't be had: {error.strerror}"
-    return LastWords(stacks=text, log=printed.last_attempt(where.streams))
+    return LastWords(stacks=text, log=worker_logs.last_attempt(where.streams))
 
 
 def _wait_for(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The three stages: train, prune (with fine-tuning), attack. Each writes its result last."""
+"""The three stages: train, prune (with fine-tuning), attack. Each writes its result file last."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 import keras
 import numpy as np
 
-from prunegrid.workers import layout, warm
-from prunegrid.workers.artifacts import save_model
+from prunegrid.workers import layout, model_cache
+from prunegrid.workers.artifacts import save_model, weights_sha256
 from prunegrid.workers.catalog import DATASETS, METHODS
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.context import TaskContext
@@ -22,41 +22,40 @@ from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
 from prunegrid.workers.data.base import Dataset, load
 from prunegrid.workers.device import configure
 from prunegrid.workers.export.latency import dense_and_shrunk_ms
+from prunegrid.workers.image_rows import images_to_parquet, read_images
 from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.models.base import build, get_weights, kernels, prunable, set_weights
 from prunegrid.workers.pruning.counts import layer_counts
-from prunegrid.workers.pruning.step import Masks, prune_step
-from prunegrid.workers.results import ModelRecord, ModelResult, Provenance, leave
-from prunegrid.workers.tables import images_to_parquet, read_images
-from prunegrid.workers.training.fit import FitResult, fit
+from prunegrid.workers.pruning.step import prune_step
+from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leave
+from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
-from prunegrid.workers.weights import weights_sha256
 
-#: Start images that attacks may choose from: the split's first ones, whatever the shard.
+#: Attacks may choose start images from the split's first ones, whatever their shard.
 POOL_IMAGES = 256
 _LIBRARIES = ("foolbox", "keras", "numpy", "prunegrid", "tensorflow")
 
 
 def train(task: TrainTask, context: TaskContext) -> ModelRecord:
-    """Train a dense network; its files are in the store when this returns."""
+    """Train a dense network, and save it in the store."""
     clock = _Clock()
     dataset = load(task.data, context.settings.data_dir)
-    model = warm.network(task)
+    model = model_cache.network(task)
     set_weights(model, initial_weights(task))
     fitted = _fit(model, {}, dataset, task, context, stage="dense")
     masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in prunable(model)}
-    return _finish(model, masks, fitted, dataset, task, context, clock, nominal_rate=1.0)
+    return _finish(model, masks, fitted, dataset, task, context, clock)
 
 
 def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
-    """Prune the parent to the task's rate, fine-tune, and leave the files in the store.
+    """Prune the parent to the task's rate, fine-tune, and save the model in the store.
 
-    Raises PruneCountError where the surviving units are not exactly as many as they must be.
+    Raises PruneCountError where the number of surviving units is wrong.
     """
     clock = _Clock()
     dataset = load(task.data, context.settings.data_dir)
-    parent = warm.stored(context, task.parent_key)
-    model = warm.network(task)
+    parent = model_cache.stored(context, task.parent_key)
+    model = model_cache.network(task)
     layers = prunable(model)
     masks = prune_step(
         {layer.name: np.nan_to_num(parent.weights[layer.path]) for layer in layers},
@@ -71,27 +70,25 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
     retained = task.pruning.weights == "retain"
     start = parent.weights if retained else initial_weights(task)
     set_weights(model, masked(start, by_path))
-    if parent.record.result.diverged:  # NaN can't be trained away: the outcome stands
+    if parent.record.result.diverged:  # NaN can't be trained away
         fitted = FitResult(history=(), epochs=0, kept_epoch=0, stopped_early=False, diverged=True)
     else:
         stage = f"rate {task.pruning.rate:g}"
         fitted = _fit(model, by_path, dataset, task, context, stage=stage)
-    return _finish(
-        model, masks, fitted, dataset, task, context, clock, nominal_rate=task.pruning.rate
-    )
+    return _finish(model, masks, fitted, dataset, task, context, clock)
 
 
 def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], ...]:
-    """Attack one shard; its image rows are in the store when this returns.
+    """Attack one shard, and save its image rows in the store.
 
-    Returns a few numbers for a display. Raises AttackLied where an attack's claim is false.
+    Returns a few numbers for the display. Raises AttackLied where an attack's claim is false.
     """
     from prunegrid.workers.attacks.run import attack_shard, uses_xla
 
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)
-    stored = warm.stored(context, task.parent_key)
-    model = warm.network(task)
+    stored = model_cache.stored(context, task.parent_key)
+    model = model_cache.network(task)
     set_weights(model, stored.weights)
     checkpoint = Checkpoint(context.files, task.key)
     columns, samples = attack_shard(
@@ -108,12 +105,12 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         progress=checkpoint,
     )
     if samples:
-        clean = {i: split.floats(i, i + 1)[0] for i in samples}  # beside it, to see what changed
+        clean = {i: split.floats(i, i + 1)[0] for i in samples}  # to compare with
         arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
         arrays |= {f"clean.{image}": array.astype(np.float16) for image, array in clean.items()}
         context.files.write(layout.adversarials(task.key), pack(arrays))
     provenance = _provenance(task, context, clock)
-    if uses_xla(model, task.attack):  # it rounds differently: the rows say so
+    if uses_xla(model, task.attack):  # it rounds differently, so the rows name it
         provenance = dataclasses.replace(provenance, device=f"{provenance.device} (XLA)")
     content = images_to_parquet(columns, task=task, provenance=provenance)
     leave(context.files, layout.image_rows(task.key), content, check=read_images)
@@ -126,8 +123,8 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 
 
 def initial_weights(task: TrainTask | PruneTask) -> dict[str, np.ndarray]:
-    """The network before any training: the dense ancestor's initial weights, or fresh ones
-    where the task re-initialises."""
+    """The weights before any training: the dense ancestor's initial ones, or fresh ones where the
+    task re-initialises."""
     entry = DATASETS[task.data.dataset]
     seed = derive_seed(task.seed, "init", task.salt)
     if isinstance(task, PruneTask) and task.pruning.weights == "reinitialize":
@@ -138,7 +135,7 @@ def initial_weights(task: TrainTask | PruneTask) -> dict[str, np.ndarray]:
 def masked(
     weights: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """`weights` with those pruned exactly 0."""
+    """`weights` with the pruned ones exactly 0."""
     pruned = {path: np.where(mask, weights[path], np.float32(0)) for path, mask in masks.items()}
     return {**weights, **pruned}
 
@@ -154,28 +151,32 @@ def _fit(
 ) -> FitResult:
     return fit(
         model,
-        masks=masks,
-        dataset=dataset,
-        settings=task.training,
-        seed=derive_seed(task.seed, task.salt),
-        stage=stage,
-        checkpoint=Checkpoint(context.files, task.key),
-        beat=context.beat,
-        stop_requested=context.stop_requested,
+        TrainingStage(
+            name=stage,
+            masks=masks,
+            dataset=dataset,
+            settings=task.training,
+            seed=derive_seed(task.seed, task.salt),
+        ),
+        TrainingHooks(
+            checkpoint=Checkpoint(context.files, task.key),
+            beat=context.beat,
+            stop_requested=context.stop_requested,
+        ),
     )
 
 
 def _finish(
     model: keras.Model,
-    masks: Masks,
+    masks: dict[str, np.ndarray],
     fitted: FitResult,
     dataset: Dataset,
     task: TrainTask | PruneTask,
     context: TaskContext,
     clock: _Clock,
-    *,
-    nominal_rate: float,
 ) -> ModelRecord:
+    """Score the model, and save it with its record."""
+
     def tick() -> None:
         context.beat(1.0, "scoring")
 
@@ -194,7 +195,7 @@ def _finish(
         epochs=fitted.epochs,
         stopped_early=fitted.stopped_early,
         diverged=fitted.diverged,
-        nominal_rate=nominal_rate,
+        nominal_rate=task.pruning.rate if isinstance(task, PruneTask) else 1.0,
         layers=layer_counts(kernels(model), masks),
         weights_sha256=weights_sha256(weights),
         latency_ms=dense_ms,
@@ -204,7 +205,7 @@ def _finish(
     record = ModelRecord(task=task, result=result, provenance=_provenance(task, context, clock))
     stored = save_model(context.files, record, weights, masks, fitted.history)
     Checkpoint(context.files, task.key).remove()
-    warm.remember(context, stored)
+    model_cache.remember(context, stored)
     return stored.record
 
 

@@ -22,9 +22,9 @@ from prunegrid.workers.contract import (
 )
 from prunegrid.workers.entry import measure, prepare, run_into
 from prunegrid.workers.files import Files, open_files
-from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.image_rows import ImageRows, read_images
+from prunegrid.workers.records import ModelRecord
 from prunegrid.workers.runner import Beat, Runner
-from prunegrid.workers.tables import ImageRows, read_images
 
 
 class TuningFailed(RuntimeError):  # noqa: N818 - what happened, as a trial's log shows it

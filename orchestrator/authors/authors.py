@@ -26,7 +26,7 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.workers import layout
 from prunegrid.workers.files import Files
-from prunegrid.workers.tables import SCHEMA_VERSION, parquet_bytes
+from prunegrid.workers.image_rows import SCHEMA_VERSION, parquet_bytes
 
 FOLDER = "imported"  #: of the store: one JSON file per import, with its sources and findings
 

@@ -20,8 +20,8 @@ from prunegrid.orchestrator.grid.coordinates import (
 )
 from prunegrid.orchestrator.store.rows import QUANTILES
 from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.image_rows import IMAGE_SCHEMA
 from prunegrid.workers.keys import digest
-from prunegrid.workers.tables import IMAGE_SCHEMA
 
 PROTOCOL = VARIANT = "authors"
 PREFIX = "imported-"  #: of the keys and files of imported rows: no task of ours made them

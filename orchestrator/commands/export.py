@@ -1,4 +1,4 @@
-"""`prunegrid export`: a model of the store as a plain file, for whoever has Keras alone."""
+"""`prunegrid export`: write a model of the store as a plain file that Keras alone can read."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def command(
 def export(
     address: str, what: str, out: Path, *, form: Form, latency_batch: int | None, console: Console
 ) -> None:
-    """Write the one model that `what` names, and say what is in the file.
+    """Write the one model that `what` names, and print what is in the file.
 
     `what`: coordinates as in --select, or the first letters of a model's, cell's or task's name.
-    Raises UsageError where it names no model or several, or the path won't do; StoreError where
-    the store has no such model yet, or its weights are not the recorded ones.
+    Raises UsageError where it names no model or several, or the path is not allowed; StoreError
+    where the store lacks the model, or its weights are not the recorded ones.
     """
     store = Store.open(address)
     plan = load_plan(store, whole=True)
@@ -117,7 +117,7 @@ def _lines(done: Exported) -> Iterable[str]:
 
 
 def _latency(store: Store, key: str, batch_size: int) -> str:
-    from prunegrid.workers.artifacts import load_model
+    from prunegrid.workers.export.formats import load_model
     from prunegrid.workers.export.latency import dense_and_shrunk_ms
 
     dense_ms, shrunk_ms = dense_and_shrunk_ms(load_model(store.files, key).model, batch_size)

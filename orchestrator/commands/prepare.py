@@ -1,4 +1,4 @@
-"""`prunegrid prepare`: a grid's data sets, fetched and checked on this machine before any run."""
+"""`prunegrid prepare`: fetch and check a grid's data sets on this machine before any run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(
 
 
 def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
-    """Returns 0 where all can be had, 1 else. Raises GridError for a grid that is no good."""
+    """Returns 0 where all are ready, 1 otherwise. Raises GridError for an invalid grid."""
     from prunegrid.orchestrator.grid.file import read_grid
     from prunegrid.workers.contract import WorkerSettings
     from prunegrid.workers.entry import prepare as prepare_here

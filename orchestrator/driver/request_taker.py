@@ -25,7 +25,7 @@ from prunegrid.orchestrator.store.requests import (
     settle,
 )
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.files import LocalFiles, StorageError
+from prunegrid.workers.files import StorageError
 
 LOCAL_EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0
@@ -51,7 +51,7 @@ class RequestTaker:
         self._journal = journal
         self._say = say
         self._feed = feed
-        self._every_s = LOCAL_EVERY_S if isinstance(store.files, LocalFiles) else REMOTE_EVERY_S
+        self._every_s = LOCAL_EVERY_S if store.files.folder else REMOTE_EVERY_S
         self._taken: set[str] = set()
         self._looked_s = float("-inf")
         self._complained = False

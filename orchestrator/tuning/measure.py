@@ -18,7 +18,7 @@ from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, c
 from prunegrid.orchestrator.tuning.stored_curves import nearest_curve
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask, Task
-from prunegrid.workers.tables import ImageRows
+from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.tuning import find_images
 
 #: Have tasks computed aside; raises where that was interrupted or failed.

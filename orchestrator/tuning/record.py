@@ -11,8 +11,8 @@ from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.rows import Role, Score, State, row_bytes, row_path
 from prunegrid.orchestrator.tuning.study import Study
 from prunegrid.workers import layout
+from prunegrid.workers.image_rows import read_table
 from prunegrid.workers.keys import Scalar
-from prunegrid.workers.tables import read_table
 
 
 @dataclass(frozen=True, kw_only=True)

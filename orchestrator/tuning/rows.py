@@ -15,14 +15,14 @@ import pyarrow as pa
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
-from prunegrid.workers.keys import Scalar
-from prunegrid.workers.results import Provenance
-from prunegrid.workers.tables import (
+from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
     parquet_bytes,
     provenance_columns,
 )
+from prunegrid.workers.keys import Scalar
+from prunegrid.workers.records import Provenance
 
 State = Literal["running", "complete", "stopped early", "over budget", "failed"]
 Role = Literal["search", "held-out tuned", "held-out cut", "held-out whole"]

@@ -16,7 +16,7 @@ from prunegrid.orchestrator.tuning.objective import (
 from prunegrid.orchestrator.tuning.rows import Score, latest
 from prunegrid.orchestrator.tuning.study import AttackStudy, Options, Study, TrainingStudy
 from prunegrid.workers.contract import AttackTask
-from prunegrid.workers.tables import ImageRows
+from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.tuning import find_images, find_record
 
 

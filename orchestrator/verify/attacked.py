@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from prunegrid.workers.contract import AttackTask
-from prunegrid.workers.tables import ImageRows, task_columns
+from prunegrid.workers.image_rows import ImageRows, task_columns
 
 
 def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:

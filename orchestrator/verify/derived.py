@@ -12,8 +12,8 @@ from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordi
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import PruneTask
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import ImageRows
+from prunegrid.workers.image_rows import ImageRows
+from prunegrid.workers.records import ModelRecord
 
 Row = Mapping[str, object]
 

@@ -17,7 +17,7 @@ from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordi
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.doubts import Finding
 from prunegrid.workers import layout
-from prunegrid.workers.tables import read_table
+from prunegrid.workers.image_rows import read_table
 
 _MODEL = list(ModelCoordinates.__dataclass_fields__)
 _CELL = [*_MODEL, *(name for name in CellCoordinates.__dataclass_fields__ if name != "model")]

@@ -18,9 +18,8 @@ from prunegrid.orchestrator.errors import PrunegridError, StoreError
 from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.store.plan import load_plan
-from prunegrid.orchestrator.store.results import SCHEMAS
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
-from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.store import SCHEMAS, Store
 from prunegrid.orchestrator.verify.attacked import image_doubts
 from prunegrid.orchestrator.verify.derived import cell_row_doubts, model_row_doubts
 from prunegrid.orchestrator.verify.doubts import Finding
@@ -28,8 +27,8 @@ from prunegrid.orchestrator.verify.imported import imported_findings
 from prunegrid.orchestrator.verify.pruned import pruning_doubts
 from prunegrid.workers import layout
 from prunegrid.workers.contract import PruneTask
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import SCHEMA_VERSION, ImageRows
+from prunegrid.workers.image_rows import SCHEMA_VERSION, ImageRows
+from prunegrid.workers.records import ModelRecord
 
 #: Columns that every row is asked for, be it there or not.
 _ASKED = ("robust_accuracy", "task_key", "task_keys", "model_key", "eps", "rate", "seed")
@@ -94,7 +93,7 @@ class Verifier:
 
     def _check_weights(self, key: str, record: ModelRecord) -> Iterator[Finding]:
         """What the weights' file holds against what the record says of it."""
-        from prunegrid.workers.weights import read_masks, read_weights, weights_sha256
+        from prunegrid.workers.artifacts import read_masks, read_weights, weights_sha256
 
         path = layout.model_file(key, "weights.npz")
         try:
@@ -124,7 +123,7 @@ class Verifier:
 
     def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:
         """The parent's; None where they can't be read, which is a finding of its own."""
-        from prunegrid.workers.weights import read_masks
+        from prunegrid.workers.artifacts import read_masks
 
         try:
             return read_masks(self._store.files, task.parent_key)

@@ -9,7 +9,7 @@ import pytest
 
 from prunegrid.workers.catalog import ATTACKS
 from prunegrid.workers.context import Interrupted
-from prunegrid.workers.tables import IMAGE_SCHEMA, images_to_parquet, read_images
+from prunegrid.workers.image_rows import IMAGE_SCHEMA, images_to_parquet, read_images
 from tests.attacks.conftest import settings, task
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
@@ -57,7 +57,7 @@ def test_every_attack_of_the_catalog(shard, cnn5, request, name, engine):
 
 
 def provenance():
-    from prunegrid.workers.results import Provenance
+    from prunegrid.workers.records import Provenance
 
     return Provenance(
         task_key="k", seed=0, git_revision="", versions=(), device="cpu", threads=1, host="h",

@@ -127,14 +127,14 @@ def _ours(
     architecture: str, case: Case, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], object]:
     """One epoch as a task trains it, from the memory map on; one image validates it."""
-    from prunegrid.workers.data.base import Dataset, Split
-    from prunegrid.workers.training.fit import fit
+    from prunegrid.workers.data.base import Dataset, ImageSplit
+    from prunegrid.workers.training.fit import TrainingHooks, TrainingStage, fit
 
-    one = Split(images=images[:1], labels=labels[:1])
+    one = ImageSplit(images=images[:1], labels=labels[:1])
     dataset = Dataset(
         name="random",
         classes=10,
-        train=Split(images=images, labels=labels),
+        train=ImageSplit(images=images, labels=labels),
         validation=one,
         test=one,
     )
@@ -145,18 +145,12 @@ def _ours(
         augmentation=case.augmentation,
     )
     model = _network(architecture, images)
-    return lambda: fit(
-        model,
-        masks={},
-        dataset=dataset,
-        settings=settings,
-        seed=0,
-        stage="bench",
-        checkpoint=_Unsaved(),
-        beat=lambda fraction, note: None,
-        stop_requested=lambda: False,
-        resident_bytes=2**40 if case.resident else 0,
+    stage = TrainingStage(name="bench", masks={}, dataset=dataset, settings=settings, seed=0)
+    hooks = TrainingHooks(
+        checkpoint=_Unsaved(), beat=lambda fraction, note: None, stop_requested=lambda: False
     )
+    resident_bytes = 2**40 if case.resident else 0
+    return lambda: fit(model, stage, hooks, resident_bytes=resident_bytes)
 
 
 def _limit(

@@ -9,8 +9,8 @@ import numpy as np
 
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask, Task
+from prunegrid.workers.image_rows import images_to_parquet
 from prunegrid.workers.keys import digest
-from prunegrid.workers.tables import images_to_parquet
 from tests.fakes import fake_model, provenance
 
 CLASSES = 10

@@ -77,4 +77,4 @@ def _trouble(path: str) -> Iterator[None]:
 def weathered(address: str) -> Files:
     """In place of `open_files`."""
     plain = open_files(address)
-    return WeatheredFiles(plain.root) if isinstance(plain, LocalFiles) else plain
+    return WeatheredFiles(plain.folder) if plain.folder else plain

@@ -111,7 +111,7 @@ def test_what_can_t_be_exported_is_said_in_one_line(store, tmp_path):
     with pytest.raises(StoreError, match="not trained yet"):
         told(store, where.replace("seed=0", "seed=1"), tmp_path / "a.keras")
     (tmp_path / "b.keras").write_text("somebody's")
-    with pytest.raises(UsageError, match=r"b\.keras is there already"):
+    with pytest.raises(UsageError, match=r"b\.keras exists already"):
         told(store, where, tmp_path / "b.keras")
     assert (tmp_path / "b.keras").read_text() == "somebody's"
     with pytest.raises(UsageError, match=r"ends in \.keras, got .*model\.h5"):

@@ -64,8 +64,7 @@ def test_a_reader_counts_the_recorded_compression(method, store, tmp_path):
 def test_pruned_weights_are_0_in_the_file_and_logits_the_same(method, store, tmp_path):
     import keras
 
-    from prunegrid.workers.artifacts import load_model
-    from prunegrid.workers.export.formats import export_stored
+    from prunegrid.workers.export.formats import export_stored, load_model
 
     files, keys = store
     stored = load_model(files, keys[method])
@@ -160,7 +159,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
     model, masks = pruned("cnn5", "random-local-filter", 2)
     (tmp_path / "m.keras").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"m\.keras is there already"):
+    with pytest.raises(FileExistsError, match=r"m\.keras exists already"):
         export_model(model, masks, tmp_path / "m.keras", "keras")
     assert (tmp_path / "m.keras").read_text() == "mine"
 

@@ -40,9 +40,9 @@ def test_the_image_and_the_logits_stay_and_every_layer_has_one_group(architectur
 
 
 def test_a_dense_network_keeps_everything():
-    from prunegrid.workers.export.groups import plan
+    from prunegrid.workers.export.groups import plan_shrink
 
     model, _ = pruned("resnet8", "random-local-filter", 1)
-    todo = plan(model)
+    todo = plan_shrink(model)
     assert all(keep.all() for keep in todo.kept.values())
     assert todo.carriers == {}

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from prunegrid.orchestrator.commands.explain import cell_at
 from prunegrid.orchestrator.commands.export import model_key
 from prunegrid.orchestrator.dashboard.filters import tasks_of, view_of
-from prunegrid.orchestrator.dashboard.plan_index import PlanIndex
 from prunegrid.orchestrator.driver.retries import named_tasks
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
@@ -22,6 +21,7 @@ from prunegrid.orchestrator.grid.selection import (
     parse_selection,
 )
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.plan_index import PlanIndex
 from prunegrid.orchestrator.store.requests import Request
 from tests.grids import SMALL
 

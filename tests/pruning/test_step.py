@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prunegrid.workers.catalog import METHODS
 from prunegrid.workers.pruning import scores
-from prunegrid.workers.pruning.counts import layer_counts
+from prunegrid.workers.pruning.counts import KernelLayer, layer_counts
 from prunegrid.workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
 from prunegrid.workers.pruning.structures import prunes, spread, units
 
@@ -314,16 +314,15 @@ def test_counts_are_those_of_the_authors_raw_results(architecture, shared):
             assert found == {left}, (method, rate)
 
 
-class _Layer:
-    def __init__(self, name, shape, positions, prunable=True):
-        self.name, self.shape = name, shape
-        self.positions, self.prunable = positions, prunable
-
-
 def test_counts_and_multiply_adds():
-    layers = [_Layer("c", (3, 3, 1, 4), 100), _Layer("p", (1, 1, 4, 8), 25, prunable=False)]
+    dense = KernelLayer(
+        name="c", path="c/kernel", kind="conv", shape=(3, 3, 1, 4), positions=100, prunable=True
+    )
+    projection = dataclasses.replace(
+        dense, name="p", shape=(1, 1, 4, 8), positions=25, prunable=False
+    )
     mask = np.zeros((3, 3, 1, 4), dtype=bool)
     mask[..., 0] = True
-    conv, project = layer_counts(layers, {"c": mask})
+    conv, project = layer_counts([dense, projection], {"c": mask})
     assert (conv.total, conv.left, conv.flops_total, conv.flops_left) == (36, 9, 3600, 900)
     assert (project.left, project.flops_left, project.prunable) == (32, 800, False)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from prunegrid.workers.tables import parquet_bytes
+from prunegrid.workers.image_rows import parquet_bytes
 
 METHODS = tuple(
     f"{selection}-{structure}"

@@ -25,7 +25,7 @@ from prunegrid.orchestrator.report.per_image import worst_per_image
 from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.tables import parquet_bytes
+from prunegrid.workers.image_rows import parquet_bytes
 from tests.fakes import RUNNER
 from tests.grids import SMALL
 from tests.report.synthetic import METHODS, THREATS, synthetic

@@ -18,7 +18,7 @@ from prunegrid.orchestrator.report.results import load_results, threats
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
-from prunegrid.workers.tables import parquet_bytes, read_table
+from prunegrid.workers.image_rows import parquet_bytes, read_table
 from tests.grids import SMALL
 
 TEXT = SMALL.replace("[4/255, 8/255]", "[8/255, 0.0313725490]").replace("[0, 1]", "[0]")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunegrid.workers.data.base import Split
+from prunegrid.workers.data.base import ImageSplit
 
 pytestmark = pytest.mark.tf
 
 
 @pytest.fixture
-def split(tmp_path) -> Split:
+def split(tmp_path) -> ImageSplit:
     """Memory-mapped, as real ones are."""
     images = np.random.default_rng(0).integers(0, 256, (23, 4, 5, 3)).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    return Split(images=mapped, labels=np.arange(23, dtype=np.int32))
+    return ImageSplit(images=mapped, labels=np.arange(23, dtype=np.int32))
 
 
 @pytest.mark.parametrize("start", [0, 8])

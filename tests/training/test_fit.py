@@ -15,7 +15,7 @@ import pytest
 from prunegrid.workers.checkpoints import Saved
 from prunegrid.workers.context import Interrupted
 from prunegrid.workers.contract import AdversarialTraining
-from prunegrid.workers.data.base import Dataset, Split
+from prunegrid.workers.data.base import Dataset, ImageSplit
 from prunegrid.workers.data.synthetic import read_28, read_32
 from tests.science import Patience, training
 
@@ -55,11 +55,11 @@ def images(channels: int, count: int = 200) -> Dataset:
     raw = (read_28 if channels == 1 else read_32)(None)  # type: ignore[arg-type]
     cut = count - 40
 
-    def part(start: int, stop: int) -> Split:
+    def part(start: int, stop: int) -> ImageSplit:
         labels = raw.train_labels[start:stop].astype(np.int32)
-        return Split(images=raw.train_images[start:stop], labels=labels)
+        return ImageSplit(images=raw.train_images[start:stop], labels=labels)
 
-    test = Split(images=raw.test_images, labels=raw.test_labels.astype(np.int32))
+    test = ImageSplit(images=raw.test_images, labels=raw.test_labels.astype(np.int32))
     return Dataset(
         name="tiny", classes=10, train=part(0, cut), validation=part(cut, count), test=test
     )
@@ -94,25 +94,36 @@ def masks() -> dict[str, np.ndarray]:
     return {name: rng.random(start()[name].shape) < 0.4 for name in kernels}
 
 
+def train(model, settings, *, masks, dataset, seed, name, **more):
+    from prunegrid.workers.training.fit import TrainingHooks, TrainingStage, fit
+
+    hooks = {"checkpoint": Memory(), "stop_requested": lambda: False}
+    hooks |= {name: more.pop(name) for name in (*hooks, "save_every_s") if name in more}
+    return fit(
+        model,
+        TrainingStage(name=name, masks=masks, dataset=dataset, settings=settings, seed=seed),
+        TrainingHooks(beat=lambda fraction, note: None, **hooks),
+        **more,
+    )
+
+
 def run(settings, checkpoint=None, *, pruned=True, stop=lambda: False, dataset=None, **more):
     """Train from the same start; returns the result and the final weights."""
     from prunegrid.workers.models.base import get_weights, set_weights
-    from prunegrid.workers.training.fit import fit
 
     model, chosen = network(), masks() if pruned else {}
     weights = dict(start())
     for name, mask in chosen.items():
         weights[name] = weights[name] * mask
     set_weights(model, weights)
-    result = fit(
+    result = train(
         model,
+        settings,
         masks=chosen,
         dataset=dataset or images(3),
-        settings=settings,
         seed=5,
-        stage="test",
+        name="test",
         checkpoint=checkpoint or Memory(),
-        beat=lambda fraction, note: None,
         stop_requested=stop,
         **more,
     )
@@ -224,23 +235,12 @@ def test_a_used_network_trains_like_a_new_one():
     import keras
 
     from prunegrid.workers.models.base import get_weights, set_weights
-    from prunegrid.workers.training.fit import fit
 
     run(training(learning_rate=0.1), pruned=False)
     _, weights = run(FULL)
     fresh = keras.models.clone_model(network())
     set_weights(fresh, {n: a * masks()[n] if n in masks() else a for n, a in start().items()})
-    fit(
-        fresh,
-        masks=masks(),
-        dataset=images(3),
-        settings=FULL,
-        seed=5,
-        stage="test",
-        checkpoint=Memory(),
-        beat=lambda fraction, note: None,
-        stop_requested=lambda: False,
-    )
+    train(fresh, FULL, masks=masks(), dataset=images(3), seed=5, name="test")
     assert_same(weights, get_weights(fresh))
 
 
@@ -314,7 +314,7 @@ def test_a_checkpoint_of_another_form_is_ignored():
 @pytest.mark.parametrize("name", ["train", "validation"])
 def test_an_empty_split_is_refused(name):
     whole = images(3)
-    empty = Split(images=whole.train.images[:0], labels=whole.train.labels[:0])
+    empty = ImageSplit(images=whole.train.images[:0], labels=whole.train.labels[:0])
     changed = {"train": whole.train, "validation": whole.validation, name: empty}
     dataset = Dataset(name="tiny", classes=10, test=whole.test, **changed)
     with pytest.raises(ValueError, match=f"the {name} split has no images"):
@@ -348,43 +348,22 @@ def test_equals_keras_own_steps():
 def test_the_train_loss_is_the_mean_over_images():
     """Without progress (a rate of almost 0) it is what evaluation finds, last batch included."""
     from prunegrid.workers.models.base import build
-    from prunegrid.workers.training.fit import fit
     from prunegrid.workers.training.steps import evaluator_for
 
     model, dataset = build("cnn5", (28, 28, 1), 10, seed=0), images(1, 140)
     assert len(dataset.train) % 64
-    result = fit(
-        model,
-        masks={},
-        dataset=dataset,
-        settings=training(learning_rate=1e-30, max_epochs=1),
-        seed=0,
-        stage="dense",
-        checkpoint=Memory(),
-        beat=lambda fraction, note: None,
-        stop_requested=lambda: False,
-    )
+    settings = training(learning_rate=1e-30, max_epochs=1)
+    result = train(model, settings, masks={}, dataset=dataset, seed=0, name="dense")
     assert result.train_loss == pytest.approx(evaluator_for(model)(dataset.train)[0], rel=1e-5)
 
 
 def test_learns():
     """CNN5 on the synthetic images, to an accuracy that chance does not reach."""
     from prunegrid.workers.models.base import build
-    from prunegrid.workers.training.fit import fit
     from prunegrid.workers.training.steps import evaluator_for
 
     model, dataset = build("cnn5", (28, 28, 1), 10, seed=0), images(1, 400)
-    fit(
-        model,
-        masks={},
-        dataset=dataset,
-        settings=training(max_epochs=8),
-        seed=0,
-        stage="dense",
-        checkpoint=Memory(),
-        beat=lambda fraction, note: None,
-        stop_requested=lambda: False,
-    )
+    train(model, training(max_epochs=8), masks={}, dataset=dataset, seed=0, name="dense")
     assert evaluator_for(model)(dataset.test)[1] > 0.8
 
 

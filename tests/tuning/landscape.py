@@ -27,8 +27,8 @@ from prunegrid.workers.contract import (
     Success,
     WorkerSettings,
 )
-from prunegrid.workers.results import ModelRecord
-from prunegrid.workers.tables import images_to_parquet, read_images
+from prunegrid.workers.image_rows import images_to_parquet, read_images
+from prunegrid.workers.records import ModelRecord
 from prunegrid.workers.tuning import aside, has_result
 from tests.fakes import failed, fake_images, fake_model, measure, prepare, provenance
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,33 @@ def test_of_many_writers_at_once_one_is_the_first(links, tmp_path, monkeypatch):
     assert wrote == [True, False, False]
     assert files.read("a") == b"0"
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_of_workers_that_race_exactly_one_is_the_first(address, monkeypatch):
+    """Each opens the store for itself, and looks before any has written."""
+    workers = 4
+    barrier = threading.Barrier(workers)
+
+    def write(number: int) -> bool:
+        mine = open_files(address)
+        monkeypatch.setattr(mine, "exists", lambda path: barrier.wait() < 0)
+        return mine.write_once("a/b", str(number).encode())
+
+    with ThreadPoolExecutor(workers) as pool:
+        wrote = list(pool.map(write, range(workers)))
+    assert sorted(wrote) == [False] * (workers - 1) + [True]
+    assert open_files(address).read("a/b") == str(wrote.index(True)).encode()
+
+
+def test_without_boto3_s3_is_looked_at_and_then_written(s3_bucket, monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    files = open_files(f"{s3_bucket}/{uuid.uuid4().hex}")
+    assert [files.write_once("a", content) for content in (b"one", b"two")] == [True, False]
+    assert files.read("a") == b"one"
+
+
+def test_a_local_store_has_a_folder_and_an_object_store_none(address, files):
+    assert files.folder == (None if address.startswith("s3://") else Path(address))
 
 
 def refuse(*_: object) -> None:

@@ -17,8 +17,7 @@ from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers import layout
-from prunegrid.workers.files import Files, StorageError, open_files
-from prunegrid.workers.object_store import ONE_PUT_BYTES
+from prunegrid.workers.files import ONE_PUT_BYTES, Files, StorageError, open_files
 from tests import faulty
 from tests.fakes import RUNNER
 from tests.faulty import FAULTS, FaultyServer
@@ -103,6 +102,26 @@ def test_what_passes_is_asked_for_again(files, server, fault):
     assert not files.exists("a/b")
 
 
+@pytest.mark.parametrize("fault", [*FAULTS, faulty.CONFLICT, faulty.NOT_IMPLEMENTED])
+def test_what_is_written_once_meets_the_same_faults(files, server, fault):
+    """Also where the reply is lost: the object that the repeated request meets is its own."""
+    server.concerns = lambda method, path: method == "PUT"
+    server.plan.append(fault)
+    assert files.write_once("a", b"mine")
+    assert server.met == [fault]
+    assert files.read("a") == b"mine"
+
+
+def test_a_repeated_request_that_meets_another_s_object_has_lost(files, server, monkeypatch):
+    monkeypatch.setattr(files, "exists", lambda path: False)
+    files.write("a", b"another's")
+    server.concerns = lambda method, path: method == "PUT"
+    server.plan.append(faulty.SLOW_DOWN)
+    assert not files.write_once("a", b"mine")
+    assert server.met == [faulty.SLOW_DOWN]
+    assert files.read("a") == b"another's"
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_large_upload_goes_on_after_a_fault_at_any_step(files, server, step):
     server.concerns = STEPS[step]
@@ -141,6 +160,16 @@ def test_a_large_upload_that_fails_leaves_what_was_there(impatient, server, step
     server.always = None
     assert impatient.read("old") == b"as it was"
     assert not impatient.exists("new")
+
+
+@pytest.mark.parametrize("fault", [faulty.SLOW_DOWN, faulty.RESET, faulty.CONFLICT])
+def test_what_can_t_be_written_once_is_an_error(impatient, server, fault):
+    server.concerns, server.always = lambda method, path: method == "PUT", fault
+    with pytest.raises(StorageError, match="can't write faults/"):
+        impatient.write_once("a", b"new")
+    assert server.met == [fault] * 2
+    server.always = None
+    assert not impatient.exists("a")
 
 
 def test_a_reply_that_never_comes_leaves_a_whole_file(impatient, server):

@@ -39,14 +39,13 @@ def store(tmp_path_factory, data_dir, tensorflow):
 
 def forget() -> None:
     """As a new process would be, but for what is compiled."""
-    from prunegrid.workers import warm
+    from prunegrid.workers import model_cache
 
-    warm._kept.clear()
+    model_cache._stored.clear()
 
 
 def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
-    from prunegrid.workers.artifacts import load_record, load_weights
-    from prunegrid.workers.weights import weights_sha256
+    from prunegrid.workers.artifacts import load_record, load_weights, weights_sha256
 
     files = context(store, data_dir).files
     record, stored = load_record(files, DENSE.key), load_weights(files, DENSE.key)
@@ -272,8 +271,7 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(store, data_dir, tmp
 
 def test_of_two_workers_the_first_one_s_result_stands(store, data_dir, tmp_path):
     """Their bits may differ, on GPUs: rows were made of the first one, and its child begun."""
-    from prunegrid.workers.artifacts import load_weights, save_model
-    from prunegrid.workers.weights import weights_sha256
+    from prunegrid.workers.artifacts import load_weights, save_model, weights_sha256
 
     first = load_weights(context(store, data_dir).files, DENSE.key)
     files = context(tmp_path, data_dir).files
@@ -290,8 +288,8 @@ def test_of_two_workers_the_first_one_s_result_stands(store, data_dir, tmp_path)
 
 
 def test_attack_writes_a_row_per_image(store, data_dir):
+    from prunegrid.workers.image_rows import read_images
     from prunegrid.workers.stages import attack, train
-    from prunegrid.workers.tables import read_images
 
     task = AttackTask(
         architecture="cnn5",

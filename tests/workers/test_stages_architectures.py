@@ -48,8 +48,8 @@ def dense(request, tmp_path_factory, data_dir, tensorflow):
 def test_to_64_and_attacked(method, dense):
     """Read back from the store at each step: exact zeros, exact counts, a monotone chain."""
     from prunegrid.workers.artifacts import load_record, load_weights
+    from prunegrid.workers.image_rows import read_images
     from prunegrid.workers.stages import attack, prune
-    from prunegrid.workers.tables import read_images
 
     where, task = dense
     parent: TrainTask | PruneTask = task

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.cache import cache_folder, load_speed, save, save_speed
 from prunegrid.workers.device import device_name
-from prunegrid.workers.kept import cache_folder, keep, keep_speed, kept_speed
 from prunegrid.workers.keys import digest
 from prunegrid.workers.speeds import WORTH, Probe, Speed
 
@@ -35,7 +35,7 @@ def measure_speed(
     Raises ResourceExhaustedError where not even the first size fits.
     """
     identity = _identity(model, "logits", sizes)
-    kept = kept_speed(probe, identity)
+    kept = load_speed(probe, identity)
     if kept is not None:
         return kept
     speeds = _by_size(Network(model), sizes, seconds)
@@ -51,7 +51,7 @@ def measure_speed(
         sizes=tuple(speeds),
         passes_per_s=tuple(round(speed, 1) for speed in speeds.values()),
     )
-    keep_speed(found, identity)
+    save_speed(found, identity)
     return found
 
 
@@ -78,7 +78,7 @@ def xla_pays(
             _speed(Network(model, outputs, xla=xla), size, seconds) for xla in (False, True)
         )
         pays = fused > WORTH * plain
-        keep(path, {"pays": pays, "plain": plain, "xla": fused})
+        save(path, {"pays": pays, "plain": plain, "xla": fused})
     _CHOSEN[name] = pays
     return pays
 

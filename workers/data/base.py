@@ -1,7 +1,7 @@
 """Data sets: prepared once per node as memory-mapped arrays, the same for every process.
 
 To add one: a file here with a function `read(folder) -> RawDataset` that fetches and decodes it,
-and an entry in workers/catalog/. A reader raises DataUnavailable where it can't be had.
+and an entry in workers/catalog/. A reader raises DataUnavailable where it can't get the data.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from prunegrid.workers.contract import DataSettings
 
 
 class DataUnavailable(Exception):  # noqa: N818 - the contract's name for it
-    """The data set can't be had here: why, and what to install or fetch."""
+    """The data set is not available here; the message says why, and what to install or fetch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawDataset:
-    """As a reader returns it: uint8 images [n, h, w, c], integer labels [n]."""
+    """What a reader returns: uint8 images [n, h, w, c], integer labels [n]."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -39,7 +39,7 @@ class RawDataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class ImageSplit:
     images: np.ndarray  #: uint8 [n, h, w, c], memory-mapped
     labels: np.ndarray  #: int32 [n]
 
@@ -55,11 +55,11 @@ class Split:
 class Dataset:
     name: str
     classes: int
-    train: Split
-    validation: Split
-    test: Split
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> ImageSplit:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
@@ -70,16 +70,16 @@ def default_data_dir() -> Path:
 
 @functools.lru_cache(maxsize=4)
 def load(data: DataSettings, data_dir: str | None) -> Dataset:
-    """The splits of a data set, prepared first where this node has it not yet.
+    """The splits of a data set, which is prepared first if this node lacks it.
 
-    Raises DataUnavailable, and ValueError for a name that the catalog has not.
+    Raises DataUnavailable, and ValueError for a name that is not in the catalog.
     """
     entry = DATASETS.get(data.dataset)
     if entry is None:
         raise ValueError(f"data set: expected one of {', '.join(DATASETS)}, got {data.dataset!r}")
     if data.fingerprint != entry.fingerprint:
         raise DataUnavailable(
-            f"{entry.name}: the task is about {data.fingerprint}, this worker has "
+            f"{entry.name}: the task needs {data.fingerprint}, this worker has "
             f"{entry.fingerprint}; run driver and workers from the same version"
         )
     folder = prepare(entry, Path(data_dir) if data_dir else default_data_dir())
@@ -92,9 +92,9 @@ def load(data: DataSettings, data_dir: str | None) -> Dataset:
     return Dataset(
         name=entry.name,
         classes=entry.classes,
-        train=Split(images=images[:cut], labels=np.asarray(labels[:cut])),
-        validation=Split(images=images[cut:], labels=np.asarray(labels[cut:])),
-        test=Split(images=arrays["test_images"], labels=np.asarray(arrays["test_labels"])),
+        train=ImageSplit(images=images[:cut], labels=np.asarray(labels[:cut])),
+        validation=ImageSplit(images=images[cut:], labels=np.asarray(labels[cut:])),
+        test=ImageSplit(images=arrays["test_images"], labels=np.asarray(arrays["test_labels"])),
     )
 
 
@@ -102,21 +102,21 @@ _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def _mapped(entry: DatasetEntry, folder: Path) -> dict[str, np.ndarray]:
-    """The prepared files, memory-mapped; whole, whoever copied them here."""
+    """The prepared files, memory-mapped, and checked: they may have been copied from elsewhere."""
     try:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
         check(RawDataset(**arrays), entry)
     except (OSError, ValueError, EOFError, DataUnavailable) as error:
         raise DataUnavailable(
             f"the prepared {entry.name} in {folder} is damaged ({error}); "
-            "remove that folder, and it is prepared again"
+            "remove that folder to prepare it again"
         ) from error
     return arrays
 
 
 def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
-    """The folder with the prepared arrays; made by the first process that asks, while others
-    on this node wait. Raises DataUnavailable."""
+    """The folder with the prepared arrays. The first process on this node makes it while others
+    wait. Raises DataUnavailable."""
     name = "".join(c if c.isalnum() or c in ".-" else "_" for c in entry.fingerprint)
     folder = data_dir / name
     if (folder / "ready.json").exists():
@@ -132,7 +132,7 @@ def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
 
 
 def _write(entry: DatasetEntry, data_dir: Path, folder: Path) -> None:
-    for left in data_dir.glob(f".{folder.name}.*.tmp"):  # by a process that was killed
+    for left in data_dir.glob(f".{folder.name}.*.tmp"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     raw = catalog.load(entry.target)(data_dir)
     check(raw, entry)
@@ -143,14 +143,14 @@ def _write(entry: DatasetEntry, data_dir: Path, folder: Path) -> None:
             dtype = np.uint8 if name.endswith("images") else np.int32
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(raw, name), dtype=dtype))
         (aside / "ready.json").write_text(json.dumps({"fingerprint": entry.fingerprint}))
-        shutil.rmtree(folder, ignore_errors=True)  # half-made, by a copy from elsewhere
+        shutil.rmtree(folder, ignore_errors=True)  # an incomplete copy from elsewhere
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def check(raw: RawDataset, entry: DatasetEntry) -> None:
-    """Raises DataUnavailable where the arrays are not what the catalog says."""
+    """Raises DataUnavailable where shapes, types or labels differ from the catalog's."""
     for part, count in (("train", entry.train_images), ("test", entry.test_images)):
         images, labels = getattr(raw, f"{part}_images"), getattr(raw, f"{part}_labels")
         expected = (count, *entry.shape)

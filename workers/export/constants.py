@@ -1,7 +1,7 @@
 """Which channels of a network are constants: the same value at every position of every image.
 
-A pruned filter's output is no image's doing, yet seldom 0: its bias, or a batch norm's shift,
-makes it another constant. Knowing the value is what lets the channel be removed exactly.
+A pruned filter's output does not depend on the image, yet it is seldom 0: its bias, or a batch
+norm's shift, makes it another constant. A channel can be removed exactly when its value is known.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _image(layer: keras.Layer, inputs: list[Constants]) -> Constants:
 
 
 def _weighted(layer: keras.Layer, inputs: list[Constants]) -> Constants:
-    """An output is constant where every input that it weighs is: and, with padding, is 0, since
-    the border sees fewer of the others."""
+    """An output is constant where every input that it weighs is constant. With padding those inputs
+    must be 0, since the border sees fewer of them."""
     (values,) = inputs
     usable = (values == 0) if pads(layer) else ~np.isnan(values)
     array = kernel(layer)
@@ -78,7 +78,7 @@ def _weighted(layer: keras.Layer, inputs: list[Constants]) -> Constants:
 
 def _activated(layer: keras.Layer, values: Constants) -> Constants:
     if layer.activation is keras.activations.relu:
-        return np.maximum(values, 0)  # NaN stays
+        return np.asarray(np.maximum(values, 0))  # NaN stays
     if layer.activation is keras.activations.linear:
         return values
     return np.full_like(values, np.nan)  # another activation: nothing is known
@@ -89,22 +89,22 @@ def _norm(layer: keras.layers.BatchNormalization, inputs: list[Constants]) -> Co
     variance = np.asarray(layer.moving_variance, dtype=np.float64)
     gamma = np.asarray(layer.gamma, dtype=np.float64) if layer.scale else 1.0
     beta = np.asarray(layer.beta, dtype=np.float64) if layer.center else 0.0
-    # What the image decides is constant after all where gamma is 0.
+    # Where gamma is 0, a channel that depends on the image becomes a constant.
     known = np.where(np.isnan(inputs[0]) & (gamma == 0), mean, inputs[0])
-    return (known - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+    return np.asarray((known - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta)
 
 
 def _flatten(layer: keras.Layer, inputs: list[Constants]) -> Constants:
-    """Channels are last, so a position's features stay together."""
+    """Channels are last, so the features of one position stay together."""
     return np.tile(inputs[0], layer.output.shape[-1] // len(inputs[0]))
 
 
 def _relu(layer: keras.Layer, inputs: list[Constants]) -> Constants:
-    return np.maximum(inputs[0], 0)
+    return np.asarray(np.maximum(inputs[0], 0))
 
 
 def _unchanged(layer: keras.Layer, inputs: list[Constants]) -> Constants:
-    return inputs[0]  # a max pool pads with what can't win
+    return inputs[0]  # a max pool pads with minus infinity
 
 
 def _add(layer: keras.Layer, inputs: list[Constants]) -> Constants:

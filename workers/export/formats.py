@@ -1,7 +1,7 @@
 """Models as plain files that Keras or TensorFlow alone can read: no custom objects, no masks.
 
-A pruned weight is a 0 in the kernel, so a masked network costs at inference what a dense one of
-its shape does, and a reader can count for himself what pruning left.
+A pruned weight is a 0 in the kernel: anyone can count them, and inference costs as much as for a
+dense network of the same shape.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from typing import Literal, TypeAlias, get_args
 import keras
 import numpy as np
 
-from prunegrid.workers.artifacts import load_model
+from prunegrid.workers.artifacts import load_weights
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
-from prunegrid.workers.models.base import prunable, variables
+from prunegrid.workers.models.base import build, prunable, set_weights, variables
+from prunegrid.workers.records import ModelRecord
 
-#: "keras": a `.keras` file. "savedmodel": a folder, for TensorFlow Serving and other runtimes,
-#: that takes a batch "image" and answers "logits".
-#: "shrunk": the smaller network, as the one or the other, by the path's ending.
+#: "keras": a `.keras` file. "savedmodel": a folder for TensorFlow Serving and other runtimes; it
+#: takes a batch "image" and answers "logits". "shrunk": the smaller network, in either format, by
+#: the path's ending.
 Form: TypeAlias = Literal["keras", "savedmodel", "shrunk"]
 SUFFIX = ".keras"
 
@@ -39,11 +42,30 @@ class Exported:
     size_bytes: int  #: on disk
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    model: keras.Model
+    masks: dict[str, np.ndarray]  #: prunable layer -> bool array of its kernel's shape
+    record: ModelRecord
+
+
+def load_model(files: Files, key: str) -> StoredModel:
+    """Rebuild a stored model. Raises FileNotFoundError, StorageError, and ValueError where a file
+    is torn or the weights are not the recorded ones."""
+    stored = load_weights(files, key)
+    task = stored.record.task
+    if isinstance(task, AttackTask):
+        raise ValueError(f"{key}: expected a train or prune task, got an attack")
+    entry = DATASETS[task.data.dataset]
+    model = build(task.architecture, entry.shape, entry.classes, seed=0)
+    set_weights(model, stored.weights)
+    return StoredModel(model=model, masks=stored.masks, record=stored.record)
+
+
 def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
     """Export a model of the store by its train or prune task's key.
 
-    Raises as `artifacts.load_model` (FileNotFoundError, ValueError, StorageError) and
-    `export_model` do.
+    Raises as `load_model` and `export_model` do.
     """
     stored = load_model(files, key)
     return export_model(stored.model, stored.masks, path, form)
@@ -52,14 +74,14 @@ def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
 def export_model(
     model: keras.Model, masks: Mapping[str, np.ndarray], path: Path, form: Form
 ) -> Exported:
-    """Write `model`, which gives logits for images [n, h, w, c] in [0, 1]; whole or not at all.
+    """Write `model`, which gives logits for images [n, h, w, c] in [0, 1], atomically.
 
     `masks`: prunable layer -> bool array of its kernel's shape. They are checked, not applied:
-    a model whose pruned weights are not 0 is another than the one that was scored.
+    a model whose pruned weights are not 0 is not the one that was scored.
 
     Raises ValueError for an unknown form, a path whose ending does not fit it, masks of other
-    layers and pruned weights that are not 0; FileExistsError where something is at `path`;
-    what `shrink` raises for "shrunk"; OSError where the disk refuses.
+    layers and pruned weights that are not 0; FileExistsError where `path` exists; what `shrink`
+    raises for "shrunk"; OSError where the disk refuses.
     """
     if form not in get_args(Form):
         raise ValueError(f"form: expected one of {', '.join(get_args(Form))}, got {form!r}")
@@ -68,7 +90,7 @@ def export_model(
         wanted = f"a file name that ends in {SUFFIX}" if form == "keras" else "a folder"
         raise ValueError(f"path for {form}: expected {wanted}, got {str(path)!r}")
     if path.exists():
-        raise FileExistsError(f"export: {path} is there already")
+        raise FileExistsError(f"export: {path} exists already")
     check_pruned(model, masks)
     if form == "shrunk":
         model = shrink(model)

@@ -1,7 +1,7 @@
-"""Which channels go together: those of one group are kept or removed in all its layers alike.
+"""Which channels belong together: a channel is kept or removed in all layers of its group.
 
-A convolution, a dense layer or the image starts a group; batch norm, relu and pools carry their
-input's; an addition joins those that it adds, so a residual stream is one group from end to end.
+A convolution, a dense layer or the image starts a group. Batch norm, relu and pools belong to the
+group of their input. An addition joins the groups that it adds, so a residual stream is one group.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from prunegrid.workers.export.constants import Constants, constant_channels, ker
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    layers: tuple[str, ...]  #: whose output has these channels; the first made them
+    layers: tuple[str, ...]  #: layers whose output has these channels; the first makes them
     channels: int
-    fixed: bool  #: the image's channels or the logits: nobody may remove one
-    consumers: tuple[str, ...]  #: convolutions and dense layers that weigh them
+    fixed: bool  #: the image's channels or the logits: none may be removed
+    consumers: tuple[str, ...]  #: convolutions and dense layers that take them as input
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Which channels stay, and in which channel a padding convolution keeps the others' effect."""
+class ShrinkPlan:
+    """Which channels stay, and which channel carries the effect of those removed before a padding
+    convolution."""
 
     constants: dict[str, Constants]  #: by layer
     kept: dict[str, np.ndarray]  #: layer -> bool [channels] of its output, before any flatten
@@ -65,13 +66,13 @@ def channel_groups(model: keras.Model) -> tuple[Group, ...]:
     return tuple(out)
 
 
-def plan(model: keras.Model) -> Plan:
+def plan_shrink(model: keras.Model) -> ShrinkPlan:
     """Remove a channel where each consumer either gives it no weight or gets a constant from it.
 
-    What a removed constant added to a consumer moves to its bias. That would be wrong for a
-    padding convolution: at the border it sees zeros instead, so there one of the constants is
-    kept, the carrier, and stands for all, border included. One channel of a layer always stays,
-    a constant if there is nothing else, since Keras has no layers without channels.
+    A removed constant's effect on a consumer moves to the consumer's bias. For a padding
+    convolution that would be wrong, since it sees zeros at the border. There one constant channel,
+    the carrier, is kept and stands for all of them. One channel of a layer always stays, since
+    Keras has no layers without channels.
     """
     constants = constant_channels(model)
     kept: dict[str, np.ndarray] = {}
@@ -91,14 +92,14 @@ def plan(model: keras.Model) -> Plan:
         if not keep.any():
             keep[0] = True
         kept.update(dict.fromkeys(group.layers, keep))
-    return Plan(constants=constants, kept=kept, carriers=carriers)
+    return ShrinkPlan(constants=constants, kept=kept, carriers=carriers)
 
 
 def incoming(
     model: keras.Model, consumer: str, constants: dict[str, Constants], channels: int
 ) -> tuple[Constants, np.ndarray]:
-    """What reaches a consumer: constants [channels], and bool [channels], whether any weight of
-    it is for that channel. After a flatten a channel is many features, all of one constant."""
+    """What a consumer takes in: the constants [channels], and bool [channels]: whether it gives the
+    channel any weight. After a flatten a channel is many features of the same constant."""
     layer = model.get_layer(consumer)
     used = (kernel(layer) != 0).any(axis=(0, 1, 3))
     return constants[parents(layer)[0]][:channels], used.reshape(-1, channels).any(axis=0)

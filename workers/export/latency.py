@@ -1,4 +1,4 @@
-"""How long one forward pass takes, dense against shrunk, on the machine at hand."""
+"""How long one forward pass takes on this machine, dense and shrunk."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from prunegrid.workers.export.shrink import ShrinkError, shrink
 
 
 def dense_and_shrunk_ms(model: keras.Model, batch_size: int) -> tuple[float, float | None]:
-    """(as it is, without its dead channels); None where there is no smaller network to time:
-    the weights are not finite, or the smaller network's logits are other ones."""
+    """Milliseconds of the model as it is, and without its dead channels. None for the latter where
+    `shrink` can't make the smaller network."""
     try:
         small = shrink(model)
     except (ValueError, ShrinkError):
-        return latency_ms(model, batch_size=batch_size), None
+        return latencies_ms([model], batch_size=batch_size)[0], None
     dense_ms, shrunk_ms = latencies_ms([model, small], batch_size=batch_size)
     return dense_ms, shrunk_ms
-
-
-def latency_ms(model: keras.Model, *, batch_size: int = 1, repeats: int = 30) -> float:
-    """Milliseconds of one forward pass; see `latencies_ms`."""
-    return latencies_ms([model], batch_size=batch_size, repeats=repeats)[0]
 
 
 def latencies_ms(
@@ -38,9 +33,9 @@ def latencies_ms(
 ) -> tuple[float, ...]:
     """The median milliseconds of a compiled forward pass of `batch_size` images, per model.
 
-    The models take turns, so that whatever else the machine does meanwhile slows all of them.
-    The first `warmup` rounds do not count: they compile. The result is copied to the host,
-    without which an asynchronous device would look instant.
+    The models take turns, so that other load on the machine slows all of them alike. The first
+    `warmup` rounds compile, and do not count. The result is copied to the host; otherwise an
+    asynchronous device would look instant.
     """
     calls = [_compiled(model, batch_size) for model in models]
     times: list[list[float]] = [[] for _ in models]

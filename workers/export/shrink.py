@@ -1,4 +1,4 @@
-"""A physically smaller network with the same logits: channels that carry nothing are gone."""
+"""A physically smaller network with the same logits, without the channels that carry nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from prunegrid.workers.export.constants import bias, kernel, pads, parents
-from prunegrid.workers.export.groups import Plan, is_weighted, plan
+from prunegrid.workers.export.groups import ShrinkPlan, is_weighted, plan_shrink
 from prunegrid.workers.models.base import get_weights, set_weights
 
-#: Logits may differ by this much of the largest (or of 1): sums are taken in another order.
+#: Logits may differ by this fraction of the largest one (or of 1): sums run in another order.
 TOLERANCE = 1e-4
 
 
@@ -20,18 +20,18 @@ class ShrinkError(Exception):
 def shrink(model: keras.Model) -> keras.Model:
     """A new network without the channels that pruning emptied, for any pruning method.
 
-    Of filter pruning every removed filter goes, but for one of each layer whose removal would
-    change the next one's borders (see `groups.plan`); in a residual stream a channel goes where
-    it is dead on all paths. `model` itself is left as it is.
+    After filter pruning every pruned filter is removed, except for one per layer whose removal
+    would change the next layer's borders (see `groups.plan_shrink`). In a residual stream a channel
+    is removed where it is dead on all paths. `model` itself stays as it is.
 
-    Raises ValueError for weights that are not finite and for layers of a type it does not know,
-    ShrinkError where the logits of a few random images differ by more than TOLERANCE.
+    Raises ValueError for weights that are not finite and for layers of unknown types, ShrinkError
+    where the logits of a few random images differ by more than TOLERANCE.
     """
     before = get_weights(model)
     broken = sorted(name for name, array in before.items() if not np.isfinite(array).all())
     if broken:
         raise ValueError(f"shrink: expected finite weights, got others in {', '.join(broken)}")
-    todo = plan(model)
+    todo = plan_shrink(model)
     weights: dict[str, np.ndarray] = {}
     for layer in model.layers:
         weights |= _weighted(layer, todo) if is_weighted(layer) else _sliced(layer, todo)
@@ -55,7 +55,7 @@ def check_logits(model: keras.Model, small: keras.Model, *, images: int = 4) -> 
     return error
 
 
-def _weighted(layer: keras.Layer, todo: Plan) -> dict[str, np.ndarray]:
+def _weighted(layer: keras.Layer, todo: ShrinkPlan) -> dict[str, np.ndarray]:
     """A convolution's or dense layer's kernel and bias without the removed channels."""
     (parent,) = parents(layer)
     keep = todo.kept[parent]
@@ -78,7 +78,7 @@ def _weighted(layer: keras.Layer, todo: Plan) -> dict[str, np.ndarray]:
     return out
 
 
-def _sliced(layer: keras.Layer, todo: Plan) -> dict[str, np.ndarray]:
+def _sliced(layer: keras.Layer, todo: ShrinkPlan) -> dict[str, np.ndarray]:
     """A batch norm's variables without the removed channels; other layers have none."""
     keep = todo.kept[layer.name]
     return {f"{layer.name}/{v.name}": np.asarray(v)[keep] for v in layer.variables}

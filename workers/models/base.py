@@ -1,14 +1,13 @@
-"""What an architecture is: a Keras 3 functional model that ends in logits.
+"""Architectures: Keras 3 functional models that end in logits.
 
 To add one: a file here with a function `build(inputs, classes, layers)` that applies layers made
 by `Layers` to a Keras input and returns the logits tensor, and an entry in workers/catalog/.
-`Layers` gives every layer a stable name and a kernel that depends on the seed and that name
-alone, so that neither build order nor other models in the process change an initial weight.
+`Layers` gives every layer a stable name, and a kernel that depends on the seed and that name
+alone: neither build order nor other models in the process change an initial weight.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
@@ -16,6 +15,7 @@ import numpy as np
 
 from prunegrid.workers.catalog import ARCHITECTURES, load
 from prunegrid.workers.keys import derive_seed
+from prunegrid.workers.pruning.counts import KernelLayer
 
 
 class Layers:
@@ -28,6 +28,7 @@ class Layers:
         seed = derive_seed(self._seed, "init", name) % 2**31
         return keras.initializers.GlorotUniform(seed=seed)
 
+    # Parameters: the part of Keras' Conv2D that architectures vary, by its names.
     def conv(
         self,
         x: Any,
@@ -66,18 +67,6 @@ class Layers:
 
     def relu(self, x: Any, name: str) -> Any:
         return keras.layers.ReLU(name=name)(x)
-
-
-@dataclass(frozen=True, kw_only=True)
-class KernelLayer:
-    """A layer with a conv or dense kernel."""
-
-    name: str
-    path: str  #: of the kernel variable
-    kind: Literal["conv", "dense"]
-    shape: tuple[int, ...]  #: conv: height, width, in, out; dense: in, out
-    positions: int  #: output positions that the kernel is applied at; 1 for dense
-    prunable: bool  #: False for residual projections, which the authors do not prune
 
 
 PROJECTION = "_project"  #: ends the name of a residual block's projection
@@ -134,8 +123,8 @@ def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
 
 
 def variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """`layer/variable` to every variable that a trained model keeps (batch norm's moving
-    statistics too); the names do not depend on what else was built in this process."""
+    """`layer/variable` -> every variable that a trained model keeps, batch norm's moving
+    statistics included. The names do not depend on what else was built in this process."""
     out = {}
     for layer in model.layers:
         for variable in layer.variables:

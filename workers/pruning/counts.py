@@ -1,32 +1,32 @@
-"""Weights and multiply-adds, dense and left. Pure numpy."""
+"""A network's kernels, and their weights and multiply-adds, dense and left. Pure numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from prunegrid.workers.results import LayerCount
+from prunegrid.workers.records import LayerCount
 
 
-class Countable(Protocol):
-    """What of `prunegrid.workers.models.base.PrunableLayer` is needed here."""
+@dataclass(frozen=True, kw_only=True)
+class KernelLayer:
+    """A layer with a conv or dense kernel."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def positions(self) -> int: ...
-    @property
-    def prunable(self) -> bool: ...
+    name: str
+    path: str  #: of the kernel variable
+    kind: Literal["conv", "dense"]
+    shape: tuple[int, ...]  #: conv: height, width, in, out; dense: in, out
+    positions: int  #: output positions that the kernel is applied at; 1 for dense
+    prunable: bool  #: False for residual projections, which the authors do not prune
 
 
 def layer_counts(
-    layers: Sequence[Countable], masks: Mapping[str, np.ndarray]
+    layers: Sequence[KernelLayer], masks: Mapping[str, np.ndarray]
 ) -> tuple[LayerCount, ...]:
-    """One count per layer; only prunable ones need a mask.
+    """One count per layer. `masks`: prunable layer -> bool array of its kernel's shape.
 
     A weight costs one multiply-add per output position
     (Blalock et al. 2020: theoretical speed-up = dense / those that touch a non-zero weight).

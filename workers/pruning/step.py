@@ -1,7 +1,7 @@
 """One pruning step: from weights and masks to the next, smaller masks. Pure numpy.
 
-Counts are exact: of the n units that a method prunes there survive `survivors(n, rate)`, chosen
-among those alive; a mask never grows again.
+Counts are exact: of n units `survivors(n, rate)` are left, chosen among the living ones. A pruned
+weight never comes back.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.pruning.scores import CRITERIA, magnitude
 from prunegrid.workers.pruning.structures import alive_units, prunes, spread, units
 
-Masks = dict[str, np.ndarray]
-
 
 class PruneCountError(Exception):
-    """A step left another number of units than it must, or can't leave that many."""
+    """A step left a wrong number of units, or can't leave the right one."""
 
     def __init__(self, layer: str, expected: int, got: int, problem: str) -> None:
-        super().__init__(layer, expected, got, problem)  # all of them, so that it unpickles
+        super().__init__(layer, expected, got, problem)  # all arguments, so that it unpickles
         self.layer = layer  #: its name, or "all layers"
         self.expected = expected  #: units
         self.got = got
@@ -33,10 +31,10 @@ class PruneCountError(Exception):
 
 
 def survivors(n: int, rate: float) -> int:
-    """round(n / rate), halves to even, as the authors' raw counts have it.
+    """round(n / rate), halves to even, as in the authors' raw counts.
 
-    It may be 0 (CNN5's 6 filters from rate 16 on): that layer is gone, the network's output is
-    constant, and its accuracy says so. Nothing is rounded up to spare a method this.
+    It may be 0 (CNN5's 6 filters from rate 16 on): the layer is gone, the network's output is
+    constant, and its accuracy shows it. No count is rounded up to avoid this.
     """
     return round(n / rate)
 
@@ -50,14 +48,14 @@ def prune_step(
     rate: float,
     parent_rate: float,
     seed: int,
-) -> Masks:
+) -> dict[str, np.ndarray]:
     """New masks by layer. `weights`, `masks` (bool) and `kinds` ("conv", "dense") have the same
     layers. Raises PruneCountError, ValueError where the rate does not exceed the parent's."""
     if rate <= parent_rate:
         raise ValueError(f"rate: expected more than the parent's {parent_rate:g}, got {rate:g}")
     structure = method.structure
     layers = [name for name in weights if prunes(structure, kinds[name])]
-    alive: Masks = {name: alive_units(masks[name], structure) for name in layers}
+    alive = {name: alive_units(masks[name], structure) for name in layers}
     parts = {name: units(weights[name] * masks[name], structure) for name in layers}
     score = CRITERIA[method.criterion]
     scores = {}
@@ -81,8 +79,8 @@ def prune_step(
 
 
 def _count(name: str, alive: np.ndarray, rate: float) -> int:
-    """Of all units, `survivors`. Raises PruneCountError where fewer are alive: the masks are
-    not those of the parent's rate."""
+    """How many of the layer's units survive. Raises PruneCountError where fewer are alive: the
+    masks are not those of the parent's rate."""
     expected, living = survivors(len(alive), rate), int(np.count_nonzero(alive))
     if living < expected:
         raise PruneCountError(name, expected, living, "the parent has too few alive")
@@ -90,7 +88,7 @@ def _count(name: str, alive: np.ndarray, rate: float) -> int:
 
 
 def _best(scores: np.ndarray, alive: np.ndarray, count: int) -> np.ndarray:
-    """The `count` best of those alive, as bools; ties go to the first."""
+    """The `count` best living units, bool [units]; among equals the first win."""
     keep = np.zeros(len(scores), dtype=bool)
     if count:
         mine = scores[alive]
@@ -105,7 +103,7 @@ def _best(scores: np.ndarray, alive: np.ndarray, count: int) -> np.ndarray:
 def _global_counts(
     scores: Mapping[str, np.ndarray], alive: Mapping[str, np.ndarray], rate: float
 ) -> dict[str, int]:
-    """How many units of each layer are among the best of all layers."""
+    """How many units of each layer are among the best units of all layers."""
     names = list(scores)
     if not names:  # a structured method on a network without convolutions
         return {}
@@ -123,8 +121,8 @@ def check_counts(
     structure: Structure,
     counts: Mapping[str, int],
 ) -> None:
-    """Raises PruneCountError where a layer has another count than asked, a pruned weight came
-    back, or a unit is half pruned."""
+    """Raises PruneCountError where a layer's count is wrong, a pruned weight came back, or a unit
+    is half pruned."""
     for name in layers:
         left = int(np.count_nonzero(alive_units(new[name], structure)))
         if left != counts[name]:

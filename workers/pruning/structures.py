@@ -1,7 +1,7 @@
-"""What a unit of pruning is. Pure numpy.
+"""The units of pruning. Pure numpy.
 
 unstructured: one weight. kernel: the (h, w) slice of one (in, out) pair. filter: one output
-channel's (h, w, in). Structured methods prune convolutions alone (the paper, section 3.3).
+channel's (h, w, in). Structured methods prune convolutions only (the paper, section 3.3).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def prunes(structure: Structure, kind: str) -> bool:
 
 
 def units(array: np.ndarray, structure: Structure) -> np.ndarray:
-    """`array` as [units, weights per unit]: what each unit is made of."""
+    """`array` (a kernel or its mask) as [units, weights per unit]."""
     span = _SPANS[structure]
     kept = [axis for axis in range(array.ndim) if axis not in span]
     moved = np.transpose(array, (*kept, *span))
@@ -29,14 +29,14 @@ def units(array: np.ndarray, structure: Structure) -> np.ndarray:
 
 
 def alive_units(mask: np.ndarray, structure: Structure) -> np.ndarray:
-    """One bool per unit, in the order of `units`: whether any weight of it is left."""
+    """Bool [units], in the order of `units`: whether any weight of a unit is left."""
     parts = units(mask, structure)
     # A reduction over an axis of one is slow, and unstructured layers have millions of units.
     return parts[:, 0] if parts.shape[1] == 1 else np.asarray(parts.any(axis=1))
 
 
 def spread(alive: np.ndarray, shape: tuple[int, ...], structure: Structure) -> np.ndarray:
-    """A mask of `shape` from one bool per unit, in the order of `units`."""
+    """A mask of `shape` from bool [units], in the order of `units`."""
     span = _SPANS[structure]
     kept = [axis for axis in range(len(shape)) if axis not in span]
     small = alive.reshape([shape[axis] for axis in kept])

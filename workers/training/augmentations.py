@@ -1,5 +1,5 @@
-"""Random flips and crops, drawn for a whole epoch by image: no result depends on where a batch
-or an interruption falls. The names are in `prunegrid.workers.catalog.AUGMENTATIONS`."""
+"""Random flips and crops, drawn per image for a whole epoch, so that results depend neither on
+batches nor on interruptions. The names are in `prunegrid.workers.catalog.AUGMENTATIONS`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunegrid.workers.catalog import AUGMENTATIONS
 
 
 def draw_moves(count: int, augmentation: str, seed: int) -> np.ndarray:
-    """One epoch's flips and shifts, int32 [count, 3] (flip 0 or 1, row, column), by image."""
+    """One epoch's flips and shifts per image: int32 [count, 3] (flip 0 or 1, row, column)."""
     padding = AUGMENTATIONS[augmentation]
     if padding is None:
         return np.zeros((count, 3), dtype=np.int32)
@@ -23,8 +23,8 @@ def draw_moves(count: int, augmentation: str, seed: int) -> np.ndarray:
 
 
 def augment(images: Any, moves: Any, augmentation: str) -> Any:
-    """Flip left to right, pad with zeros, crop back to the old size. Images [n, h, w, c] of any
-    type, `moves` as drawn by `draw_moves` (row and column of the crop in the padded image)."""
+    """Flip left to right, pad with zeros, crop back to the old size. Images: [n, h, w, c] of any
+    type. `moves`: from `draw_moves`; row and column of the crop in the padded image."""
     padding = AUGMENTATIONS[augmentation]
     if padding is None:
         return images

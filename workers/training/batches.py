@@ -1,4 +1,4 @@
-"""A training split's batches, on the device: kept there whole where it fits, else read ahead.
+"""A training split's batches: from a copy on the device where it fits, else read ahead from disk.
 
 Both give the same batches, so that a data set's size changes no result.
 """
@@ -11,30 +11,30 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.data.base import Split
+from prunegrid.workers.data.base import ImageSplit
 
-#: A larger split is streamed from its memory map. CIFAR-10 has 150 MB, Imagenette 1.4 GB.
+#: A larger split is streamed from its memory map. CIFAR-10 takes 150 MB, Imagenette 1.4 GB.
 RESIDENT_BYTES = 512 * 2**20
 _READ_AHEAD = 4
 
 
 class Source(Protocol):
-    """Where a compiled training loop finds images."""
+    """Gives a compiled training loop its images."""
 
     def epoch(self, order: np.ndarray, batch_size: int) -> Any:
-        """What `batch` takes as `cursor`, for batches of `order`, from its beginning."""
+        """The `cursor` for `batch`, at the beginning of `order`."""
 
     @staticmethod
     def batch(cursor: Any, picked: Any) -> Any:
-        """uint8 images of the next batch, whose indices are `picked`. Called in a tf.function,
-        for each batch of the epoch once and in order. Of the class, not of the object: compiled
-        steps outlive a training, and would keep its images on the device."""
+        """uint8 images of the next batch, whose indices are `picked`. Called in a tf.function, once
+        for each batch of the epoch, in order. Static: compiled steps outlive a training, and a
+        bound method would keep its images on the device."""
 
 
 class Resident:
     """All images on the device, as uint8."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: ImageSplit) -> None:
         self._images = tf.constant(np.asarray(split.images))
 
     def epoch(self, order: np.ndarray, batch_size: int) -> Any:
@@ -46,13 +46,13 @@ class Resident:
 
 
 class Streamed:
-    """A few batches ahead, read by another thread while the device computes."""
+    """Another thread reads a few batches ahead while the device computes."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: ImageSplit) -> None:
         self._images = split.images
         self._plan: tuple[np.ndarray, int] = (np.empty(0, np.int32), 1)
         batch = tf.TensorSpec((None, *split.images.shape[1:]), tf.uint8)
-        # One for all epochs: TensorFlow never forgets a generator function.
+        # One data set for all epochs: TensorFlow never frees a generator function.
         data = tf.data.Dataset.from_generator(self._read, output_signature=batch)
         self._data = data.prefetch(_READ_AHEAD)
 
@@ -70,12 +70,12 @@ class Streamed:
         return next(cursor)
 
 
-def source(split: Split, *, resident_bytes: int = RESIDENT_BYTES) -> Source:
+def source(split: ImageSplit, *, resident_bytes: int = RESIDENT_BYTES) -> Source:
     return Resident(split) if split.images.nbytes <= resident_bytes else Streamed(split)
 
 
 def gather(images: np.ndarray, picked: np.ndarray) -> np.ndarray:
-    """images[picked], with a memory map read front to back."""
+    """images[picked]; a memory map is read front to back."""
     order = np.argsort(picked, kind="stable")
     out = np.empty((len(picked), *images.shape[1:]), dtype=images.dtype)
     out[order] = images[picked[order]]

@@ -1,8 +1,8 @@
 """One stage of training, from wherever its checkpoint is to the end.
 
 Data order, augmentation and adversarial starts are drawn per epoch from the seed, the stage's
-name and the epoch, never from a running generator: a training that was interrupted, also in
-the middle of an epoch, ends in the same weights as one that ran through.
+name and the epoch, never from a running generator. So an interrupted training ends in the same
+weights as one that ran through, even if it stopped in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.models.base import get_weights, set_weights
 from prunegrid.workers.training.augmentations import draw_moves
 from prunegrid.workers.training.batches import RESIDENT_BYTES, source
-from prunegrid.workers.training.progress import TrainingState
-from prunegrid.workers.training.steps import evaluator_for, stepper_for
+from prunegrid.workers.training.state import TrainingState
+from prunegrid.workers.training.steps import Epoch, evaluator_for, stepper_for
 
-#: Python is entered, progress told and a stop noticed about this often.
+#: How often Python is entered: to report progress, and to see whether to stop.
 CHUNK_S = 1.0
 
 
 class StateKeeper(Protocol):
-    """What of `prunegrid.workers.checkpoints.Checkpoint` is needed here."""
+    """The part of `prunegrid.workers.checkpoints.Checkpoint` that training needs."""
 
     def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None: ...
 
@@ -42,10 +42,31 @@ class StateKeeper(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingStage:
+    """What to train; with the model's weights at the start it determines the result."""
+
+    name: str  #: separates the random draws of a chain's stages
+    masks: Mapping[str, np.ndarray]  #: kernel variable -> bool array; False: pruned, stays 0
+    dataset: Dataset
+    settings: TrainingSettings
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingHooks:
+    """How a training talks to its surroundings; none of it changes the result."""
+
+    checkpoint: StateKeeper
+    beat: Callable[[float, str], None]  #: called with the fraction done and a short note
+    stop_requested: Callable[[], bool]
+    save_every_s: float = 180.0  #: within an epoch; a checkpoint is saved after each epoch too
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitResult:
-    history: tuple[dict[str, float], ...]  #: per finished epoch: losses, accuracy, rate
+    history: tuple[dict[str, float], ...]  #: per finished epoch: losses, accuracy, learning rate
     epochs: int  #: finished
-    kept_epoch: int  #: whose weights the model has now, from 1; 0: of no finished epoch
+    kept_epoch: int  #: the epoch whose weights the model has now, from 1; 0: of no finished epoch
     stopped_early: bool
     diverged: bool
 
@@ -57,47 +78,41 @@ class FitResult:
 
 def fit(
     model: keras.Model,
+    stage: TrainingStage,
+    hooks: TrainingHooks,
     *,
-    masks: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    settings: TrainingSettings,
-    seed: int,
-    stage: str,
-    checkpoint: StateKeeper,
-    beat: Callable[[float, str], None],
-    stop_requested: Callable[[], bool],
-    save_every_s: float = 180.0,
     resident_bytes: int = RESIDENT_BYTES,
 ) -> FitResult:
-    """Train `model` in place. `masks`: kernel variable -> bool array; pruned weights must be 0
-    and stay exactly 0. `stage` separates the random draws of a chain's stages.
+    """Train `model` in place. Its pruned weights must be 0, and stay exactly 0.
 
     Raises Interrupted after saving a checkpoint, StorageError, and ValueError where a split is
     empty or a pruned weight is not 0 to begin with.
     """
+    dataset, settings = stage.dataset, stage.settings
     for name in ("train", "validation"):
         if not len(dataset.split(name)):
             raise ValueError(f"{dataset.name}: the {name} split has no images")
-    check_pruned(model, masks)
-    training = _Training(model, masks, dataset, settings, seed, stage, checkpoint, resident_bytes)
+    check_pruned(model, stage.masks)
+    training = _Training(model, stage, hooks.checkpoint, resident_bytes)
     training.restore()
     state = training.state
     saved_s = time.monotonic()
     while not state.is_over(settings):
 
         def tell() -> None:
-            beat(training.fraction(), f"{stage}: epoch {state.epoch + 1}/{settings.max_epochs}")
+            note = f"{stage.name}: epoch {state.epoch + 1}/{settings.max_epochs}"
+            hooks.beat(training.fraction(), note)
 
         training.chunk(tell)
         tell()
         if state.is_over(settings):
             break
-        stop = stop_requested()
-        if state.step == 0 or stop or time.monotonic() - saved_s >= save_every_s:
+        stop = hooks.stop_requested()
+        if state.step == 0 or stop or time.monotonic() - saved_s >= hooks.save_every_s:
             training.save()
             saved_s = time.monotonic()
         if stop:
-            raise Interrupted(f"{stage}: stopped in epoch {state.epoch + 1}, checkpoint saved")
+            raise Interrupted(f"{stage.name}: stopped in epoch {state.epoch + 1}, checkpoint saved")
     return training.finish()
 
 
@@ -113,25 +128,19 @@ class _Training:
     def __init__(
         self,
         model: keras.Model,
-        masks: Mapping[str, np.ndarray],
-        dataset: Dataset,
-        settings: TrainingSettings,
-        seed: int,
-        stage: str,
+        stage: TrainingStage,
         checkpoint: StateKeeper,
         resident_bytes: int,
     ) -> None:
         self._model = model
-        self._masks = masks
-        self._dataset = dataset
-        self._settings = settings
-        self._seed = seed
         self._stage = stage
+        self._dataset = stage.dataset
+        self._settings = settings = stage.settings
         self._checkpoint = checkpoint
-        self._source = source(dataset.train, resident_bytes=resident_bytes)
+        self._source = source(stage.dataset.train, resident_bytes=resident_bytes)
         self._stepper = stepper_for(model, settings)
-        self._stepper.reset(masks)
-        self._steps = math.ceil(len(dataset.train) / settings.batch_size)
+        self._stepper.reset(stage.masks)
+        self._steps = math.ceil(len(stage.dataset.train) / settings.batch_size)
         self._chunk_steps = 1
         self._best: dict[str, np.ndarray] = {}
         self.state = TrainingState(learning_rate=settings.learning_rate)
@@ -147,7 +156,7 @@ class _Training:
         self._checkpoint.save(arrays, dataclasses.asdict(self.state))
 
     def restore(self) -> None:
-        """From the checkpoint, where there is one of this program's form; else from the start."""
+        """Go on from the checkpoint, if there is one that fits this model; else start over."""
         saved = self._checkpoint.load()
         if saved is None:
             return
@@ -174,7 +183,7 @@ class _Training:
     # ------------------------------------------------------------------ steps
 
     def chunk(self, tick: Callable[[], None]) -> None:
-        """Some steps of the epoch under way, at most to its end."""
+        """Run some steps of the current epoch, at most to its end."""
         state, size, count = self.state, self._settings.batch_size, len(self._dataset.train)
         self._draw()
         end = min(state.step + self._chunk_steps, self._steps)
@@ -196,20 +205,21 @@ class _Training:
             self._end_epoch(tick)
 
     def _draw(self) -> None:
-        """The epoch's order, moves and seed, where they are not drawn yet."""
+        """Draw the epoch's order, moves and seed, unless they are drawn already."""
         epoch, count = self.state.epoch, len(self._dataset.train)
         if self._drawn_for == epoch:
             return
-        order_seed = derive_seed(self._seed, self._stage, "order", epoch)
-        order = np.random.default_rng(order_seed).permutation(count).astype(np.int32)
-        moves_seed = derive_seed(self._seed, self._stage, "augment", epoch)
-        moves = draw_moves(count, self._settings.augmentation, moves_seed)
-        start_seed = derive_seed(self._seed, self._stage, "start", epoch) % 2**31
-        self._epoch = (
-            tf.constant(order),
-            tf.constant(self._dataset.train.labels[order]),
-            tf.constant(moves[order]),
-            tf.constant(start_seed, tf.int32),
+
+        def seed(purpose: str) -> int:
+            return derive_seed(self._stage.seed, self._stage.name, purpose, epoch)
+
+        order = np.random.default_rng(seed("order")).permutation(count).astype(np.int32)
+        moves = draw_moves(count, self._settings.augmentation, seed("augment"))
+        self._epoch = Epoch(
+            order=tf.constant(order),
+            labels=tf.constant(self._dataset.train.labels[order]),
+            moves=tf.constant(moves[order]),
+            seed=tf.constant(seed("start") % 2**31, tf.int32),
         )
         size = self._settings.batch_size
         self._cursor = self._source.epoch(order[self.state.step * size :], size)
@@ -239,7 +249,7 @@ class _Training:
         if self._best:
             set_weights(self._model, self._best)
             kept = state.best_epoch
-        check_pruned(self._model, self._masks)
+        check_pruned(self._model, self._stage.masks)
         return FitResult(
             history=tuple(state.history),
             epochs=state.epoch,

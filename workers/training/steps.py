@@ -1,6 +1,6 @@
 """The compiled inner loops: many training steps per call, and evaluation.
 
-Small networks are bound by the dispatch of operations from Python; here Python is entered once
+Dispatching operations from Python is what limits small networks, so here Python is entered once
 per chunk of steps. The arithmetic does not depend on how steps are chunked.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from prunegrid.workers.contract import AdversarialTraining, TrainingSettings
-from prunegrid.workers.data.base import Split
+from prunegrid.workers.data.base import ImageSplit
 from prunegrid.workers.models.base import variables
 from prunegrid.workers.training.augmentations import augment
 from prunegrid.workers.training.batches import Source
@@ -29,7 +29,7 @@ def to_unit(images: Any) -> Any:
 
 
 def cross_entropy(labels: Any, logits: Any) -> Any:
-    """Per image."""
+    """Per image [n], from labels [n] and logits [n, classes]."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
@@ -46,6 +46,15 @@ def attack_batch(model: keras.Model, x: Any, y: Any, seed: Any, how: Adversarial
         adversarial = tf.clip_by_value(adversarial + step, x - eps, x + eps)
         adversarial = tf.clip_by_value(adversarial, 0.0, 1.0)
     return tf.stop_gradient(adversarial)
+
+
+class Epoch(NamedTuple):
+    """What is drawn for one epoch of n images, as tensors."""
+
+    order: Any  #: int32 [n]: indices into the training split
+    labels: Any  #: int32 [n], in that order
+    moves: Any  #: int32 [n, 3], in that order: see `augmentations.draw_moves`
+    seed: Any  #: int32, of the adversarial starts
 
 
 class Stepper:
@@ -92,35 +101,28 @@ class Stepper:
         self,
         source: Source,
         cursor: Any,
-        epoch: tuple[Any, Any, Any, Any],
+        epoch: Epoch,
         first: int,
         last: int,
         learning_rate: float,
     ) -> np.ndarray:
-        """Steps first..last (exclusive) of an epoch; returns the mean loss of each.
+        """Steps first..last (exclusive) of an epoch; returns the mean loss of each, float32.
 
-        `epoch`: the images' order [n], labels [n] and moves [n, 3] in that order, and a seed.
-        Stops after a step whose loss is not finite, so that the weights then do not depend on
-        how the steps are chunked.
+        `cursor`: what `source.epoch` returned. Stops after a step whose loss is not finite, so
+        that the weights then do not depend on how the steps are chunked.
         """
         self.optimizer.learning_rate.assign(learning_rate)
         kind = type(source)
         if kind not in self._compiled:
             self._compiled[kind] = tf.function(functools.partial(self._steps, source.batch))
-        order, labels, moves, seed = epoch
-        losses = self._compiled[kind](
-            cursor, order, labels, moves, seed, tf.constant(first), tf.constant(last)
-        )
+        losses = self._compiled[kind](cursor, epoch, tf.constant(first), tf.constant(last))
         return np.asarray(losses)
 
     def _steps(
         self,
         batch: Callable[[Any, Any], Any],
         cursor: Any,
-        order: Any,
-        labels: Any,
-        moves: Any,
-        seed: Any,
+        epoch: Epoch,
         first: Any,
         last: Any,
     ) -> Any:
@@ -129,9 +131,9 @@ class Stepper:
         for step in tf.range(first, last):
             start = step * self._batch_size
             stop = start + self._batch_size
-            x = tf.ensure_shape(batch(cursor, order[start:stop]), shape)
-            x = to_unit(augment(x, moves[start:stop], self._augmentation))
-            loss = self._one(x, labels[start:stop], tf.stack([seed, step]))
+            x = tf.ensure_shape(batch(cursor, epoch.order[start:stop]), shape)
+            x = to_unit(augment(x, epoch.moves[start:stop], self._augmentation))
+            loss = self._one(x, epoch.labels[start:stop], tf.stack([epoch.seed, step]))
             losses = losses.write(step - first, loss)
             if not tf.math.is_finite(loss):
                 break
@@ -146,8 +148,8 @@ class Stepper:
                 hard = cross_entropy(y, self._model(attacked, training=True))
                 loss = (1 - how.mix) * loss + how.mix * tf.reduce_mean(hard)
         gradients = tape.gradient(loss, self._model.trainable_variables)
-        # Adam's moments of a pruned weight stay 0, so its update is exactly 0. No product: a
-        # NaN times 0 would be NaN, and a diverged network's pruned weights are 0 as well.
+        # Adam's moments of a pruned weight stay 0, so its update is exactly 0. Not a product with
+        # the mask: NaN times 0 is NaN, and a diverged network's pruned weights must be 0 as well.
         masked = [
             gradient if mask is None else tf.where(mask, gradient, 0.0)
             for gradient, mask in zip(gradients, self._masks.values(), strict=True)
@@ -164,7 +166,7 @@ def _stepper(
 
 
 def stepper_for(model: keras.Model, settings: TrainingSettings) -> Stepper:
-    """Compiled once per model object and kind of step: a chain's next stage finds it warm."""
+    """Compiled once per model object and kind of step; a chain's next stage uses it again."""
     return _stepper(model, settings.batch_size, settings.augmentation, settings.adversarial)
 
 
@@ -184,7 +186,7 @@ class Evaluator:
         return loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
     def __call__(
-        self, split: Split, tick: Callable[[], None] = lambda: None
+        self, split: ImageSplit, tick: Callable[[], None] = lambda: None
     ) -> tuple[float, float]:
         """(mean loss, accuracy). `tick` is called after each batch."""
         loss = right = 0.0

@@ -20,7 +20,7 @@ from prunegrid.workers.entry import Worker
 from prunegrid.workers.process import Whereabouts
 from prunegrid.workers.runner import Runner
 
-_WARM = 3  #: models whose weights a worker keeps (`prunegrid.workers.warm`)
+_WARM = 3  #: models whose weights a worker keeps (`prunegrid.workers.model_cache`)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,0 +1,70 @@
+"""The model cache of a worker process: compiled networks, and the weights of the last few models.
+
+Training steps and attacks are compiled for a network object. So each architecture has one network,
+which takes the weights of the task's model, and everything compiles once per process.
+A process runs one task at a time (the engines' contract), so nothing here is locked.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+
+import keras
+
+from prunegrid.workers.artifacts import StoredWeights, load_weights
+from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.context import TaskContext, TornInput
+from prunegrid.workers.contract import Task
+from prunegrid.workers.models.base import build
+
+_MOST_NETWORKS = 2
+_MOST_MODELS = 3
+_stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by store and task key
+
+
+def network(task: Task) -> keras.Model:
+    """The process's network for the task's architecture and data. Its weights are undefined; the
+    caller sets them."""
+    return network_on(task.architecture, task.data.dataset)
+
+
+def network_on(architecture: str, dataset: str) -> keras.Model:
+    """As `network`."""
+    entry = DATASETS[dataset]
+    return _network(architecture, entry.shape, entry.classes)
+
+
+@functools.lru_cache(maxsize=_MOST_NETWORKS)
+def _network(architecture: str, shape: tuple[int, int, int], classes: int) -> keras.Model:
+    return build(architecture, shape, classes, seed=0)
+
+
+def remember(context: TaskContext, stored: StoredWeights) -> None:
+    """Cache a model: the chain's next step and the model's attack shards will need it."""
+    key = (context.settings.store, stored.record.task.key)
+    _stored[key] = stored
+    _stored.move_to_end(key)
+    while len(_stored) > _MOST_MODELS:
+        _stored.popitem(last=False)
+
+
+def stored(context: TaskContext, key: str) -> StoredWeights:
+    """A task's parent model, from memory or from the store. Raises TornInput, StorageError."""
+    found = _stored.get((context.settings.store, key))
+    if found is None:
+        try:
+            found = _load(context, key)
+        except (FileNotFoundError, ValueError) as error:
+            raise TornInput(f"its parent {key}: {error}") from error
+    remember(context, found)
+    return found
+
+
+def _load(context: TaskContext, key: str) -> StoredWeights:
+    try:
+        return load_weights(context.files, key)
+    except FileNotFoundError:
+        if context.parents is None:
+            raise
+        return load_weights(context.parents, key)
