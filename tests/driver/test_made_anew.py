@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.commands import compact as compaction
 from prunegrid.orchestrator.commands.compact import compact
 from prunegrid.orchestrator.driver.recorder import Recorder
 from prunegrid.orchestrator.driver.store_scan import scan_store
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store import compaction
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers import layout
