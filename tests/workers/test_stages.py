@@ -101,7 +101,7 @@ def test_what_fine_tuning_starts_from(weights, store, data_dir, monkeypatch):
 
     started = {}
 
-    def look(model, **rest):
+    def look(model, stage, hooks):
         started.update(get_weights(model))
         raise Interrupted("seen enough")
 
