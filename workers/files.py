@@ -101,6 +101,17 @@ def _refused(verb: str, path: object, error: Exception) -> StorageError:
     return StorageError(f"can't {verb} {path}: {reason}")
 
 
+@contextlib.contextmanager
+def _refusals(verb: str, path: object, *, but: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+    """Turns an OSError into a StorageError; those of `but` pass."""
+    try:
+        yield
+    except but:
+        raise
+    except OSError as error:
+        raise _refused(verb, path, error) from error
+
+
 # --------------------------------------------------------------------------- a folder
 
 
@@ -115,12 +126,8 @@ class LocalFiles:
         return self.folder / path
 
     def read(self, path: str) -> bytes:
-        try:
+        with _refusals("read", self._path(path), but=(FileNotFoundError,)):
             return self._path(path).read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _refused("read", self._path(path), error) from error
 
     def write(self, path: str, content: bytes) -> None:
         self._write(path, content, os.replace)
@@ -136,15 +143,11 @@ class LocalFiles:
 
     def _write(self, path: str, content: bytes, place: Callable[[Path, Path], None]) -> None:
         target = self._path(path)
-        try:
+        with _refusals("write", target, but=(FileExistsError,)):
             try:
                 write_aside(target, content, place)
-            except FileNotFoundError:  # `compact` put another folder in this one's place: once more
+            except FileNotFoundError:  # `compact` has just replaced the folder: try once more
                 write_aside(target, content, place)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise _refused("write", target, error) from error
 
     def exists(self, path: str) -> bool:
         return self._path(path).exists()
@@ -152,35 +155,29 @@ class LocalFiles:
     def list(self, prefix: str) -> Iterator[FileInfo]:
         stack = [self._path(prefix)]
         while stack:
-            try:
+            entries: list[os.DirEntry[str]] = []
+            gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+            with _refusals("list", self._path(prefix)), gone:
                 entries = list(os.scandir(stack.pop()))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise _refused("list", self._path(prefix), error) from error
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(Path(entry.path))
                 elif not entry.name.startswith("."):  # files being written aside
                     try:
                         stat = entry.stat()
-                    except FileNotFoundError:  # renamed between listing and looking
+                    except FileNotFoundError:  # renamed since the listing
                         continue
                     relative = os.path.relpath(entry.path, self.folder).replace(os.sep, "/")
                     yield FileInfo(path=relative, size_bytes=stat.st_size, mtime_s=stat.st_mtime)
 
     def remove(self, path: str) -> None:
-        try:
+        with _refusals("remove", self._path(path)):
             self._path(path).unlink(missing_ok=True)
-        except OSError as error:
-            raise _refused("remove", self._path(path), error) from error
 
     def rename(self, source: str, target: str) -> None:
-        try:
+        with _refusals("rename", self._path(source)):
             self._path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self._path(source), self._path(target))
-        except OSError as error:
-            raise _refused("rename", self._path(source), error) from error
 
 
 def _link(source: Path, target: Path) -> None:
@@ -189,7 +186,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # no hard links here: a moment between the look and the rename
+    except OSError:  # no hard links here, so a moment passes between the look and the rename
         if target.exists():
             raise FileExistsError(errno.EEXIST, "it exists", str(target)) from None
         os.replace(source, target)
@@ -200,7 +197,8 @@ def _link(source: Path, target: Path) -> None:
 def write_aside(
     target: Path, content: bytes, place: Callable[[Path, Path], None] = os.replace
 ) -> None:
-    """Any file, whole or not at all: write, flush to the disk, put in place. Raises OSError."""
+    """Write any file atomically: write it aside, flush it to the disk, then `place` it. Raises
+    OSError."""
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -313,11 +311,11 @@ class RemoteFiles:
 
     def write(self, path: str, content: bytes) -> None:
         fs = self._one_put if len(content) <= ONE_PUT_BYTES else self._fs
-        try:
-            with fs.open_output_stream(self._path(path)) as stream:
-                stream.write(content)
-        except OSError as error:
-            raise _refused("write", self._path(path), error) from error
+        with (
+            _refusals("write", self._path(path)),
+            fs.open_output_stream(self._path(path)) as stream,
+        ):
+            stream.write(content)
 
     def write_once(self, path: str, content: bytes) -> bool:
         """On S3 a conditional PUT (`If-None-Match: *`): of several writers one wins, the others
@@ -358,20 +356,16 @@ class RemoteFiles:
     def exists(self, path: str) -> bool:
         import pyarrow.fs
 
-        try:
+        with _refusals("look at", self._path(path)):
             info = self._fs.get_file_info(self._path(path))
-        except OSError as error:
-            raise _refused("look at", self._path(path), error) from error
         return bool(info.type == pyarrow.fs.FileType.File)
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         import pyarrow.fs
 
         selector = pyarrow.fs.FileSelector(self._path(prefix), recursive=True, allow_not_found=True)
-        try:
+        with _refusals("list", self._path(prefix)):
             infos = self._fs.get_file_info(selector)
-        except OSError as error:
-            raise _refused("list", self._path(prefix), error) from error
         for info in infos:
             if info.type == pyarrow.fs.FileType.File:
                 yield FileInfo(
@@ -381,15 +375,9 @@ class RemoteFiles:
                 )
 
     def remove(self, path: str) -> None:
-        try:
+        with _refusals("remove", self._path(path)), contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self._path(path))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _refused("remove", self._path(path), error) from error
 
     def rename(self, source: str, target: str) -> None:
-        try:
+        with _refusals("rename", self._path(source)):
             self._fs.move(self._path(source), self._path(target))
-        except OSError as error:
-            raise _refused("rename", self._path(source), error) from error

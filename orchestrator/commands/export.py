@@ -120,7 +120,8 @@ def _latency(store: Store, key: str, batch_size: int) -> str:
     from prunegrid.workers.export.formats import load_model
     from prunegrid.workers.export.latency import dense_and_shrunk_ms
 
-    dense_ms, shrunk_ms = dense_and_shrunk_ms(load_model(store.files, key).model, batch_size)
+    model, _ = load_model(store.files, key)
+    dense_ms, shrunk_ms = dense_and_shrunk_ms(model, batch_size)
     text = f"forward pass of {batch_size}: {dense_ms:.3g} ms as it is"
     if shrunk_ms is None:
         return f"{text}; its dead channels can't be removed"

@@ -23,7 +23,6 @@ from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build, prunable, set_weights, variables
-from prunegrid.workers.records import ModelRecord
 
 #: "keras": a `.keras` file. "savedmodel": a folder for TensorFlow Serving and other runtimes; it
 #: takes a batch "image" and answers "logits". "shrunk": the smaller network, in either format, by
@@ -42,16 +41,10 @@ class Exported:
     size_bytes: int  #: on disk
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredModel:
-    model: keras.Model
-    masks: dict[str, np.ndarray]  #: prunable layer -> bool array of its kernel's shape
-    record: ModelRecord
-
-
-def load_model(files: Files, key: str) -> StoredModel:
-    """Rebuild a stored model. Raises FileNotFoundError, StorageError, and ValueError where a file
-    is torn or the weights are not the recorded ones."""
+def load_model(files: Files, key: str) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    """Rebuild a stored model. Returns it and its masks: prunable layer -> bool array of its
+    kernel's shape. Raises FileNotFoundError, StorageError, and ValueError where a file is torn or
+    the weights are not the recorded ones."""
     stored = load_weights(files, key)
     task = stored.record.task
     if isinstance(task, AttackTask):
@@ -59,7 +52,7 @@ def load_model(files: Files, key: str) -> StoredModel:
     entry = DATASETS[task.data.dataset]
     model = build(task.architecture, entry.shape, entry.classes, seed=0)
     set_weights(model, stored.weights)
-    return StoredModel(model=model, masks=stored.masks, record=stored.record)
+    return model, stored.masks
 
 
 def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
@@ -67,8 +60,7 @@ def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
 
     Raises as `load_model` and `export_model` do.
     """
-    stored = load_model(files, key)
-    return export_model(stored.model, stored.masks, path, form)
+    return export_model(*load_model(files, key), path, form)
 
 
 def export_model(
