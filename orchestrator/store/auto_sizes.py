@@ -17,7 +17,7 @@ from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import ArchitecturePlan, Grid, PlannedAttack
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import AttackSettings
-from prunegrid.workers.keys import from_dict
+from prunegrid.workers.decode import from_dict
 from prunegrid.workers.speeds import Speed
 
 SIZES = "sizes.json"
