@@ -12,12 +12,14 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE # each worker would compile TensorFlow anew
 export UV_NO_PROGRESS = 1
 
-.PHONY: help setup demo test lint types unit lock bench chaos test-cluster clean
+.PHONY: help setup demo test lint types unit docs diagram lock bench chaos test-cluster clean
 
 help:
 	@echo "make demo    install into $(VENV) and run a small grid over Ray on this machine"
 	@echo "make test    install, then lint, types and every test"
-	@echo "make lint    ruff and mypy alone"
+	@echo "make lint    ruff alone (make types: mypy)"
+	@echo "make docs    the documentation as a site, in docs/_build; a broken link is an error"
+	@echo "make diagram draw docs/architecture.svg again from the imports"
 	@echo "make bench   what is fast, each beside what a user would pick instead; JSON"
 	@echo "make chaos   harm a small cluster at random for 25 rounds; writes docs/chaos.md"
 	@echo "make test-cluster  ray up, submit and job submit on machines made of namespaces (root)"
@@ -50,6 +52,13 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+docs: $(READY)
+	$(BIN)/sphinx-build -q -W --keep-going -n -c docs -d docs/_build/.doctrees . docs/_build
+	@echo "docs/_build/index.html"
+
+diagram: $(READY)
+	$(BIN)/python -m tools.diagram
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.attacks

@@ -15,12 +15,12 @@ import uvicorn
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
+from prunegrid.orchestrator.dashboard.access import access_for, token_of_environment
 from prunegrid.orchestrator.dashboard.api import make_app
-from prunegrid.orchestrator.dashboard.beside import end_with_parent
-from prunegrid.orchestrator.dashboard.export import export
+from prunegrid.orchestrator.dashboard.dashboard_process import end_with_parent
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.security import access_for, token_of_environment
 from prunegrid.orchestrator.dashboard.server import DEFAULT_PORT, address_of, listen
+from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.store.store import Store
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
-from prunegrid.orchestrator.commands.requests import driver_of, find_pause, named, since_text, write
-from prunegrid.orchestrator.store.requests import Request
+from prunegrid.orchestrator.commands.requests import driver_of, find_pause, named, write
+from prunegrid.orchestrator.store.requests import Request, since_text
 from prunegrid.orchestrator.store.store import Store
 
 

@@ -21,10 +21,10 @@ from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
-from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.journal_state import fold_journal
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
-from prunegrid.orchestrator.store.standing import money
+from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind
 
@@ -90,19 +90,18 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
-    state = fold_journal(read_journal(found) if found is not None else ())
-    _learn(durations, expanded, state.done)
+    history = RunHistory() if found is None else read_history(found)
+    history.learn(durations, expanded.tasks)
     for address in options.durations_from:
         store = Store.open(address)
-        told = fold_journal(read_journal(store)).done
-        _learn(durations, load_plan(store, whole=True), told)
+        read_history(store).learn(durations, load_plan(store, whole=True).tasks)
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in options.slots}
     first = next(iter(etas.values()))
     if as_json:
         print_json(
             numbers
-            | money(grid, state, first)
+            | bill_of(grid, history, first)
             | {
                 "eta_s": {n: [round(e.low_s, 1), round(e.high_s, 1)] for n, e in etas.items()},
                 "critical_s": round(first.critical_s, 1),
@@ -118,12 +117,6 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     )
     for line in _outlook(expanded, etas, durations.count):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _learn(durations: Durations, plan: Plan, done: Sequence[tuple[str, float]]) -> None:
-    for key, seconds in done:
-        if (task := plan.tasks.get(key)) is not None:
-            durations.add(task, seconds)
 
 
 def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:

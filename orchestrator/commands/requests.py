@@ -3,20 +3,9 @@ what that will do."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from prunegrid.orchestrator.driver.lease import Holder, is_alive, read_holder
-from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.store.lease import Holder, is_alive, read_holder
 from prunegrid.orchestrator.store.requests import Pause, Request, pause_to_come, write_request
-from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.files import StorageError
-
-
-def since_text(pause: Pause) -> str:
-    """` since 2026-01-01 12:00:00 UTC, asked by cli`, as far as that is known."""
-    at = datetime.fromtimestamp(pause.since_s, UTC)
-    since = f" since {at:%Y-%m-%d %H:%M:%S} UTC" if pause.since_s else ""
-    return since + (f", asked by {pause.by}" if pause.by else "")
+from prunegrid.orchestrator.store.store import Store, store_errors
 
 
 def named(holder: Holder) -> str:
@@ -29,14 +18,10 @@ def driver_of(store: Store) -> Holder | None:
 
 
 def find_pause(store: Store) -> Pause | None:
-    try:
+    with store_errors():
         return pause_to_come(store.files)
-    except StorageError as error:
-        raise StoreError(str(error)) from error
 
 
 def write(store: Store, request: Request) -> None:
-    try:
+    with store_errors():
         write_request(store.files, request)
-    except StorageError as error:
-        raise StoreError(str(error)) from error

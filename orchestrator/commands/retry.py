@@ -13,8 +13,8 @@ from prunegrid.orchestrator.commands.requests import driver_of, named, write
 from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import Request
 from prunegrid.orchestrator.store.store import Store
@@ -56,13 +56,13 @@ def retry(
         failed=failed,
     )
     names = named_tasks(plan, request)
-    state = fold_journal(read_journal(store))
+    history = read_history(store)
     done = store.finished()
-    given_up = set(state.given_up) & set(plan.tasks) - done
-    delayed = set() if failed else state.delayed & names - done
+    given_up = set(history.given_up) & set(plan.tasks) - done
+    delayed = set() if failed else history.delayed & names - done
     again = (given_up & names) | delayed
     if not again:
-        raise NothingToDoError(_nothing(names, given_up, done, state))
+        raise NothingToDoError(_nothing(names, given_up, done, history))
     write(store, request)
     text = _tasks(len(again)) + " will be tried again"
     if below := resting_on(plan, again) - done:
@@ -70,8 +70,8 @@ def retry(
     console.print(f"{text}: {_when(store)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _nothing(names: set[str], given_up: set[str], done: set[str], state: JournalState) -> str:
-    running = len(names & set(state.running) - done)
+def _nothing(names: set[str], given_up: set[str], done: set[str], history: RunHistory) -> str:
+    running = len(names & set(history.running) - done)
     counts = [
         (len(names & done), "done (their results stand)"),
         (running, "running"),

@@ -19,7 +19,7 @@ from prunegrid.orchestrator.commands.options import (
     absolute,
     cluster_of,
 )
-from prunegrid.orchestrator.dashboard.beside import Beside
+from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     Place,
@@ -27,11 +27,11 @@ from prunegrid.orchestrator.driver.launch import (
     check_cluster,
     run_plan,
 )
-from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 
@@ -86,8 +86,8 @@ def run_grid(options: RunOptions, console: Console) -> int:
         with Place(grid.resources, store, options, console) as place:
             store.set_grid(grid.text)
             store.set_selection(selection)
-            beside = Beside(store.address, console) if options.dashboard else nullcontext()
-            with beside:
+            dashboard = DashboardProcess(store.address, console)
+            with dashboard if options.dashboard else nullcontext():
                 result = run_plan(plan, place, lease)
     finally:
         lease.release()

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Set
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
-from prunegrid.orchestrator.commands.plan import counts
-from prunegrid.orchestrator.commands.requests import since_text
-from prunegrid.orchestrator.driver.lease import Holder, is_alive, read_holder
-from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.output import print_json
 from prunegrid.orchestrator.plan.costs import range_text
+from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.durations import Durations
-from prunegrid.orchestrator.plan.estimates import duration_text, estimate
+from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.guesses import flops_per_s
-from prunegrid.orchestrator.scheduling.trouble import Trouble, find_trouble, lines
-from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.journal_state import JournalState, fold_journal
+from prunegrid.orchestrator.plan.plan_index import PlanIndex
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.journal import read_history
+from prunegrid.orchestrator.store.lease import is_alive, read_holder
 from prunegrid.orchestrator.store.plan import load_plan
-from prunegrid.orchestrator.store.requests import Pause, pause_to_come
-from prunegrid.orchestrator.store.standing import count_cells, count_tasks, money, task_states
-from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.plan_progress import (
+    PlanProgress,
+    StoreReading,
+    estimate_left,
+    progress_of,
+)
+from prunegrid.orchestrator.store.requests import pause_to_come, since_text
+from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
-from prunegrid.workers.files import StorageError
 
 WATCH_EVERY_S = 2.0
 
@@ -49,68 +50,43 @@ def command(
 
 def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
     """What `status --json` prints. `now_s`: seconds since the epoch; None: now."""
-    return _read(store, now_s)[0]
+    return read_progress(store, now_s=now_s).to_json()
 
 
-def _read(store: Store, now_s: float | None = None) -> tuple[dict[str, Any], Trouble]:
-    now_s = time.time() if now_s is None else now_s
-    plan = load_plan(store)
-    finished = store.finished()
-    entries = list(read_journal(store))
-    state = fold_journal(entries)
+def read_progress(
+    store: Store,
+    *,
+    now_s: float | None = None,
+    plan: Plan | None = None,
+    finished: Set[str] | None = None,
+    history: RunHistory | None = None,
+) -> PlanProgress:
+    """`plan`, `finished`, `history`: where the caller has read them already. Raises StoreError,
+    GridError."""
+    index = PlanIndex(load_plan(store) if plan is None else plan)
+    finished = store.finished() if finished is None else finished
+    history = read_history(store) if history is None else history
     holder = read_holder(store)
-    live = holder is not None and is_alive(holder)
-    running = set(state.running) - finished if live else set()
-    failed = set(state.given_up) - finished
-    left = plan.unfinished(finished)
-    ids = [cell.name for cell in plan.cells]
-    present = store.row_ids(layout.CELL_ROWS)
-    rows = {number for number, name in enumerate(ids) if name in present}
-    states = task_states(plan, done=finished, left=left, running=running, failed=failed)
-    durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
-    for key, seconds in state.done:
-        if (task := plan.tasks.get(key)) is not None:
-            durations.add(task, seconds)
-    eta = estimate(left, durations, slots=max(state.slots, 1), elapsed={})
-    trouble = find_trouble(entries, now_s)
-    numbers = {
-        "grid": plan.grid.name,
-        **counts(plan, finished),
-        "cells_done": len(rows),
-        "tasks_by_state": count_tasks(states),
-        "cells_by_state": count_cells(plan, states, rows),
-        "running": sorted(running),
-        "failed": sorted(failed),
-        "trouble": asdict(trouble),
-        "paused": pause_json(_pause(store)),
-        "driver": {"alive": live, **(asdict(holder) if holder else {})},
-        "slots": state.slots,
-        "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)],
-        "eta_measured_frac": round(eta.measured_frac, 3),
-        "critical_s": round(eta.critical_s, 1),
-        "work_s": round(eta.work_s, 1),
-        **money(plan.grid, state, eta),
-        "data_age_s": round(age_s(state, holder, now_s), 1),
-        "at_s": round(now_s, 3),
-    }
-    return numbers, trouble
-
-
-def _pause(store: Store) -> Pause | None:
-    try:
-        return pause_to_come(store.files)
-    except StorageError as error:
-        raise StoreError(str(error)) from error
-
-
-def pause_json(pause: Pause | None) -> dict[str, Any] | None:
-    return None if pause is None else asdict(pause)
-
-
-def age_s(state: JournalState, holder: Holder | None, now_s: float) -> float:
-    """Since the newest sign of life: a line of the journal, or a heartbeat; 0 before any."""
-    newest_s = max(state.last_s, holder.renewed_at_s if holder is not None else 0.0)
-    return max(0.0, now_s - newest_s) if newest_s else 0.0
+    with store_errors():
+        pause = pause_to_come(store.files)
+    done = index.present(finished)
+    durations = Durations(flops_per_s=flops_per_s(index.plan.grid.resources))
+    history.learn(durations, index.plan.tasks)
+    reading = StoreReading(
+        at_s=time.time() if now_s is None else now_s,
+        history=history,
+        finished=finished,
+        holder=holder,
+        alive=holder is not None and is_alive(holder),
+        pause=pause,
+    )
+    return progress_of(
+        index,
+        reading,
+        done=done,
+        rows=index.rows_present(store.row_ids(layout.CELL_ROWS)),
+        eta=estimate_left(index, index.needed(done), durations, slots=history.slots),
+    )
 
 
 # --------------------------------------------------------------------------- for people
@@ -120,10 +96,10 @@ def watch(address: str, console: Console) -> None:
     """`status`, again and again, until all is done or the user has seen enough."""
     store = Store.open(address)
     while True:
-        numbers, trouble = _read(store)
+        progress = read_progress(store)
         console.clear()
-        show(store, numbers, trouble, console)
-        if not numbers["remaining"]:
+        show(store, progress, console)
+        if not progress.remaining:
             return
         try:
             time.sleep(WATCH_EVERY_S)
@@ -133,14 +109,16 @@ def watch(address: str, console: Console) -> None:
 
 def status(address: str, *, as_json: bool, console: Console) -> None:
     store = Store.open(address)
-    numbers, trouble = _read(store)
+    progress = read_progress(store)
     if as_json:
-        print_json(numbers)
+        print_json(progress.to_json())
     else:
-        show(store, numbers, trouble, console)
+        show(store, progress, console)
 
 
-def show(store: Store, numbers: dict[str, Any], trouble: Trouble, console: Console) -> None:
+def show(store: Store, progress: PlanProgress, console: Console) -> None:
+    numbers = progress.to_json()
+
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -160,9 +138,8 @@ def show(store: Store, numbers: dict[str, Any], trouble: Trouble, console: Conso
         f"{by_state['running']} running, {by_state['waiting']} waiting, "
         f"{by_state['failed']} given up, {by_state['blocked']} blocked"
     )
-    if numbers["paused"]:
-        since = since_text(Pause(**numbers["paused"]))
-        say(f"paused{since}: prunegrid resume --store {store.address}")
+    if progress.pause is not None:
+        say(f"paused{since_text(progress.pause)}: prunegrid resume --store {store.address}")
     if numbers["remaining"]:
         low, high = numbers["eta_s"]
         sure = f"{100 * numbers['eta_measured_frac']:.0f} % of it measured"
@@ -173,7 +150,7 @@ def show(store: Store, numbers: dict[str, Any], trouble: Trouble, console: Conso
             f"{duration_text(numbers['critical_s'])} or so ({sure})"
         )
     _say_costs(numbers, say)
-    for line in lines(trouble):
+    for line in progress.health.lines():
         say(line)
     for key in numbers["failed"][:10]:
         say(f"given up: prunegrid explain --store {store.address} {key}")

@@ -1,4 +1,4 @@
-"""Every answer of the API by name and query, for the server and for the static export alike."""
+"""Every answer of the API by name and query, for the server and for the static export."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.orchestrator.dashboard.drill import cell_payload
-from prunegrid.orchestrator.dashboard.failures import failures_payload
+from prunegrid.orchestrator.dashboard.failure_groups import failures_payload, recorded_failures
 from prunegrid.orchestrator.dashboard.filters import tasks_of, view_of
-from prunegrid.orchestrator.dashboard.heatmap import grid_payload
+from prunegrid.orchestrator.dashboard.heatmap import grid_payload, square_payload
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.recorded import NOTHING, recorded
-from prunegrid.orchestrator.dashboard.run_log import Try
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.square import square_payload
-from prunegrid.orchestrator.dashboard.status import status_payload
+from prunegrid.orchestrator.dashboard.status_payload import status_payload
 from prunegrid.orchestrator.dashboard.timeline import timeline_payload
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.selection import parse_filter
+from prunegrid.orchestrator.store.history import AttemptRecord
 
 
 @dataclass(frozen=True)
 class Query:
-    """A request's names and values, in their order; the last of a name counts."""
+    """A request's names and values, in order. Where a name comes twice, the last counts."""
 
     items: Sequence[tuple[str, str]] = ()
 
@@ -34,7 +32,7 @@ class Query:
         return dict(self.items).get(name)
 
     def number(self, name: str) -> float | None:
-        """Raises UsageError where there is one, but it is none."""
+        """None where the name is absent or empty. Raises UsageError for anything but a number."""
         text = self.get(name)
         if not text:
             return None
@@ -71,14 +69,14 @@ class Answers:
     def cell(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
         return cell_payload(
             snapshot,
-            self._tries,
+            self._attempts,
             self._reader.store.files,
             name=query.get("id") or "",
             retry=self._retry_command(),
         )
 
     def curves(self, snapshot: Snapshot, query: Query) -> Mapping[str, Any]:
-        from prunegrid.orchestrator.dashboard.curves import (
+        from prunegrid.orchestrator.dashboard.curve_panels import (
             curves_payload,  # scipy and pandas take a second
         )
 
@@ -86,9 +84,9 @@ class Answers:
 
     def timeline(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
         now_s = snapshot.at_s if snapshot.alive else snapshot.newest_s
-        bars, began_s = self._bars()
+        attempts, began_s = self._all_attempts()
         return timeline_payload(
-            bars,
+            attempts,
             snapshot.index.plan if snapshot.index else None,
             now_s=now_s,
             since_s=began_s if (since_s := query.number("since_s")) is None else since_s,
@@ -100,28 +98,29 @@ class Answers:
         page = query.number("page") or 0.0
         if not 0 <= page < 1e6:
             raise UsageError(f"page: expected 0 or more, got {page:g}")
+        only = self._only(snapshot, query)
+        attempts, _ = self._all_attempts()
         return failures_payload(
-            self._bars()[0],
+            [one for one in attempts if only is None or one.key in only],
             snapshot,
             page=int(page),
-            only=self._only(snapshot, query),
             kind=query.get("class"),
             host=query.get("host"),
-            attempts_of=lambda key: len(self._tries(key)),
             traceback_of=self._traceback,
-            retry_of=lambda keys: f"{self._retry_command()} {' '.join(keys[:20])}".strip(),
+            retry=self._retry_command(),
         )
 
     # ------------------------------------------------------------------ parts
 
-    def _tries(self, key: str) -> list[Try]:
+    def _attempts(self, key: str) -> list[AttemptRecord]:
         with self._reader.lock:
-            return list(self._reader.log.tries.get(key, ()))
+            return list(self._reader.history.attempts.get(key, ()))
 
-    def _bars(self) -> tuple[list[Try], float | None]:
+    def _all_attempts(self) -> tuple[list[AttemptRecord], float | None]:
         """Every attempt, and when the last run began."""
         with self._reader.lock:
-            return list(self._reader.log.bars), self._reader.log.began_s
+            history = self._reader.history
+            return list(history.by_start), history.began_s
 
     def _only(self, snapshot: Snapshot, query: Query) -> set[str] | None:
         selection = query.selection
@@ -131,10 +130,11 @@ class Answers:
 
     def _traceback(self, key: str) -> str:
         """Of a task's last recorded failure; read once per attempt."""
-        stamp = (key, len(self._tries(key)))
+        stamp = (key, len(self._attempts(key)))
         if stamp not in self._tracebacks:
-            found = recorded(self._reader.store.files, key)
-            self._tracebacks[stamp] = next(reversed(found.values()), NOTHING).traceback
+            found = recorded_failures(self._reader.store.files, key)
+            last = next(reversed(found.values()), None)
+            self._tracebacks[stamp] = last.traceback if last is not None else ""
         return self._tracebacks[stamp]
 
     def _retry_command(self) -> str:

@@ -1,4 +1,4 @@
-"""The dashboard's addresses: each answer from the newest snapshot, nothing from Ray or a driver."""
+"""The dashboard's addresses. Each answer comes from the newest snapshot, never from a driver."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from prunegrid.orchestrator.dashboard.access import Access, SafeHeaders, TokenGate, why_not_write
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
 from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
 from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
 from prunegrid.orchestrator.dashboard.retry import RefusedError, take_request
-from prunegrid.orchestrator.dashboard.security import Access, SafeHeaders, TokenGate, why_not_write
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.static_files import StaticFiles
 from prunegrid.orchestrator.dashboard.watcher import Watcher
@@ -26,14 +26,14 @@ from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import UnknownNameError
 from prunegrid.workers.files import StorageError
 
-#: An unchanged store's status is told anew this often, for the age of its data.
+#: The status of an unchanged store is renewed this often, for the age of its data.
 _TICK_S = 5.0
-#: Of a request to retry.
+#: The largest request to retry.
 _MOST_BYTES = 64 * 1024
 
 
 def make_app(watcher: Watcher, access: Access) -> Starlette:
-    """The whole server, without a socket; its life starts and ends the watcher."""
+    """The whole server, without a socket. Its lifespan starts and ends the watcher."""
     api = _Api(watcher, access)
 
     @contextlib.asynccontextmanager
@@ -85,7 +85,7 @@ def _told(code: int) -> Callable[[Request, Exception], Response]:
 
 
 class _Api:
-    """Plain functions: Starlette runs them in threads of its own."""
+    """Plain functions: Starlette runs each in a thread."""
 
     def __init__(self, watcher: Watcher, access: Access) -> None:
         self._watcher = watcher
@@ -133,8 +133,8 @@ class _Api:
         snapshot = self._watcher.current()
 
         def make() -> Body:
-            text = metrics_text(snapshot, self._answers.status(snapshot))
-            return Body(text.encode(), MEDIA_TYPE)
+            content = metrics_text(snapshot, self._answers.status(snapshot))
+            return Body(content, MEDIA_TYPE)
 
         return self._cache.get("metrics", _moment(snapshot), make).response(request)
 

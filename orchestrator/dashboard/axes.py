@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from decimal import Decimal
 
-from prunegrid.orchestrator.dashboard.plan_index import PlanIndex
 from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.plan.plan_index import PlanIndex
 from prunegrid.workers.catalog import ARCHITECTURES, attack_entry
 
 

@@ -1,4 +1,4 @@
-"""Answers kept until something changes: computed, compressed and hashed once for all viewers."""
+"""A cache of answers: each is computed, compressed and hashed once for all viewers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 _KEPT = 256
-#: Smaller ones are not worth packing.
+#: Smaller answers are not compressed.
 _PACK_BYTES = 500
 
 
 class Body:
-    """An answer's bytes, with its hash; packed when first asked for so."""
+    """An answer's bytes and hash; compressed at the first request that accepts it."""
 
     def __init__(self, content: bytes, media_type: str) -> None:
         self.content = content
@@ -46,12 +46,12 @@ class Body:
 
 
 def json_body(value: object) -> Body:
-    """Compact. NaN and infinities, which JSON has not, are refused with ValueError."""
+    """Compact. Raises ValueError for NaN and infinities, which JSON lacks."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return Body(text.encode(), "application/json")
 
 
-class _Place:
+class _Entry:
     """One key's body, and who computes it."""
 
     def __init__(self) -> None:
@@ -61,23 +61,23 @@ class _Place:
 
 
 class BodyCache:
-    """The newest body of each key; safe from any thread. Viewers who ask for the same at once
-    wait for one computation; those who ask for something else don't."""
+    """The newest body of each key; safe from any thread. Simultaneous requests for one key wait for
+    one computation; requests for other keys don't wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
     def get(self, key: Hashable, stamp: Hashable, make: Callable[[], Any]) -> Body:
         """The body of `make()`, made anew where `stamp` differs from when it was made."""
         with self._lock:
-            place = self._places.setdefault(key, _Place())
-            self._places.move_to_end(key)
-            while len(self._places) > _KEPT:
-                self._places.popitem(last=False)
-        with place.lock:
-            if place.body is None or place.stamp != stamp:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            while len(self._entries) > _KEPT:
+                self._entries.popitem(last=False)
+        with entry.lock:
+            if entry.body is None or entry.stamp != stamp:
                 value = make()
-                place.body = value if isinstance(value, Body) else json_body(value)
-                place.stamp = stamp
-            return place.body
+                entry.body = value if isinstance(value, Body) else json_body(value)
+                entry.stamp = stamp
+            return entry.body

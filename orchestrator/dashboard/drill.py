@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prunegrid.orchestrator.dashboard.failures import TAIL_CHARACTERS, host_of
+from prunegrid.orchestrator.dashboard.failure_groups import (
+    TAIL_CHARACTERS,
+    host_of,
+    recorded_failures,
+)
+from prunegrid.orchestrator.dashboard.heatmap import number
 from prunegrid.orchestrator.dashboard.pictures import Sample, samples
-from prunegrid.orchestrator.dashboard.plan_index import STATES, PlanIndex
-from prunegrid.orchestrator.dashboard.recorded import NOTHING, Recorded, recorded
-from prunegrid.orchestrator.dashboard.run_log import Try, finite
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.square import number
 from prunegrid.orchestrator.grid.selection import UnknownNameError, one_name
 from prunegrid.orchestrator.plan.dag import parent_of
 from prunegrid.orchestrator.plan.descriptions import describe
+from prunegrid.orchestrator.plan.plan_index import STATES, PlanIndex
+from prunegrid.orchestrator.store.failure_records import FailureRecord
+from prunegrid.orchestrator.store.history import AttemptRecord, finite
+from prunegrid.orchestrator.store.plan_progress import why_not_done
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.files import Files, StorageError
 
-#: A history of more epochs is not ours.
+#: A longer history was not written by us.
 _EPOCHS = 100_000
 _SHORTEST_PREFIX = 3
+#: Of a traceback, and of what a process printed.
+_SHOWN_CHARACTERS = 4 * TAIL_CHARACTERS
 
 
 def cell_payload(
     snapshot: Snapshot,
-    tries_of: Callable[[str], list[Try]],
+    attempts_of: Callable[[str], list[AttemptRecord]],
     files: Files,
     *,
     name: str,
     retry: str,
 ) -> dict[str, Any]:
-    """`name`: a cell, model or task, or its first letters. `tries_of`: a task's attempts, oldest
-    first. `retry`: the command, without what.
+    """`name`: a cell, model or task, or its first letters. `attempts_of`: a task's attempts,
+    oldest first. `retry`: the command, without its arguments.
 
     Raises UnknownNameError, UsageError where several are meant.
     """
@@ -69,9 +76,9 @@ def cell_payload(
         "id": found,
         "place": place,
         "state": state,
-        "why": why(snapshot, unfinished[0] if unfinished else keys[0], len(unfinished), len(keys)),
+        "why": why(snapshot, keys, address=files.address),
         "value": value,
-        "tasks": [_task(snapshot, tries_of(key), files, key) for key in chain],
+        "tasks": [_task(snapshot, attempts_of(key), files, key) for key in chain],
         "history": _history(files, index, keys[0]),
         "adversarials": len(pictures[pictured]) if pictured else 0,
         "adversarials_task": pictured,
@@ -80,25 +87,13 @@ def cell_payload(
     }
 
 
-def why(snapshot: Snapshot, key: str, missing: int, total: int) -> str:
-    """In a sentence, as `prunegrid explain` says it."""
-    head = f"waits for {missing} of {total} tasks; the first: " if total > 1 and missing else ""
-    state = snapshot.state_of(key)
-    index = snapshot.index
-    if state == "done" or index is None:
-        return "done: its result is there; it would not run again"
-    if state == "failed":
-        return f"{head}failed: given up after its last attempt"
-    if state == "running":
-        return f"{head}running"
-    parent = parent_of(index.plan.tasks[key])
-    if state == "blocked":
-        while parent is not None and snapshot.state_of(parent) != "failed":
-            parent = parent_of(index.plan.tasks[parent])
-        return f"{head}blocked: its ancestor {parent} was given up"
-    if parent is not None and snapshot.state_of(parent) != "done":
-        return f"{head}waiting for its parent {parent}"
-    return f"{head}ready: it runs as soon as a driver has a free slot"
+def why(snapshot: Snapshot, keys: Sequence[str], *, address: str) -> str:
+    """Why a cell, model or task, which rests on these tasks, is as it is."""
+    missing = [key for key in keys if snapshot.state_of(key) != "done"]
+    text = why_not_done(snapshot, (missing or keys)[0], address=address)
+    if missing and len(keys) > 1:
+        return f"waits for {len(missing)} of {len(keys)} tasks; the first: {text}"
+    return text
 
 
 def _find(index: PlanIndex, name: str) -> str:
@@ -112,7 +107,7 @@ def _find(index: PlanIndex, name: str) -> str:
 
 
 def _with_ancestors(index: PlanIndex, keys: tuple[str, ...]) -> list[str]:
-    """What is asked for first, then its parent, and so on up to the dense network."""
+    """`keys`, then the first one's parent, and so on up to the dense network."""
     out = dict.fromkeys(keys)
     parent = parent_of(index.plan.tasks[keys[0]])
     while parent is not None and parent in index.number:
@@ -121,23 +116,26 @@ def _with_ancestors(index: PlanIndex, keys: tuple[str, ...]) -> list[str]:
     return list(out)
 
 
-def _task(snapshot: Snapshot, tries: list[Try], files: Files, key: str) -> dict[str, Any]:
+def _task(
+    snapshot: Snapshot, attempts: list[AttemptRecord], files: Files, key: str
+) -> dict[str, Any]:
     assert snapshot.index is not None
     task = snapshot.index.plan.tasks[key]
     parent = parent_of(task)
-    records = recorded(files, key) if any(one.outcome == "failed" for one in tries) else {}
+    failed = any(one.outcome == "failed" for one in attempts)
+    records = recorded_failures(files, key) if failed else {}
     return {
         "key": key,
         "kind": task.kind.value,
         "state": snapshot.state_of(key),
         "name": describe(task),
-        "attempts": [_attempt(one, records.get(one.number, NOTHING)) for one in tries],
+        "attempts": [_attempt(one, records.get(one.number)) for one in attempts],
         "parents": [parent] if parent else [],
     }
 
 
-def _attempt(one: Try, record: Recorded) -> dict[str, Any]:
-    failed = one.outcome == "failed"
+def _attempt(one: AttemptRecord, record: FailureRecord | None) -> dict[str, Any]:
+    shown = record if one.outcome == "failed" else None
     duration_s = None if one.end_s is None else round(one.end_s - one.start_s, 3)
     return {
         "number": one.number,
@@ -148,13 +146,13 @@ def _attempt(one: Try, record: Recorded) -> dict[str, Any]:
         "outcome": one.outcome,
         "class": one.kind,
         "message": one.message[:TAIL_CHARACTERS],
-        "traceback": record.traceback if failed else "",
-        "log": record.log if failed else "",
+        "traceback": shown.traceback[-_SHOWN_CHARACTERS:] if shown else "",
+        "log": shown.log[-_SHOWN_CHARACTERS:] if shown else "",
     }
 
 
 def _history(files: Files, index: PlanIndex, key: str) -> dict[str, list[float | None]] | None:
-    """Of the model itself, or the one that is attacked, by epoch; None: none yet, or torn."""
+    """By epoch, of the model or of the attacked one; None where it is missing or torn."""
     task = index.plan.tasks[key]
     model = task.parent_key if isinstance(task, AttackTask) else key
     try:

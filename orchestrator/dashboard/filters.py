@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunegrid.orchestrator.dashboard.plan_index import Axes, Bools, PlanIndex
 from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.selection import AxisValue, match
+from prunegrid.orchestrator.plan.plan_index import Axes, Bools, PlanIndex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,22 +1,41 @@
-"""`api/grid.json`: method by rate, a facet per architecture, protocol and variant. Pure."""
+"""`api/grid.json`: method by rate, a facet per architecture, protocol and variant; and
+`api/square.json`: the models and cells behind one square. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunegrid.orchestrator.dashboard.each import EACH, told_apart
+from prunegrid.orchestrator.dashboard.axes import number_text
 from prunegrid.orchestrator.dashboard.filters import View, values_of, view_of
-from prunegrid.orchestrator.dashboard.plan_index import STATES, Axes, Bools, Floats, PlanIndex
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.square import number
 from prunegrid.orchestrator.errors import UsageError, expected
+from prunegrid.orchestrator.plan.plan_index import (
+    SHOWN,
+    STATES,
+    Axes,
+    Bools,
+    Floats,
+    PlanIndex,
+    States,
+)
 
-_SHOWN = ("done", "running", "waiting", "blocked", "failed")
+EACH = ("model", "cell")
+#: By state: done, waiting, running, blocked, failed.
+_LETTERS = np.array([name[0] for name in STATES], dtype="U1")
+#: Shades of a value from 0 to 1: base64's digits.
+_SHADES = np.array(
+    list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"), dtype="U1"
+)
+_NO_LETTER = "."
+_THREAT = ("protocol", "attack", "eps")
+#: Rows listed of one square; "cut" says how many more there are.
+ROWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +54,8 @@ def grid_payload(
     *,
     each: str | None = None,
 ) -> dict[str, Any]:
-    """`value`: "accuracy", "robust:<attack>:<eps>" or None. `each`: "model" or "cell" tells each of
-    them apart in a square. Raises UsageError."""
+    """`value`: "accuracy", "robust:<attack>:<eps>" or None. `each`: "model" or "cell" shows each of
+    them in its square. Raises UsageError."""
     index = snapshot.index
     if each and each not in EACH:
         raise UsageError(f"each: {expected(EACH, each)}")
@@ -54,7 +73,7 @@ def grid_payload(
             cells = view.cells & _part(index.cell_axes, facet, protocol=True)
             if value and value != "accuracy":
                 cells &= _threat(index, value)
-            told |= told_apart(
+            told |= add_each(
                 snapshot, told["squares"], models=models, cells=cells, value=value, each=each
             )
         facets.append(told)
@@ -72,7 +91,7 @@ def _used(axes: Axes, axis: str, name: object, mask: Bools) -> bool:
 
 
 def _facets(index: PlanIndex, view: View) -> Iterator[_Facet]:
-    """Every combination that the filter leaves; an axis with one value is not named."""
+    """Every combination that passes the filter; an axis with one value is not named."""
     models, cells = index.model_axes, index.cell_axes
     protocols = cells.names["protocol"] if len(index.plan.cells) else ()
     many = len(protocols) > 1
@@ -143,13 +162,13 @@ def _part(axes: Axes, facet: _Facet, *, protocol: bool) -> Bools:
 
 
 def _squares(axes: Axes, mask: Bools) -> tuple[NDArray[np.intp], tuple[int, int]]:
-    """A number of the (method, rate) of each; their shape."""
+    """The number of each one's (method, rate), and the shape of that table."""
     shape = (len(axes.names["method"]), len(axes.names["rate"]))
     code = axes.codes["method"][mask].astype(np.intp) * shape[1] + axes.codes["rate"][mask]
     return code, shape
 
 
-def _counts(axes: Axes, mask: Bools, states: NDArray[np.int8]) -> NDArray[np.intp]:
+def _counts(axes: Axes, mask: Bools, states: States) -> NDArray[np.intp]:
     """[methods, rates, states]"""
     code, shape = _squares(axes, mask)
     flat = np.bincount(
@@ -159,7 +178,7 @@ def _counts(axes: Axes, mask: Bools, states: NDArray[np.int8]) -> NDArray[np.int
 
 
 def _means(axes: Axes, mask: Bools, values: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Mean and number of the values that are there. [methods, rates]"""
+    """Mean and number of the known values. [methods, rates]"""
     mask = mask & ~np.isnan(values)
     code, shape = _squares(axes, mask)
     size = shape[0] * shape[1]
@@ -192,4 +211,137 @@ def _eps(index: PlanIndex) -> dict[str, dict[str, list[float]]]:
 
 def _named(counts: NDArray[np.intp]) -> dict[str, int]:
     by_name = dict(zip(STATES, counts.tolist(), strict=True))
-    return {name: by_name[name] for name in _SHOWN}
+    return {name: by_name[name] for name in SHOWN}
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN: a missing value is null."""
+    return round(float(value), 5) if math.isfinite(value) else None
+
+
+# --------------------------------------------------------------------------- one square
+
+
+def square_payload(
+    snapshot: Snapshot, selection: Mapping[str, tuple[str, ...]]
+) -> dict[str, list[dict[str, Any]] | int]:
+    """`selection` names the square, and may narrow it. Raises UsageError."""
+    index = snapshot.index
+    if index is None:
+        return {"models": [], "cells": [], "cut": 0}
+    view = view_of(index, selection)
+    names = list(index.model_number)
+    states = snapshot.model_state()
+    numbers = np.flatnonzero(view.models)
+    models = []
+    for i in numbers[:ROWS]:
+        place = index.plan.models[i].place
+        models.append(
+            {
+                "id": names[i],
+                "seed": place.seed,
+                "variant": place.variant,
+                "state": STATES[states[i]],
+                "value": number(snapshot.model_value[i]),
+                "tasks": [index.plan.models[i].task_key],
+            }
+        )
+    cell_numbers = np.flatnonzero(view.cells)
+    cells = []
+    for i in cell_numbers[:ROWS]:
+        cell = index.plan.cells[i]
+        cells.append(
+            {
+                "id": index.cell_ids[i],
+                "seed": cell.place.model.seed,
+                "variant": cell.place.model.variant,
+                "protocol": cell.place.protocol,
+                "attack": cell.place.attack,
+                "eps": cell.place.eps,
+                "state": STATES[snapshot.cell_state[i]],
+                "value": number(snapshot.cell_value[i]),
+                "tasks": list(cell.task_keys),
+            }
+        )
+    cut = len(numbers) - len(models) + len(cell_numbers) - len(cells)
+    return {"models": models, "cells": cells, "cut": cut}
+
+
+# ------------------------------------------------- each model or cell in its square
+
+
+def add_each(
+    snapshot: Snapshot,
+    squares: Sequence[dict[str, Any]],
+    *,
+    models: Bools,
+    cells: Bools,
+    value: str | None,
+    each: str,
+) -> dict[str, Any]:
+    """Adds "each" to the squares, and "shades" with a value: texts of len(threats) rows by
+    len(seeds) columns. Returns the seeds and threats, which are the columns and rows.
+
+    A model's robust accuracy is that of its cell; its accuracy is its own, also where cells are
+    asked for.
+    """
+    index = snapshot.index
+    assert index is not None
+    by_cell = bool(len(cells)) and value != "accuracy" and (each == "cell" or value is not None)
+    axes = index.cell_axes if by_cell else index.model_axes
+    numbers = np.flatnonzero(cells if by_cell else models)
+    states = (snapshot.cell_state if by_cell else snapshot.model_state())[numbers]
+    values = (snapshot.cell_value if by_cell else snapshot.model_value)[numbers]
+    seeds, column = np.unique(axes.codes["seed"][numbers], return_inverse=True)
+    threats, row = [dict[str, str]()], np.zeros(len(numbers), np.intp)
+    if by_cell:
+        threats, row = _threats_of(axes, numbers)
+    place = np.stack([axes.codes[axis][numbers] for axis in ("method", "rate")])
+    groups, group = np.unique(place, axis=1, return_inverse=True)
+    shape = (groups.shape[1], len(threats), len(seeds))
+    where = (group.reshape(-1), row, column.reshape(-1))
+    letters = _letters_of(shape, where, _LETTERS[states])
+    shades = _letters_of(shape, where, _shaded(values)) if value else [None] * shape[0]
+    found = {
+        (axes.names["method"][m], axes.names["rate"][r]): (letters[i], shades[i])
+        for i, (m, r) in enumerate(groups.T.tolist())
+    }
+    empty = _NO_LETTER * (shape[1] * shape[2])
+    for square in squares:
+        text, shade = found.get((square["method"], square["rate"]), (empty, empty))
+        square["each"] = text
+        if value:
+            square["shades"] = shade
+    return {"seeds": [axes.names["seed"][code] for code in seeds], "threats": threats}
+
+
+def _threats_of(
+    axes: Axes, numbers: NDArray[np.intp]
+) -> tuple[list[dict[str, str]], NDArray[np.intp]]:
+    codes = np.stack([axes.codes[axis][numbers] for axis in _THREAT])
+    found, row = np.unique(codes, axis=1, return_inverse=True)
+    threats = [
+        {
+            "protocol": str(axes.names["protocol"][protocol]),
+            "attack": str(axes.names["attack"][attack]),
+            "eps": number_text(float(axes.names["eps"][eps])),
+        }
+        for protocol, attack, eps in found.T.tolist()
+    ]
+    return threats, row.reshape(-1)
+
+
+def _letters_of(
+    shape: tuple[int, int, int],
+    where: tuple[NDArray[np.intp], ...],
+    letters: NDArray[np.str_],
+) -> list[str]:
+    out = np.full(shape, _NO_LETTER, dtype="U1")
+    out[where] = letters
+    return ["".join(one.ravel().tolist()) for one in out]
+
+
+def _shaded(values: Floats) -> NDArray[np.str_]:
+    known = ~np.isnan(values)
+    steps = np.clip(np.nan_to_num(values) * (len(_SHADES) - 1) + 0.5, 0, len(_SHADES) - 1)
+    return np.where(known, _SHADES[steps.astype(np.intp)], _NO_LETTER)

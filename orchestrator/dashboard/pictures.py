@@ -1,4 +1,4 @@
-"""An adversarial image, the image it was, and what changed: as small PNGs."""
+"""An adversarial image, the clean image, and their difference, as small PNGs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunegrid.workers import layout
 from prunegrid.workers.files import Files
 
 KINDS = ("clean", "adversarial", "perturbation")
-_SIDE = 1024  #: larger arrays are no images of ours
+_SIDE = 1024  #: larger arrays are not ours
 _MOST_BYTES = 3 * 8 * _SIDE**2 + 4096
 _TASK = re.compile(r"attack-[0-9a-f]{20}")
 
@@ -29,12 +29,12 @@ class Sample:
 
 
 def is_attack_key(text: str) -> bool:
-    """Only such a name becomes part of a path."""
+    """Only such a name may become part of a path."""
     return _TASK.fullmatch(text) is not None
 
 
 def samples(files: Files, key: str) -> list[Sample]:
-    """What an attack task left to look at, by image. Raises StorageError, ValueError."""
+    """The images that an attack task kept. Raises StorageError, ValueError."""
     if not is_attack_key(key):
         return []
     try:
@@ -76,7 +76,7 @@ def amplified(change: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def png(pixels: NDArray[np.float32]) -> bytes:
-    """`pixels`: [h, w, 1 or 3], in [0, 1]; what is outside, or no number, is clipped."""
+    """`pixels`: [h, w, 1 or 3] in [0, 1]; others are clipped, NaN becomes 0."""
     bytes_ = (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
     image = Image.fromarray(bytes_[:, :, 0] if bytes_.shape[2] == 1 else bytes_)
     sink = io.BytesIO()
@@ -85,7 +85,7 @@ def png(pixels: NDArray[np.float32]) -> bytes:
 
 
 def _archive(files: Files, key: str) -> np.lib.npyio.NpzFile:
-    """Nothing in it is executed: arrays of objects are refused."""
+    """Refuses arrays of objects, whose loading may execute code."""
     try:
         loaded = np.load(io.BytesIO(files.read(layout.adversarials(key))), allow_pickle=False)
     except (zipfile.BadZipFile, EOFError, ValueError) as error:

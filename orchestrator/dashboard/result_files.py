@@ -1,7 +1,7 @@
-"""Follows a store's result files: which are there, which are torn, what the new rows say.
+"""Follows a store's result files: which exist, which are torn, and the values of new rows.
 
-A listing costs as many looks as there are files, so none is repeated where a folder's own time
-says that nothing came or went, and rows are read once each. Image rows are never read.
+A listing costs one `stat` per file, so a folder is listed again only if its own time has changed.
+Each row is read once; image rows are never read.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged
+from prunegrid.orchestrator.store.wholeness import is_whole_json, is_whole_parquet
 from prunegrid.workers import layout
 from prunegrid.workers.files import FileInfo, Files, LocalFiles, StorageError
 
-#: Even where a folder's time stands still, a file in it may have been damaged in place.
+#: A folder is listed this often even if its time is unchanged: a file may be damaged in place.
 LOOK_AGAIN_S = 60.0
-#: A folder changed less long ago than this is looked at again: its clock may be coarse.
+#: A folder that changed less than this ago is listed again: file times may be coarse.
 _COARSE_S = 2.0
 _ROWS = {
     layout.MODEL_ROWS: ("model_id", "accuracy"),
@@ -129,11 +131,18 @@ class ResultFiles:
         try:
             if path in self._rows:
                 self._rows[path] = self._row_values(path)
-            elif not self._looks_whole(path):
+            elif not _is_whole(self._files, path):
                 self.torn[path] = "its end is missing"
         except FileNotFoundError:
             return  # the next look notices
-        except (pa.ArrowException, OSError, StorageError, ValueError, KeyError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            PrunegridError,
+            StorageError,
+            ValueError,
+            KeyError,
+        ) as error:
             self.torn[path] = str(error).split("\n", 1)[0][:200]
 
     def _row_values(self, path: str) -> dict[str, float | None]:
@@ -145,18 +154,6 @@ class ResultFiles:
         table = file.read(columns=[name, value], use_threads=False)
         ids, values = table.column(name).to_pylist(), table.column(value).to_pylist()
         return {str(one): number for one, number in zip(ids, values, strict=True)}
-
-    def _looks_whole(self, path: str) -> bool:
-        """By its first and last bytes; an object store's files are whole or not there."""
-        if not isinstance(self._files, LocalFiles):
-            return True
-        with (self._files.root / path).open("rb") as file:
-            head = file.read(4)
-            file.seek(-min(16, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            tail = file.read(16)
-        if path.endswith(".parquet"):
-            return head == b"PAR1" and tail.endswith(b"PAR1")
-        return head.lstrip().startswith(b"{") and tail.rstrip().endswith(b"}")
 
     # ------------------------------------------------------------------ what is known
 
@@ -173,3 +170,7 @@ class ResultFiles:
 
 def _folder_of(path: str) -> str:
     return next(folder for folder in _ROWS if path.startswith(folder + "/"))
+
+
+def _is_whole(files: Files, path: str) -> bool:
+    return (is_whole_parquet if path.endswith(".parquet") else is_whole_json)(files, path)

@@ -1,17 +1,15 @@
-"""`POST api/retry`: what a viewer asks, checked, becomes a request file for the driver."""
+"""`POST api/retry`: checks what a viewer asks, and writes it as a request file for the driver."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from prunegrid.orchestrator.dashboard.filters import view_of
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.errors import PrunegridError, UsageError, expected
-from prunegrid.orchestrator.grid.grid import AXES
 from prunegrid.orchestrator.grid.selection import names_like
-from prunegrid.orchestrator.store.requests import Request, write_request
+from prunegrid.orchestrator.store.requests import VERSION, Request, parse_request, write_request
 from prunegrid.workers.files import Files
 
 _TASK = re.compile(r"(train|prune|attack)-[0-9a-f]{4,20}")
@@ -20,17 +18,16 @@ _FIELDS = ("select", "tasks", "failed")
 
 
 class RefusedError(PrunegridError):
-    """The server takes no such request from there."""
+    """This server, or this viewer, may not write."""
 
 
 def take_request(files: Files, snapshot: Snapshot, content: bytes) -> str:
-    """Returns the request's name. Raises UsageError for a body that asks for nothing or for what
-    the plan has not, StorageError where the store can't be written."""
-    request = parse_request(snapshot, content)
-    return write_request(files, request)
+    """Returns the request's name. Raises UsageError for a body that asks for nothing, or for what
+    the plan lacks, StorageError where the store can't be written."""
+    return write_request(files, parse_retry(snapshot, content))
 
 
-def parse_request(snapshot: Snapshot, content: bytes) -> Request:
+def parse_retry(snapshot: Snapshot, content: bytes) -> Request:
     """Raises UsageError."""
     if snapshot.index is None or snapshot.problem is not None:
         raise UsageError("the store can't be read: nothing to retry")
@@ -43,36 +40,33 @@ def parse_request(snapshot: Snapshot, content: bytes) -> Request:
     for name in raw:
         if name not in _FIELDS:
             raise UsageError(f"field: {expected(_FIELDS, name)}")
-    failed = raw.get("failed", False)
-    if not isinstance(failed, bool):
-        raise UsageError(f"failed: expected true or false, got {failed!r}")
-    select = _selection(raw.get("select", {}))
-    view_of(snapshot.index, select)  # refuses what the plan has not
-    tasks = _texts("tasks", raw.get("tasks", []))
-    for task in tasks:
+    fields = {name: _as_texts(name, value) for name, value in raw.items()}
+    try:
+        request = parse_request({"version": VERSION, "kind": "retry", "by": "dashboard", **fields})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    view_of(snapshot.index, request.select)  # refuses what the plan has not
+    for task in request.tasks:
         if not _TASK.fullmatch(task):
             raise UsageError(f"tasks: expected task keys or their first letters, got {task!r}")
         if not names_like(task, snapshot.index.keys):
             raise UsageError(f"tasks: {task!r} names no task of the store's grid")
-    if not (select or tasks or failed):
+    if not (request.select or request.tasks or request.failed):
         raise UsageError("expected a select, tasks, or failed: true")
-    return Request(kind="retry", by="dashboard", select=select, tasks=tasks, failed=failed)
+    return request
 
 
-def _selection(raw: Any) -> dict[str, tuple[str, ...]]:
-    if not isinstance(raw, dict):
-        raise UsageError("select: expected axis -> values")
-    for axis in raw:
-        if axis not in AXES:
-            raise UsageError(f"select: {expected(AXES, axis)}")
-    return {axis: values for axis, v in raw.items() if (values := _texts(f"select.{axis}", v))}
-
-
-def _texts(name: str, raw: Any) -> tuple[str, ...]:
-    """Numbers count as texts: a page has the rates as numbers."""
-    plain = isinstance(raw, list) and len(raw) <= _MOST
-    if not plain or not all(
-        isinstance(one, str | int | float) and not isinstance(one, bool) for one in raw
-    ):
+def _as_texts(name: str, value: object) -> object:
+    """`value` with numbers in its lists as texts, as a page has the rates; without empty lists of
+    a selection. Raises UsageError for a list that is too long."""
+    if isinstance(value, dict):
+        parts = {axis: _as_texts(f"{name}.{axis}", part) for axis, part in value.items()}
+        return {axis: part for axis, part in parts.items() if part != []}
+    if not isinstance(value, list):
+        return value
+    if len(value) > _MOST:
         raise UsageError(f"{name}: expected a list of at most {_MOST} texts")
-    return tuple(str(one) for one in raw)
+    return [
+        str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one
+        for one in value
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from prunegrid.orchestrator.dashboard.security import Access
+from prunegrid.orchestrator.dashboard.access import Access
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 
 DEFAULT_PORT = 8050

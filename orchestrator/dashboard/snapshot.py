@@ -1,24 +1,26 @@
-"""What is known of a store at one moment. Pure: made by the reader, read by every viewer."""
+"""What is known of a store at one moment: made by the reader, read by every viewer. Pure."""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from prunegrid.orchestrator.dashboard.plan_index import STATES, Bools, Floats, PlanIndex
-from prunegrid.orchestrator.driver.lease import Holder
-from prunegrid.orchestrator.plan.estimates import Eta
-from prunegrid.orchestrator.scheduling.trouble import Trouble, find_trouble
-from prunegrid.orchestrator.store.requests import Pause
+from prunegrid.orchestrator.plan.estimates import duration_text
+from prunegrid.orchestrator.plan.plan_index import Floats, States
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.plan_progress import PlanProgress
 
-State = Literal["live", "stale", "stopped", "done", "unreadable"]
+DashboardState = Literal["live", "stale", "stopped", "done", "unreadable"]
 
-#: A driver renews its lease every 5 s; silent for longer than this it may be in trouble.
+#: A driver renews its lease every 5 s; one that is silent for longer may be in trouble.
 STALE_S = 15.0
+#: The current rate is that of the last five minutes, or of what there is of the run.
+_RATE_S = 300.0
+_SPARK_MIN = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,53 +33,40 @@ class Problem:
 class Rate:
     """Tasks a minute."""
 
-    now_per_min: float
-    expected_per_min: float | None  #: from the measured durations of what is left; None: unknown
-    spark: tuple[int, ...]  #: tasks done in each of the last 60 minutes, oldest first
+    now_per_min: float = 0.0
+    expected_per_min: float | None = None  #: by the durations of what is left; None: unknown
+    spark: tuple[int, ...] = ()  #: tasks done in each of the last 60 minutes, oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    busy: int
-    slots: int
-    gpus_busy: float
-    gpus: float
+    busy: int = 0
+    slots: int = 0
+    gpus_busy: float = 0.0
+    gpus: float = 0.0
+
+
+def _no_values() -> Floats:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Snapshot:
-    """`index` is None where no plan could be read yet; all arrays are then empty."""
+class Snapshot(PlanProgress):
+    """A store's progress, and what the page shows beside it."""
 
     generation: int  #: grows with every change: what was computed from an older one is stale
-    at_s: float
-    index: PlanIndex | None
     problem: str | None  #: why the store can't be read; the rest is then the last that was known
-    task_state: NDArray[np.int8]
-    cell_state: NDArray[np.int8]
-    cell_value: Floats  #: robust accuracy; NaN: none yet. [cells]
-    model_value: Floats  #: accuracy; NaN: none yet. [models]
-    needed: Bools  #: what must run yet. [tasks]
-    running: frozenset[str]
-    failed: frozenset[str]
-    holder: Holder | None
-    alive: bool  #: as `status --json` says of the driver
-    newest_s: float  #: the newest sign of life: a line of the journal, or a heartbeat
-    eta: Eta | None
-    rate: Rate
-    workers: Workers
-    bill: Mapping[str, Any]  #: `hours` and `cost` as `status --json` has them
-    slots: int  #: as the driver said, or the most tasks that ran at once
-    pause: Pause | None
-    trouble: Trouble  #: what went wrong in the last run
-    problems: tuple[Problem, ...]
-    unread_files: int  #: result files still to be read
+    #: Robust accuracy; NaN: none yet. [cells]
+    cell_value: Floats = field(default_factory=_no_values)
+    #: Accuracy; NaN: none yet. [models]
+    model_value: Floats = field(default_factory=_no_values)
+    rate: Rate = Rate()
+    workers: Workers = Workers()
+    problems: tuple[Problem, ...] = ()
+    unread_files: int = 0  #: result files still to be read
 
     @property
-    def remaining(self) -> int:
-        return int(self.needed.sum())
-
-    @property
-    def state(self) -> State:
+    def state(self) -> DashboardState:
         if self.problem is not None:
             return "unreadable"
         if self.index is not None and self.remaining == 0:
@@ -86,54 +75,68 @@ class Snapshot:
             return "stopped"
         return "live" if self.at_s - self.holder.renewed_at_s <= STALE_S else "stale"
 
-    @property
-    def data_age_s(self) -> float:
-        return max(0.0, self.at_s - self.newest_s) if self.newest_s else 0.0
-
-    def model_state(self) -> NDArray[np.int8]:
+    def model_state(self) -> States:
         """[models]"""
         if self.index is None:
             return self.task_state
         return self.task_state[self.index.model_task]
 
-    def state_of(self, key: str) -> str | None:
-        """A task's state in words; None: not in the plan."""
-        number = None if self.index is None else self.index.number.get(key)
-        return None if number is None else STATES[self.task_state[number]]
+
+# --------------------------------------------------------------------------- the page's head
 
 
-def by_state(states: NDArray[np.int8]) -> Mapping[str, int]:
-    """How many of each, in the order that the page shows."""
-    count = np.bincount(states, minlength=len(STATES)).tolist()
-    named = dict(zip(STATES, count, strict=True))
-    return {name: named[name] for name in ("done", "running", "waiting", "blocked", "failed")}
+def slots_of(history: RunHistory) -> int:
+    """The larger of what the driver said and what ran at once."""
+    return max(history.said_slots or 0, history.most_running)
 
 
-def empty_snapshot(*, generation: int, at_s: float, problem: str) -> Snapshot:
-    """Of a store that could never be read."""
-    nothing = np.zeros(0)
-    return Snapshot(
-        generation=generation,
-        at_s=at_s,
-        index=None,
-        problem=problem,
-        task_state=nothing.astype(np.int8),
-        cell_state=nothing.astype(np.int8),
-        cell_value=nothing,
-        model_value=nothing,
-        needed=nothing.astype(bool),
-        running=frozenset(),
-        failed=frozenset(),
-        holder=None,
-        alive=False,
-        newest_s=0.0,
-        eta=None,
-        rate=Rate(now_per_min=0.0, expected_per_min=None, spark=()),
-        workers=Workers(busy=0, slots=0, gpus_busy=0.0, gpus=0.0),
-        bill={},
-        slots=0,
-        pause=None,
-        trouble=find_trouble((), at_s),
-        problems=(),
-        unread_files=0,
-    )
+def workers_of(progress: PlanProgress, history: RunHistory) -> Workers:
+    assert progress.index is not None
+    busy = len(progress.running)
+    gpus = progress.index.plan.grid.resources.gpus_per_task
+    slots = slots_of(history) if progress.alive else 0
+    return Workers(busy=busy, slots=slots, gpus_busy=busy * gpus, gpus=slots * gpus)
+
+
+def rate_of(progress: PlanProgress, history: RunHistory) -> Rate:
+    """A stopped run's spark line ends with its last line, not with empty minutes."""
+    done, alive, eta, left = history.done, progress.alive, progress.eta, progress.remaining
+    end_s = progress.at_s if alive else history.last_s
+    spark = [0] * _SPARK_MIN
+    first = bisect.bisect_left(done, end_s - 60 * _SPARK_MIN, key=lambda one: one.at_s)
+    for one in done[first:]:
+        age = int((end_s - one.at_s) // 60)
+        if 0 <= age < _SPARK_MIN:
+            spark[_SPARK_MIN - 1 - age] += 1
+    now_per_min = 0.0
+    if alive and history.began_s is not None:
+        window_s = min(_RATE_S, max(end_s - history.began_s, 1.0))
+        recent = bisect.bisect_left(done, end_s - window_s, key=lambda one: one.at_s)
+        now_per_min = 60 * (len(done) - recent) / max(window_s, 60.0)
+    expected = 60 * slots_of(history) * left / eta.work_s if left and eta.work_s and done else None
+    return Rate(now_per_min=now_per_min, expected_per_min=expected, spark=tuple(spark))
+
+
+def problems_of(
+    progress: PlanProgress, history: RunHistory, torn: Mapping[str, str]
+) -> tuple[Problem, ...]:
+    """What is wrong with a store or its run. `torn`: result files and what is wrong with each."""
+    out = []
+    if not progress.alive and progress.remaining and not history.ended:
+        silent = duration_text(max(0.0, progress.at_s - history.last_s))
+        text = f"the driver ended without a word {silent} ago; 'prunegrid run' resumes"
+        out.append(Problem(level="error", text=text))
+    if torn:
+        path, why = next(iter(torn.items()))
+        more = f", and {len(torn) - 1} more" if len(torn) > 1 else ""
+        text = f"torn result: {path}: {why}{more}; 'prunegrid verify' names them all"
+        out.append(Problem(level="error", text=text))
+    if progress.alive:
+        texts = [progress.health.waiting, *progress.health.excluded.values()]
+        out += [Problem(level="warning", text=text) for text in texts if text]
+    if history.bad_lines:
+        text = f"{history.bad_lines} damaged lines of the journal were left out"
+        out.append(Problem(level="warning", text=text))
+    if history.paused:
+        out.append(Problem(level="warning", text="paused: 'prunegrid resume' lets it go on"))
+    return tuple(out)

@@ -1,4 +1,4 @@
-"""The page's own files, and plotly's as its package brings it: nothing comes from a network."""
+"""The page's own files, and plotly.js from the installed package: nothing comes from a network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NO_PAGE = """<!doctype html><meta charset="utf-8"><title>prunegrid</title>
 
 
 class StaticFiles:
-    """By name; read and packed once, and again where a file has changed."""
+    """By name; each is read once, and again after it has changed."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, tuple[int, Body]] = {}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from prunegrid.orchestrator.dashboard.run_log import Try
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.descriptions import short
+from prunegrid.orchestrator.store.history import AttemptRecord
 from prunegrid.workers.contract import AttackTask, PruneTask
 
 #: A browser needs a second to draw 5 000 bars.
@@ -24,7 +24,7 @@ NOT_PLACED = "(not known yet)"
 
 
 def timeline_payload(
-    bars: Sequence[Try],
+    bars: Sequence[AttemptRecord],
     plan: Plan | None,
     *,
     now_s: float,
@@ -66,10 +66,10 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _coarse(
-    bars: Sequence[Try], workers: Sequence[str], since_s: float, until_s: float
+    bars: Sequence[AttemptRecord], workers: Sequence[str], since_s: float, until_s: float
 ) -> dict[str, Any]:
-    """Per worker and step: per cent of it that attempts filled; and [step, failures] where any
-    failed."""
+    """Per worker and step: the percentage of it that attempts filled, and [step, failures] where
+    attempts failed."""
     edges = np.linspace(0, until_s - since_s, STEPS + 1)
     step_s = max((until_s - since_s) / STEPS, 1e-9)
     starts: dict[str, list[float]] = defaultdict(list)
@@ -94,7 +94,7 @@ def _coarse(
 
 
 def _elapsed(moments: Sequence[float], at: np.ndarray) -> np.ndarray:
-    """At each of `at`, seconds since each moment that is past, in total."""
+    """At each of `at`: the sum over past `moments` of the seconds since."""
     ordered = np.sort(np.asarray(moments))
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     past = np.searchsorted(ordered, at)
@@ -114,7 +114,7 @@ def _name(key: str, plan: Plan | None) -> str:
     return short(task)
 
 
-def _bar(one: Try, plan: Plan | None) -> dict[str, Any]:
+def _bar(one: AttemptRecord, plan: Plan | None) -> dict[str, Any]:
     return {
         "worker": one.worker or NOT_PLACED,
         "key": one.key,
@@ -127,7 +127,7 @@ def _bar(one: Try, plan: Plan | None) -> dict[str, Any]:
     }
 
 
-def _idle(bars: list[Try], since_s: float, until_s: float) -> dict[str, float]:
+def _idle(bars: list[AttemptRecord], since_s: float, until_s: float) -> dict[str, float]:
     """Share of the window in which each worker that ran anything ran nothing."""
     busy: dict[str, float] = defaultdict(float)
     for bar in bars:

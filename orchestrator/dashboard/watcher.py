@@ -1,4 +1,4 @@
-"""One thread that reads the store for all viewers, at most once a second, while any looks."""
+"""One thread reads the store for all viewers, at most once a second, while there are any."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prunegrid.workers.files import LocalFiles
 
 EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0  #: a driver writes its journal to an object store that often
-#: A refresh may take this share of the time, whatever the store's size.
+#: Refreshes take at most this share of the time, whatever the store's size.
 SHARE = 0.25
 #: Without viewers for this long nothing is read.
 IDLE_S = 30.0
 #: A viewer who comes after an idle time waits this long for fresh numbers.
 _PATIENCE_S = 20.0
-#: The thread has nothing to save: who ends does not wait for what it reads or imports.
+#: The thread has nothing to save, so `close` hardly waits for it.
 _END_S = 0.2
 
 
@@ -72,10 +72,10 @@ class Watcher:
         return recently or self._waiting > 0 or self._closing.is_set()
 
     def _warm_up(self) -> None:
-        """Import what the first view of curves would wait for, once numbers are there."""
+        """Import what the first request for curves would wait for, once there are numbers."""
         if self._snapshot is not None and not self._warm:
             self._warm = True
-            importlib.import_module("prunegrid.orchestrator.dashboard.curves")
+            importlib.import_module("prunegrid.orchestrator.dashboard.curve_panels")
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.driver.patience import Patience
 from prunegrid.orchestrator.driver.recorder import Recorder
 from prunegrid.orchestrator.driver.request_taker import RequestTaker
-from prunegrid.orchestrator.driver.run_state import GivenUp, Observer, RunResult, Tally
-from prunegrid.orchestrator.driver.run_view import make_view
-from prunegrid.orchestrator.driver.stock import Stock, set_torn_parents_aside, take_stock
+from prunegrid.orchestrator.driver.run_view import GivenUp, Observer, RunResult, Tally, make_view
+from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_torn_parents_aside
 from prunegrid.orchestrator.engines.engine import Ended, Engine
 from prunegrid.orchestrator.errors import PrunegridError, TornError
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
@@ -35,6 +33,7 @@ from prunegrid.orchestrator.scheduling.events import (
 from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
 from prunegrid.orchestrator.store.journal import Journal
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, Task
@@ -95,11 +94,11 @@ class Driver:
         began_s = self._clock()
         reused: int | None = None
         for number in range(1, MAX_PASSES + 1):
-            stock = self._patiently(lambda: take_stock(self._plan, self._store, self._say))
-            self._durations = stock.durations
-            self._patiently(lambda done=stock.done: self._recorder.catch_up(done))  # type: ignore[misc]
-            reused = len(stock.done) if reused is None else reused
-            self._run_pass(stock, number, began_s)
+            scan = self._patiently(lambda: scan_store(self._plan, self._store, self._say))
+            self._durations = scan.durations
+            self._patiently(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            reused = len(scan.done) if reused is None else reused
+            self._run_pass(scan, number, began_s)
             if self._stopping or number == MAX_PASSES or not self._repair():
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
@@ -114,10 +113,10 @@ class Driver:
             elapsed_s=self._clock() - began_s,
         )
 
-    def _run_pass(self, stock: Stock, number: int, began_s: float) -> None:
+    def _run_pass(self, scan: StoreScan, number: int, began_s: float) -> None:
         """Every task that is not done, once through."""
-        todo = self._plan.unfinished(stock.done)
-        self._scheduler = Scheduler([self._job(task, todo, stock) for task in todo.values()])
+        todo = self._plan.unfinished(scan.done)
+        self._scheduler = Scheduler([self._job(task, todo, scan) for task in todo.values()])
         self._torn.clear()
         self._tally.given_up.clear()
         self._tally.blocked.clear()
@@ -134,7 +133,7 @@ class Driver:
     def _repair(self) -> bool:
         """Whether files were torn while the run went on: what rests on them is made anew."""
         if not self._tally.ran and not self._tally.given_up:
-            return False  # the stock was taken a moment ago
+            return False  # the store was scanned a moment ago
         children = [
             g.key for g in self._tally.given_up if POLICIES[FailureKind(g.kind)].input_suspect
         ]
@@ -149,14 +148,14 @@ class Driver:
         rows = sum(len(store.row_ids(f)) - len(store.row_ids(f, whole=True)) for f in folders)
         return rows > 0 or len(store.whole()) < len(store.finished())
 
-    def _job(self, task: Task, todo: Mapping[str, Task], stock: Stock) -> Job:
+    def _job(self, task: Task, todo: Mapping[str, Task], scan: StoreScan) -> Job:
         parent = parent_of(task)
         return Job(
             key=task.key,
             parent=parent if parent in todo else None,
             cost_s=self._durations.expect(task)[0],
             rank=self._ranks.get(task.key, 0),
-            attempts=stock.attempts.get(task.key, 0),
+            attempts=scan.attempts.get(task.key, 0),
         )
 
     def _prepare(self, todo: Mapping[str, Task]) -> None:

@@ -12,16 +12,16 @@ from typing import Literal
 
 from rich.console import Console
 
+from prunegrid.orchestrator.driver.display import Display
 from prunegrid.orchestrator.driver.driver import Driver
-from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.driver.progress import Display
-from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.slices import slice_ranks
 from prunegrid.orchestrator.revision import git_revision
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER

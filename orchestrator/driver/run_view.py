@@ -1,19 +1,79 @@
-"""A run at one moment, counted for a display."""
+"""A run as others see it: at one moment (RunView), and at its end (RunResult)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from prunegrid.orchestrator.driver.run_state import Tally, View
 from prunegrid.orchestrator.engines.engine import Doing
-from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.plan.descriptions import short
-from prunegrid.orchestrator.plan.estimates import Durations, estimate
+from prunegrid.orchestrator.plan.durations import Durations
+from prunegrid.orchestrator.plan.estimates import Eta, estimate
 from prunegrid.orchestrator.scheduling.scheduler import State
 from prunegrid.workers.contract import TaskKind
 
 _LEFT = (State.WAITING, State.READY, State.DELAYED, State.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenUp:
+    """A task that gets no result this time, and why."""
+
+    key: str
+    kind: str
+    message: str
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What a run has seen so far; its driver's."""
+
+    ran: int = 0
+    failures: Counter[str] = field(default_factory=Counter)  #: attempts, by kind
+    given_up: list[GivenUp] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+
+    def reopen(self, key: str) -> None:
+        self.given_up[:] = [item for item in self.given_up if item.key != key]
+        self.blocked.pop(key, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """The run at one moment, for a display."""
+
+    counts: dict[str, Counter[str]]  #: task kind -> scheduler state -> tasks
+    cells_total: int
+    cells_missing: int
+    slots: int
+    doing: tuple[Doing, ...]
+    names: dict[str, str]  #: what runs, in words, by task key
+    failures: int  #: attempts that failed, retried ones included
+    given_up: tuple[GivenUp, ...]
+    elapsed_s: float
+    eta: Eta
+    stopping: bool
+    paused: bool = False
+
+
+class Observer(Protocol):
+    def show(self, view: RunView) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    missing: tuple[PlannedCell, ...]  #: cells without a result
+    given_up: tuple[GivenUp, ...]
+    blocked: dict[str, str]  #: task -> the ancestor that was given up
+    interrupted: bool
+    ran: int  #: tasks finished by this run
+    reused: int  #: tasks whose result was there already
+    elapsed_s: float
 
 
 def make_view(
@@ -29,9 +89,10 @@ def make_view(
     elapsed_s: float,
     stopping: bool,
     paused: bool,
-) -> View:
-    """`states`: of the tasks that this run is to make, others being done; `elapsed`: seconds
-    that the running ones have run."""
+) -> RunView:
+    """`states`: of the tasks that this run is to make; others are done. `elapsed`: seconds that
+    the running ones have run."""
+    # Many parameters: each is a part of the driver's state that the view copies.
     counts: dict[str, Counter[str]] = {kind.value: Counter() for kind in TaskKind}
     left = {}
     for key, task in plan.tasks.items():
@@ -39,7 +100,7 @@ def make_view(
         counts[task.kind.value][state.value] += 1
         if state in _LEFT:
             left[key] = task
-    return View(
+    return RunView(
         counts=counts,
         cells_total=len(plan.cells),
         cells_missing=cells_missing,

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.attack_rows import Convergence, doubling_steps
 from prunegrid.orchestrator.report.images import TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import (
     PLACE,
@@ -23,7 +24,6 @@ from prunegrid.orchestrator.report.results import (
     groups,
     records,
 )
-from prunegrid.workers.attacks.checks import Convergence, doubling_steps
 from prunegrid.workers.contract import AttackSettings, AttackTask
 
 #: Share of a model's images that twice the steps may break anew.

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.store.frames import read_all
 from prunegrid.workers import layout
-from prunegrid.workers.attacks.checks import AttackRows
 from prunegrid.workers.files import Files
 
 _COLUMNS = ["task_key", "image", "eps", "distance", "broken"]
@@ -97,12 +97,9 @@ def attack_rows(
     shape = (count, len(found))
     return AttackRows(
         attack=attack,
-        gradients=True,  # this, the outputs and zero gradients are no matter here
         norm=norm,
-        outputs="logits",
         images=found,
         eps=tuple(map(float, kinds)),
         broken=broken[order].reshape(shape),
         distance=distance[order].reshape(shape),
-        zero_gradient=np.zeros(len(found), bool),
     )

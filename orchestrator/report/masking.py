@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.report.attack_rows import AttackRows, more_broken
 from prunegrid.orchestrator.report.images import TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.tables import DENSE
-from prunegrid.workers.attacks.checks import AttackRows, more_broken
 from prunegrid.workers.catalog import attack_entry
 
 #: Share of the robust accuracy at the weakest eps that is left at the strongest one.

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.images import TaskImages, attack_rows
 from prunegrid.orchestrator.report.ladder import add_strength
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.statistics import over_seeds
-from prunegrid.workers.attacks.checks import AttackRows
 
 _COLUMNS = [*PLACE, "protocol", "strength", "attacks", "n", "mean", "sd", "half", "low", "high"]
 

@@ -12,7 +12,7 @@ from prunegrid.orchestrator.report.ladder import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
 from prunegrid.orchestrator.report.results import Setting, attack_title, eps_text, groups, records
 from prunegrid.orchestrator.report.statistics import half_width
-from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC
+from prunegrid.orchestrator.store.rows import ZERO_GRADIENT_FRAC
 
 
 def of_protocol(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:

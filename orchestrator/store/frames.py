@@ -16,7 +16,7 @@ from prunegrid.workers.tables import read_table
 
 T = TypeVar("T")
 
-#: How often a folder is listed anew, at most, when files go meanwhile.
+#: How often a folder is listed at most, when files disappear meanwhile.
 _LISTINGS = 5
 
 
@@ -27,12 +27,11 @@ def read_all(
     *,
     wanted: Callable[[str], bool] = lambda path: True,
 ) -> list[T]:
-    """`read` of every Parquet file in a folder whose path is `wanted`, by path. Where a file goes
-    between listing and reading, `compact` has put a merged one in its place: all is listed anew.
+    """`read` of every Parquet file in a folder whose path is `wanted`, by path. Where a file
+    disappears between listing and reading, `compact` has merged it, and the folder is listed again.
 
-    Merged files are read before the others, as `compact` expects of a reader: with the old list and
-    a new merged file at hand, none of the others is there. Raises StoreError where files go again
-    and again.
+    Merged files are read first, as `compact` expects: a reader with an old listing that opens the
+    new merged file finds none of the others. Raises StoreError where files disappear each time.
     """
     for _ in range(_LISTINGS):
         found = [i for i in files.list(folder) if i.path.endswith(".parquet") and i.size_bytes]
@@ -46,7 +45,7 @@ def read_all(
         except FileNotFoundError:
             continue
         return [done[path] for path in paths]
-    raise StoreError(f"{files.address}/{folder}: files go while they are read; try again")
+    raise StoreError(f"{files.address}/{folder}: files disappear while they are read; try again")
 
 
 def read_rows(files: Files, folder: str) -> pd.DataFrame:

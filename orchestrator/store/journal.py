@@ -1,4 +1,4 @@
-"""`journal/`: what a driver saw and did, one JSON object a line, for people and dashboards.
+"""`journal/`: what drivers saw and did, one JSON object per line, for people and dashboards.
 
 It is a record, not a state: a run resumes from result files alone. One file per driver and
 part; a part is rewritten whole on an object store, appended to on a disk.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.orchestrator.store.history import RunHistory
+from prunegrid.orchestrator.store.store import Store, store_errors, this_host
 from prunegrid.workers import layout
-from prunegrid.workers.files import LocalFiles, StorageError
+from prunegrid.workers.files import Files, LocalFiles
 
 PART_BYTES = 512 * 1024
 REMOTE_FLUSH_S = 5.0
@@ -57,9 +58,8 @@ class Journal:
                 with target.open("ab") as file:
                     file.write(new)
             else:
-                self._files.write(self.path, self._whole + new)
-        except StorageError as error:
-            raise StoreError(str(error)) from error
+                with store_errors():
+                    self._files.write(self.path, self._whole + new)
         except OSError as error:
             raise StoreError(f"can't write {self.path}: {error.strerror}") from error
         self._whole += new
@@ -73,13 +73,76 @@ class Journal:
         self.flush(force=True)
 
 
-def read_journal(store: Store) -> Iterator[dict[str, Any]]:
-    """Every whole line of every driver, oldest driver first; a torn last line is left out."""
-    for path in sorted(info.path for info in store.files.list(layout.JOURNAL)):
-        for line in store.files.read(path).split(b"\n"):
+@dataclass(frozen=True, kw_only=True)
+class JournalLines:
+    """What is new in a journal."""
+
+    entries: list[dict[str, Any]]
+    restarted: bool  #: a file shrank or is gone: all was read again, forget what was before
+    bad: int  #: whole lines that are no JSON objects
+
+
+class JournalReader:
+    """Follows `journal/`: only what was appended since, only whole lines. Owned by one thread."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._offsets: dict[str, int] = {}  #: bytes taken, up to a line's end
+
+    def poll(self) -> JournalLines:
+        """Oldest driver first. A torn last line waits for its end. Raises StorageError."""
+        sizes = {
+            info.path: info.size_bytes
+            for info in self._files.list(layout.JOURNAL)
+            if info.path.endswith(".jsonl")
+        }
+        shrunk = any(sizes.get(path, -1) < taken for path, taken in self._offsets.items())
+        if shrunk:
+            self._offsets.clear()
+        entries: list[dict[str, Any]] = []
+        bad = 0
+        for path in sorted(sizes):  # a name begins with its driver's start
+            if sizes[path] > self._offsets.get(path, 0):
+                bad += self._take(path, entries)
+        return JournalLines(entries=entries, restarted=shrunk, bad=bad)
+
+    def _take(self, path: str, entries: list[dict[str, Any]]) -> int:
+        """Adds a file's new lines; returns how many are bad."""
+        offset = self._offsets.get(path, 0)
+        try:
+            new = self._read_from(path, offset)
+        except FileNotFoundError:
+            return 0
+        whole = new.rfind(b"\n") + 1
+        self._offsets[path] = offset + whole
+        bad = 0
+        for line in new[:whole].splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:
-                continue
+            except (ValueError, RecursionError):
+                entry = None
             if isinstance(entry, dict):
-                yield entry
+                entries.append(entry)
+            elif line.strip():
+                bad += 1
+        return bad
+
+    def _read_from(self, path: str, offset: int) -> bytes:
+        if not isinstance(self._files, LocalFiles):
+            return self._files.read(path)[offset:]  # a part is half a megabyte at most
+        with (self._files.root / path).open("rb") as file:
+            file.seek(offset)
+            return file.read()
+
+
+def read_journal(store: Store) -> list[dict[str, Any]]:
+    """Every whole line of every driver, oldest driver first; damaged ones are left out."""
+    return JournalReader(store.files).poll().entries
+
+
+def read_history(store: Store) -> RunHistory:
+    """The journal so far, folded."""
+    lines = JournalReader(store.files).poll()
+    history = RunHistory.of(lines.entries)
+    history.bad_lines += lines.bad
+    return history

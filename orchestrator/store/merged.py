@@ -1,4 +1,4 @@
-"""Merged result files: what `prunegrid compact` makes of many small ones.
+"""Merged result files, which `prunegrid compact` makes of many small ones.
 
 A merged file holds the rows of many models, cells or attack tasks (its members), in order, in the
 schema of a single one. Its Parquet metadata says which rows are whose, and repeats what the
@@ -25,7 +25,7 @@ from prunegrid.workers.tables import SCHEMA_VERSION
 
 #: Merged files sort before all others, and a newer one before older ones: `merged_name`.
 PREFIX = "all-"
-#: What earlier versions of the program called them.
+#: With the prefix of earlier versions.
 _PREFIXES = (PREFIX, "merged-")
 _LAST = 999_999
 
@@ -34,7 +34,7 @@ _MEMBERS = b"prunegrid.members"
 GROUP_MEMBERS = 500
 #: Row groups kept in memory: `verify` and the report ask for the members of one in a row.
 _KEPT = 2
-#: A list of members larger than this is none of ours; it is compressed, and might be a bomb.
+#: A larger list of members is not ours: it is compressed, and might be a decompression bomb.
 _INDEX_BYTES = 2**30
 
 
@@ -43,7 +43,7 @@ def is_merged(path: str) -> bool:
 
 
 def merged_name(present: Iterable[str]) -> str:
-    """A name that no merged file has had, before all names that are `present` in the folder."""
+    """A new name that sorts before all names `present` in the folder."""
     stems = (PurePosixPath(name).stem for name in present if name.startswith(PREFIX))
     numbers = [int(n) for stem in stems if (n := stem.removeprefix(PREFIX)).isdecimal()]
     return f"{PREFIX}{min(numbers, default=_LAST + 1) - 1:06d}.parquet"
@@ -58,8 +58,8 @@ class Member:
 
 
 class MergedFiles:
-    """The merged files of one store, looked up by member; what they hold is kept in memory until
-    a file of that name is another one."""
+    """The merged files of one store, looked up by member. Their indexes are kept in memory until
+    the file of that name changes."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -161,7 +161,7 @@ def merge(members: Iterable[Member], schema: pa.Schema) -> bytes:
 
 
 def _packed(index: dict[str, tuple[int, int, dict[str, str]]]) -> str:
-    """The members' tasks repeat each other: a twentieth of the JSON is left."""
+    """Compressed: the members' tasks repeat each other, so a twentieth of the JSON is left."""
     return base64.b64encode(zlib.compress(json.dumps(index).encode())).decode()
 
 

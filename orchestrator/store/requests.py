@@ -1,9 +1,9 @@
 """`requests/`: what people ask of a driver, perhaps a running one, as small files in the store.
 
-A file is written whole, under a name that sorts by time. The driver takes it up within a second
-or two (on an object store, some more), says so in its journal, and moves it to `requests/done/`.
-Where no driver runs, the next one takes it up. `paused.json` is there while a grid is paused, so
-that a pause outlives its driver.
+A file is written whole, under a name that sorts by time. The driver handles it within a second or
+two (on an object store, a few more), records that in its journal, and moves it to `requests/done/`.
+Where no driver runs, the next one handles it. `paused.json` exists while a grid is paused, so that
+a pause outlives its driver.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from prunegrid.orchestrator.errors import expected
 from prunegrid.orchestrator.grid.grid import AXES
 from prunegrid.workers.files import Files
 
@@ -29,8 +30,8 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """`select`, `tasks` and `failed` are about a retry, and narrow it: a task is tried again
-    where every one of them that is given lets it through."""
+    """`select`, `tasks` and `failed` narrow a retry: a task is tried again if it matches each of
+    them that is given."""
 
     kind: Kind
     by: str  #: who asks: "cli" or "dashboard"
@@ -41,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """Nothing new is started since then."""
+    """No task is started."""
 
     since_s: float  #: seconds since the epoch; 0 where that is not known
     by: str
@@ -64,7 +65,7 @@ def write_request(files: Files, request: Request) -> str:
 
 
 def read_requests(files: Files) -> list[tuple[str, Request]]:
-    """(name, request) of what waits, oldest first; what is torn or not ours is left out.
+    """(name, request) of waiting requests, oldest first; torn or foreign files are left out.
 
     Raises StorageError.
     """
@@ -73,7 +74,7 @@ def read_requests(files: Files) -> list[tuple[str, Request]]:
 
 
 def refuse_unreadable(files: Files) -> list[tuple[str, str]]:
-    """Move what waits and is no request to `requests/refused/`; (name, why), oldest first.
+    """Move waiting files that are no requests to `requests/refused/`; (name, why), oldest first.
 
     Raises StorageError.
     """
@@ -84,23 +85,23 @@ def refuse_unreadable(files: Files) -> list[tuple[str, str]]:
 
 
 def _read(files: Files) -> list[tuple[str, Request | str]]:
-    """What waits: a request, or why it is none."""
+    """Each waiting file: a request, or why it is none."""
     out: list[tuple[str, Request | str]] = []
     for path in sorted(info.path for info in files.list(FOLDER)):
         name = path.removeprefix(f"{FOLDER}/")
         if "/" in name or not name.endswith(".json"):
             continue
         try:
-            out.append((name, _parsed(json.loads(files.read(path)))))
-        except FileNotFoundError:  # taken up between listing and reading
+            out.append((name, parse_request(json.loads(files.read(path)))))
+        except FileNotFoundError:  # handled between listing and reading
             continue
         except (ValueError, RecursionError) as error:
             out.append((name, str(error)))
     return out
 
 
-def _parsed(raw: Any) -> Request:
-    """Raises ValueError."""
+def parse_request(raw: object) -> Request:
+    """A request from parsed JSON. Raises ValueError that says what was expected."""
     if not isinstance(raw, dict):
         raise ValueError(f"expected an object, got {type(raw).__name__}")
     if raw.get("version") != VERSION:
@@ -108,8 +109,11 @@ def _parsed(raw: Any) -> Request:
     if raw.get("kind") not in KINDS:
         raise ValueError(f"expected a kind of {', '.join(KINDS)}, got {raw.get('kind')!r}")
     select, failed = raw.get("select", {}), raw.get("failed", False)
-    if not isinstance(select, dict) or not set(select) <= set(AXES):
-        raise ValueError(f"select: expected some of {', '.join(AXES)}, got {select!r}")
+    if not isinstance(select, dict):
+        raise ValueError(f"select: expected axis -> values, got {select!r}")
+    for axis in select:
+        if axis not in AXES:
+            raise ValueError(f"select: {expected(AXES, axis)}")
     if not isinstance(failed, bool):
         raise ValueError(f"failed: expected true or false, got {failed!r}")
     return Request(
@@ -121,14 +125,14 @@ def _parsed(raw: Any) -> Request:
     )
 
 
-def _texts(name: str, raw: Any) -> tuple[str, ...]:
+def _texts(name: str, raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(isinstance(one, str) for one in raw):
         raise ValueError(f"{name}: expected a list of texts, got {raw!r}")
     return tuple(raw)
 
 
 def settle(files: Files, name: str) -> None:
-    """Keep a request that was taken up in `requests/done/`. Raises StorageError."""
+    """Move a handled request to `requests/done/`. Raises StorageError."""
     files.rename(f"{FOLDER}/{name}", f"{DONE}/{name}")
 
 
@@ -136,7 +140,7 @@ def settle(files: Files, name: str) -> None:
 
 
 def set_paused(files: Files, pause: Pause | None) -> None:
-    """The driver's: it took a pause or a resume up. Raises StorageError."""
+    """For the driver, once it has handled a pause or resume. Raises StorageError."""
     if pause is None:
         files.remove(PAUSED)
         return
@@ -145,8 +149,8 @@ def set_paused(files: Files, pause: Pause | None) -> None:
 
 
 def read_pause(files: Files) -> Pause | None:
-    """Whether a driver took up a pause that no resume has ended. A torn file is a pause: to
-    start work that nobody wants costs more than to wait. Raises StorageError."""
+    """The pause in effect, if any. A torn file counts as a pause: unwanted work costs more than
+    waiting. Raises StorageError."""
     try:
         raw = json.loads(files.read(PAUSED))
         return Pause(since_s=float(raw["since_s"]), by=str(raw["by"]))
@@ -157,7 +161,7 @@ def read_pause(files: Files) -> Pause | None:
 
 
 def pause_to_come(files: Files) -> Pause | None:
-    """As `read_pause`, once what still waits is taken up too: what people have asked for."""
+    """The pause once all waiting requests are handled too."""
     pause = read_pause(files)
     for _, request in read_requests(files):
         if request.kind == "pause":
@@ -165,3 +169,10 @@ def pause_to_come(files: Files) -> Pause | None:
         elif request.kind == "resume":
             pause = None
     return pause
+
+
+def since_text(pause: Pause) -> str:
+    """` since 2026-01-01 12:00:00 UTC, asked by cli`, as far as that is known."""
+    at = datetime.fromtimestamp(pause.since_s, UTC)
+    since = f" since {at:%Y-%m-%d %H:%M:%S} UTC" if pause.since_s else ""
+    return since + (f", asked by {pause.by}" if pause.by else "")

@@ -1,16 +1,16 @@
 """The rows of `results/models/` and `results/cells/`, derived from finished tasks.
 
 A model or cell is a place in a grid; a task is work. Several places may share one task (a dense
-network shared by nine methods), so rows are made by the driver from the workers' results, and
-carry the task keys they rest on. Pure but for pyarrow.
+network shared by nine methods), so the driver makes the rows from the workers' results. A row
+names the tasks that it rests on. Pure but for pyarrow.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,9 @@ from prunegrid.orchestrator.grid.coordinates import (
     cell_id,
     model_id,
 )
-from prunegrid.workers.attacks.checks import ZERO_GRADIENT_FRAC, rises_at
-from prunegrid.workers.contract import AttackSettings
-from prunegrid.workers.results import ModelRecord
+from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.workers.contract import AttackSettings, AttackTask
+from prunegrid.workers.results import ModelRecord, ModelResult, Provenance
 from prunegrid.workers.tables import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
@@ -32,75 +32,97 @@ from prunegrid.workers.tables import (
     provenance_columns,
 )
 
-_PLACE = [
-    ("architecture", pa.string()),
-    ("dataset", pa.string()),
-    ("variant", pa.string()),
-    ("method", pa.string()),
-    ("rate", pa.float64()),
-]
+#: Counts of broken images must differ by more than this many to raise a flag.
+SLACK_IMAGES = 1
+#: Above this share of images with an all-zero gradient a gradient attack says little.
+ZERO_GRADIENT_FRAC = 0.01
 
-MODEL_SCHEMA = pa.schema(
-    [
-        ("model_id", pa.string()),
-        *_PLACE,
-        ("task_key", pa.string()),
-        ("parent_key", pa.string()),
-        ("accuracy", pa.float64()),
-        ("loss", pa.float64()),
-        ("validation_accuracy", pa.float64()),
-        ("validation_loss", pa.float64()),
-        ("train_loss", pa.float64()),
-        ("epochs", pa.int32()),
-        ("stopped_early", pa.bool_()),
-        ("diverged", pa.bool_()),
-        ("effective_rate", pa.float64()),
-        ("speedup", pa.float64()),
-        ("params_total", pa.int64()),
-        ("params_left", pa.int64()),
-        ("flops_total", pa.int64()),
-        ("flops_left", pa.int64()),
-        ("latency_ms", pa.float64()),
-        ("shrunk_latency_ms", pa.float64()),
-        ("latency_batch", pa.int32()),
-        ("weights_sha256", pa.string()),
-        *PROVENANCE_FIELDS,
-    ],
-    metadata={"prunegrid.schema": str(SCHEMA_VERSION)},
+Source = TypeVar("Source", contravariant=True)
+
+
+class Column(NamedTuple, Generic[Source]):
+    """One column of a row: its name, its type, and how it is computed."""
+
+    name: str
+    type: pa.DataType
+    value: Callable[[Source], object]
+
+
+def _schema(columns: Sequence[Column[Source]]) -> pa.Schema:
+    return pa.schema(
+        [(column.name, column.type) for column in columns],
+        metadata={"prunegrid.schema": str(SCHEMA_VERSION)},
+    )
+
+
+def _table(columns: Sequence[Column[Source]], source: Source, schema: pa.Schema) -> pa.Table:
+    """One row."""
+    return pa.table([[column.value(source)] for column in columns], schema=schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSource:
+    """What any row is computed from."""
+
+    model: ModelCoordinates  #: the model's, or that of the cell's model
+    provenance: Mapping[str, object]  #: by column
+
+
+def _provenance(name: str, kind: pa.DataType) -> Column[RowSource]:
+    return Column(name, kind, lambda row: row.provenance[name])
+
+
+_PLACE: tuple[Column[RowSource], ...] = (
+    Column("architecture", pa.string(), lambda row: row.model.architecture),
+    Column("dataset", pa.string(), lambda row: row.model.dataset),
+    Column("variant", pa.string(), lambda row: row.model.variant),
+    Column("method", pa.string(), lambda row: row.model.method),
+    Column("rate", pa.float64(), lambda row: row.model.rate),
 )
+_PROVENANCE = tuple(_provenance(name, kind) for name, kind in PROVENANCE_FIELDS)
 
-QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 
-CELL_SCHEMA = pa.schema(
-    [
-        ("cell_id", pa.string()),
-        ("model_id", pa.string()),
-        *_PLACE,
-        ("protocol", pa.string()),
-        ("attack", pa.string()),
-        ("algorithm", pa.string()),
-        ("engine", pa.string()),
-        ("outputs", pa.string()),
-        ("split", pa.string()),
-        ("norm", pa.string()),
-        ("finds", pa.string()),
-        ("eps", pa.float64()),
-        ("model_key", pa.string()),
-        ("n_images", pa.int32()),
-        ("clean_accuracy", pa.float64()),
-        ("robust_accuracy", pa.float64()),
-        ("n_broken", pa.int32()),
-        ("n_skipped", pa.int32()),
-        ("n_unverified", pa.int32()),
-        *[(f"distance_q{round(100 * q)}", pa.float64()) for q in QUANTILES],
-        ("queries_mean", pa.float64()),
-        ("zero_gradient_frac", pa.float64()),
-        ("flags", pa.list_(pa.string())),
-        ("task_keys", pa.list_(pa.string())),
-        *PROVENANCE_FIELDS,
-    ],
-    metadata={"prunegrid.schema": str(SCHEMA_VERSION)},
+# --------------------------------------------------------------------------- models
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource(RowSource):
+    """What a model's row is computed from."""
+
+    record: ModelRecord
+
+    @property
+    def result(self) -> ModelResult:
+        return self.record.result
+
+
+#: A new column is one line here (and a new SCHEMA_VERSION: see tests/store/test_rows.py).
+MODEL_COLUMNS: tuple[Column[ModelSource], ...] = (
+    Column("model_id", pa.string(), lambda m: model_id(m.model, m.record.task.key)),
+    *_PLACE,
+    Column("task_key", pa.string(), lambda m: m.record.task.key),
+    Column("parent_key", pa.string(), lambda m: parent_of(m.record.task)),
+    Column("accuracy", pa.float64(), lambda m: m.result.accuracy),
+    Column("loss", pa.float64(), lambda m: m.result.loss),
+    Column("validation_accuracy", pa.float64(), lambda m: m.result.validation_accuracy),
+    Column("validation_loss", pa.float64(), lambda m: m.result.validation_loss),
+    Column("train_loss", pa.float64(), lambda m: m.result.train_loss),
+    Column("epochs", pa.int32(), lambda m: m.result.epochs),
+    Column("stopped_early", pa.bool_(), lambda m: m.result.stopped_early),
+    Column("diverged", pa.bool_(), lambda m: m.result.diverged),
+    Column("effective_rate", pa.float64(), lambda m: m.result.effective_rate),
+    Column("speedup", pa.float64(), lambda m: m.result.speedup),
+    Column("params_total", pa.int64(), lambda m: m.result.params_total),
+    Column("params_left", pa.int64(), lambda m: m.result.params_left),
+    Column("flops_total", pa.int64(), lambda m: sum(k.flops_total for k in m.result.layers)),
+    Column("flops_left", pa.int64(), lambda m: sum(k.flops_left for k in m.result.layers)),
+    Column("latency_ms", pa.float64(), lambda m: m.result.latency_ms),
+    Column("shrunk_latency_ms", pa.float64(), lambda m: m.result.shrunk_latency_ms),
+    Column("latency_batch", pa.int32(), lambda m: m.result.latency_batch),
+    Column("weights_sha256", pa.string(), lambda m: m.result.weights_sha256),
+    *_PROVENANCE,
 )
+MODEL_SCHEMA = _schema(MODEL_COLUMNS)
 
 
 def model_row(place: ModelCoordinates, record: ModelRecord) -> bytes:
@@ -110,30 +132,16 @@ def model_row(place: ModelCoordinates, record: ModelRecord) -> bytes:
 
 def model_table(place: ModelCoordinates, record: ModelRecord) -> pa.Table:
     """One row of MODEL_SCHEMA."""
-    result = record.result
-    parent = getattr(record.task, "parent_key", None)
-    values: dict[str, Any] = {
-        "model_id": model_id(place, record.task.key),
-        **_place_columns(place),
-        "task_key": record.task.key,
-        "parent_key": parent,
-        "effective_rate": result.effective_rate,
-        "speedup": result.speedup,
-        "params_total": result.params_total,
-        "params_left": result.params_left,
-        "flops_total": sum(layer.flops_total for layer in result.layers),
-        "flops_left": sum(layer.flops_left for layer in result.layers),
-    }
-    for name in MODEL_SCHEMA.names:
-        if name not in values and hasattr(result, name):
-            values[name] = getattr(result, name)
-    row = {name: [value] for name, value in values.items()}
-    row |= provenance_columns(record.provenance, 1)
-    return pa.table([row[n] for n in MODEL_SCHEMA.names], schema=MODEL_SCHEMA)
+    provenance = _by_column(record.provenance)
+    source = ModelSource(model=place, record=record, provenance=provenance)
+    return _table(MODEL_COLUMNS, source, MODEL_SCHEMA)
 
 
-def _place_columns(place: ModelCoordinates) -> dict[str, Any]:
-    return {name: getattr(place, name) for name, _ in _PLACE}
+def _by_column(provenance: Provenance) -> dict[str, object]:
+    return {name: values[0] for name, values in provenance_columns(provenance, 1).items()}
+
+
+# --------------------------------------------------------------------------- cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +151,59 @@ class AttackTraits:
     norm: str
     finds: str  #: "fixed-eps" or "minimum-norm"
     gradients: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSource(RowSource):
+    """What a cell's row is computed from."""
+
+    place: CellCoordinates
+    settings: AttackSettings
+    traits: AttackTraits
+    tasks: tuple[AttackTask, ...]  #: the cell's shards
+    summary: Mapping[str, object]  #: see `summarise`
+    flags: list[str]
+
+    @property
+    def task_keys(self) -> list[str]:
+        return [task.key for task in self.tasks]
+
+
+def _summary(name: str, kind: pa.DataType) -> Column[CellSource]:
+    return Column(name, kind, lambda c: c.summary[name])
+
+
+QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
+
+#: A new column is one line here (and a new SCHEMA_VERSION: see tests/store/test_rows.py).
+CELL_COLUMNS: tuple[Column[CellSource], ...] = (
+    Column("cell_id", pa.string(), lambda c: cell_id(c.place, c.task_keys)),
+    Column("model_id", pa.string(), lambda c: model_id(c.model, c.tasks[0].parent_key)),
+    *_PLACE,
+    Column("protocol", pa.string(), lambda c: c.place.protocol),
+    Column("attack", pa.string(), lambda c: c.place.attack),
+    Column("algorithm", pa.string(), lambda c: c.settings.attack),
+    Column("engine", pa.string(), lambda c: c.settings.engine),
+    Column("outputs", pa.string(), lambda c: c.settings.outputs),
+    Column("split", pa.string(), lambda c: c.tasks[0].split),
+    Column("norm", pa.string(), lambda c: c.traits.norm),
+    Column("finds", pa.string(), lambda c: c.traits.finds),
+    Column("eps", pa.float64(), lambda c: c.place.eps),
+    Column("model_key", pa.string(), lambda c: c.tasks[0].parent_key),
+    _summary("n_images", pa.int32()),
+    _summary("clean_accuracy", pa.float64()),
+    _summary("robust_accuracy", pa.float64()),
+    _summary("n_broken", pa.int32()),
+    _summary("n_skipped", pa.int32()),
+    _summary("n_unverified", pa.int32()),
+    *(_summary(f"distance_q{round(100 * q)}", pa.float64()) for q in QUANTILES),
+    _summary("queries_mean", pa.float64()),
+    _summary("zero_gradient_frac", pa.float64()),
+    Column("flags", pa.list_(pa.string()), lambda c: c.flags),
+    Column("task_keys", pa.list_(pa.string()), lambda c: sorted(c.task_keys)),
+    *_PROVENANCE,
+)
+CELL_SCHEMA = _schema(CELL_COLUMNS)
 
 
 def cell_row(
@@ -181,31 +242,22 @@ def cell_table(
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
     lost = int((first & ~columns["broken"].astype(bool)).sum())
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
-    task = shards[0].task
-    values: dict[str, Any] = {
-        "cell_id": cell_id(place, [shard.task.key for shard in shards]),
-        "model_id": model_id(place.model, task.parent_key),
-        **_place_columns(place.model),
-        "protocol": place.protocol,
-        "attack": place.attack,
-        "algorithm": settings.attack,
-        "engine": settings.engine,
-        "outputs": settings.outputs,
-        "split": task.split,
-        "norm": traits.norm,
-        "finds": traits.finds,
-        "eps": place.eps,
-        "model_key": task.parent_key,
-        "flags": masking_flags(summary, settings, traits, lost_first_steps=lost, rises=rises),
-        "task_keys": sorted(shard.task.key for shard in shards),
-        **summary,
+    provenance = _by_column(last) | {
+        "seed": place.model.seed,
+        "duration_s": sum(shard.provenance.duration_s for shard in shards),
+        "attempt": max(shard.provenance.attempt for shard in shards),
     }
-    row = {name: [value] for name, value in values.items()}
-    row |= provenance_columns(last, 1)
-    row["seed"] = [place.model.seed]
-    row["duration_s"] = [sum(shard.provenance.duration_s for shard in shards)]
-    row["attempt"] = [max(shard.provenance.attempt for shard in shards)]
-    return pa.table([row[n] for n in CELL_SCHEMA.names], schema=CELL_SCHEMA)
+    source = CellSource(
+        model=place.model,
+        place=place,
+        settings=settings,
+        traits=traits,
+        tasks=tuple(shard.task for shard in shards),
+        summary=summary,
+        flags=masking_flags(summary, settings, traits, lost_first_steps=lost, rises=rises),
+        provenance=provenance,
+    )
+    return _table(CELL_COLUMNS, source, CELL_SCHEMA)
 
 
 #: Of an image row, all that a cell is made of.
@@ -252,6 +304,16 @@ def summarise(
             else None
         )
     return summary
+
+
+def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
+    """Whether more images stand at eps `at` than at one below it, by more than SLACK_IMAGES.
+
+    eps [n], broken bool [n]: a fixed-eps attack's rows, each image once for every eps.
+    """
+    here = int((~broken[eps == at]).sum())
+    below = [int((~broken[eps == value]).sum()) for value in np.unique(eps) if value < at]
+    return bool(below) and here > min(below) + SLACK_IMAGES
 
 
 def masking_flags(

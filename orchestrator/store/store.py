@@ -7,28 +7,75 @@ from them, and derived again where a crash left one out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import socket
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
 
-from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.store.address import files_at, strangers
-from prunegrid.orchestrator.store.failures import read_failures
-from prunegrid.orchestrator.store.results import StoredResults
+import pyarrow as pa
+
+from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.grid.coordinates import place_of
+from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
+from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.wholeness import is_whole_parquet, is_whole_zip
 from prunegrid.workers import layout
-from prunegrid.workers.contract import Failure
-from prunegrid.workers.files import StorageError
+from prunegrid.workers.contract import Failure, TaskKind
+from prunegrid.workers.files import (
+    FileInfo,
+    Files,
+    LocalFiles,
+    StorageError,
+    open_files,
+)
+from prunegrid.workers.results import ModelRecord
+from prunegrid.workers.tables import (
+    IMAGE_SCHEMA,
+    ImageRows,
+    images_of,
+    parquet_bytes,
+    read_images,
+    read_table,
+)
+from prunegrid.workers.weights import MASKS, WEIGHTS
+
+T = TypeVar("T")
 
 MARKER = "store.json"
 SELECTION = "selection.json"
 FORMAT = 1
+#: Folders of results whose files may be merged.
+SCHEMAS = {
+    layout.MODEL_ROWS: MODEL_SCHEMA,
+    layout.CELL_ROWS: CELL_SCHEMA,
+    layout.IMAGE_ROWS: IMAGE_SCHEMA,
+}
 
 
-class Store(StoredResults):
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """A StorageError from within becomes a StoreError."""
+    try:
+        yield
+    except StorageError as error:
+        raise StoreError(str(error)) from error
+
+
+class Store:
     """One store, opened. Safe to use from one driver; any number may read beside it."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.address = files.address
+        self._merged = MergedFiles(files)
 
     # ------------------------------------------------------------------ opening
 
@@ -46,17 +93,17 @@ class Store(StoredResults):
     @classmethod
     def find(cls, address: str) -> Store | None:
         """As `open`, but None where there is no store yet."""
-        store = cls(files_at(address))
+        store = cls(_files_at(address))
         return store if store._check_marker() else None
 
     @classmethod
     def open_or_create(cls, address: str) -> Store:
         """As `open`, but an absent or empty folder becomes a store."""
-        files = files_at(address)
+        files = _files_at(address)
         store = cls(files)
         if store._check_marker():
             return store
-        if others := strangers(files):
+        if others := _strangers(files):
             raise StoreError(
                 f"{files.address}: not a prunegrid store: it holds {', '.join(others)} and no "
                 f"{MARKER}; expected a new or empty folder"
@@ -67,11 +114,10 @@ class Store(StoredResults):
 
     def _check_marker(self) -> bool:
         try:
-            raw = json.loads(self.files.read(MARKER))
+            with store_errors():
+                raw = json.loads(self.files.read(MARKER))
         except FileNotFoundError:
             return False
-        except StorageError as error:
-            raise StoreError(str(error)) from error
         except ValueError as error:
             raise StoreError(f"{self.address}/{MARKER} is torn or not ours: {error}") from error
         version = raw.get("format") if isinstance(raw, dict) else None
@@ -84,13 +130,17 @@ class Store(StoredResults):
 
     # ------------------------------------------------------------------ plain files
 
+    def write(self, path: str, content: bytes) -> None:
+        """Raises StoreError: a driver that can't write must not go on."""
+        with store_errors():
+            self.files.write(path, content)
+
     def read_text(self, path: str) -> str | None:
         try:
-            return self.files.read(path).decode()
+            with store_errors():
+                return self.files.read(path).decode()
         except FileNotFoundError:
             return None
-        except StorageError as error:
-            raise StoreError(str(error)) from error
 
     def set_grid(self, text: str) -> None:
         """Keep the grid as last run; an older, different one moves to `history/`."""
@@ -119,9 +169,216 @@ class Store(StoredResults):
         content = json.dumps({**dataclasses.asdict(failure), "attempt": attempt, "at": time.time()})
         self.write(layout.failure_file(failure.key, attempt), content.encode())
 
-    def failures(self, key: str) -> list[dict[str, object]]:
+    def failures(self, key: str) -> list[FailureRecord]:
         """Every recorded attempt that failed, oldest first; torn ones are left out."""
         return list(read_failures(self.files, key))
+
+    # ------------------------------------------------------------------ tasks
+
+    def finished(self) -> set[str]:
+        """Keys of all tasks that have a result file, whole or not."""
+        return set(self._result_files())
+
+    def _result_files(self) -> dict[str, str]:
+        with store_errors():
+            models = [
+                info.path
+                for info in self.files.list(layout.MODELS)
+                if info.path.endswith("/result.json") and info.size_bytes
+            ]
+            images = [info for info in self.files.list(layout.IMAGE_ROWS) if info.size_bytes]
+        out = {path.split("/")[1]: path for path in models}
+        return self._by_name(images) | out
+
+    def _by_name(self, files: Iterable[FileInfo]) -> dict[str, str]:
+        """File by the name of the task or row that it holds; a merged one holds many."""
+        out: dict[str, str] = {}
+        for file in (file for file in files if file.path.endswith(".parquet")):
+            names = self._merged.members(file) if is_merged(file.path) else [Path(file.path).stem]
+            out |= dict.fromkeys(names or (), file.path)
+        return out
+
+    def has(self, key: str) -> bool:
+        """Whether a task's result is there and whole. Raises StoreError."""
+        path = _result_path(key)
+        with store_errors():
+            if self.files.exists(path):
+                return self._is_whole(path)
+            folder = layout.IMAGE_ROWS
+            return path.startswith(folder) and self._merged.find(folder, key) is not None
+
+    def whole(self) -> set[str]:
+        """As `finished`, without tasks whose file is torn."""
+        files = self._result_files()
+        torn = {path for path in set(files.values()) if not self._is_whole(path)}
+        return {key for key, path in files.items() if path not in torn}
+
+    def set_torn_aside(self, rows: Callable[[str], Iterable[str]] = lambda key: ()) -> list[str]:
+        """Move result files that are not whole to `torn/`, so that their tasks run again.
+        `rows`: a task to the paths of the rows that rest on it.
+
+        Our own writes are atomic; a torn file comes from a crashed disk or from outside.
+        Returns the moved files' old paths.
+        """
+        torn = {k: path for k, path in self._result_files().items() if not self._is_whole(path)}
+        for key in torn:
+            self.set_aside(key, rows(key))
+        broken = [
+            info.path
+            for folder in (layout.IMAGE_ROWS, layout.MODEL_ROWS, layout.CELL_ROWS)
+            for info in self.files.list(folder)
+            if is_merged(info.path) and self._merged.members(info) is None
+        ]
+        for path in broken:
+            self._move(path, _torn(Path(path).stem, ".parquet"))
+        return [*torn.values(), *broken]
+
+    def set_aside(self, key: str, rows: Iterable[str] = ()) -> None:
+        """Move a task's result to `torn/`: the task is then not done. The rows that rest on it are
+        moved first, or they would stay beside the new result's. Raises StoreError."""
+        for path in rows:
+            self._take_row_out(path)
+        path = _result_path(key)
+        self._take_out(path, key, _torn(key, Path(path).suffix))
+
+    def _take_row_out(self, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        name = Path(name).stem
+        if self.files.exists(path) or self._merged.find(folder, name) is not None:
+            self._take_out(path, name, _torn(name, ".parquet"))
+
+    def _take_out(self, path: str, name: str, target: str) -> None:
+        """Move a result file, or its rows out of the merged file that holds them."""
+        folder = path.rpartition("/")[0]
+        merged = self._merged.find(folder, name) if folder in SCHEMAS else None
+        if merged is None or self.files.exists(path):
+            self._move(path, target)
+            return
+        self.write(target, parquet_bytes(self._merged.read(merged, name).table))
+        rest = (member for member in self._merged.all(merged) if member.name != name)
+        # One rename: no reader sees the rest twice or not at all.
+        aside = f"{folder}/.{uuid.uuid4().hex}.parquet"
+        self.write(aside, merge(rest, SCHEMAS[folder]))
+        self._move(aside, merged.path)
+
+    def _move(self, path: str, target: str) -> None:
+        with store_errors():
+            self.files.rename(path, target)
+
+    def _is_whole(self, path: str) -> bool:
+        """By both ends of what is large. Raises StoreError where the store can't be asked."""
+        try:
+            if path.endswith(".parquet"):
+                return is_whole_parquet(self.files, path)
+            key = path.split("/")[1]
+            self.model_record(key)
+            arrays = (layout.model_file(key, name) for name in (WEIGHTS, MASKS))
+            return all(is_whole_zip(self.files, p) for p in arrays)
+        except (FileNotFoundError, TornError):
+            return False
+
+    def model_record(self, key: str) -> ModelRecord:
+        """Raises StoreError where it is missing or torn."""
+        path = layout.model_record(key)
+        return self._parsed(path, ModelRecord.from_json)
+
+    def image_rows(self, key: str) -> ImageRows:
+        """Raises StoreError where they are missing or torn."""
+        path = layout.image_rows(key)
+        if not self.files.exists(path):
+            merged = self._merged.find(layout.IMAGE_ROWS, key)
+            if merged is not None:
+                return images_of(self._merged.read(merged, key).table)
+        return self._parsed(path, read_images)
+
+    def row(self, folder: str, name: str) -> pa.Table:
+        """One row of `results/models` or `results/cells`. Raises StoreError where it is torn."""
+        path = f"{folder}/{name}.parquet"
+        if not self.files.exists(path):
+            merged = self._merged.find(folder, name)
+            if merged is not None:
+                return self._merged.read(merged, name).table
+        return self._parsed(path, read_table)
+
+    def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T:
+        try:
+            with store_errors():
+                return parse(self.files.read(path))
+        except FileNotFoundError:
+            raise TornError(f"{self.address}/{path}: missing") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise TornError(f"{self.address}/{path}: torn or not ours: {error}") from error
+
+    # ------------------------------------------------------------------ derived rows
+
+    def write_row(self, path: str, content: bytes) -> None:
+        """Replaces an existing row, also one in a merged file. Raises StoreError."""
+        if not self.files.exists(path):
+            self._take_row_out(path)
+        self.write(path, content)
+
+    def row_ids(self, folder: str, *, whole: bool = False) -> set[str]:
+        """Names of the rows in `results/models` or `results/cells`. `whole`: without torn ones,
+        which opens each file."""
+        found = [info for info in self.files.list(folder) if info.size_bytes]
+        return {
+            name
+            for name, path in self._by_name(found).items()
+            if not whole or is_merged(path) or self._is_whole(path)
+        }
+
+    def twice(self, folder: str) -> set[str]:
+        """Names whose rows are both in a single file and in a merged one, as of a task that ended
+        again after the folder was merged. Plain readers see both."""
+        single, merged = set[str](), set[str]()
+        for file in self.files.list(folder):
+            if is_merged(file.path):
+                merged |= set(self._merged.members(file) or ())
+            else:
+                single.add(Path(file.path).stem)
+        return single & merged
+
+    def supersede(self, folder: str, wanted: Iterable[str], present: Collection[str]) -> list[str]:
+        """Move rows whose place has other work in the new plan to `superseded/`, so that no reader
+        counts a cell twice; the task results stay. Returns the moved rows' names."""
+        by_place = {place_of(name): name for name in wanted}
+        moved = []
+        for name in present:
+            if by_place.get(place_of(name), name) != name:
+                path = f"{folder}/{name}.parquet"
+                self._take_out(path, name, f"superseded/{path}")
+                moved.append(name)
+        return moved
+
+
+def _files_at(address: str) -> Files:
+    """Raises StoreError for an address of another kind."""
+    with store_errors():
+        return open_files(address)
+
+
+def _strangers(files: Files) -> list[str]:
+    """Up to three names in a place that should be empty. Raises StoreError."""
+    if isinstance(files, LocalFiles):
+        try:
+            names = sorted(entry.name for entry in os.scandir(files.root))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{files.address}: can't be read: {error.strerror}") from error
+    else:
+        with store_errors():
+            names = sorted({info.path.split("/")[0] for info in files.list("")})
+    return names[:3] + (["..."] if len(names) > 3 else [])
+
+
+def _torn(name: str, suffix: str) -> str:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return f"torn/{name}-{stamp}{suffix}"
+
+
+def _result_path(key: str) -> str:
+    return layout.image_rows(key) if key.startswith(TaskKind.ATTACK) else layout.model_record(key)
 
 
 def this_host() -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from prunegrid.orchestrator.driver.launch import Place, RunOptions, run_plan
-from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.runner import Runner

@@ -18,9 +18,8 @@ from prunegrid.orchestrator.errors import PrunegridError, StoreError
 from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.store.plan import load_plan
-from prunegrid.orchestrator.store.results import SCHEMAS
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
-from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.store import SCHEMAS, Store
 from prunegrid.orchestrator.verify.attacked import image_doubts
 from prunegrid.orchestrator.verify.derived import cell_row_doubts, model_row_doubts
 from prunegrid.orchestrator.verify.doubts import Finding

@@ -16,10 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid.orchestrator.driver.lease import LEASE
 from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, expand
+from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunegrid.orchestrator.driver.driver import Driver
-from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.driver.run_state import View
+from prunegrid.orchestrator.driver.run_view import RunView
 from prunegrid.orchestrator.engines.ray.engine import RayEngine, start_local
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import Attempt, Task, TrainTask, WorkerSettings
 from tests.bench.noop import RUNNER
@@ -45,7 +45,7 @@ class FlatPlan(Plan):
 
 
 class Quiet:
-    def show(self, view: View) -> None: ...
+    def show(self, view: RunView) -> None: ...
 
     def say(self, line: str) -> None: ...
 

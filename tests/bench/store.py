@@ -24,10 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prunegrid.orchestrator.commands.compact import compact_store
 from prunegrid.orchestrator.driver.recorder import Recorder
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
 from tests.bench.output import tell
 from tests.bench.store_rows import result_file

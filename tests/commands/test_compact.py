@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.commands import compact as module
-from prunegrid.orchestrator.commands.compact import compact, compact_store
+from prunegrid.orchestrator.commands.compact import compact
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
-from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.store import exchange
+from prunegrid.orchestrator.store import compaction as module
 from prunegrid.orchestrator.store import merged as merged_module
+from prunegrid.orchestrator.store.compaction import compact_store
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA
 from prunegrid.orchestrator.store.store import Store
@@ -216,8 +216,8 @@ def test_a_file_system_that_can_t_exchange_is_told_so(store, monkeypatch):
         def renameat2(*arguments):
             return -1
 
-    monkeypatch.setattr(exchange.ctypes, "CDLL", lambda *a, **k: Libc)
-    monkeypatch.setattr(exchange.ctypes, "get_errno", lambda: errno.EINVAL)
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda *a, **k: Libc)
+    monkeypatch.setattr(module.ctypes, "get_errno", lambda: errno.EINVAL)
     with pytest.raises(StoreError, match="can't exchange folders; copy the store"):
         compact(str(store), Console(quiet=True))
     assert len(list((store / "results/models").iterdir())) == 12

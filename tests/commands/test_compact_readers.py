@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid.orchestrator.commands import compact as module
-from prunegrid.orchestrator.commands.compact import compact_store
+from prunegrid.orchestrator.store import compaction as module
+from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.tables import parquet_bytes

@@ -13,12 +13,14 @@ import pytest
 from rich.console import Console
 
 from prunegrid.orchestrator.cli import app, guarded
-from prunegrid.orchestrator.commands import requests as commands
+from prunegrid.orchestrator.commands.pause import pause
+from prunegrid.orchestrator.commands.resume import resume
 from prunegrid.orchestrator.commands.retry import NothingToDoError
-from prunegrid.orchestrator.driver.lease import LEASE, _process_start
-from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.commands.retry import retry as ask_retry
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.coordinates import cell_id
+from prunegrid.orchestrator.store.lease import LEASE, _process_start
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import Pause, read_requests, set_paused
 from prunegrid.orchestrator.store.store import Store, this_host
@@ -59,7 +61,7 @@ def told(function, *arguments, **more) -> str:
 
 def retry(folder: Path, *tasks: str, select=(), failed=False) -> str:
     store = str(folder / "s")
-    return told(commands.retry, store, select=select, failed=failed, tasks=tasks)
+    return told(ask_retry, store, select=select, failed=failed, tasks=tasks)
 
 
 def given_up(folder: Path) -> str:
@@ -139,17 +141,17 @@ def test_what_a_living_driver_will_do_names_it(folder):
     (folder / "s" / LEASE).write_text(json.dumps(holder))
     assert "the driver with pid 1 on" in retry(folder, failed=True)
     store = str(folder / "s")
-    assert "starts nothing new; what runs goes on" in told(commands.pause, store)
-    assert "goes on" in told(commands.resume, store)
+    assert "starts nothing new; what runs goes on" in told(pause, store)
+    assert "goes on" in told(resume, store)
 
 
 def test_pause_and_resume_say_where_they_change_nothing(folder):
     store = str(folder / "s")
-    assert "not paused: nothing to resume" in told(commands.resume, store)
-    assert "no driver is running; the next one will wait" in told(commands.pause, store)
-    assert "paused already, asked by cli" in told(commands.pause, store)
-    assert "resumed: no driver is running" in told(commands.resume, store)
-    assert "not paused" in told(commands.resume, store)
+    assert "not paused: nothing to resume" in told(resume, store)
+    assert "no driver is running; the next one will wait" in told(pause, store)
+    assert "paused already, asked by cli" in told(pause, store)
+    assert "resumed: no driver is running" in told(resume, store)
+    assert "not paused" in told(resume, store)
     assert [request.kind for request in waiting(folder)] == ["pause", "resume"]
     set_paused(Store.open(store).files, Pause(since_s=0.5, by="dashboard"))
     set_paused(Store.open(store).files, None)

@@ -17,11 +17,11 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.driver import DataError
 from prunegrid.orchestrator.driver.launch import RunOptions
-from prunegrid.orchestrator.driver.lease import LEASE
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.store import Store
 from tests.fakes import BUG, DATA, RUNNER, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
@@ -165,7 +165,7 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
     assert run(tmp_path) == 0
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        from prunegrid.orchestrator.driver.lease import Holder, _process_start
+        from prunegrid.orchestrator.store.lease import Holder, _process_start
         from prunegrid.orchestrator.store.store import this_host
 
         holder = Holder(

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from prunegrid.orchestrator.dashboard.access import Access, access_for
 from prunegrid.orchestrator.dashboard.api import make_app
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.security import Access, access_for
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.browser import Page, listening, start_browser, why_none

@@ -6,11 +6,11 @@ import json
 import time
 from pathlib import Path
 
-from prunegrid.orchestrator.driver.lease import LEASE, Holder
 from prunegrid.orchestrator.driver.recorder import Recorder
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand, parent_of
 from prunegrid.orchestrator.store.journal import Journal
+from prunegrid.orchestrator.store.lease import LEASE, Holder
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask, Failure, FailureKind

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from prunegrid.orchestrator.commands.status import status_json
-from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.access import access_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from tests.dashboard.client import ask

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.access import access_for
 from prunegrid.orchestrator.store.requests import read_requests
 from prunegrid.workers import layout
 from prunegrid.workers.checkpoints import pack

@@ -9,10 +9,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from prunegrid.orchestrator.dashboard.access import access_for
 from prunegrid.orchestrator.dashboard.api import make_app
-from prunegrid.orchestrator.dashboard.export import export
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from prunegrid.orchestrator.dashboard.curves import curves_payload
+from prunegrid.orchestrator.dashboard.curve_panels import curves_payload
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.report.statistics import over_seeds
 from prunegrid.orchestrator.store.store import Store

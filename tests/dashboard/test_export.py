@@ -13,9 +13,8 @@ import pytest
 from prunegrid.orchestrator.dashboard import static_files
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
 from prunegrid.orchestrator.dashboard.axes import number_text
-from prunegrid.orchestrator.dashboard.export import MARKER, export
-from prunegrid.orchestrator.dashboard.offline_page import offline_page
 from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.static_copy import MARKER, export, offline_page
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run

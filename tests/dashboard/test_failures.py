@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.failures import GROUPS, TASKS, signature
+from prunegrid.orchestrator.dashboard.failure_groups import GROUPS, TASKS, signature
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run

@@ -7,9 +7,8 @@ import pytest
 
 from prunegrid.orchestrator.dashboard.answers import Query
 from prunegrid.orchestrator.dashboard.filters import tasks_of, view_of
-from prunegrid.orchestrator.dashboard.heatmap import grid_payload
+from prunegrid.orchestrator.dashboard.heatmap import grid_payload, square_payload
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.square import square_payload
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.selection import parse_filter
 from prunegrid.orchestrator.store.store import Store

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from prunegrid.orchestrator.commands.status import status_json
-from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, _escaped
+from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.status_payload import status_payload
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run
@@ -70,4 +72,7 @@ def test_money_is_told_where_the_grid_names_a_price(tmp_path, serve):
 
 
 def test_a_name_can_not_end_a_label():
-    assert _escaped('a"} 1\nb\\') == r"a\"} 1\nb\\"
+    snapshot = Snapshot(generation=1, at_s=1.0, problem=None)
+    status = status_payload(snapshot, can_retry=False) | {"grid": 'a"} 1\nb\\'}
+    text = metrics_text(snapshot, status).decode()
+    assert r'prunegrid_info{grid="a\"} 1\nb\\",' in text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prunegrid.orchestrator.dashboard.run_log import RunLog
 from prunegrid.orchestrator.driver.driver import Driver
-from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.engines.engine import Doing, InlineEngine
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import WorkerSettings
 from tests.fakes import RUNNER
@@ -43,8 +43,8 @@ def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
     assert len(placed) == len(set(placed)), "once each"
     assert set(placed) <= set(plan.tasks)
     assert placed
-    log = RunLog()
+    history = RunHistory()
     for entry in read_journal(store):
-        log.take(entry)
+        history.take(entry)
         if entry["event"] == "placed":
-            assert log.open[entry["key"]].worker == "n/7"
+            assert history.running[entry["key"]].worker == "n/7"

@@ -15,10 +15,10 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.compact import compact
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.status import status_json
-from prunegrid.orchestrator.dashboard.plan_index import BLOCKED, DONE, FAILED, RUNNING
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.status import status_payload
+from prunegrid.orchestrator.dashboard.status_payload import status_payload
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.plan.plan_index import BLOCKED, DONE, FAILED, RUNNING
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask

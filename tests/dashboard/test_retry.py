@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from prunegrid.orchestrator.dashboard.access import access_for
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.retry import parse_request
-from prunegrid.orchestrator.dashboard.security import access_for
+from prunegrid.orchestrator.dashboard.retry import parse_retry
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.requests import read_requests
 from prunegrid.orchestrator.store.store import Store
@@ -86,4 +86,4 @@ def test_a_huge_request_is_refused(tmp_path, serve):
 def test_what_names_nothing_is_refused_with_the_reason(snapshot, body, words):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(UsageError, match=words.replace(".", r"\.")):
-        parse_request(snapshot, content)
+        parse_retry(snapshot, content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from prunegrid.orchestrator.dashboard.run_log import Try
 from prunegrid.orchestrator.dashboard.timeline import (
     BARS,
     LISTED,
@@ -14,11 +13,14 @@ from prunegrid.orchestrator.dashboard.timeline import (
 )
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.history import AttemptRecord
 from tests.grids import SMALL
 
 
-def bar(start: float, end: float | None, worker: str = "a/0", key: str = "attack-1") -> Try:
-    return Try(key=key, number=1, worker=worker, start_s=start, end_s=end)
+def bar(
+    start: float, end: float | None, worker: str = "a/0", key: str = "attack-1"
+) -> AttemptRecord:
+    return AttemptRecord(key=key, number=1, worker=worker, start_s=start, end_s=end)
 
 
 def test_idle_time_is_what_of_the_window_no_task_filled():

@@ -7,10 +7,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from prunegrid.orchestrator.dashboard import watcher as module
+from prunegrid.orchestrator.dashboard.access import access_for
 from prunegrid.orchestrator.dashboard.api import make_app
 from prunegrid.orchestrator.dashboard.bodies import BodyCache
 from prunegrid.orchestrator.dashboard.reader import StoreReader
-from prunegrid.orchestrator.dashboard.security import access_for
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.client import ask

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prunegrid.orchestrator.driver.lease import LEASE, is_alive, read_holder
 from prunegrid.orchestrator.engines.engine import Ended, InlineEngine
+from prunegrid.orchestrator.store.lease import LEASE, is_alive, read_holder
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.contract import Attempt, DataSettings, Failure, FailureKind, Success
@@ -134,8 +134,8 @@ def test_one_task_run_by_two_workers_at_once_leaves_one_result(tmp_path):
 
 
 def test_a_driver_that_prepares_data_for_long_keeps_its_lease(tmp_path, monkeypatch):
-    monkeypatch.setattr("prunegrid.orchestrator.driver.lease.RENEW_S", 0.05)
-    monkeypatch.setattr("prunegrid.orchestrator.driver.lease.TTL_S", 0.5)
+    monkeypatch.setattr("prunegrid.orchestrator.store.lease.RENEW_S", 0.05)
+    monkeypatch.setattr("prunegrid.orchestrator.store.lease.TTL_S", 0.5)
     store = Store.open_or_create(str(tmp_path / "store"))
     seen = []
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prunegrid.orchestrator.driver.lease import LEASE
 from prunegrid.orchestrator.grid.coordinates import cell_id
+from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.plan import load_plan
 from tests.driver.test_request_taker import Scene, tiny
 from tests.fakes import attempts_of

@@ -12,7 +12,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands import compact as compaction
 from prunegrid.orchestrator.commands.compact import compact
 from prunegrid.orchestrator.driver.recorder import Recorder
-from prunegrid.orchestrator.driver.stock import take_stock
+from prunegrid.orchestrator.driver.store_scan import scan_store
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
@@ -62,8 +62,8 @@ def test_no_row_outlives_what_it_rests_on(folder):
     for path in (layout.model_record(model), layout.image_rows(attack)):
         file = folder / "store" / path
         os.truncate(file, file.stat().st_size - 9)
-    stock = take_stock(plan, store, lambda line: None)
-    assert set(plan.tasks) - stock.done == {model, attack}
+    scan = scan_store(plan, store, lambda line: None)
+    assert set(plan.tasks) - scan.done == {model, attack}
     gone = 12 - len(store.row_ids(layout.MODEL_ROWS)), 48 - len(store.row_ids(layout.CELL_ROWS))
     assert gone == (1, 2), "one model; both eps of one attack"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from prunegrid.orchestrator.driver.driver import Driver
-from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.driver.run_state import RunResult
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.engines.engine import InlineEngine
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.requests import (
     Pause,
     Request,

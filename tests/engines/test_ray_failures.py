@@ -13,8 +13,8 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.explain import explain
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
-from prunegrid.orchestrator.scheduling.trouble import find_trouble
-from prunegrid.orchestrator.store.journal import read_journal
+from prunegrid.orchestrator.store.journal import read_history
+from prunegrid.orchestrator.store.run_health import RunHealth
 from prunegrid.orchestrator.store.store import Store
 from tests.fakes import BUG, FAILS_ONCE, RUNNER, attempts_of
 from tests.grids import with_seeds
@@ -31,12 +31,12 @@ def test_each_class_by_its_own_policy_and_all_else_goes_on(ray_session: None, tm
     )
     options = RunOptions(grid=grid, store=str(store), runner=RUNNER)
     assert run_grid(options, Console(quiet=True)) == 1
-    trouble = find_trouble(read_journal(Store.open(str(store))), now_s=0.0)
-    assert trouble.failures == {"bug": 2, "storage": 1, "host-memory": 1, "device-memory": 1}
-    (quarantined,) = trouble.quarantined
+    health = RunHealth.of(read_history(Store.open(str(store))), now_s=0.0)
+    assert health.failures == {"bug": 2, "storage": 1, "host-memory": 1, "device-memory": 1}
+    (quarantined,) = health.quarantined
     assert quarantined.kind == "bug"
     assert quarantined.message == "ValueError: planted"
-    assert trouble.blocked == 9, "its pruning, and both networks' attacks, in shards"
+    assert health.blocked == 9, "its pruning, and both networks' attacks, in shards"
     told = json.loads((store / f"failures/{quarantined.key}/002.json").read_text())
     assert "Traceback" in told["traceback"]
     assert told["log"].splitlines() == ["printed in attempt 2", "said by native code"]

@@ -221,5 +221,5 @@ class _Compacting(LocalFiles):
 def test_a_store_that_is_compacted_meanwhile_loses_no_row(results, tmp_path):
     write_store(results, tmp_path)
     assert len(load_results(_Compacting(tmp_path, 1)).cells) == len(results.cells)
-    with pytest.raises(StoreError, match="results/models: files go while they are read"):
+    with pytest.raises(StoreError, match="results/models: files disappear while they are read"):
         load_results(_Compacting(tmp_path, 1000))

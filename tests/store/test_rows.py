@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +27,7 @@ from prunegrid.orchestrator.store.rows import (
     summarise,
 )
 from prunegrid.workers.contract import AttackTask
-from prunegrid.workers.tables import ImageRows, read_images
+from prunegrid.workers.tables import IMAGE_SCHEMA, SCHEMA_VERSION, ImageRows, read_images
 from tests.fakes import fake_images, fake_model
 from tests.grids import SMALL
 
@@ -178,6 +180,22 @@ def test_a_model_row_has_both_rates():
     assert (row["rate"], row["effective_rate"], row["speedup"]) == (4, 4, 4)
     assert (row["params_total"], row["params_left"]) == (200, 50)
     assert row["parent_key"] in PLAN.tasks
+
+
+def test_another_column_is_another_version_of_the_schema():
+    """`tests/data/row_schemas.json`: the columns of each version. Older ones stay as they are."""
+    known = json.loads((Path(__file__).parent.parent / "data/row_schemas.json").read_text())
+    schemas = {"models": MODEL_SCHEMA, "cells": CELL_SCHEMA, "images": IMAGE_SCHEMA}
+    columns = {
+        name: {field.name: str(field.type) for field in schema} for name, schema in schemas.items()
+    }
+    assert list(map(int, known)) == list(range(1, SCHEMA_VERSION + 1))
+    assert columns == known[str(SCHEMA_VERSION)], (
+        "columns changed: raise SCHEMA_VERSION (workers/tables.py), and add its columns to "
+        "tests/data/row_schemas.json"
+    )
+    order = {name: list(columns[name]) for name in columns}
+    assert order == {name: list(known[str(SCHEMA_VERSION)][name]) for name in columns}
 
 
 def test_names_tell_place_from_work():

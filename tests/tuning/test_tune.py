@@ -17,9 +17,9 @@ import yaml
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.tune import TuneOptions, tune
-from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.scheduling.room import Need
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning import ray_search
 from prunegrid.orchestrator.tuning.plan import Wish

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.commands.compact import compact_store
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.verify import show_findings
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.weights import pack_masks, unpack_masks
@@ -40,7 +40,7 @@ def clean(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(clean, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("prunegrid.orchestrator.commands.compact.PAUSE_S", 0.0)
+    monkeypatch.setattr("prunegrid.orchestrator.store.compaction.PAUSE_S", 0.0)
     shutil.copytree(clean, tmp_path / "s")
     return tmp_path / "s"
 

@@ -1,0 +1,178 @@
+"""`prunegrid dashboard --export DIR`: a copy of the page as it is now, as files.
+
+A browser loads no modules from a disk. So the modules go into the page itself, as `data:` addresses
+of an import map, and every answer beside them as JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.snapshot import Snapshot
+from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
+from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.workers.files import write_aside
+
+MARKER = ".prunegrid-dashboard.json"
+#: With more cells than this, squares and failed tasks can't be opened in the copy.
+MOST_CELLS = 50_000
+_FAILED = 200
+
+#: Of `import ... from "./x.js"`, `import "./x.js"`, `export ... from` and `import("./x.js")`.
+_IMPORT = re.compile(r"""((?:\bfrom|\bimport)\s*\(?\s*)(["'])\./([\w.\-]+\.js)\2""")
+_MODULE = re.compile(
+    r"""<script\b(?=[^>]*\btype=["']module["'])[^>]*\bsrc=["'](?:\./)?static/([\w.\-]+\.js)["']"""
+    r"""[^>]*>\s*</script>"""
+)
+_PRELOAD = re.compile(r"""<link\b[^>]*\brel=["']modulepreload["'][^>]*>\s*""")
+_PREFIX = "prunegrid/"
+
+
+def export(reader: StoreReader, out: Path) -> Path:
+    """Write the copy; returns its index.html. Raises StoreError where the store can't be read,
+    or `out` is neither absent, empty nor an earlier copy, or can't be written."""
+    old = _claim(out)
+    snapshot = reader.refresh(budget_s=3600.0)
+    if snapshot.problem is not None:
+        raise StoreError(snapshot.problem)
+    answers = dict(all_answers(reader, snapshot))
+    files = dict(_contents(answers))
+    try:
+        for folder in (out / "api", out / "static"):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_aside(out / MARKER, json.dumps({"files": sorted({*old, *files})}).encode())
+        for name, content in files.items():
+            write_aside(out / name, content)
+        for name in set(old) - set(files):
+            (out / name).unlink(missing_ok=True)
+        write_aside(out / MARKER, json.dumps({"files": sorted(files)}).encode())
+    except OSError as error:
+        raise StoreError(f"can't write {out}: {error.strerror or error}") from error
+    return out / "index.html"
+
+
+def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
+    """Every address that the copy can show, and its answer."""
+    answers = Answers(reader, can_retry=False)
+    yield "api/status.json", {**answers.status(snapshot), "export": True}
+    grid = answers.grid(snapshot, Query())
+    yield "api/grid.json", grid
+    threats = {
+        f"robust:{attack}:{number_text(eps)}"
+        for attacks in grid["eps"].values()
+        for attack, values in attacks.items()
+        for eps in values
+        if attack in grid["attacks"]
+    }
+    for value in ("accuracy", *sorted(threats)):
+        try:
+            yield _answer(answers.grid, "grid", snapshot, {"value": value})
+        except UsageError:  # an eps that the store's selection leaves out
+            continue
+    for name in ("curves", "timeline", "failures"):
+        yield f"api/{name}.json", getattr(answers, name)(snapshot, Query())
+    if snapshot.index is None or len(snapshot.index.plan.cells) > MOST_CELLS:
+        return
+    for facet in grid["facets"]:
+        axes = ("architecture", "protocol", "variant")
+        place = {axis: facet[axis] for axis in axes if facet[axis] is not None}
+        for square in facet["squares"]:
+            where = {**place, "method": square["method"], "rate": number_text(square["rate"])}
+            yield _answer(answers.square, "square", snapshot, where)
+    for key in sorted(snapshot.failed)[:_FAILED]:
+        if key in snapshot.index.number:
+            yield _answer(answers.cell, "cell", snapshot, {"id": key})
+
+
+def _answer(make: Any, name: str, snapshot: Snapshot, query: dict[str, str]) -> tuple[str, Any]:
+    items = tuple(sorted(query.items()))
+    text = "&".join(f"{_encoded(key)}={_encoded(value)}" for key, value in items)
+    return f"api/{name}.json?{text}", make(snapshot, Query(items))
+
+
+def _encoded(text: str) -> str:
+    """As a browser's URLSearchParams writes it."""
+    return quote_plus(text, safe="*").replace("~", "%7E")
+
+
+def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Every file of the copy. Answers to addresses with a query are in the page only."""
+    static = StaticFiles()
+    for address, value in answers.items():
+        if "?" not in address:
+            text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+            yield address, text.encode()
+    modules = {}
+    for name in (*static.names(), PLOTLY):
+        body = static.get(name)
+        if body is not None and name != "index.html":
+            yield f"static/{name}", body.content
+            if name.endswith(".js") and name != PLOTLY:
+                modules[name] = body.content.decode()
+    page = static.get("index.html")
+    icon = static.get("favicon.ico")
+    assert page is not None  # there is one for stores without a page, too
+    assert icon is not None
+    yield "favicon.ico", icon.content
+    yield "index.html", offline_page(page.content.decode(), modules, answers).encode()
+
+
+def _claim(out: Path) -> list[str]:
+    """The files of an earlier copy in `out`. Raises StoreError where it is somebody else's."""
+    try:
+        names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        if not names:
+            return []
+        if MARKER in names:
+            known = json.loads((out / MARKER).read_text())["files"]
+            return [str(name) for name in known if _is_ours(str(name))]
+    except OSError as error:
+        raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{out / MARKER} is torn: {error}") from error
+    few = ", ".join(names[:3])
+    raise StoreError(f"{out}: expected a new or empty folder, or an earlier copy; it holds {few}")
+
+
+def _is_ours(name: str) -> bool:
+    """A copy's own files lie in it, or one folder below."""
+    parts = name.split("/")
+    flat = len(parts) == 1 or (len(parts) == 2 and parts[0] in ("api", "static"))
+    return flat and not any(part in ("", ".", "..") for part in parts)
+
+
+def offline_page(html: str, modules: Mapping[str, str], answers: Mapping[str, object]) -> str:
+    """`modules`: the text of each script by file name; `answers`: by address."""
+    imports = {_PREFIX + name: _address(text) for name, text in modules.items()}
+    head = (
+        f'<script type="importmap">{_embedded({"imports": imports})}</script>\n'
+        f'<script type="application/json" id="snapshot">{_embedded(answers)}</script>\n'
+    )
+    html = _PRELOAD.sub("", html)
+    first = html.lower().find("<script")
+    place = first if first >= 0 else len(html)
+    page = html[:place] + head + html[place:]
+    return _MODULE.sub(
+        lambda found: f'<script type="module">import "{_PREFIX}{found[1]}";</script>', page
+    )
+
+
+def _address(text: str) -> str:
+    """A module that imports its neighbours by name: a `data:` address has no neighbours."""
+    text = _IMPORT.sub(rf"\1\2{_PREFIX}\3\2", text)
+    return f"data:text/javascript;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _embedded(value: object) -> str:
+    """JSON that can't end the script element that holds it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
