@@ -5,11 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from prunegrid.orchestrator.errors import expected, nearest
-from prunegrid.orchestrator.grid.grid import Split
-from prunegrid.orchestrator.grid.yaml_nodes import Node
+from prunegrid.orchestrator.grid.fields import (
+    BOOLEAN,
+    TEXT,
+    Field,
+    Kind,
+    Table,
+    choice,
+    mapping,
+    maybe,
+    number,
+    optional,
+)
+from prunegrid.orchestrator.grid.grid import SplitName
+from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.keys import Scalar
@@ -18,8 +30,83 @@ EngineName = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]
 ENGINES: tuple[EngineName, ...] = ("strict", "foolbox", "foolbox-stock")
 STOCK: EngineName = "foolbox-stock"
-COMMON_KEYS = ("attack", "engine", "batch_size", "skip_at_or_below_accuracy")
-PROTOCOL_KEYS = ("enabled", "engine", "outputs", "attack_split", "batch_size", "attacks")
+OUTPUTS: tuple[Outputs, ...] = ("logits", "softmax")
+SPLITS: tuple[SplitName, ...] = ("test", "validation")
+
+
+def read_size(node: YamlNode) -> int:
+    """A `batch_size` or `images_per_shard`."""
+    if node.is_auto:
+        raise node.fail(
+            "expected a whole number of at least 1, got auto, which is no longer read: "
+            "'prunegrid measure GRID' prints the numbers for this machine"
+        )
+    return node.integer(minimum=1)
+
+
+Splits = tuple[Mapping[str, SplitName], SplitName]
+
+
+def _read_splits(node: YamlNode) -> Splits:
+    """By data set, and of those that are not named."""
+    if not node.is_mapping:
+        return {}, node.choice(SPLITS)
+    splits: dict[str, SplitName] = {}
+    for dataset, part in node.mapping().items():
+        if dataset not in DATASETS:
+            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}")
+        splits[dataset] = part.choice(SPLITS)
+    return splits, "test"
+
+
+SIZE: Kind[int] = Kind("whole number of at least 1", read_size)
+
+
+class AttackTable(Table):
+    """An attack, under a label of its own; its other keys are the attack's options
+    ([Attacks](attacks.md))."""
+
+    path = "attacks.LABEL"
+    attack = Field(TEXT, "name in the catalog, or `foolbox:CLASS`", default="", shown="the label")
+    engine = Field(maybe(choice(ENGINES)), "what runs it", default=None, shown="the protocol's")
+    batch_size = Field(maybe(SIZE), "images of a model call", default=None, shown="the protocol's")
+    skip_at_or_below_accuracy = Field(
+        optional(number(minimum=0, maximum=1)),
+        "clean accuracy at which a model is not attacked and counts as broken",
+        default=None,
+    )
+
+
+class ProtocolTable(Table):
+    """How the attacks are run and scored; without `protocols` there is one, named strict."""
+
+    path = "protocols.NAME"
+    enabled = Field(BOOLEAN, "false: checked, and not run", default=True)
+    engine: Field[EngineName] = Field(
+        choice(ENGINES),
+        "what runs the attacks; one that lacks it is run by `foolbox-stock` where it has that",
+        default="strict",
+    )
+    outputs: Field[Outputs] = Field(
+        choice(OUTPUTS), "what the attacks differentiate through", default="logits"
+    )
+    attack_split: Field[Splits] = Field(
+        Kind("`test` or `validation`, or a mapping of data sets to them", _read_splits),
+        "images that are attacked",
+        default=({}, "test"),
+        shown="test",
+    )
+    batch_size = Field(
+        maybe(SIZE),
+        "images of a model call; `strict` takes multiples of 16",
+        default=None,
+        shown="128",
+    )
+    attacks = Field(
+        maybe(mapping("mapping of labels to an attack's keys, or to `none`")),
+        "what differs here; `none` leaves the attack out",
+        default=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +137,14 @@ class Protocol:
     name: str
     enabled: bool  #: False: a file's settings are checked, and nothing of it is run
     attacks: Mapping[str, AttackDraft]
-    splits: Mapping[str, Split]  #: by data set
-    default_split: Split
+    splits: Mapping[str, SplitName]  #: by data set
+    default_split: SplitName
 
-    def split(self, dataset: str) -> Split:
+    def split(self, dataset: str) -> SplitName:
         return self.splits.get(dataset, self.default_split)
 
 
-def read_attacks(node: Node) -> dict[str, AttackDraft]:
+def read_attacks(node: YamlNode) -> dict[str, AttackDraft]:
     """Label to draft; the label names the catalog's attack unless `attack` says another."""
     out = {}
     for label, part in node.mapping(what="a mapping of attacks").items():
@@ -76,41 +163,31 @@ def read_attacks(node: Node) -> dict[str, AttackDraft]:
     return out
 
 
-def _override(draft: AttackDraft, node: Node) -> AttackDraft:
+def _override(draft: AttackDraft, node: YamlNode) -> AttackDraft:
     if node.is_null:
         return draft
     options = {option.name: option for option in draft.entry.options}
     free = draft.entry.name.startswith("foolbox:")  # a stock attack checks its own settings
-    own = node.mapping(None if free else (*COMMON_KEYS, *options))
+    own = node.mapping(None if free else (*AttackTable.names(), *options))
     values = dict(draft.options)
-    for name, part in own.items():
+    for name, given in own.items():
         if name in options:
-            values[name] = _read_option(part, options[name])
-        elif name not in COMMON_KEYS:
-            values[name] = _read_free(part)
-    engine, size, skip = draft.engine, draft.batch_size, draft.skip
+            values[name] = _read_option(given, options[name])
+        elif name not in AttackTable.names():
+            values[name] = _read_free(given)
+    table, skip = AttackTable, draft.skip
+    if "skip_at_or_below_accuracy" in own:  # `none` takes it away
+        skip = table.skip_at_or_below_accuracy.of(own, node)
+    engine = draft.engine
     if "engine" in own:
-        engine = cast(EngineName, own["engine"].choice(draft.entry.engines))
-    if "batch_size" in own:
-        size = read_size(own["batch_size"])
-    if "skip_at_or_below_accuracy" in own:
-        skip = own["skip_at_or_below_accuracy"].optional(lambda n: n.number(minimum=0, maximum=1))
+        engine = own["engine"].choice(draft.entry.engines)
+    size = table.batch_size.of(own, node) or draft.batch_size
     new = dataclasses.replace(draft, options=values, engine=engine, batch_size=size, skip=skip)
     _check_batch(new, new.entry.name, own.get("batch_size", node))
     return new
 
 
-def read_size(node: Node) -> int:
-    """A `batch_size` or `images_per_shard`."""
-    if node.is_auto:
-        raise node.fail(
-            "expected a whole number of at least 1, got auto, which is no longer read: "
-            "'prunegrid measure GRID' prints the numbers for this machine"
-        )
-    return node.integer(minimum=1)
-
-
-def _read_option(node: Node, option: Option) -> Scalar:
+def _read_option(node: YamlNode, option: Option) -> Scalar:
     if option.type == "bool":
         return node.boolean()
     low = None if option.minimum is None else int(option.minimum)
@@ -120,15 +197,16 @@ def _read_option(node: Node, option: Option) -> Scalar:
     return node.number(minimum=option.minimum, maximum=option.maximum)
 
 
-def _read_free(node: Node) -> Scalar:
+def _read_free(node: YamlNode) -> Scalar:
     text = node.text()
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     number = node.number()
-    return int(number) if number.is_integer() and "." not in text and "e" not in text else number
+    plain = "." not in text and "e" not in text
+    return node.integer() if plain and number.is_integer() else number
 
 
-def _check_batch(draft: AttackDraft, label: str, node: Node) -> None:
+def _check_batch(draft: AttackDraft, label: str, node: YamlNode) -> None:
     size = draft.batch_size
     if draft.engine in (None, "strict") and size is not None and size % 16:
         raise node.fail(
@@ -138,11 +216,11 @@ def _check_batch(draft: AttackDraft, label: str, node: Node) -> None:
 
 
 def read_protocols(
-    node: Node | None, *, attacks: Mapping[str, AttackDraft], root: Node
+    node: YamlNode | None, *, attacks: Mapping[str, AttackDraft], root: YamlNode
 ) -> list[Protocol]:
     """Those enabled. Without a `protocols` part: one, strict, on logits and the test split."""
     if node is None:
-        parts: dict[str, Node | None] = {"strict": None}
+        parts: dict[str, YamlNode | None] = {"strict": None}
     else:
         parts = dict(node.mapping(what="a mapping of protocols"))
         if not parts:
@@ -157,18 +235,14 @@ def read_protocols(
 
 
 def _read_protocol(
-    name: str, node: Node | None, attacks: Mapping[str, AttackDraft], root: Node
+    name: str, node: YamlNode | None, attacks: Mapping[str, AttackDraft], root: YamlNode
 ) -> Protocol:
-    own = node.mapping(PROTOCOL_KEYS) if node is not None and not node.is_null else {}
     where = node or root
-    outputs: Outputs = "logits"
-    if "outputs" in own:
-        outputs = cast(Outputs, own["outputs"].choice(("logits", "softmax")))
-    engine: EngineName = "strict"
-    if "engine" in own:
-        engine = cast(EngineName, own["engine"].choice(ENGINES))
-    size = read_size(own["batch_size"]) if "batch_size" in own else None
-    overrides = _read_overrides(own.get("attacks"), attacks)
+    own = node.mapping(ProtocolTable.names()) if node is not None and not node.is_null else {}
+    outputs = ProtocolTable.outputs.of(own, where)
+    engine = ProtocolTable.engine.of(own, where)
+    size = ProtocolTable.batch_size.of(own, where)
+    overrides = _read_overrides(ProtocolTable.attacks.of(own, where), attacks)
     settled = {}
     for label, draft in attacks.items():
         if label in overrides and overrides[label] is None:
@@ -184,14 +258,17 @@ def _read_protocol(
         )
         _check_batch(mine, label, own.get("batch_size", where))
         settled[label] = mine
-    splits, default = _read_splits(own.get("attack_split"))
-    enabled = own["enabled"].boolean() if "enabled" in own else True
+    splits, default = ProtocolTable.attack_split.of(own, where)
     return Protocol(
-        name=name, enabled=enabled, attacks=settled, splits=splits, default_split=default
+        name=name,
+        enabled=ProtocolTable.enabled.of(own, where),
+        attacks=settled,
+        splits=splits,
+        default_split=default,
     )
 
 
-def _usable(engine: EngineName, label: str, entry: AttackEntry, node: Node) -> EngineName:
+def _usable(engine: EngineName, label: str, entry: AttackEntry, node: YamlNode) -> EngineName:
     """The protocol's engine, or else the stock one where the attack has it."""
     for usable in (engine, STOCK):
         if usable in entry.engines:
@@ -203,27 +280,13 @@ def _usable(engine: EngineName, label: str, entry: AttackEntry, node: Node) -> E
 
 
 def _read_overrides(
-    node: Node | None, attacks: Mapping[str, AttackDraft]
-) -> dict[str, Node | None]:
+    node: YamlNode | None, attacks: Mapping[str, AttackDraft]
+) -> dict[str, YamlNode | None]:
     if node is None:
         return {}
-    out: dict[str, Node | None] = {}
+    out: dict[str, YamlNode | None] = {}
     for label, part in node.mapping().items():
         if label not in attacks:
             raise part.fail(f"unknown attack: {expected(attacks, label)}")
         out[label] = part.optional(lambda n: n)
     return out
-
-
-def _read_splits(node: Node | None) -> tuple[dict[str, Split], Split]:
-    names = ("test", "validation")
-    if node is None:
-        return {}, "test"
-    if not node.is_mapping:
-        return {}, cast(Split, node.choice(names))
-    splits: dict[str, Split] = {}
-    for dataset, part in node.mapping().items():
-        if dataset not in DATASETS:
-            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}")
-        splits[dataset] = cast(Split, part.choice(names))
-    return splits, "test"

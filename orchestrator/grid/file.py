@@ -8,51 +8,120 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
 
 from prunegrid.orchestrator.errors import GridError, expected
-from prunegrid.orchestrator.grid.attacks import Protocol, read_attacks, read_protocols, read_size
+from prunegrid.orchestrator.grid.attacks import SIZE, Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.fields import (
+    TEXT,
+    Field,
+    Table,
+    choice,
+    mapping,
+    maybe,
+    names_of,
+    number,
+    unique,
+    whole,
+)
 from prunegrid.orchestrator.grid.grid import (
     ArchitecturePlan,
+    DenseModel,
     Grid,
     PlannedAttack,
+    PrunedWeights,
     PruningPlan,
-    Split,
+    PruningSchedule,
+    SplitName,
     Variant,
 )
 from prunegrid.orchestrator.grid.resources import read_resources
-from prunegrid.orchestrator.grid.training import TrainingDraft, read_training
-from prunegrid.orchestrator.grid.yaml_nodes import Node, require
+from prunegrid.orchestrator.grid.training import TrainingTable, training_settings
+from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
 from prunegrid.workers.contract import DataSettings
+from prunegrid.workers.decode import from_dict
 
-KEYS = (
-    "name",
-    "seeds",
-    "rates",
-    "methods",
-    "dense_model",
-    "architectures",
-    "images_per_shard",
-    "training",
-    "fine_tuning",
-    "pruning",
-    "variants",
-    "attacks",
-    "protocols",
-    "resources",
-    "price",
-)
-ARCHITECTURE_KEYS = (
-    "dataset",
-    "train_images",
-    "validation_frac",
-    "attack_images",
-    "images_per_shard",
-    "eps",
-    "training",
-    "fine_tuning",
-)
+DENSE_MODELS: tuple[DenseModel, ...] = ("per_method", "shared")
+SCHEDULES: tuple[PruningSchedule, ...] = ("iterative", "one-shot")
+WEIGHTS: tuple[PrunedWeights, ...] = ("retain", "rewind", "reinitialize")
+
+
+class GridTable(Table):
+    """The whole file."""
+
+    path = ""
+    name = Field(TEXT, "of the grid", default="", shown="the file's")
+    seeds = Field(unique(whole(minimum=0), "seeds"), "each trains networks of its own")
+    rates = Field(
+        unique(number(minimum=1), "compression rates"),
+        "weights before over weights left; 1 is the dense network",
+    )
+    methods = Field(unique(names_of(METHODS, "name"), "pruning methods"), "how weights are chosen")
+    dense_model: Field[DenseModel] = Field(
+        choice(DENSE_MODELS),
+        "a dense network for each method, or one",
+        default="per_method",
+    )
+    architectures = Field(mapping(), "networks and their data, by name")
+    images_per_shard = Field(SIZE, "images of one attack task", default=250)
+    training = Field(maybe(mapping()), "of every dense network", default=None)
+    fine_tuning = Field(
+        maybe(mapping()), "what differs from `training` after a prune step", default=None
+    )
+    pruning = Field(maybe(mapping()), "of every variant", default=None)
+    variants = Field(
+        maybe(mapping()),
+        "ways to train and prune, by name",
+        default=None,
+        shown="standard",
+    )
+    attacks = Field(mapping(), "by label")
+    protocols = Field(
+        maybe(mapping()), "ways to run the attacks, by name", default=None, shown="one"
+    )
+    resources = Field(maybe(mapping()), "what a task takes", default=None)
+    price = Field(maybe(mapping()), "what a machine costs", default=None)
+
+
+class ArchitectureTable(Table):
+    """One network."""
+
+    path = "architectures.NAME"
+    dataset = Field(names_of(DATASETS, "name"), "what it is trained on and attacked with")
+    train_images = Field(
+        maybe(whole(minimum=10)), "only so many first training images", default=None, shown="all"
+    )
+    validation_frac = Field(
+        number(above=0, below=1), "the last part of the training images", default=0.1
+    )
+    attack_images = Field(whole(minimum=1), "the first images of the attacked split", default=1000)
+    images_per_shard = Field(
+        maybe(SIZE), "images of one attack task", default=None, shown="the grid's"
+    )
+    eps = Field(mapping("mapping of attack labels to lists"), "in the attack's norm")
+    training = Field(maybe(mapping()), "what differs from the grid's", default=None)
+    fine_tuning = Field(maybe(mapping()), "what differs from the grid's", default=None)
+
+
+class PruningTable(Table):
+    """How networks become sparse."""
+
+    path = "pruning"
+    schedule: Field[PruningSchedule] = Field(
+        choice(SCHEDULES), "one-shot: every rate from the dense network", default="iterative"
+    )
+    weights: Field[PrunedWeights] = Field(
+        choice(WEIGHTS), "what fine-tuning starts from; rewind: the initial ones", default="retain"
+    )
+
+
+class VariantTable(Table):
+    """What differs from the grid's own parts."""
+
+    path = "variants.NAME"
+    training = Field(maybe(mapping()), "of the dense networks", default=None)
+    fine_tuning = Field(maybe(mapping()), "after each prune step", default=None)
+    pruning = Field(maybe(mapping()), "how it prunes", default=None)
 
 
 def read_grid(path: Path) -> Grid:
@@ -72,41 +141,34 @@ def read_grid_text(path: Path) -> str:
 
 def parse_grid(text: str, *, source: str) -> Grid:
     """A whole grid from YAML text. Raises GridError."""
-    root = Node.parse(text, file=source)
-    fields = root.mapping(KEYS, what="a grid (a mapping)")
-    rates = require(fields, "rates", root).unique(
-        lambda n: n.number(minimum=1), what="compression rates"
-    )
-    seeds = require(fields, "seeds", root).unique(lambda n: n.integer(minimum=0), what="seeds")
-    methods = require(fields, "methods", root).unique(
-        lambda n: n.choice(METHODS), what="pruning methods"
-    )
-    attacks = read_attacks(require(fields, "attacks", root))
+    root = YamlNode.parse(text, file=source)
+    fields = root.mapping(GridTable.names(), what="a grid (a mapping)")
+    rates = GridTable.rates.of(fields, root)
+    seeds = GridTable.seeds.of(fields, root)
+    methods = GridTable.methods.of(fields, root)
+    attacks = read_attacks(GridTable.attacks.of(fields, root))
     protocols = read_protocols(fields.get("protocols"), attacks=attacks, root=root)
     variants = _read_variants(fields)
     architectures = tuple(
         _read_architecture(name, node, fields=fields, variants=variants, protocols=protocols)
-        for name, node in _named(require(fields, "architectures", root), "architectures")
+        for name, node in _named(GridTable.architectures.of(fields, root), "architectures")
     )
     resources, price = read_resources(fields.get("resources"), fields.get("price"))
-    dense = "per_method"
-    if "dense_model" in fields:
-        dense = fields["dense_model"].choice(("per_method", "shared"))
     return Grid(
-        name=fields["name"].text() if "name" in fields else Path(source).stem,
+        name=GridTable.name.of(fields, root) or Path(source).stem,
         source=source,
         text=text,
         architectures=architectures,
         methods=methods,
         rates=tuple(sorted(rates)),
         seeds=seeds,
-        dense_model=cast(Literal["per_method", "shared"], dense),
+        dense_model=GridTable.dense_model.of(fields, root),
         resources=resources,
         price=price,
     )
 
 
-def _named(node: Node, what: str) -> list[tuple[str, Node]]:
+def _named(node: YamlNode, what: str) -> list[tuple[str, YamlNode]]:
     entries = list(node.mapping(what=f"a mapping of {what}").items())
     if not entries:
         raise node.fail(f"expected at least one of {what}, got none")
@@ -119,40 +181,28 @@ def _named(node: Node, what: str) -> list[tuple[str, Node]]:
 @dataclass(frozen=True, kw_only=True)
 class _VariantDraft:
     name: str
-    training: Node | None
-    fine_tuning: Node | None
+    training: YamlNode | None
+    fine_tuning: YamlNode | None
     pruning: PruningPlan
 
 
-def _read_variants(fields: dict[str, Node]) -> list[_VariantDraft]:
-    base = _read_pruning(fields.get("pruning"), PruningPlan(schedule="iterative", weights="retain"))
+def _read_variants(fields: dict[str, YamlNode]) -> list[_VariantDraft]:
+    base = PruningTable.whole(None) | PruningTable.given(fields.get("pruning"))
     if "variants" not in fields:
-        return [_VariantDraft(name="standard", training=None, fine_tuning=None, pruning=base)]
+        pruning = from_dict(PruningPlan, base)
+        return [_VariantDraft(name="standard", training=None, fine_tuning=None, pruning=pruning)]
     out = []
     for name, node in _named(fields["variants"], "variants"):
-        parts = {} if node.is_null else node.mapping(("training", "fine_tuning", "pruning"))
+        parts = {} if node.is_null else node.mapping(VariantTable.names())
         out.append(
             _VariantDraft(
                 name=name,
                 training=parts.get("training"),
                 fine_tuning=parts.get("fine_tuning"),
-                pruning=_read_pruning(parts.get("pruning"), base),
+                pruning=from_dict(PruningPlan, base | PruningTable.given(parts.get("pruning"))),
             )
         )
     return out
-
-
-def _read_pruning(node: Node | None, base: PruningPlan) -> PruningPlan:
-    if node is None:
-        return base
-    fields = node.mapping(("schedule", "weights"))
-    schedule = base.schedule
-    weights = base.weights
-    if "schedule" in fields:
-        schedule = cast(Any, fields["schedule"].choice(("iterative", "one-shot")))
-    if "weights" in fields:
-        weights = cast(Any, fields["weights"].choice(("retain", "rewind", "reinitialize")))
-    return PruningPlan(schedule=schedule, weights=weights)
 
 
 # --------------------------------------------------------------------------- architectures
@@ -160,35 +210,33 @@ def _read_pruning(node: Node | None, base: PruningPlan) -> PruningPlan:
 
 def _read_architecture(
     name: str,
-    node: Node,
+    node: YamlNode,
     *,
-    fields: dict[str, Node],
+    fields: dict[str, YamlNode],
     variants: list[_VariantDraft],
     protocols: list[Protocol],
 ) -> ArchitecturePlan:
     if name not in ARCHITECTURES:
         raise node.fail(f"unknown architecture: {expected(ARCHITECTURES, name)}")
-    own = node.mapping(ARCHITECTURE_KEYS)
-    dataset = DATASETS[require(own, "dataset", node).choice(DATASETS)]
-    data, images = _read_data(own, dataset, name=name)
-    shard = _read_shard(own, _read_shard(fields, 250))
-    draft = TrainingDraft()
-    if "training" in fields:
-        draft = read_training(fields["training"], draft)
-    if "training" in own:
-        draft = read_training(own["training"], draft)
+    own = node.mapping(ArchitectureTable.names())
+    dataset = DATASETS[ArchitectureTable.dataset.of(own, node)]
+    data = _read_data(own, node, dataset, name=name)
+    images = ArchitectureTable.attack_images.of(own, node)
+    of_grid = GridTable.images_per_shard.of(fields, node)
+    shard = ArchitectureTable.images_per_shard.of(own, node) or of_grid
     plans = []
     for variant in variants:
-        dense = read_training(variant.training, draft) if variant.training else draft
-        tuned = dense
-        for part in (fields.get("fine_tuning"), own.get("fine_tuning"), variant.fine_tuning):
-            if part is not None:
-                tuned = read_training(part, tuned)
+        dense = TrainingTable.whole(None)
+        for given in (fields.get("training"), own.get("training"), variant.training):
+            dense |= TrainingTable.given(given)
+        tuned = dict(dense)
+        for given in (fields.get("fine_tuning"), own.get("fine_tuning"), variant.fine_tuning):
+            tuned |= TrainingTable.given(given)
         plans.append(
             Variant(
                 name=variant.name,
-                training=dense.settle(),
-                fine_tuning=tuned.settle(),
+                training=training_settings(dense),
+                fine_tuning=training_settings(tuned),
                 pruning=variant.pruning,
             )
         )
@@ -203,12 +251,9 @@ def _read_architecture(
     return plan
 
 
-def _read_shard(fields: dict[str, Node], base: int) -> int:
-    node = fields.get("images_per_shard")
-    return base if node is None else read_size(node)
-
-
-def _read_data(own: dict[str, Node], dataset: DatasetEntry, *, name: str) -> tuple[Any, int]:
+def _read_data(
+    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, name: str
+) -> DataSettings:
     needed = ARCHITECTURES[name].input_shape
     small = dataset.shape[2] != needed[2] or (name != "resnet18" and dataset.shape != needed)
     if small:
@@ -217,34 +262,30 @@ def _read_data(own: dict[str, Node], dataset: DatasetEntry, *, name: str) -> tup
             f"{name} takes images of {needed}, got {dataset.name} with {dataset.shape}; "
             f"expected one of {', '.join(fit)}"
         )
-    frac = own["validation_frac"].number(above=0) if "validation_frac" in own else 0.1
-    if frac >= 1:
-        raise own["validation_frac"].fail(f"expected a number between 0 and 1, got {frac:g}")
-    limit = None
-    if "train_images" in own:
-        limit = own["train_images"].integer(minimum=10, maximum=dataset.train_images)
-    images = 1000
-    if "attack_images" in own:
-        images = own["attack_images"].integer(minimum=1)
-    data = DataSettings(
+    limit = ArchitectureTable.train_images.of(own, node)
+    if limit is not None and limit > dataset.train_images:
+        raise own["train_images"].fail(
+            f"expected at most {dataset.train_images}, the training images of {dataset.name}, "
+            f"got {limit}"
+        )
+    return DataSettings(
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
-        validation_frac=frac,
+        validation_frac=ArchitectureTable.validation_frac.of(own, node),
         train_images=limit,
     )
-    return data, images
 
 
 def _plan_attacks(
-    node: Node,
-    own: dict[str, Node],
+    node: YamlNode,
+    own: dict[str, YamlNode],
     dataset: DatasetEntry,
     protocols: list[Protocol],
     *,
     shard: int,
 ) -> tuple[PlannedAttack, ...]:
     labels = list(dict.fromkeys(label for p in protocols for label in p.attacks))
-    eps_node = require(own, "eps", node)
+    eps_node = ArchitectureTable.eps.of(own, node)
     eps_fields = eps_node.mapping(labels, what="a mapping of attacks to eps")
     if missing := [label for label in labels if label not in eps_fields]:
         raise eps_node.fail(f"expected eps for every attack, got none for {', '.join(missing)}")
@@ -266,9 +307,9 @@ def _plan_attacks(
     )
 
 
-def _check_images(node: Node, plan: ArchitecturePlan, dataset: DatasetEntry) -> None:
+def _check_images(node: YamlNode, plan: ArchitecturePlan, dataset: DatasetEntry) -> None:
     train = plan.data.train_images or dataset.train_images
-    sizes: dict[Split, int] = {
+    sizes: dict[SplitName, int] = {
         "test": dataset.test_images,
         "validation": round(train * plan.data.validation_frac),
     }

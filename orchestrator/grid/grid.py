@@ -11,13 +11,16 @@ from typing import Literal
 
 from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
 
-Split = Literal["test", "validation"]
+SplitName = Literal["test", "validation"]
+DenseModel = Literal["per_method", "shared"]
+PruningSchedule = Literal["iterative", "one-shot"]
+PrunedWeights = Literal["retain", "rewind", "reinitialize"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruningPlan:
-    schedule: Literal["iterative", "one-shot"]  #: one-shot prunes each rate from the dense model
-    weights: Literal["retain", "rewind", "reinitialize"]  #: what fine-tuning starts from
+    schedule: PruningSchedule  #: one-shot prunes each rate from the dense model
+    weights: PrunedWeights  #: what fine-tuning starts from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class PlannedAttack:
     protocol: str
     settings: AttackSettings  #: its eps are empty for a minimum-norm attack
     eps: tuple[float, ...]  #: the cells' eps, ascending
-    split: Split
+    split: SplitName
     images_per_shard: int  #: of one task
 
 
@@ -87,7 +90,7 @@ class Grid:
     methods: tuple[str, ...]
     rates: tuple[float, ...]  #: ascending; 1 is the dense model
     seeds: tuple[int, ...]
-    dense_model: Literal["per_method", "shared"]
+    dense_model: DenseModel
     resources: Resources
     price: Price | None = None
 

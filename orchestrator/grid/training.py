@@ -1,113 +1,79 @@
-"""The `training` part of a grid file: partial settings that override one another."""
+"""The `training` and `fine_tuning` parts of a grid file: they override one another, key by key."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from prunegrid.orchestrator.errors import expected
-from prunegrid.orchestrator.grid.yaml_nodes import Node, require
+from prunegrid.orchestrator.grid.fields import (
+    BOOLEAN,
+    Field,
+    Kind,
+    Table,
+    names_of,
+    number,
+    optional,
+    section,
+    whole,
+)
 from prunegrid.workers.catalog import AUGMENTATIONS
 from prunegrid.workers.contract import AdversarialTraining, TrainingSettings
+from prunegrid.workers.decode import from_dict
 
-TRAINING_KEYS = (
-    "batch_size",
-    "learning_rate",
-    "max_epochs",
-    "early_stopping_patience",
-    "lr_schedule",
-    "augmentation",
-    "restore_best",
-    "adversarial",
+
+class ScheduleTable(Table):
+    """The learning rate falls where the validation loss does not (ReduceLROnPlateau)."""
+
+    path = "training.lr_schedule"
+    factor = Field(number(above=0, below=1), "the rate is multiplied by it")
+    patience = Field(whole(minimum=1), "epochs without a better validation loss before it")
+    min = Field(number(minimum=0), "the rate falls no lower", default=0.0)
+
+
+class AdversarialTable(Table):
+    """PGD inside training: the loss is (1 - mix) * clean + mix * adversarial."""
+
+    path = "training.adversarial"
+    mix = Field(number(above=0, maximum=1), "weight of the adversarial loss")
+    eps = Field(number(above=0), "L-infinity radius; pixels are in [0, 1]")
+    steps = Field(whole(minimum=1), "of PGD")
+    rel_stepsize = Field(number(above=0), "step over eps", default=0.25)
+
+
+_ADVERSARIAL: Kind[AdversarialTraining] = Kind(
+    "mapping", lambda node: from_dict(AdversarialTraining, AdversarialTable.whole(node))
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LrSchedule:
-    """ReduceLROnPlateau on the validation loss."""
+class TrainingTable(Table):
+    """Training of the dense networks, by Adam on cross-entropy; `fine_tuning`, after each prune
+    step, has the same keys. The defaults are the paper's for its three larger networks."""
 
-    factor: float
-    patience: int
-    min: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingDraft:
-    """Defaults are the paper's, for its three larger networks."""
-
-    batch_size: int = 128
-    learning_rate: float = 0.001
-    max_epochs: int = 150
-    early_stopping_patience: int | None = 15
-    lr_schedule: LrSchedule | None = LrSchedule(factor=0.3, patience=12, min=1e-5)
-    augmentation: str = "none"
-    restore_best: bool = False
-    adversarial: AdversarialTraining | None = None
-
-    def settle(self) -> TrainingSettings:
-        schedule = self.lr_schedule
-        return TrainingSettings(
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            max_epochs=self.max_epochs,
-            early_stopping_patience=self.early_stopping_patience,
-            lr_factor=schedule.factor if schedule else None,
-            lr_patience=schedule.patience if schedule else None,
-            lr_min=schedule.min if schedule else None,
-            augmentation=self.augmentation,
-            restore_best=self.restore_best,
-            adversarial=self.adversarial,
-        )
-
-
-def read_training(node: Node, base: TrainingDraft) -> TrainingDraft:
-    """`base` with what the node gives. Raises GridError."""
-    own = node.mapping(TRAINING_KEYS)
-    changes: dict[str, object] = {}
-    if "batch_size" in own:
-        changes["batch_size"] = own["batch_size"].integer(minimum=1)
-    if "learning_rate" in own:
-        changes["learning_rate"] = own["learning_rate"].number(above=0)
-    if "max_epochs" in own:
-        changes["max_epochs"] = own["max_epochs"].integer(minimum=1)
-    if "early_stopping_patience" in own:
-        changes["early_stopping_patience"] = own["early_stopping_patience"].optional(
-            lambda n: n.integer(minimum=1)
-        )
-    if "lr_schedule" in own:
-        changes["lr_schedule"] = own["lr_schedule"].optional(_read_schedule)
-    if "augmentation" in own:
-        name = own["augmentation"].text()
-        if name not in AUGMENTATIONS:
-            raise own["augmentation"].fail(expected(AUGMENTATIONS, name))
-        changes["augmentation"] = name
-    if "restore_best" in own:
-        changes["restore_best"] = own["restore_best"].boolean()
-    if "adversarial" in own:
-        changes["adversarial"] = own["adversarial"].optional(_read_adversarial)
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
-
-
-def _read_schedule(node: Node) -> LrSchedule:
-    own = node.mapping(("factor", "patience", "min"))
-    factor = require(own, "factor", node).number(above=0)
-    if factor >= 1:
-        raise own["factor"].fail(f"expected a number between 0 and 1, got {factor:g}")
-    return LrSchedule(
-        factor=factor,
-        patience=require(own, "patience", node).integer(minimum=1),
-        min=own["min"].number(minimum=0) if "min" in own else 0.0,
+    path = "training"
+    batch_size = Field(whole(minimum=1), "images of a step", default=128)
+    learning_rate = Field(number(above=0), "Adam's", default=0.001)
+    max_epochs = Field(whole(minimum=1), "of each stage", default=150)
+    early_stopping_patience = Field(
+        optional(whole(minimum=1)), "epochs without a better validation loss", default=15
     )
-
-
-def _read_adversarial(node: Node) -> AdversarialTraining:
-    own = node.mapping(("mix", "eps", "steps", "rel_stepsize"))
-    mix = require(own, "mix", node).number(above=0)
-    if mix > 1:
-        raise own["mix"].fail(f"expected a number above 0 and at most 1, got {mix:g}")
-    return AdversarialTraining(
-        mix=mix,
-        eps=require(own, "eps", node).number(above=0),
-        steps=require(own, "steps", node).integer(minimum=1),
-        rel_stepsize=own["rel_stepsize"].number(above=0) if "rel_stepsize" in own else 0.25,
+    lr_schedule = Field(
+        optional(section(ScheduleTable, "mapping")),
+        "when the learning rate falls",
+        default={"factor": 0.3, "patience": 12, "min": 1e-5},
+        shown="{factor: 0.3, patience: 12, min: 1.0e-5}",
     )
+    augmentation = Field(
+        names_of(AUGMENTATIONS, "name"),
+        f"one of {', '.join(AUGMENTATIONS)}: flip, pad so many pixels, crop back",
+        default="none",
+    )
+    restore_best = Field(BOOLEAN, "keep the best epoch's weights, not the last's", default=False)
+    adversarial = Field(optional(_ADVERSARIAL), "PGD in training", default=None)
+
+
+def training_settings(values: Mapping[str, object]) -> TrainingSettings:
+    """`values`: what a TrainingTable gave, the keys of `lr_schedule` aside."""
+    flat = {name: value for name, value in values.items() if name != "lr_schedule"}
+    schedule = values["lr_schedule"]
+    for name in ScheduleTable.names():
+        flat[f"lr_{name}"] = schedule[name] if isinstance(schedule, Mapping) else None
+    return from_dict(TrainingSettings, flat)

@@ -6,19 +6,22 @@ PyYAML composes the nodes; nothing in a file can construct Python objects.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 import yaml
 
 from prunegrid.orchestrator.errors import GridError, expected
+from prunegrid.orchestrator.grid.numbers import parse_number
 
 T = TypeVar("T")
-_FRACTION = re.compile(r"^\s*([0-9.]+)\s*/\s*([0-9.]+)\s*$")
+Name = TypeVar("Name", bound=str)
+#: The greatest whole number of a grid: rows hold no greater one.
+MOST = 2**63 - 1
 
 
-class Node:
+class YamlNode:
     """One YAML node and the path of keys that leads to it."""
 
     def __init__(self, node: yaml.Node, *, file: str, path: str) -> None:
@@ -27,7 +30,7 @@ class Node:
         self.path = path
 
     @classmethod
-    def parse(cls, text: str, *, file: str) -> Node:
+    def parse(cls, text: str, *, file: str) -> YamlNode:
         """The document's root. Raises GridError where the text is not one YAML document."""
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -48,9 +51,9 @@ class Node:
         where = f"{self.path}: " if self.path else ""
         return GridError(f"{where}{message}", file=self._file, line=self._node.start_mark.line + 1)
 
-    def _child(self, node: yaml.Node, name: object) -> Node:
+    def _child(self, node: yaml.Node, name: object) -> YamlNode:
         path = f"{self.path}.{name}" if self.path else str(name)
-        return Node(node, file=self._file, path=path)
+        return YamlNode(node, file=self._file, path=path)
 
     @property
     def is_mapping(self) -> bool:
@@ -82,12 +85,12 @@ class Node:
 
     # ------------------------------------------------------------------ collections
 
-    def mapping(self, known: Iterable[str] | None = None, *, what: str = "") -> dict[str, Node]:
+    def mapping(self, known: Iterable[str] | None = None, *, what: str = "") -> dict[str, YamlNode]:
         """Keys to nodes, in file order; an unknown or repeated key is refused at its line."""
         if not isinstance(self._node, yaml.MappingNode):
             raise self.fail(f"expected {what or 'a mapping'}, got {self._describe()}")
         choices = None if known is None else list(known)
-        out: dict[str, Node] = {}
+        out: dict[str, YamlNode] = {}
         for key_node, value_node in self._node.value:
             key = self._child(key_node, getattr(key_node, "value", "?"))
             name = key._scalar("a name as key")
@@ -98,7 +101,7 @@ class Node:
             out[name] = self._child(value_node, name)
         return out
 
-    def items(self, *, what: str) -> Iterator[Node]:
+    def items(self, *, what: str) -> Iterator[YamlNode]:
         """A non-empty list's nodes."""
         if not isinstance(self._node, yaml.SequenceNode):
             raise self.fail(f"expected a list of {what}, got {self._describe()}")
@@ -107,7 +110,7 @@ class Node:
         for index, node in enumerate(self._node.value):
             yield self._child(node, index)
 
-    def unique(self, read: Callable[[Node], T], *, what: str) -> tuple[T, ...]:
+    def unique(self, read: Callable[[YamlNode], T], *, what: str) -> tuple[T, ...]:
         """A non-empty list without duplicates, each item read by `read`."""
         out: list[T] = []
         for item in self.items(what=what):
@@ -122,12 +125,13 @@ class Node:
     def text(self) -> str:
         return self._scalar("a text")
 
-    def choice(self, choices: Iterable[str]) -> str:
+    def choice(self, choices: Iterable[Name]) -> Name:
         names = list(choices)
         value = self._scalar(f"one of {', '.join(names)}")
-        if value not in names:
-            raise self.fail(expected(names, value))
-        return value
+        for name in names:
+            if name == value:
+                return name
+        raise self.fail(expected(names, value))
 
     def boolean(self) -> bool:
         value = self._scalar("true or false")
@@ -136,16 +140,19 @@ class Node:
         return value.lower() in ("true", "yes", "on")
 
     def integer(self, *, minimum: int | None = None, maximum: int | None = None) -> int:
-        bounds = _bounds(minimum, maximum)
-        value = self._scalar(f"a whole number{bounds}")
+        """Exact, and at most MOST where no maximum is given; `2.0` and `1e3` are whole too."""
+        wanted = f"a whole number{bounds_text(minimum=minimum, maximum=maximum)}"
+        value = self._scalar(wanted)
         try:
-            number = float(value.replace("_", ""))
-            whole = int(number)
-        except (ValueError, OverflowError):
-            raise self.fail(f"expected a whole number{bounds}, got {value!r}") from None
-        if whole != number or not _within(whole, minimum, maximum):
-            raise self.fail(f"expected a whole number{bounds}, got {value}")
-        return whole
+            number = Decimal(value.replace("_", ""))
+        except InvalidOperation:
+            raise self.fail(f"expected {wanted}, got {value!r}") from None
+        is_whole = number.is_finite() and number == number.to_integral_value()
+        if not is_whole or not _within(number, minimum, maximum):
+            raise self.fail(f"expected {wanted}, got {value}")
+        if maximum is None and number.copy_abs() > MOST:
+            raise self.fail(f"expected a whole number of at most {MOST}, got {value}")
+        return int(number)
 
     def number(
         self,
@@ -153,41 +160,50 @@ class Node:
         minimum: float | None = None,
         maximum: float | None = None,
         above: float | None = None,
+        below: float | None = None,
     ) -> float:
         """A finite number; `4/255` is one too."""
-        bounds = f" above {above:g}" if above is not None else _bounds(minimum, maximum)
+        bounds = bounds_text(minimum=minimum, maximum=maximum, above=above, below=below)
         value = self._scalar(f"a number{bounds}")
-        match = _FRACTION.match(value)
         try:
-            number = float(match[1]) / float(match[2]) if match else float(value)
-        except (ValueError, ZeroDivisionError):
+            number = float(parse_number(value))
+        except (ValueError, OverflowError):
             raise self.fail(f"expected a number{bounds}, got {value!r}") from None
-        low = above is not None and number <= above
-        if not math.isfinite(number) or low or not _within(number, minimum, maximum):
+        outside = (above is not None and number <= above) or (below is not None and number >= below)
+        if not math.isfinite(number) or outside or not _within(number, minimum, maximum):
             raise self.fail(f"expected a number{bounds}, got {value}")
         return number
 
-    def optional(self, read: Callable[[Node], T]) -> T | None:
+    def optional(self, read: Callable[[YamlNode], T]) -> T | None:
         return None if self.is_null or self._is_none() else read(self)
 
     def _is_none(self) -> bool:
         return isinstance(self._node, yaml.ScalarNode) and self._node.value == "none"
 
 
-def _within(value: float, minimum: float | None, maximum: float | None) -> bool:
+def _within(value: float | Decimal, minimum: float | None, maximum: float | None) -> bool:
     return (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
 
 
-def _bounds(minimum: float | None, maximum: float | None) -> str:
+def bounds_text(
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> str:
+    """` of at least 1`, ` between 0 and 1` (neither of them), ...; "" where there are none."""
+    if above is not None and below is not None:
+        return f" between {_short(above)} and {_short(below)}"
     if minimum is not None and maximum is not None:
-        return f" from {minimum:g} to {maximum:g}"
-    if minimum is not None:
-        return f" of at least {minimum:g}"
-    return f" of at most {maximum:g}" if maximum is not None else ""
+        return f" from {_short(minimum)} to {_short(maximum)}"
+    low = "" if above is None else f"above {_short(above)}"
+    low = low if minimum is None else f"of at least {_short(minimum)}"
+    high = "" if maximum is None else f"at most {_short(maximum)}"
+    if low and high:
+        return f" {low} and {high}"
+    return f" of {high}" if high else f" {low}" if low else ""
 
 
-def require(fields: Mapping[str, Node], name: str, parent: Node) -> Node:
-    """Raises GridError where a key that has no default is missing."""
-    if name not in fields:
-        raise parent.fail(f"expected the key {name!r}, which has no default")
-    return fields[name]
+def _short(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

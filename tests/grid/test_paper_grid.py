@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from prunegrid.orchestrator.errors import GridError
-from prunegrid.orchestrator.grid.attacks import PROTOCOL_KEYS
-from prunegrid.orchestrator.grid.file import ARCHITECTURE_KEYS, parse_grid
-from prunegrid.orchestrator.grid.training import TRAINING_KEYS
+from prunegrid.orchestrator.grid.attacks import ProtocolTable
+from prunegrid.orchestrator.grid.file import ArchitectureTable, parse_grid
+from prunegrid.orchestrator.grid.training import TrainingTable
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.workers.catalog import ATTACKS
 from prunegrid.workers.contract import TrainingSettings
@@ -133,13 +133,13 @@ def test_both_protocols_attack_the_same_models():
 
 def test_every_setting_is_in_the_file():
     whole = yaml.safe_load(TEXT)
-    assert set(whole["training"]) == set(TRAINING_KEYS)
+    assert set(whole["training"]) == set(TrainingTable.names())
     for own in whole["architectures"].values():
-        assert set(ARCHITECTURE_KEYS) - set(own) == {"train_images", "fine_tuning"}
+        assert set(ArchitectureTable.names()) - set(own) == {"train_images", "fine_tuning"}
     for name in ATTACK_NAMES:
         assert set(whole["attacks"][name]) == {option.name for option in ATTACKS[name].options}
     for own in whole["protocols"].values():
-        assert set(own) == set(PROTOCOL_KEYS)
+        assert set(own) == set(ProtocolTable.names())
 
 
 @pytest.mark.parametrize("name", ATTACK_NAMES)

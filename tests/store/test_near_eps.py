@@ -19,6 +19,7 @@ from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.image_rows import parquet_bytes, read_table
+from tests.fakes import RUNNER
 from tests.grids import SMALL
 
 TEXT = SMALL.replace("[4/255, 8/255]", "[8/255, 0.0313725490]").replace("[0, 1]", "[0]")
@@ -31,9 +32,7 @@ def store(tmp_path_factory) -> Store:
     folder = tmp_path_factory.mktemp("near")
     (folder / "grid.yaml").write_text(TEXT)
     address = str(folder / "store")
-    options = RunOptions(
-        grid=folder / "grid.yaml", store=address, engine="inline", runner="tests.fakes"
-    )
+    options = RunOptions(grid=folder / "grid.yaml", store=address, engine="inline", runner=RUNNER)
     assert run_grid(options, Console(file=io.StringIO())) == 0
     return Store.open(address)
 
