@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prunegrid.orchestrator.authors.file import Run
-from prunegrid.orchestrator.report.ladder import PAPER_EPS
+from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 
 _SHARES = (0.2, 0.4, 0.6, 0.8)
 

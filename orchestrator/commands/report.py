@@ -41,8 +41,6 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
     evidence = gather(opened.files, results, plan)
     paths = write_report(results, out, planned=planned, against=other, evidence=evidence)
     print_report(console, paths.analysis)
-    for line in paths.lines:
-        say(console, line, hang=6)
     say_whole(console, f"report: {paths.page}")
     say_whole(
         console, f"{len(paths.files)} files in {paths.folder}: csv, latex, figures (PNG and SVG)"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.images import TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.tables import DENSE
 from prunegrid.workers.attacks.checks import AttackRows, more_broken

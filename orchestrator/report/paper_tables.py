@@ -33,8 +33,15 @@ class PaperCell:
 
     @property
     def where(self) -> str:
-        row = "clean" if not self.attack else f"{attack_title(self.attack)} {self.label}"
+        row = f"{attack_title(self.attack)} {self.label}" if self.attack else "clean"
         return f"Table {self.table}, {row}, rate {self.rate:g}"
+
+    @property
+    def row(self) -> str:
+        """Its row's title; Table 1 has a row for each method."""
+        if self.attack:
+            return f"{attack_title(self.attack)} {self.label}"
+        return "clean" if self.table == 2 else self.method
 
     @property
     def label(self) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from prunegrid.orchestrator.authors.file import Run, read_authors_file
 from prunegrid.orchestrator.authors.findings import first_five
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.report.ladder import PAPER_EPS
+from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.ladder import Rule

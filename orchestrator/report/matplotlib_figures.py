@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prunegrid.orchestrator.report.curves import Grid, Panel
+from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
@@ -37,7 +37,7 @@ SETTINGS: Any = {
 }
 
 
-def render(grid: Grid, title: str) -> dict[str, bytes]:
+def render(grid: CurveGrid, title: str) -> dict[str, bytes]:
     """`png` (200 dpi) and `svg` of a grid."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -78,7 +78,7 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
     return out
 
 
-def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
+def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
     if not math.isnan(panel.reference):
         axes.axhline(100 * panel.reference, color=REFERENCE, linewidth=0.8, linestyle=":")
     for method in panel.methods:
