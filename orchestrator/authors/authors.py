@@ -18,10 +18,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.authors.eps import minimum_eps
-from prunegrid.orchestrator.authors.file import AuthorsFile, read_authors_file
-from prunegrid.orchestrator.authors.findings import AuthorFinding, author_findings, first_five
-from prunegrid.orchestrator.authors.rows import PREFIX, RowBuilder
+from prunegrid.orchestrator.authors.imported_rows import PREFIX, RowBuilder
+from prunegrid.orchestrator.authors.oddities import (
+    AuthorFinding,
+    author_findings,
+    first_five,
+    minimum_eps,
+)
+from prunegrid.orchestrator.authors.raw_results import AuthorsFile, read_authors_file
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.workers import layout

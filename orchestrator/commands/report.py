@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from prunegrid.orchestrator.authors.authors import import_authors as import_files
-from prunegrid.orchestrator.authors.findings import FINDINGS
+from prunegrid.orchestrator.authors.oddities import FINDINGS
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.analysis import Against

@@ -1,8 +1,8 @@
 """The published tables beside a store's results: what agrees, what does not, and by how much.
 
-`paper_tables.csv` holds Tables 1 and 2 as printed. Two defects of the tables are found, not
-assumed: a number that its own printed margin contradicts is a misprint, and eps labels under
-which another eps of the results agrees much better are shifted.
+`paper_tables.csv` holds Tables 1 and 2 as printed. Two kinds of defects are detected, not assumed:
+a number contradicted by its printed margin is a misprint; labels of eps are shifted where the
+results at other eps agree much better.
 """
 
 from __future__ import annotations

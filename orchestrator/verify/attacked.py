@@ -11,7 +11,7 @@ from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.tables import ImageRows, task_columns
 
 
-def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
+def image_findings(rows: ImageRows) -> Iterator[tuple[str, str]]:
     """(finding's name, message)."""
     task: AttackTask = rows.task
     table = rows.table

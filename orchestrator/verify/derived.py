@@ -18,16 +18,16 @@ from prunegrid.workers.tables import ImageRows
 Row = Mapping[str, object]
 
 
-def model_row_doubts(row: Row, record: ModelRecord) -> Iterator[str]:
+def model_row_findings(row: Row, record: ModelRecord) -> Iterator[str]:
     place = _model_place(row)
     if place is None:
         yield "its place in a grid is not whole"
         return
-    yield from _place_doubts(place, record)
+    yield from _place_findings(place, record)
     yield from _differences(row, model_table(place, record), "recorded")
 
 
-def cell_row_doubts(
+def cell_row_findings(
     row: Row, shards: Sequence[ImageRows], record: ModelRecord | None
 ) -> Iterator[str]:
     """`record`: of the attacked model, None where it has no result."""
@@ -36,7 +36,7 @@ def cell_row_doubts(
         yield "its place in a grid is not whole"
         return
     if record is not None:
-        yield from _place_doubts(model, record)
+        yield from _place_findings(model, record)
     settings = shards[0].task.attack
     entry = attack_entry(settings.attack)
     if entry is None:
@@ -63,7 +63,7 @@ def _model_place(row: Row) -> ModelPlace | None:
     return ModelPlace(rate=rate, seed=seed, **texts)
 
 
-def _place_doubts(place: ModelPlace, record: ModelRecord) -> Iterator[str]:
+def _place_findings(place: ModelPlace, record: ModelRecord) -> Iterator[str]:
     """What of its place the model's own task knows: a dense model serves every method."""
     task = record.task
     known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}

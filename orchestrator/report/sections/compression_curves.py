@@ -12,8 +12,8 @@ class CompressionCurves(ProtocolSection):
     title = "What compression buys"
     template = """\
 {% call m.figure(figure) %}
-The same accuracies against what was asked for (nominal), what the weights count (effective) and,
-where recorded, the theoretical speed-up.
+The same accuracies against the rate that was asked for (nominal), the rate that the remaining
+weights give (effective) and, where recorded, the theoretical speed-up.
 {% endcall %}
 """
 

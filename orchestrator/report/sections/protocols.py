@@ -14,7 +14,7 @@ class Protocols(ExperimentSection):
     title = "Protocols side by side"
     template = """\
 {% call m.figure(figure) %}
-The same trained models under each protocol: what differs is how they were attacked.
+The same trained models under each protocol: only the attacks differ.
 {% endcall %}
 """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class StoreFinding:
     name: str  #: what kind of doubt
     where: str  #: the file, or the task
     message: str
