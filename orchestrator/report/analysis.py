@@ -1,4 +1,4 @@
-"""All that a report says, computed once from a store's rows. Pure."""
+"""Everything that a report shows, computed once from a store's rows. Pure."""
 
 from __future__ import annotations
 

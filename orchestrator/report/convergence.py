@@ -1,8 +1,8 @@
-"""Would more steps have broken more? An attack beside itself with twice the steps (Carlini et
-al., On Evaluating Adversarial Robustness, 2019, section 5 on convergence).
+"""Would more steps have broken more images? Compares an attack with itself at twice the steps
+(Carlini et al., On Evaluating Adversarial Robustness, 2019, section 5 on convergence).
 
-A grid asks for it by a second label: `pgd_linf_x2: {attack: pgd_linf, steps: 80}`. That label is
-a check and no adversary of its own: it enters no average and no worst case.
+A grid asks for it by a second label: `pgd_linf_x2: {attack: pgd_linf, steps: 80}`. That label
+is a check, not another adversary: averages and worst cases leave it out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The published Tables 1 and 2, as printed, and what is wrong with them by themselves."""
+"""The published Tables 1 and 2, as printed, and the numbers in them that contradict each other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The store's rows as two frames, and the coordinates that every table of the report uses.
 
-A row per model and a row per cell, as `orchestrator/store/rows.py` describes them. A store may hold
-them one a file or merged: both read alike, and a row found twice counts once.
+A row per model and a row per cell, as `orchestrator/store/rows.py` describes them. A store holds
+each in a file of its own or merged; a row that is in both counts once.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class Results:
 
 
 def load_results(files: Files) -> Results:
-    """Every whole model and cell row of a store, one per place: where a place was computed anew
-    with other settings, the row begun last. A torn or foreign file is left out, as `verify` names
-    it; columns that an older store has not are missing values."""
+    """Every model and cell row of a store, one per place: where a place was computed again with
+    other settings, the row started last counts. A torn or foreign file is left out (`verify` names
+    it); columns that an older store lacks are missing values."""
     return Results(
         address=files.address,
         models=_rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"]),

@@ -1,4 +1,4 @@
-"""Whether one attack task's image rows say what its task claims. Pure."""
+"""Whether the image rows of an attack task agree with the task and with each other. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whether a row of `results/models` or `results/cells` is what its tasks' results make it: the row
-is derived once more, and every column compared."""
+"""Whether a row of `results/models` or `results/cells` follows from its tasks' results: the row is
+derived again, and every column compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = Mapping[str, object]
 def model_row_findings(row: Row, record: ModelRecord) -> Iterator[str]:
     place = _model_place(row)
     if place is None:
-        yield "its place in a grid is not whole"
+        yield "its coordinates in a grid are incomplete"
         return
     yield from _place_findings(place, record)
     yield from _differences(row, model_table(place, record), "recorded")
@@ -33,7 +33,7 @@ def cell_row_findings(
     """`record`: of the attacked model, None where it has no result."""
     model, eps = _model_place(row), row["eps"]
     if model is None or not isinstance(eps, float):
-        yield "its place in a grid is not whole"
+        yield "its coordinates in a grid are incomplete"
         return
     if record is not None:
         yield from _place_findings(model, record)
@@ -64,7 +64,7 @@ def _model_place(row: Row) -> ModelPlace | None:
 
 
 def _place_findings(place: ModelPlace, record: ModelRecord) -> Iterator[str]:
-    """What of its place the model's own task knows: a dense model serves every method."""
+    """Compares the coordinates that the model's task has; a dense model serves every method."""
     task = record.task
     known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}
     if isinstance(task, PruneTask):

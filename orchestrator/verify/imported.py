@@ -1,7 +1,7 @@
-"""`verify` over results that no task of ours made: the published experiment's, imported.
+"""`verify` for imported results: the published experiment's, which no task of a grid made.
 
-Their rows rest on nothing in the store but each other and the file that they came from, so the
-checks are of rows against rows; what was odd in the file itself is told again, by name and count.
+Only rows can be checked against rows; what was odd in the imported file is repeated, by name and
+count.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _rows(store: Store, folder: str) -> pd.DataFrame | None:
             try:
                 frames.append(read_table(store.files.read(info.path)).to_pandas())
             except ValueError:
-                continue  # torn: said of every file alike
+                continue  # torn: a finding of its own, like that of every file
     return pd.concat(frames, ignore_index=True) if frames else None
 
 

@@ -10,7 +10,7 @@ from prunegrid.orchestrator.report.results import records
 from prunegrid.orchestrator.report.section import ProtocolSection
 
 
-class Convergence(ProtocolSection):
+class ConvergenceTable(ProtocolSection):
     """Attacks beside themselves with twice their steps."""
 
     order = 360
@@ -24,4 +24,4 @@ class Convergence(ProtocolSection):
         return {"rows": rows, "tolerance": TOLERANCE_FRAC} if rows else None
 
 
-SECTION = Convergence()
+SECTION = ConvergenceTable()

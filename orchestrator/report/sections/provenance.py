@@ -12,7 +12,7 @@ from prunegrid.orchestrator.report.section import ReportSection
 SHOWN = 6
 
 
-class Provenance(ReportSection):
+class ProvenanceTable(ReportSection):
     """Where the rows come from."""
 
     order = 900
@@ -37,4 +37,4 @@ class Provenance(ReportSection):
         return {"rows": rows}
 
 
-SECTION = Provenance()
+SECTION = ProvenanceTable()
