@@ -131,8 +131,8 @@ class _Field:
         with np.errstate(invalid="ignore"):
             self.values = total / np.where(count > 0, count, np.nan)
         strengths = pooled[["attack", "eps", "strength"]].drop_duplicates()
-        rung = {(a, e): s for a, e, s in records(strengths)}
-        self.strength = np.array([rung[t.attack, t.eps] for t in self.threats])
+        level = {(a, e): s for a, e, s in records(strengths)}
+        self.strength = np.array([level[t.attack, t.eps] for t in self.threats])
         known = clean.set_index(["method", "rate"])["effective_rate"]
         self.effective = np.array(
             [1.0 if m == UNPRUNED else float(known.get((m, r), np.nan)) for m, r in self.candidates]
@@ -190,8 +190,8 @@ class _Field:
         """[candidate, seed]; NaN where a cell of the seed is missing."""
         values = self.values[:, columns]
         if criterion == WORST_ATTACK:
-            rungs = self.strength[columns]
-            worst = [values[:, rungs == rung].min(axis=1) for rung in np.unique(rungs)]
+            levels = self.strength[columns]
+            worst = [values[:, levels == level].min(axis=1) for level in np.unique(levels)]
             return np.asarray(np.mean(worst, axis=0))
         dense = self._dense()
         if criterion == LEAST_MARGIN:
