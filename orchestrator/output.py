@@ -1,11 +1,79 @@
-"""What other programs read."""
+"""What other programs and people read: JSON on standard output, folders of files."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from prunegrid.orchestrator.errors import StoreError
+from prunegrid.workers.files import write_aside
 
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+class OwnFolder:
+    """A folder of files that this program wrote. Its marker lists them, so that writing again
+    replaces these files and no others."""
+
+    def __init__(self, path: Path, *, marker: str, what: str, generator: str = "") -> None:
+        """`what` the files are, for messages; a lone index.html that holds `generator` near its
+        beginning is ours without a marker.
+
+        Raises StoreError where the folder is neither absent, empty nor ours, or can't be read.
+        """
+        self._path = path
+        self._marker = path / marker
+        self._old = self._claim(what, generator)
+
+    def _claim(self, what: str, generator: str) -> list[str]:
+        """The files that the folder's marker lists."""
+        out = self._path
+        try:
+            names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+            if self._marker.name in names:
+                raw = json.loads(self._marker.read_text(encoding="utf-8"))
+                return [str(path) for path in raw["files"]]
+            if generator and names == ["index.html"]:
+                text = (out / "index.html").read_text(encoding="utf-8", errors="replace")
+                if generator in text[:1000]:
+                    return names
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self._marker}: torn: {error}; choose another folder") from error
+        except OSError as error:
+            raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise StoreError(
+                f"{out}: not a {what} of ours, it is left as it is: expected a new or empty folder "
+                f"or an earlier {what}; it holds {shown}"
+            )
+        return []
+
+    def replace(self, files: Mapping[str, bytes]) -> None:
+        """Write `files`, by path inside the folder, and delete those of before that are not among
+        them. Raises StoreError where the folder can't be written."""
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            # The marker is written first: a folder that a crash leaves half written is ours.
+            self._mark({*self._old, *files})
+            for name, content in files.items():
+                write_aside(self._path / name, content)
+            for name in set(self._old) - set(files):
+                self._remove(name)
+            self._mark(set(files))
+        except OSError as error:
+            raise StoreError(f"can't write {self._path}: {error.strerror or error}") from error
+
+    def _mark(self, names: set[str]) -> None:
+        write_aside(self._marker, json.dumps({"files": sorted(names)}, indent=1).encode())
+
+    def _remove(self, name: str) -> None:
+        """A marker may name anything: nothing outside of the folder is deleted."""
+        target = (self._path / name).resolve()
+        if self._path.resolve() in target.parents and target.is_file():
+            target.unlink(missing_ok=True)

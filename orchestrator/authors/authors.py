@@ -3,8 +3,8 @@
 The first five runs per method and rate, in file order, are seeds 0 to 4 of variant "authors",
 protocol "authors". Robust accuracy at eps is the share of images whose distance is at least eps;
 an attack skipped for low clean accuracy scores 0, as the authors had it; one that is missing for
-no such reason is a missing cell. What is odd in the files is written beside the rows and never
-mended: see `findings.py`.
+no such reason is a missing cell. What is odd in the files is recorded beside the rows, not
+corrected: see `oddities.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.authors.eps import minimum_eps
-from prunegrid.orchestrator.authors.file import AuthorsFile, read_authors_file
-from prunegrid.orchestrator.authors.findings import AuthorFinding, author_findings, first_five
-from prunegrid.orchestrator.authors.rows import PREFIX, RowBuilder
+from prunegrid.orchestrator.authors.imported_rows import PREFIX, RowBuilder
+from prunegrid.orchestrator.authors.oddities import (
+    AuthorFinding,
+    author_findings,
+    first_five,
+    minimum_eps,
+)
+from prunegrid.orchestrator.authors.raw_results import AuthorsFile, read_authors_file
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.workers import layout

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.authors.authors import import_authors as import_files
-from prunegrid.orchestrator.authors.findings import FINDINGS
+from prunegrid.orchestrator.authors.oddities import FINDINGS
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.report.terminal import say, say_whole
 from prunegrid.orchestrator.store.store import Store

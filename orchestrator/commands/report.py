@@ -14,7 +14,7 @@ from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.analysis import Against
 from prunegrid.orchestrator.report.evidence import gather
 from prunegrid.orchestrator.report.results import load_results
-from prunegrid.orchestrator.report.terminal import print_report, say, say_whole
+from prunegrid.orchestrator.report.terminal import print_report, say_whole
 from prunegrid.orchestrator.report.write import write_report
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
@@ -51,8 +51,6 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
     evidence = gather(opened.files, results, plan)
     paths = write_report(results, out, planned=planned, against=other, evidence=evidence)
     print_report(console, paths.analysis)
-    for line in paths.lines:
-        say(console, line, hang=6)
     say_whole(console, f"report: {paths.page}")
     say_whole(
         console, f"{len(paths.files)} files in {paths.folder}: csv, latex, figures (PNG and SVG)"

@@ -13,7 +13,7 @@ from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.output import print_json
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.verify.doubts import Finding
+from prunegrid.orchestrator.verify.store_finding import StoreFinding
 from prunegrid.orchestrator.verify.verify import Verifier
 
 
@@ -28,7 +28,7 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     try:
         findings = list(Verifier(store).findings())
     except PrunegridError as error:
-        findings = [Finding(name="unreadable", where=address, message=str(error))]
+        findings = [StoreFinding(name="unreadable", where=address, message=str(error))]
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings]})
         return 1 if findings else 0

@@ -20,7 +20,7 @@ from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
 from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.workers.files import write_aside
+from prunegrid.orchestrator.output import OwnFolder
 
 MARKER = ".prunegrid-dashboard.json"
 #: With more cells than this, squares and failed tasks can't be opened in the copy.
@@ -40,23 +40,12 @@ _PREFIX = "prunegrid/"
 def export(reader: StoreReader, out: Path) -> Path:
     """Write the copy; returns its index.html. Raises StoreError where the store can't be read,
     or `out` is neither absent, empty nor an earlier copy, or can't be written."""
-    old = _claim(out)
+    folder = OwnFolder(out, marker=MARKER, what="copy")
     snapshot = reader.refresh(budget_s=3600.0)
     if snapshot.problem is not None:
         raise StoreError(snapshot.problem)
     answers = dict(all_answers(reader, snapshot))
-    files = dict(_contents(answers))
-    try:
-        for folder in (out / "api", out / "static"):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_aside(out / MARKER, json.dumps({"files": sorted({*old, *files})}).encode())
-        for name, content in files.items():
-            write_aside(out / name, content)
-        for name in set(old) - set(files):
-            (out / name).unlink(missing_ok=True)
-        write_aside(out / MARKER, json.dumps({"files": sorted(files)}).encode())
-    except OSError as error:
-        raise StoreError(f"can't write {out}: {error.strerror or error}") from error
+    folder.replace(dict(_contents(answers)))
     return out / "index.html"
 
 
@@ -124,30 +113,6 @@ def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     assert icon is not None
     yield "favicon.ico", icon.content
     yield "index.html", offline_page(page.content.decode(), modules, answers).encode()
-
-
-def _claim(out: Path) -> list[str]:
-    """The files of an earlier copy in `out`. Raises StoreError where it is somebody else's."""
-    try:
-        names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-        if not names:
-            return []
-        if MARKER in names:
-            known = json.loads((out / MARKER).read_text())["files"]
-            return [str(name) for name in known if _is_ours(str(name))]
-    except OSError as error:
-        raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{out / MARKER} is torn: {error}") from error
-    few = ", ".join(names[:3])
-    raise StoreError(f"{out}: expected a new or empty folder, or an earlier copy; it holds {few}")
-
-
-def _is_ours(name: str) -> bool:
-    """A copy's own files lie in it, or one folder below."""
-    parts = name.split("/")
-    flat = len(parts) == 1 or (len(parts) == 2 and parts[0] in ("api", "static"))
-    return flat and not any(part in ("", ".", "..") for part in parts)
 
 
 def offline_page(html: str, modules: Mapping[str, str], answers: Mapping[str, object]) -> str:

@@ -1,9 +1,10 @@
-"""All that a report says, computed once from a store's rows. Pure."""
+"""Everything that a report shows, computed once from a store's rows. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import pandas as pd
@@ -12,15 +13,19 @@ from prunegrid.orchestrator.grid.coordinates import CellCoordinates
 from prunegrid.orchestrator.report.comparison import SideComparison, compare_stores
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
-from prunegrid.orchestrator.report.limits import Limit, limits, margin_rows
 from prunegrid.orchestrator.report.masking import flat_curves, with_gradient_free
 from prunegrid.orchestrator.report.missing import missing_cells
+from prunegrid.orchestrator.report.non_inferiority import (
+    NonInferiority,
+    margin_rows,
+    non_inferiority,
+)
 from prunegrid.orchestrator.report.paper import PaperComparison, compare_with_paper
-from prunegrid.orchestrator.report.per_image import worst_per_image
-from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.report.results import Results, Setting
 from prunegrid.orchestrator.report.strategies import Strategy, strategies
 from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
-from prunegrid.orchestrator.report.tables import cell_table, clean_table, worst_table
+from prunegrid.orchestrator.report.tables import cell_table, clean_table
+from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
 
 #: What results stand beside: the published tables, or another store's results.
 Against: TypeAlias = Literal["paper"] | Results
@@ -38,19 +43,71 @@ class Analysis:
     sweet_models: pd.DataFrame
     strategies: list[Strategy]
     margins: pd.DataFrame  #: `margin_rows`
-    limits: list[Limit]
+    non_inferiority: list[NonInferiority]
     flat: pd.DataFrame  #: `flat_curves`
     missing: pd.DataFrame  #: `missing_cells`
     wanted: int  #: cells that should be there
     paper: tuple[PaperComparison, ...] | None  #: None: not asked for
     stores: tuple[SideComparison, ...] | None
 
+    def experiments(self) -> list[Part]:
+        settings = enumerate(self.results.settings, start=1)
+        return [Part(analysis=self, setting=setting, number=n) for n, setting in settings]
+
+    def parts(self) -> list[Part]:
+        """Every experiment under each of its protocols."""
+        return [part for experiment in self.experiments() for part in experiment.by_protocol()]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What one sentence, table or figure is about: an experiment, under one protocol or all."""
+
+    analysis: Analysis
+    setting: Setting
+    number: int  #: of the experiment, from 1
+    protocol: str = ""  #: "" for all of them
+    protocol_number: int = 0
+
+    @property
+    def title(self) -> str:
+        return self.setting.title + (f", protocol {self.protocol}" if self.protocol else "")
+
+    @property
+    def slug(self) -> str:
+        """For file names: the coordinates, which may hold anything."""
+        names = [*self.setting, *([self.protocol] if self.protocol else [])]
+        return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", name)[:40] or "_" for name in names)
+
+    def anchor(self, kind: str = "") -> str:
+        """On the page: `s1` of an experiment, `s1f2` of kind `f` under its second protocol."""
+        return f"s{self.number}{kind}{self.protocol_number or ''}"
+
+    def by_protocol(self) -> list[Part]:
+        protocols = enumerate(self.analysis.results.protocols(self.setting), start=1)
+        return [replace(self, protocol=name, protocol_number=n) for n, name in protocols]
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a frame that belong here; clean accuracies belong to every protocol."""
+        mine = self.setting.rows(frame)
+        whole = not self.protocol or "protocol" not in mine.columns
+        return mine if whole else mine[mine["protocol"] == self.protocol]
+
+    @property
+    def strategies(self) -> list[Strategy]:
+        place = self.setting, self.protocol
+        return [s for s in self.analysis.strategies if (s.setting, s.protocol) == place]
+
+    @property
+    def non_inferiority(self) -> list[NonInferiority]:
+        place = self.setting, self.protocol
+        return [f for f in self.analysis.non_inferiority if (f.setting, f.protocol) == place]
+
     def flat_attacks(self, s: Strategy) -> list[str]:
         """Attacks under which the chosen model's curve is suspiciously flat, of those that the
         choice rests on."""
-        mine = s.setting.rows(self.flat)
-        mine = mine[(mine["protocol"] == s.protocol) & (mine["method"] == s.method)]
-        attacks = mine.loc[mine["rate"] == s.rate, "attack"]
+        flat = self.rows(self.analysis.flat)
+        attacks = flat.loc[(flat["method"] == s.method) & (flat["rate"] == s.rate), "attack"]
         return sorted(str(a) for a in attacks if s.attack in ("", a))
 
 
@@ -82,7 +139,7 @@ def analyse(
         sweet_models=sweet_models(sweet, margins),
         strategies=strategies(results, clean),
         margins=margins,
-        limits=limits(margins),
+        non_inferiority=non_inferiority(margins),
         flat=flat_curves(cells),
         missing=missing,
         wanted=len(results.cells) + len(missing) if planned is None else len(planned),

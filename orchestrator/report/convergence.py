@@ -1,22 +1,19 @@
-"""Would more steps have broken more? An attack beside itself with twice the steps (Carlini et
-al., On Evaluating Adversarial Robustness, 2019, section 5 on convergence).
+"""Would more steps have broken more images? Compares an attack with itself at twice the steps
+(Carlini et al., On Evaluating Adversarial Robustness, 2019, section 5 on convergence).
 
-A grid asks for it by a second label: `pgd_linf_x2: {attack: pgd_linf, steps: 80}`. That label is
-a check and no adversary of its own: it enters no average and no worst case.
+A grid asks for it by a second label: `pgd_linf_x2: {attack: pgd_linf, steps: 80}`. That label
+is a check, not another adversary: averages and worst cases leave it out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.attack_rows import Convergence, doubling_steps
-from prunegrid.orchestrator.report.images import TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import DoubledSteps, TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import (
     PLACE,
     SETTING,
@@ -24,50 +21,9 @@ from prunegrid.orchestrator.report.results import (
     groups,
     records,
 )
-from prunegrid.workers.contract import AttackSettings, AttackTask
 
 #: Share of a model's images that twice the steps may break anew.
 TOLERANCE_FRAC = 0.01
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class DoubledSteps:
-    """Two labels of a protocol that differ by the number of steps alone."""
-
-    protocol: str
-    once: str
-    doubled: str
-    steps: int  #: of `once`
-
-
-def find_doubled(plan: Plan) -> tuple[DoubledSteps, ...]:
-    """Every attack that the plan also runs with twice the steps."""
-    settings: dict[str, dict[str, AttackSettings]] = {}
-    for cell in plan.cells:
-        task = plan.tasks[cell.task_keys[0]]
-        if isinstance(task, AttackTask):
-            settings.setdefault(cell.place.protocol, {})[cell.place.attack] = task.attack
-    return tuple(
-        sorted(
-            DoubledSteps(protocol=protocol, once=a, doubled=b, steps=steps)
-            for protocol, labels in settings.items()
-            for a, b in permutations(labels, 2)
-            if (steps := _doubled(labels[a], labels[b]))
-        )
-    )
-
-
-def _doubled(once: AttackSettings, twice: AttackSettings) -> int:
-    """The steps of `once`; 0 where `twice` is not the same with twice as many."""
-    a, b = dict(once.options), dict(twice.options)
-    steps, more = a.pop("steps", 0), b.pop("steps", 0)
-    same = (once.attack, once.engine, once.outputs, a) == (
-        twice.attack,
-        twice.engine,
-        twice.outputs,
-        b,
-    )
-    return int(steps) if same and steps and more == 2 * int(steps) else 0
 
 
 def without_checks(results: Results, pairs: Collection[DoubledSteps]) -> Results:

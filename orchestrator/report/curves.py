@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.analysis import Analysis
-from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.analysis import Part
+from prunegrid.orchestrator.report.eps_levels import add_strength, with_counterparts
 from prunegrid.orchestrator.report.results import (
-    Setting,
     attack_title,
     eps_text,
     groups,
@@ -19,7 +18,7 @@ from prunegrid.orchestrator.report.results import (
 )
 from prunegrid.orchestrator.report.statistics import over_seeds
 from prunegrid.orchestrator.report.style import legend_order
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import DENSE, seed_averages
 
 AXES = {
     "rate": "compression rate, nominal",
@@ -29,7 +28,7 @@ AXES = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Panel:
+class CurvePanel:
     """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate; x or mean is
     NaN where there is no result."""
 
@@ -51,11 +50,11 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Grid:
+class CurveGrid:
     """A figure: panels by row and column; None is an empty place."""
 
     name: str  #: of its files
-    panels: tuple[tuple[Panel | None, ...], ...]
+    panels: tuple[tuple[CurvePanel | None, ...], ...]
 
     def top(self, row: int) -> float:
         """Panels beside each other share a y axis."""
@@ -70,14 +69,9 @@ class Grid:
         return legend_order([m for row in self.panels for p in row if p for m in p.methods])
 
 
-def _mine(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
-    part = setting.rows(frame)
-    return part[part["protocol"] == protocol]
-
-
 def _panel(
     rows: pd.DataFrame, clean: pd.DataFrame, *, title: str, y: str, x: str = "rate"
-) -> Panel:
+) -> CurvePanel:
     """`rows`: method, rate, n, mean, sd, half; x and effective rate come from `clean`. A model of
     `clean` that `rows` lacks has no mean: a gap in its line."""
     extra = clean[["method", "rate", "effective_rate", "speedup"]]
@@ -88,7 +82,7 @@ def _panel(
     both = both.merge(extra, on=["method", "rate"], how="left").sort_values(["method", "rate"])
     both = both.assign(x=both[x]).reset_index(drop=True)
     dense = both.loc[both["rate"] == DENSE, "mean"].dropna()
-    return Panel(
+    return CurvePanel(
         title=title,
         x=AXES[x],
         y=y,
@@ -97,10 +91,10 @@ def _panel(
     )
 
 
-def security_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
+def security_grid(part: Part) -> CurveGrid:
     """Figures 1 to 3: attacks by column, eps by row; eps without a counterpart come last."""
-    clean = setting.rows(analysis.clean)
-    cells = add_strength(_mine(analysis.cells, setting, protocol))
+    clean = part.rows(part.analysis.clean)
+    cells = add_strength(part.rows(part.analysis.cells))
     columns = []
     for attack in dict.fromkeys(t.attack for t in threats(cells)):
         mine = cells[cells["attack"] == attack]
@@ -122,70 +116,64 @@ def security_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
         tuple(column[row] if row < len(column) else None for column in columns)
         for row in range(deepest)
     )
-    return Grid(name="security-curves", panels=panels)
+    return CurveGrid(name="security-curves", panels=panels)
 
 
-def average_robustness(
-    analysis: Analysis, setting: Setting, protocol: str, attack: str | None = None
-) -> pd.DataFrame:
-    """Per method and rate: n, mean, sd, half of each seed's mean robust accuracy over the rungs
-    of one attack or of all. A seed that lacks one of the cells does not count."""
-    cells = add_strength(_mine(analysis.results.cells, setting, protocol))
-    cells = cells[cells["strength"] > 0]
+def average_robustness(part: Part, attack: str | None = None) -> pd.DataFrame:
+    """Per method and rate: n, mean, sd, half over seeds of the mean robust accuracy over the eps
+    levels of one attack or of all. A seed that lacks one of these cells does not count."""
+    cells = with_counterparts(part.rows(part.analysis.results.cells))
     if attack is not None:
         cells = cells[cells["attack"] == attack]
-    wanted = len(cells[["attack", "eps"]].drop_duplicates())
-    seeds = cells.groupby(["method", "rate", "seed"])["robust_accuracy"].agg(["mean", "count"])
-    whole = seeds[seeds["count"] == wanted].reset_index()
-    return over_seeds(whole.rename(columns={"mean": "value"}), ["method", "rate"], "value")
+    return over_seeds(seed_averages(cells), ["method", "rate"], "score")
 
 
-def compression_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
+def compression_grid(part: Part) -> CurveGrid:
     """Clean and average robust accuracy against nominal rate, effective rate and speed-up."""
-    clean = setting.rows(analysis.clean)
-    robust = average_robustness(analysis, setting, protocol)
+    clean = part.rows(part.analysis.clean)
+    robust = average_robustness(part)
     axes = [x for x in AXES if clean[x].notna().any()]
     rows = []
     for values, y in ((clean, "clean accuracy, %"), (robust, "average robust accuracy, %")):
         rows.append(tuple(_panel(values, clean, title="", y=y, x=x) for x in axes))
-    return Grid(name="compression", panels=tuple(rows))
+    return CurveGrid(name="compression", panels=tuple(rows))
 
 
-def worst_grid(analysis: Analysis, setting: Setting, protocol: str) -> Grid:
+def worst_grid(part: Part) -> CurveGrid:
     """The worst case over attacks, a panel for each strength; below, where image rows are there,
     the worst attack for every single image."""
-    clean = setting.rows(analysis.clean)
+    clean = part.rows(part.analysis.clean)
     rows = []
     for frame, y in (
-        (analysis.worst, "robust accuracy under the worst attack, %"),
-        (analysis.worst_images, "robust accuracy under the worst attack per image, %"),
+        (part.analysis.worst, "robust accuracy under the worst attack, %"),
+        (part.analysis.worst_images, "robust accuracy under the worst attack per image, %"),
     ):
         panels = {
-            int(strength): _panel(part, clean, title=f"strength {strength}", y=y)
-            for (strength,), part in groups(_mine(frame, setting, protocol), ["strength"])
+            int(strength): _panel(mine, clean, title=f"strength {strength}", y=y)
+            for (strength,), mine in groups(part.rows(frame), ["strength"])
         }
         rows.append(panels)
     strengths = sorted({strength for panels in rows for strength in panels})
     grid = (tuple(panels.get(strength) for strength in strengths) for panels in rows if panels)
-    return Grid(name="worst-case", panels=tuple(grid))
+    return CurveGrid(name="worst-case", panels=tuple(grid))
 
 
-def protocol_grid(analysis: Analysis, setting: Setting) -> Grid:
+def protocol_grid(part: Part) -> CurveGrid:
     """Attacks by row, protocols by column: robust accuracy, averaged over each attack's eps."""
-    clean = setting.rows(analysis.clean)
-    protocols = analysis.results.protocols(setting)
-    attacks = [t.attack for t in threats(setting.rows(analysis.cells))]
+    clean = part.rows(part.analysis.clean)
+    protocols = part.by_protocol()
+    attacks = [t.attack for t in threats(part.rows(part.analysis.cells))]
     rows = []
     for attack in dict.fromkeys(attacks):
         rows.append(
             tuple(
                 _panel(
-                    average_robustness(analysis, setting, protocol, attack),
+                    average_robustness(protocol, attack),
                     clean,
-                    title=f"{attack_title(attack)}, {protocol}",
+                    title=f"{attack_title(attack)}, {protocol.protocol}",
                     y="robust accuracy, mean over ε, %",
                 )
                 for protocol in protocols
             )
         )
-    return Grid(name="protocols", panels=tuple(rows))
+    return CurveGrid(name="protocols", panels=tuple(rows))

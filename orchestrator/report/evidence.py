@@ -1,15 +1,153 @@
-"""What cell rows alone do not tell: the images, and which attacks also ran with twice the steps."""
+"""What a store knows beyond its cell rows: the attacked images, task by task, and which attacks
+also ran with twice the steps. The worst case per image, masking and convergence rest on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.report.convergence import DoubledSteps, find_doubled
-from prunegrid.orchestrator.report.images import TaskImages, load_images
+from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.store.frames import read_all
+from prunegrid.workers import layout
+from prunegrid.workers.contract import AttackSettings, AttackTask
 from prunegrid.workers.files import Files
+
+_COLUMNS = ["task_key", "image", "eps", "distance", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskImages:
+    """Rows of one or more shards, in any order; arrays [rows]."""
+
+    image: NDArray[np.int64]  #: index in the split
+    eps: NDArray[np.float64]  #: NaN for a minimum-norm attack
+    distance: NDArray[np.float64]
+    broken: NDArray[np.bool_]
+
+
+def load_images(files: Files, tasks: Collection[str]) -> dict[str, TaskImages]:
+    """The rows of these attack tasks, by task key, from loose and merged files; tasks without
+    rows are left out, and so are torn and foreign files."""
+    wanted = set(tasks)
+    out: dict[str, TaskImages] = {}
+    for found in read_all(
+        files,
+        layout.IMAGE_ROWS,
+        lambda path: dict(_read(files, path, wanted)),
+        wanted=lambda path: _may_hold(path, wanted),
+    ):
+        out |= found
+    return out
+
+
+def _may_hold(path: str, wanted: set[str]) -> bool:
+    """A loose file is named by its task; another name is of a merged file."""
+    stem = PurePosixPath(path).stem
+    return stem in wanted or not stem.startswith("attack-")
+
+
+def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, TaskImages]]:
+    content = pa.BufferReader(files.read(path))
+    try:
+        file = pq.ParquetFile(content)
+        if b"prunegrid.schema" not in (file.schema_arrow.metadata or {}):
+            return
+        table = file.read(columns=_COLUMNS, use_threads=False)
+        keys = table.column("task_key").combine_chunks().dictionary_encode()
+        values: dict[str, Any] = {
+            name: table.column(name).cast(kind).to_numpy()
+            for name, kind in zip(_COLUMNS[1:], _KINDS, strict=True)
+        }
+    except (pa.ArrowException, OSError, KeyError):
+        return
+    codes = keys.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(len(keys.dictionary) + 1))
+    for code, key in enumerate(keys.dictionary.to_pylist()):
+        if key in wanted:
+            mine = order[ends[code] : ends[code + 1]]
+            yield key, TaskImages(**{name: column[mine] for name, column in values.items()})
+
+
+_KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_())
+
+
+def attack_rows(
+    images: Mapping[str, TaskImages], tasks: Sequence[str], *, attack: str, norm: str
+) -> AttackRows | None:
+    """All shards of one attack on one model, sorted by image; None where a shard has no rows, or
+    an image lacks an eps."""
+    if not all(task in images for task in tasks):
+        return None
+    parts = [images[task] for task in tasks]
+    image, eps, distance, broken = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("image", "eps", "distance", "broken")
+    )
+    kinds = np.unique(eps[~np.isnan(eps)])
+    order = np.lexsort((image, np.nan_to_num(eps)))
+    found, count = np.unique(image), max(1, len(kinds))
+    if len(image) != len(found) * count or np.any(image[order] != np.tile(found, count)):
+        return None
+    shape = (count, len(found))
+    return AttackRows(
+        attack=attack,
+        norm=norm,
+        images=found,
+        eps=tuple(map(float, kinds)),
+        broken=broken[order].reshape(shape),
+        distance=distance[order].reshape(shape),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class DoubledSteps:
+    """Two labels of a protocol that differ by the number of steps alone."""
+
+    protocol: str
+    once: str
+    doubled: str
+    steps: int  #: of `once`
+
+
+def find_doubled(plan: Plan) -> tuple[DoubledSteps, ...]:
+    """Every attack that the plan also runs with twice the steps."""
+    settings: dict[str, dict[str, AttackSettings]] = {}
+    for cell in plan.cells:
+        task = plan.tasks[cell.task_keys[0]]
+        if isinstance(task, AttackTask):
+            settings.setdefault(cell.place.protocol, {})[cell.place.attack] = task.attack
+    return tuple(
+        sorted(
+            DoubledSteps(protocol=protocol, once=a, doubled=b, steps=steps)
+            for protocol, labels in settings.items()
+            for a, b in permutations(labels, 2)
+            if (steps := _doubled(labels[a], labels[b]))
+        )
+    )
+
+
+def _doubled(once: AttackSettings, twice: AttackSettings) -> int:
+    """The steps of `once`; 0 where `twice` is not the same with twice as many."""
+    a, b = dict(once.options), dict(twice.options)
+    steps, more = a.pop("steps", 0), b.pop("steps", 0)
+    same = (once.attack, once.engine, once.outputs, a) == (
+        twice.attack,
+        twice.engine,
+        twice.outputs,
+        b,
+    )
+    return int(steps) if same and steps and more == 2 * int(steps) else 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

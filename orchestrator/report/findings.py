@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prunegrid.orchestrator.report.analysis import Analysis
-from prunegrid.orchestrator.report.limits import TOLERANCE, Tolerable
+from prunegrid.orchestrator.report.analysis import Analysis, Part
+from prunegrid.orchestrator.report.non_inferiority import TOLERANCE, NonInferiorModel
 from prunegrid.orchestrator.report.results import Setting, Threat, attack_title, records
 from prunegrid.orchestrator.report.statistics import Estimate, signed
 from prunegrid.orchestrator.report.strategies import (
@@ -18,14 +18,11 @@ from prunegrid.orchestrator.report.strategies import (
     LEAST_MARGIN,
     NOTHING_KNOWN,
     RATE_TOLERANCE,
-    UNPRUNED,
     WORST_ATTACK,
     Strategy,
 )
-from prunegrid.orchestrator.report.trust import of_protocol, trust
-
-#: A nominal rate is called wrong where the effective one differs by more than this share.
-COMPRESSION_TOLERANCE = 0.1
+from prunegrid.orchestrator.report.tables import COMPRESSION_TOLERANCE, UNPRUNED, model_name
+from prunegrid.orchestrator.report.trust import trust
 
 
 class Topic(StrEnum):
@@ -37,7 +34,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class ReportFinding:
     setting: Setting
     protocol: str
     topic: Topic
@@ -45,29 +42,33 @@ class Finding:
 
     @property
     def lead(self) -> str:
-        """What a sentence on what to deploy is about; "" for another."""
+        """The assumption that a sentence on what to deploy begins with; "" for another topic."""
         with_lead = self.topic in (Topic.DEPLOY, Topic.HOW_FAR)
         return self.text.partition(": ")[0] if with_lead else ""
 
+    @property
+    def rest(self) -> str:
+        return self.text.removeprefix(self.lead)
 
-def findings(analysis: Analysis) -> list[Finding]:
-    """For each setting and protocol, by topic."""
-    out = []
-    for setting in analysis.results.settings:
-        for protocol in analysis.results.protocols(setting):
-            for topic, write in _WRITERS.items():
-                out += [
-                    Finding(setting=setting, protocol=protocol, topic=topic, text=text)
-                    for text in write(analysis, setting, protocol)
-                ]
-    return out
+
+def findings(analysis: Analysis) -> list[ReportFinding]:
+    """Of each experiment under each protocol, by topic."""
+    return [finding for part in analysis.parts() for finding in findings_of(part)]
+
+
+def findings_of(part: Part) -> list[ReportFinding]:
+    return [
+        ReportFinding(setting=part.setting, protocol=part.protocol, topic=topic, text=text)
+        for topic, write in _WRITERS.items()
+        for text in write(part)
+    ]
 
 
 # --------------------------------------------------------------------------- what to deploy
 
 
-def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
-    mine = [s for s in analysis.strategies if s.setting == setting and s.protocol == protocol]
+def _deploy(part: Part) -> Iterator[str]:
+    mine = part.strategies
     free = {(s.knowledge, s.attack, s.criterion): s for s in mine if s.least_rate == 1}
     unknown = [free.get((NOTHING_KNOWN, "", c)) for c in (AVERAGE, WORST_ATTACK, LEAST_MARGIN)]
     leads = (
@@ -77,11 +78,11 @@ def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str
     )
     for lead, strategy in zip(leads, unknown, strict=True):
         if strategy is not None:
-            yield f"{lead}: {_choice(analysis, strategy)}."
+            yield f"{lead}: {_choice(part, strategy)}."
     for strategy in free.values():
         if strategy.knowledge == ATTACK_KNOWN and strategy.criterion == AVERAGE:
             lead = f"{attack_title(strategy.attack)} known, ε unknown"
-            yield f"{lead}: {_choice(analysis, strategy)}."
+            yield f"{lead}: {_choice(part, strategy)}."
     before = _model(unknown[0]) if unknown[0] else None
     for rate in sorted({s.least_rate for s in mine if s.least_rate > 1}):
         found = next(
@@ -97,7 +98,7 @@ def _deploy(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str
             yield f"Weights at least {rate:g} times fewer: no method reaches {share} of that."
         elif rate in _shown_rates(mine) and _model(found) != before:
             lead = f"Weights at least {rate:g} times fewer, average case"
-            yield f"{lead}: {_choice(analysis, found)}."
+            yield f"{lead}: {_choice(part, found)}."
             before = _model(found)
 
 
@@ -111,17 +112,9 @@ def _shown_rates(mine: list[Strategy]) -> list[float]:
     return sorted({rates[0], rates[len(rates) // 2], rates[-1]}) if rates else []
 
 
-def name_of(method: str, rate: float, effective: float) -> str:
-    """`magnitude-global-filter at rate 8 (effective 14.4)`."""
-    if method == UNPRUNED:
-        return "no pruning"
-    far = abs(effective / rate - 1) > COMPRESSION_TOLERANCE
-    return f"{method} at rate {rate:g}" + (f" (effective {effective:.3g})" if far else "")
-
-
-def _choice(analysis: Analysis, s: Strategy) -> str:
-    text = f"{name_of(s.method, s.rate, s.effective_rate)}. {_score(s)}. {_rivals(s)}"
-    if flat := analysis.flat_attacks(s):
+def _choice(part: Part, s: Strategy) -> str:
+    text = f"{s.model}. {_score(s)}. {_rivals(s)}"
+    if flat := part.flat_attacks(s):
         names = ", ".join(attack_title(attack) for attack in flat)
         text += f". Beware: its curve under {names} is suspiciously flat (see below)"
     return text
@@ -170,38 +163,36 @@ def _points(e: Estimate) -> str:
 # --------------------------------------------------------------------------- how far
 
 
-def _how_far(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
+def _how_far(part: Part) -> Iterator[str]:
     few = f"{100 * TOLERANCE:g} points"
-    mine = [f for f in analysis.limits if (f.setting, f.protocol) == (setting, protocol)]
+    mine = part.non_inferiority
     for found in mine:
         if found.attack and found.models == mine[0].models:
-            continue  # the average case has said it
+            continue  # the same as the average case, which stands above
         lead = f"{attack_title(found.attack)} known" if found.attack else "Adversary unknown"
         lead += ", worst attack" if found.criterion == WORST_ATTACK else ", average case"
         shown, mean = found.shown, found.by_means
         text = f"no pruned model is shown to lose less than {few}"
         if shown is not None:
-            text = f"up to {_tolerable(shown)}: shown to lose less than {few} of either"
+            text = f"up to {_with_margins(shown)}: shown to lose less than {few} of either"
         if mean is None:
             text += f"; by means, every one loses more than {few}"
         elif shown is None or mean.effective_rate > shown.effective_rate:
-            text += f"; by means alone, up to {_tolerable(mean)}"
+            text += f"; by means alone, up to {_with_margins(mean)}"
         yield f"{lead}: {text}."
 
 
-def _tolerable(t: Tolerable) -> str:
-    faster = "" if math.isnan(t.speedup) else f", speed-up {t.speedup:.3g} in theory"
-    name = name_of(t.method, t.rate, t.effective_rate)
-    margins = f"clean {_points(t.clean)}, robust {_points(t.robust)}, n = {t.robust.n}"
-    return f"{name} ({margins}{faster})"
+def _with_margins(m: NonInferiorModel) -> str:
+    faster = "" if math.isnan(m.speedup) else f", speed-up {m.speedup:.3g} in theory"
+    margins = f"clean {_points(m.clean)}, robust {_points(m.robust)}, n = {m.robust.n}"
+    return f"{m.name} ({margins}{faster})"
 
 
 # --------------------------------------------------------------------------- sweet spots
 
 
-def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
-    models = of_protocol(analysis.sweet_models, setting, protocol)
-    cells = of_protocol(analysis.sweet, setting, protocol)
+def _sweet_spots(part: Part) -> Iterator[str]:
+    models, cells = part.rows(part.analysis.sweet_models), part.rows(part.analysis.sweet)
     if cells.empty or models["least"].isna().all():
         yield "No pruned model has an unpruned one of the same seed beside it to compare with."
         return
@@ -209,7 +200,7 @@ def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterato
     if len(whole):
         best = whole.sort_values("effective_rate", ascending=False).head(3)
         listed = "; ".join(
-            f"{name_of(m.method, m.rate, m.effective_rate)} "
+            f"{model_name(m.method, m.rate, m.effective_rate)} "
             f"(clean {signed(m.clean)}, at least {signed(m.least)} points)"
             for m in records(best)
         )
@@ -222,7 +213,7 @@ def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterato
         yield "No pruned model is, by its means, at least as accurate under every attack and ε."
     top = models.sort_values("least", ascending=False).iloc[0]
     threat = Threat(str(top["least_attack"]), str(top["least_norm"]), float(top["least_eps"]))
-    name = name_of(str(top["method"]), float(top["rate"]), float(top["effective_rate"]))
+    name = model_name(str(top["method"]), float(top["rate"]), float(top["effective_rate"]))
     yield (
         f"The safest pruned model is {name}: its least margin is {signed(top['least'])} points "
         f"({threat.title}), its mean margin {signed(top['mean'])}."
@@ -239,8 +230,8 @@ def _sweet_spots(analysis: Analysis, setting: Setting, protocol: str) -> Iterato
 # --------------------------------------------------------------------------- compression
 
 
-def _compression(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
-    mine = setting.rows(analysis.clean).dropna(subset="effective_rate")
+def _compression(part: Part) -> Iterator[str]:
+    mine = part.rows(part.analysis.clean).dropna(subset="effective_rate")
     off = mine[(mine["effective_rate"] / mine["rate"] - 1).abs() > COMPRESSION_TOLERANCE]
     if off.empty:
         if len(mine):

@@ -1,9 +1,9 @@
-"""Signs of masked gradients that only show across cells. Pure.
+"""Signs of masked gradients that show only across cells. Pure.
 
 A stronger adversary must win more images (Carlini et al., On Evaluating Adversarial Robustness,
 2019, section 3.2 on sanity checks). Where robust accuracy hardly falls from an attack's weakest to
 its strongest eps although the unpruned models lose most of theirs, the attack has more likely
-failed than the model withstood it. Such a curve must not win a recommendation unremarked.
+failed than the model withstood it. A recommendation that rests on such a curve is marked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.report.attack_rows import AttackRows, more_broken
-from prunegrid.orchestrator.report.images import TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.tables import DENSE
 from prunegrid.workers.catalog import attack_entry

@@ -1,4 +1,4 @@
-"""Cells that should be there and are not. Pure."""
+"""Cells without a result. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The published tables beside a store's results: what agrees, what does not, and by how much.
 
-`paper_tables.csv` holds Tables 1 and 2 as printed. Two defects of the tables are found, not
-assumed: a number that its own printed margin contradicts is a misprint, and eps labels under
-which another eps of the results agrees much better are shifted.
+`paper_tables.csv` holds Tables 1 and 2 as printed. Two kinds of defects are detected, not assumed:
+a number contradicted by its printed margin is a misprint; labels of eps are shifted where the
+results at other eps agree much better.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from prunegrid.orchestrator.report.results import (
     Results,
     Setting,
     attack_title,
+    eps_text,
     groups,
 )
 from prunegrid.orchestrator.report.statistics import Estimate, estimate
@@ -36,7 +37,7 @@ ARCHITECTURE = "resnet18"
 SHIFT_GAIN = 0.7
 
 
-class Verdict(StrEnum):
+class PaperVerdict(StrEnum):
     AGREES = "agrees"
     MISPRINT = "misprint"  #: differs as printed, agrees with what the printed margin implies
     DIFFERS = "differs"
@@ -48,13 +49,18 @@ class ComparedCell:
     cell: PaperCell
     eps: float | None  #: of the results, once a shift of labels is undone
     ours: Estimate  #: fraction
-    verdict: Verdict
+    verdict: PaperVerdict
     implied: float | None  #: percent, for a misprinted number
 
     @property
     def difference(self) -> float:
         """Ours minus printed, in percentage points; NaN where ours is missing."""
         return 100 * self.ours.mean - self.cell.accuracy
+
+    @property
+    def label(self) -> str:
+        """`eps` as tables show it; "" for clean accuracy."""
+        return "" if self.eps is None else eps_text(self.cell.attack.rpartition("_")[2], self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +95,7 @@ class PaperComparison:
     cells: tuple[ComparedCell, ...]
     shifts: tuple[LabelShift, ...]
 
-    def count(self, table: int) -> Counter[Verdict]:
+    def count(self, table: int) -> Counter[PaperVerdict]:
         return Counter(c.verdict for c in self.cells if c.cell.table == table)
 
     @property
@@ -103,7 +109,9 @@ class PaperComparison:
             count = self.count(table)
             total = sum(count.values())
             parts = [f"{count[v]} {text}" for v, text in _VERDICT_TEXT.items() if count[v]]
-            line = f"Table {table}: {count[Verdict.AGREES]} of {total} cells agree to the second"
+            line = (
+                f"Table {table}: {count[PaperVerdict.AGREES]} of {total} cells agree to the second"
+            )
             out.append(f"{line} decimal" + (f"; {', '.join(parts)}" if parts else ""))
         for found in self.misprints:
             cell = found.cell
@@ -116,9 +124,9 @@ class PaperComparison:
 
 
 _VERDICT_TEXT = {
-    Verdict.MISPRINT: "are misprints that agree with their own printed margin",
-    Verdict.DIFFERS: "differ",
-    Verdict.MISSING: "have no result here",
+    PaperVerdict.MISPRINT: "are misprints that agree with their own printed margin",
+    PaperVerdict.DIFFERS: "differ",
+    PaperVerdict.MISSING: "have no result here",
 }
 
 
@@ -170,13 +178,13 @@ def _judge(
     cell: PaperCell, eps: float | None, ours: Estimate, implied: float | None
 ) -> ComparedCell:
     if ours.n == 0:
-        verdict = Verdict.MISSING
+        verdict = PaperVerdict.MISSING
     elif _agree(ours, cell.accuracy):
-        verdict = Verdict.AGREES
+        verdict = PaperVerdict.AGREES
     elif implied is not None and abs(100 * ours.mean - implied) <= 3 * ROUNDING:
-        verdict = Verdict.MISPRINT
+        verdict = PaperVerdict.MISPRINT
     else:
-        verdict = Verdict.DIFFERS
+        verdict = PaperVerdict.DIFFERS
     return ComparedCell(cell=cell, eps=eps, ours=ours, verdict=verdict, implied=implied)
 
 

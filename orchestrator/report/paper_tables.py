@@ -1,4 +1,4 @@
-"""The published Tables 1 and 2, as printed, and what is wrong with them by themselves."""
+"""The published Tables 1 and 2, as printed, and the numbers in them that contradict each other."""
 
 from __future__ import annotations
 
@@ -34,8 +34,15 @@ class PaperCell:
 
     @property
     def where(self) -> str:
-        row = "clean" if not self.attack else f"{attack_title(self.attack)} {self.label}"
+        row = f"{attack_title(self.attack)} {self.label}" if self.attack else "clean"
         return f"Table {self.table}, {row}, rate {self.rate:g}"
+
+    @property
+    def row(self) -> str:
+        """Its row's title; Table 1 has a row for each method."""
+        if self.attack:
+            return f"{attack_title(self.attack)} {self.label}"
+        return "clean" if self.table == 2 else self.method
 
     @property
     def label(self) -> str:

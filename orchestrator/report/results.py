@@ -1,7 +1,7 @@
 """The store's rows as two frames, and the coordinates that every table of the report uses.
 
-A row per model and a row per cell, as `orchestrator/store/rows.py` describes them. A store may hold
-them one a file or merged: both read alike, and a row found twice counts once.
+A row per model and a row per cell, as `orchestrator/store/rows.py` describes them. A store holds
+each in a file of its own or merged; a row that is in both counts once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.report.style import norm_rank
 from prunegrid.orchestrator.store.frames import read_all, read_ours
 from prunegrid.orchestrator.store.merged import conform
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
@@ -80,9 +81,9 @@ class Results:
 
 
 def load_results(files: Files) -> Results:
-    """Every whole model and cell row of a store, one per place: where a place was computed anew
-    with other settings, the row begun last. A torn or foreign file is left out, as `verify` names
-    it; columns that an older store has not are missing values."""
+    """Every model and cell row of a store, one per place: where a place was computed again with
+    other settings, the row started last counts. A torn or foreign file is left out (`verify` names
+    it); columns that an older store lacks are missing values."""
     return Results(
         address=files.address,
         models=_rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"]),
@@ -125,20 +126,20 @@ def unique_rows(frame: pd.DataFrame, columns: list[str]) -> list[Any]:
     )
 
 
+def by_rate(frame: pd.DataFrame, rates: Iterable[float]) -> list[Any | None]:
+    """The record of each rate; None where `frame` has none."""
+    found = {record.rate: record for record in records(frame)}
+    return [found.get(rate) for rate in rates]
+
+
+def seeds_text(n: pd.Series[int]) -> str:
+    """`5 seeds`, or `3 to 5 seeds`."""
+    low, high = int(n.min()), int(n.max())
+    seeds = "seed" if high == 1 else "seeds"
+    return f"{high} {seeds}" if low == high else f"{low} to {high} {seeds}"
+
+
 def threats(cells: pd.DataFrame) -> list[Threat]:
     """Every (attack, eps) of some cells, by norm, then attack, then eps."""
     found = {Threat(a, n, float(e)) for a, n, e in unique_rows(cells, THREAT)}
-    order = {"l0": 0, "l2": 1, "l1": 2, "linf": 3}
-    return sorted(found, key=lambda t: (order.get(t.norm, 9), t.attack, t.eps))
-
-
-def method_order(methods: Iterable[str]) -> list[str]:
-    """Structure by structure, magnitude before random, global before local: as the figures list
-    them."""
-    structures = {"unstructured": 0, "kernel": 1, "filter": 2}
-
-    def rank(method: str) -> tuple[int, str]:
-        selection, _, structure = method.rpartition("-")
-        return structures.get(structure, 9), selection
-
-    return sorted(set(methods), key=rank)
+    return sorted(found, key=lambda t: (norm_rank(t.norm), t.attack, t.eps))

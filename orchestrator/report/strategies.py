@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import (
     SETTING,
     Results,
     Setting,
     Threat,
+    attack_title,
     groups,
     records,
     threats,
@@ -34,9 +35,8 @@ from prunegrid.orchestrator.report.statistics import (
     over_seeds,
     paired_p,
 )
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import DENSE, UNPRUNED, model_name
 
-UNPRUNED = "unpruned"
 KNOWN, ATTACK_KNOWN, NOTHING_KNOWN = "attack and eps known", "attack known", "unknown adversary"
 ACCURACY, AVERAGE, WORST_ATTACK, LEAST_MARGIN = (
     "robust accuracy",
@@ -72,19 +72,27 @@ class Strategy:
     incomplete: int  #: candidates left out because a cell is missing
 
     @property
-    def assumption(self) -> str:
+    def adversary(self) -> str:
+        """What is known of it."""
         if self.knowledge == KNOWN:
             return Threat(self.attack, self.norm, self.eps).title
-        return self.knowledge
+        return f"{attack_title(self.attack)}, any ε" if self.attack else self.knowledge
+
+    @property
+    def unpruned(self) -> bool:
+        return self.method == UNPRUNED
+
+    @property
+    def model(self) -> str:
+        """The best choice, by name."""
+        return model_name(self.method, self.rate, self.effective_rate)
 
 
 def strategies(results: Results, clean: pd.DataFrame) -> list[Strategy]:
     """For each setting and protocol, every assumption and every compression asked for (the
     nominal rates of the grid). `clean` is `clean_table`'s."""
-    ranked = add_strength(results.cells)
-    ranked = ranked[ranked["strength"] > 0]
     out: list[Strategy] = []
-    for place, part in groups(ranked, [*SETTING, "protocol"]):
+    for place, part in groups(with_counterparts(results.cells), [*SETTING, "protocol"]):
         setting = Setting(*map(str, place[:3]))
         field = _Field(part, setting.rows(results.models), setting.rows(clean))
         for least in sorted(part["rate"].unique()):
@@ -123,8 +131,8 @@ class _Field:
         with np.errstate(invalid="ignore"):
             self.values = total / np.where(count > 0, count, np.nan)
         strengths = pooled[["attack", "eps", "strength"]].drop_duplicates()
-        rung = {(a, e): s for a, e, s in records(strengths)}
-        self.strength = np.array([rung[t.attack, t.eps] for t in self.threats])
+        level = {(a, e): s for a, e, s in records(strengths)}
+        self.strength = np.array([level[t.attack, t.eps] for t in self.threats])
         known = clean.set_index(["method", "rate"])["effective_rate"]
         self.effective = np.array(
             [1.0 if m == UNPRUNED else float(known.get((m, r), np.nan)) for m, r in self.candidates]
@@ -182,8 +190,8 @@ class _Field:
         """[candidate, seed]; NaN where a cell of the seed is missing."""
         values = self.values[:, columns]
         if criterion == WORST_ATTACK:
-            rungs = self.strength[columns]
-            worst = [values[:, rungs == rung].min(axis=1) for rung in np.unique(rungs)]
+            levels = self.strength[columns]
+            worst = [values[:, levels == level].min(axis=1) for level in np.unique(levels)]
             return np.asarray(np.mean(worst, axis=0))
         dense = self._dense()
         if criterion == LEAST_MARGIN:

@@ -1,13 +1,19 @@
-"""One look for every figure: the structure is the colour, criterion and scope are the dash and
-the marker. The colours are Okabe and Ito's, which colour-blind eyes can tell apart."""
+"""How methods and attacks look, and in which order they stand, in every table and figure: the
+structure is the colour, criterion and scope are the dash and the marker. The colours are Okabe and
+Ito's, which colour-blind eyes can tell apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: By structure, in the order of tables.
 _COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00"}
 _OTHER = "#7a6a9a"
 REFERENCE = "#8a8f98"  #: the dense model's line
+
+#: Of attacks, in tables and figures.
+_NORMS = ("l0", "l2", "l1", "linf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,7 @@ class Look:
         return f"rgba({red},{green},{blue},{alpha:g})"
 
 
+#: By criterion and scope, in the order of legends.
 _LINES = {
     "magnitude-global": ("solid", "circle", (0, ()), "o"),
     "magnitude-local": ("dash", "square", (0, (5, 2)), "s"),
@@ -34,7 +41,7 @@ _LINES = {
 
 
 def look_of(method: str) -> Look:
-    """By a method's name, `criterion-scope-structure`; a strange name gets a look too."""
+    """By a method's name, `criterion-scope-structure`; an unknown name gets a look too."""
     selection, _, structure = method.rpartition("-")
     dash, symbol, mpl_dash, mpl_marker = _LINES.get(
         selection, ("longdash", "triangle-up", (0, (8, 2)), "^")
@@ -48,13 +55,27 @@ def look_of(method: str) -> Look:
     )
 
 
-def legend_order(methods: list[str]) -> list[str]:
+def norm_rank(norm: str) -> int:
+    return _NORMS.index(norm) if norm in _NORMS else len(_NORMS)
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Structure by structure, then by name: as the paper's figures list them."""
+    return sorted(set(methods), key=lambda method: (_structure_rank(method), method))
+
+
+def legend_order(methods: Iterable[str]) -> list[str]:
     """Selection by selection, so that a legend three wide has a structure in each column."""
-    structures = list(_COLOURS)
+    selections = list(_LINES)
 
     def rank(method: str) -> tuple[int, str, int]:
-        selection, _, structure = method.rpartition("-")
-        place = list(_LINES).index(selection) if selection in _LINES else len(_LINES)
-        return place, selection, structures.index(structure) if structure in structures else 9
+        selection = method.rpartition("-")[0]
+        place = selections.index(selection) if selection in _LINES else len(selections)
+        return place, selection, _structure_rank(method)
 
     return sorted(set(methods), key=rank)
+
+
+def _structure_rank(method: str) -> int:
+    structure = method.rpartition("-")[2]
+    return list(_COLOURS).index(structure) if structure in _COLOURS else len(_COLOURS)

@@ -54,8 +54,8 @@ def sweet_cells(clean: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
     """Per PLACE and protocol: `cells`, `sweet` cells, `better` and `worse` ones (shown), three
     margins with their `_n`, `_sd` and `_half`: `clean`, the `least` one with its threat, and the
-    `mean` one over rungs (of `limits.margin_rows`); `complete`: every threat that the setting has
-    under this protocol has a result; `whole`: a sweet spot in every cell."""
+    `mean` one over eps levels (of `non_inferiority.margin_rows`); `complete`: every threat that the
+    setting has under this protocol has a result; `whole`: a sweet spot in every cell."""
     by = [*PLACE, "protocol"]
     if sweet.empty:
         values = [f"{name}{end}" for name in _NAMES for end in ("", "_n", "_sd", "_half")]
@@ -88,7 +88,7 @@ def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:
     average = margins[(margins["attack"] == "") & (margins["criterion"] == AVERAGE)]
     names = {f"robust_{v}": f"mean_{v}" for v in ("n", "sd", "half")} | {"robust_mean": "mean"}
     known = average.reindex(columns=[*by, *names]).rename(columns=names)
-    # Without any row `known` has no types to merge by: its columns are as empty as they come.
+    # Without any row `known` has no types to merge by: its columns are NaN.
     empty = dict.fromkeys(names.values(), np.nan)
     out = out.merge(known, on=by, how="left") if len(known) else out.assign(**empty)
     out["complete"] = out["cells"] == out["wanted"]

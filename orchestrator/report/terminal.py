@@ -5,15 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from prunegrid.orchestrator.report.analysis import Analysis
-from prunegrid.orchestrator.report.findings import Topic, findings
-from prunegrid.orchestrator.report.results import Setting, eps_text, method_order, records
-from prunegrid.orchestrator.report.tables import Attacked, SummaryRow, summary_rows
+from prunegrid.orchestrator.report.analysis import Analysis, Part
+from prunegrid.orchestrator.report.findings import Topic, findings_of
+from prunegrid.orchestrator.report.results import Threat, eps_text, records, seeds_text, threats
+from prunegrid.orchestrator.report.statistics import Estimate
+from prunegrid.orchestrator.report.style import method_order
 
 #: Models of one experiment that still get a line each.
 FEW = 24
@@ -22,21 +24,22 @@ WIDE = 112
 
 
 def print_report(console: Console, analysis: Analysis) -> None:
-    """Tables, and the findings that one acts on."""
-    results = analysis.results
-    if max(len(setting.rows(analysis.clean)) for setting in results.settings) <= FEW:
-        for table in summary_tables(summary_rows(results)):
+    """Tables, the findings that one acts on, and the comparison that was asked for."""
+    experiments = analysis.experiments()
+    small = max(len(experiment.rows(analysis.clean)) for experiment in experiments) <= FEW
+    for experiment in experiments:
+        wide = console.width >= WIDE
+        for table in summary_tables(experiment) if small else matrices(experiment, wide=wide):
             console.print(table)
-    else:
-        for setting in results.settings:
-            for table in matrices(analysis, setting, wide=console.width >= WIDE):
-                console.print(table)
-    topic = (Topic.DEPLOY, Topic.HOW_FAR)
-    told = [f for f in findings(analysis) if f.topic in topic and "unknown, " in f.lead]
-    for (setting, protocol), part in groupby(told, key=lambda f: (f.setting, f.protocol)):
-        say(console, f"{setting.title}, protocol {protocol}:")
-        for finding in part:
+    topics = (Topic.DEPLOY, Topic.HOW_FAR)
+    for part in analysis.parts():
+        shown = [f for f in findings_of(part) if f.topic in topics and "unknown, " in f.lead]
+        if shown:
+            say(console, f"{part.title}:")
+        for finding in shown:
             say(console, f"  {finding.topic}. {finding.text}")
+    for line in comparison_lines(analysis):
+        say(console, line, hang=6)
 
 
 def say(console: Console, text: str, *, hang: int = 4) -> None:
@@ -56,19 +59,30 @@ def say_whole(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def matrices(analysis: Analysis, setting: Setting, *, wide: bool) -> Iterator[Table]:
+def comparison_lines(analysis: Analysis) -> Iterator[str]:
+    """The comparison with the paper or another store in plain words; empty without one."""
+    for paper in analysis.paper or ():
+        yield f"{paper.setting.title}, protocol {paper.protocol or '–'}:"
+        yield from (f"  {line}" for line in paper.sentences())
+    if analysis.paper == ():
+        yield "no ResNet18 results to put beside the paper's"
+    for side in analysis.stores or ():
+        yield f"{side.architecture} on {side.dataset}: a = {side.a}, b = {side.b}"
+        yield from (f"  {line}" for line in side.sentences())
+    if analysis.stores == ():
+        yield "nothing to compare: no architecture and data set, or no second protocol, in common"
+
+
+def matrices(experiment: Part, *, wide: bool) -> Iterator[Table]:
     """Methods by rates: clean accuracy, and for each protocol the average robust accuracy."""
     from prunegrid.orchestrator.report.curves import average_robustness
 
-    shown = {"clean accuracy": setting.rows(analysis.clean)}
-    for protocol in analysis.results.protocols(setting):
-        name = f"average robust accuracy, protocol {protocol}"
-        shown[name] = average_robustness(analysis, setting, protocol)
+    shown = {"clean accuracy": experiment.rows(experiment.analysis.clean)}
+    for part in experiment.by_protocol():
+        shown[f"average robust accuracy, protocol {part.protocol}"] = average_robustness(part)
     for name, rows in shown.items():
         if len(rows):
-            low, high = rows["n"].min(), rows["n"].max()
-            seeds = f"{low} seeds" if low == high else f"{low} to {high} seeds"
-            title = f"{setting.title}: {name}, %, mean over {seeds}"
+            title = f"{experiment.title}: {name}, %, mean over {seeds_text(rows['n'])}"
             yield _matrix(title + (" ± 95 % interval" if wide else ""), rows, wide=wide)
 
 
@@ -89,22 +103,16 @@ def _matrix(title: str, rows: pd.DataFrame, *, wide: bool) -> Table:
     return table
 
 
-def summary_tables(rows: list[SummaryRow]) -> Iterator[Table]:
-    """One for each experiment and protocol: clean accuracy, and robust accuracy at each attack's
-    middle eps; means over seeds, %."""
-    for place, part in groupby(rows, key=lambda row: (row.architecture, row.variant)):
-        mine = list(part)
-        columns = middle_columns([c for c in mine[0].robust if any(r.robust[c].n for r in mine)])
-        protocols = list(dict.fromkeys(column.protocol for column in columns)) or [""]
-        for protocol in protocols:
-            where = " ".join(name for name in place if name != "standard")
-            where += f", protocol {protocol}" if protocol else ""
-            yield _table(where, mine, [c for c in columns if c.protocol == protocol])
+def summary_tables(experiment: Part) -> Iterator[Table]:
+    """One for each protocol: clean accuracy, and robust accuracy at each attack's middle eps;
+    means over seeds, %."""
+    for part in experiment.by_protocol() or [experiment]:
+        yield _summary_table(part)
 
 
-def _table(title: str, rows: list[SummaryRow], columns: list[Attacked]) -> Table:
+def _summary_table(part: Part) -> Table:
     table = Table(
-        title=f"{title}: accuracy, %, mean over seeds ± 95 % interval",
+        title=f"{part.title}: accuracy, %, mean over seeds ± 95 % interval",
         box=None,
         title_justify="left",
         header_style="bold",
@@ -113,18 +121,26 @@ def _table(title: str, rows: list[SummaryRow], columns: list[Attacked]) -> Table
     table.add_column("method", no_wrap=True, min_width=12)
     for name in ("rate", "eff.", "clean"):
         table.add_column(name, justify="right", no_wrap=True, min_width=4)
-    for column in columns:
-        head = f"{column.attack}\n{eps_text(column.norm, column.eps)}"
+    cells = part.rows(part.analysis.cells)
+    columns = _middle_threats(cells[cells["n"] > 0])
+    for threat in columns:
+        head = f"{threat.attack}\n{eps_text(threat.norm, threat.eps)}"
         table.add_column(head, justify="right", no_wrap=True)
-    for method, part in groupby(rows, key=lambda row: row.method):
+    robust = {(c.method, c.rate, Threat(c.attack, c.norm, c.eps)): _text(c) for c in records(cells)}
+    clean = records(part.rows(part.analysis.clean))
+    for method, models in groupby(clean, key=lambda model: str(model.method)):
         table.add_section()
-        mine = list(part)
+        mine = list(models)
         names = _in_rows(method, len(mine))
         for row, name in zip(mine, names + [""] * len(mine), strict=False):
-            values = [row.robust[column].text() for column in columns]
-            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", row.clean.text()]
+            values = [robust.get((method, row.rate, threat), "–") for threat in columns]
+            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", _text(row)]
             table.add_row(name, *numbers, *values)
     return table
+
+
+def _text(row: Any) -> str:
+    return Estimate(n=row.n, mean=row.mean, sd=row.sd, half=row.half).text()
 
 
 def _in_rows(method: str, rows: int) -> list[str]:
@@ -135,10 +151,8 @@ def _in_rows(method: str, rows: int) -> list[str]:
     return lines if len(lines) <= rows else [method]
 
 
-def middle_columns(columns: list[Attacked]) -> list[Attacked]:
-    """One eps per protocol and attack: the upper middle one."""
-    out = []
-    for key in dict.fromkeys((c.protocol, c.attack) for c in columns):
-        mine = [c for c in columns if (c.protocol, c.attack) == key]
-        out.append(mine[len(mine) // 2])
-    return out
+def _middle_threats(cells: pd.DataFrame) -> list[Threat]:
+    """One eps per attack: the upper middle one."""
+    by_attack = groupby(threats(cells), key=lambda threat: threat.attack)
+    levels = [list(mine) for _, mine in by_attack]
+    return [mine[len(mine) // 2] for mine in levels]

@@ -7,23 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.analysis import Analysis
-from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.analysis import Part
+from prunegrid.orchestrator.report.eps_levels import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
-from prunegrid.orchestrator.report.results import Setting, attack_title, eps_text, groups, records
+from prunegrid.orchestrator.report.results import attack_title, eps_text, groups, records
 from prunegrid.orchestrator.report.statistics import half_width
 from prunegrid.orchestrator.store.rows import ZERO_GRADIENT_FRAC
 
 
-def of_protocol(frame: pd.DataFrame, setting: Setting, protocol: str) -> pd.DataFrame:
-    """The part of a frame that belongs to one experiment under one protocol."""
-    part = setting.rows(frame)
-    return part[part["protocol"] == protocol]
-
-
-def trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
-    cells = of_protocol(analysis.cells, setting, protocol)
-    rows = of_protocol(analysis.results.cells, setting, protocol)
+def trust(part: Part) -> Iterator[str]:
+    analysis = part.analysis
+    cells, rows = part.rows(analysis.cells), part.rows(analysis.results.cells)
     low, high = int(cells["n"].min()), int(cells["n"].max())
     seeds = f"{low}" if low == high else f"{low} to {high}"
     text = f"{seeds} seed{'s' if high > 1 else ''} per cell, {_images(rows)} images each"
@@ -41,15 +35,15 @@ def trust(analysis: Analysis, setting: Setting, protocol: str) -> Iterator[str]:
         "that can't be told from it may be better on new ones."
     )
     yield from _left_out(rows)
-    gone = of_protocol(analysis.missing, setting, protocol)
+    gone = part.rows(analysis.missing)
     if len(gone):
         text = _sentence(missing_text(gone, len(gone) + len(rows)))
         yield f"{text}. A model that lacks cells is not chosen."
     if skipped := int((rows["n_skipped"].fillna(0) > 0).sum()):
         yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
-    yield from _flat(of_protocol(analysis.flat, setting, protocol))
+    yield from _flat(part.rows(analysis.flat))
     yield from _masking(rows)
-    yield from _convergence(of_protocol(analysis.convergence, setting, protocol))
+    yield from _convergence(part.rows(analysis.convergence))
 
 
 def _left_out(rows: pd.DataFrame) -> Iterator[str]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunegrid.orchestrator.errors import StoreError, UsageError, expected
+import pandas as pd
+
+from prunegrid.orchestrator.errors import UsageError, expected
 from prunegrid.orchestrator.grid.coordinates import CellCoordinates
+from prunegrid.orchestrator.output import OwnFolder
 from prunegrid.orchestrator.report.analysis import Against, Analysis, analyse
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
-from prunegrid.orchestrator.report.exports import frames
-from prunegrid.orchestrator.report.latex import clean_latex, margins_latex, strategies_latex
-from prunegrid.orchestrator.report.results import Results, Setting
-from prunegrid.workers.files import write_aside
+from prunegrid.orchestrator.report.results import Results, eps_text
+from prunegrid.orchestrator.report.section import ExperimentSection
+from prunegrid.orchestrator.report.sections import SECTIONS
 
 #: In a folder of ours: which files are ours to replace.
 MARKER = ".prunegrid-report.json"
@@ -30,7 +30,6 @@ class ReportPaths:
     folder: Path
     page: Path | None  #: index.html
     files: tuple[Path, ...]  #: all that was written
-    lines: tuple[str, ...]  #: the comparison in plain words; empty without one
     analysis: Analysis
 
 
@@ -57,127 +56,59 @@ def write_report(
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"report format: {expected(FORMATS, name)}")
-    old = _claim(out)
+    folder = OwnFolder(out, marker=MARKER, what="report", generator=_GENERATOR)
     analysis = analyse(results, planned=planned, against=against, evidence=evidence)
-    name = title or f"prunegrid: {Path(results.address).name or 'report'}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # the marker comes first and goes last: a folder that a crash left half written is ours
-        written: list[str] = []
-        write_aside(out / MARKER, json.dumps({"files": old}).encode())
-        for path, content in _contents(analysis, name, formats):
-            write_aside(out / path, content)
-            written.append(path)
-        for path in set(old) - set(written):
-            _remove(out, path)
-        write_aside(out / MARKER, json.dumps({"files": written}, indent=1).encode())
-    except OSError as error:
-        raise StoreError(f"can't write {out}: {error.strerror or error}") from error
+    title = title or f"prunegrid: {Path(results.address).name or 'report'}"
+    files = dict(_contents(analysis, title, formats))
+    folder.replace(files)
     return ReportPaths(
         folder=out,
-        page=out / "index.html" if "index.html" in written else None,
-        files=tuple(out / path for path in written),
-        lines=tuple(_comparison_lines(analysis)),
+        page=out / "index.html" if "index.html" in files else None,
+        files=tuple(out / path for path in files),
         analysis=analysis,
     )
-
-
-def _claim(out: Path) -> list[str]:
-    """The files of our former report in `out`. Raises StoreError where it is somebody else's."""
-    try:
-        names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-        if MARKER in names:
-            raw = json.loads((out / MARKER).read_text(encoding="utf-8"))
-            return [str(path) for path in raw["files"]]
-        if (
-            names == ["index.html"]
-            and _GENERATOR
-            in (out / "index.html").read_text(encoding="utf-8", errors="replace")[:1000]
-        ):
-            return names
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{out / MARKER}: torn: {error}; choose another folder") from error
-    except OSError as error:
-        raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
-    if names:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        raise StoreError(
-            f"{out}: not a report of ours, it is left as it is: it holds {shown}; expected a new "
-            "or empty folder or an earlier report"
-        )
-    return []
-
-
-def _remove(out: Path, path: str) -> None:
-    """A stale file of ours, never one outside of the folder."""
-    target = (out / path).resolve()
-    if out.resolve() in target.parents:
-        target.unlink(missing_ok=True)
 
 
 def _contents(
     analysis: Analysis, title: str, formats: Collection[str]
 ) -> Iterator[tuple[str, bytes]]:
+    """(path in the folder, content) of every file."""
     if "csv" in formats:
-        for name, frame in frames(analysis).items():
-            yield f"csv/{name}.csv", frame.to_csv(index=False).encode()
-    if "latex" in formats:
-        yield "latex/table1.tex", clean_latex(analysis).encode()
-        yield "latex/strategies.tex", strategies_latex(analysis).encode()
-        for setting, protocol in _sides(analysis):
-            text = margins_latex(analysis, setting, protocol)
-            yield f"latex/table2-{_slug(*setting, protocol)}.tex", text.encode()
-    if "figures" in formats:
-        yield from _static(analysis)
+        for stem, frame in frames(analysis).items():
+            yield f"csv/{stem}.csv", frame.to_csv(index=False).encode()
+    for section in SECTIONS:
+        if "latex" in formats:
+            for stem, text in section.latex(analysis):
+                yield f"latex/{stem}.tex", text.encode()
+        if "figures" in formats and isinstance(section, ExperimentSection):
+            yield from _pictures(analysis, section)
     if "html" in formats:
-        from prunegrid.orchestrator.report.html import page
+        from prunegrid.orchestrator.report.page import page
 
         yield "index.html", page(analysis, title=title).encode()
 
 
-def _sides(analysis: Analysis) -> Iterator[tuple[Setting, str]]:
-    for setting in analysis.results.settings:
-        for protocol in analysis.results.protocols(setting):
-            yield setting, protocol
+def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """What the CSV files hold, by stem; accuracies and margins are fractions."""
+    found = [section.frames(analysis) for section in SECTIONS]
+    return {stem: _labelled(frame) for part in found for stem, frame in part.items()}
 
 
-def _slug(*names: str) -> str:
-    """A file name out of names that may hold anything."""
-    return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", name)[:40] or "_" for name in names)
+def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """With a column `eps_label` where it has norm and eps: `8/255`."""
+    if not {"norm", "eps"} <= set(frame.columns):
+        return frame
+    places = zip(frame["norm"], frame["eps"], strict=True)
+    labels = ["" if pd.isna(eps) else eps_text(str(norm), float(eps)) for norm, eps in places]
+    return frame.assign(eps_label=labels)
 
 
-def _static(analysis: Analysis) -> Iterator[tuple[str, bytes]]:
-    from prunegrid.orchestrator.report.curves import (
-        compression_grid,
-        protocol_grid,
-        security_grid,
-        worst_grid,
-    )
-    from prunegrid.orchestrator.report.static import render
+def _pictures(analysis: Analysis, section: ExperimentSection) -> Iterator[tuple[str, bytes]]:
+    from prunegrid.orchestrator.report.matplotlib_figures import render
 
-    grids = []
-    for setting, protocol in _sides(analysis):
-        for make in (security_grid, compression_grid, worst_grid):
-            grid = make(analysis, setting, protocol)
-            place = f"{setting.title}, protocol {protocol}"
-            grids.append((grid, place, _slug(*setting, protocol)))
-    for setting in analysis.results.settings:
-        if len(analysis.results.protocols(setting)) > 1:
-            grids.append((protocol_grid(analysis, setting), setting.title, _slug(*setting)))
-    for grid, place, slug in grids:
-        if grid.panels and grid.panels[0]:
-            for kind, content in render(grid, place).items():
-                yield f"figures/{slug}-{grid.name}.{kind}", content
-
-
-def _comparison_lines(analysis: Analysis) -> Iterator[str]:
-    for paper in analysis.paper or ():
-        yield f"{paper.setting.title}, protocol {paper.protocol or '–'}:"
-        yield from (f"  {line}" for line in paper.sentences())
-    if analysis.paper == ():
-        yield "no ResNet18 results to put beside the paper's"
-    for side in analysis.stores or ():
-        yield f"{side.architecture} on {side.dataset}: a = {side.a}, b = {side.b}"
-        yield from (f"  {line}" for line in side.sentences())
-    if analysis.stores == ():
-        yield "nothing to compare: no architecture and data set, or no second protocol, in common"
+    for experiment in analysis.experiments():
+        for part in section.parts(experiment):
+            grid = section.figure(part)
+            if grid is not None and grid.panels and grid.panels[0]:
+                for kind, content in render(grid, part.title).items():
+                    yield f"figures/{part.slug}-{grid.name}.{kind}", content

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from prunegrid.orchestrator.report.figures import CONFIG as _REPORT
-from prunegrid.orchestrator.report.static import SETTINGS
+from prunegrid.orchestrator.report.matplotlib_figures import SETTINGS
+from prunegrid.orchestrator.report.plotly_figures import CONFIG as _REPORT
 from prunegrid.orchestrator.report.style import REFERENCE
 from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.panels import Panel, Panels, Points, panels_of

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.authors.file import Run, read_authors_file
-from prunegrid.orchestrator.authors.findings import first_five
+from prunegrid.orchestrator.authors.oddities import first_five
+from prunegrid.orchestrator.authors.raw_results import AuthorRun, read_authors_file
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.report.ladder import PAPER_EPS
+from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.ladder import Rule
@@ -44,7 +44,7 @@ def authors_curves(paths: Sequence[Path], rule: Rule) -> list[Calibration]:
     return out
 
 
-def _nearest_curves(architecture: str, runs: Sequence[Run]) -> Iterable[SecurityCurve]:
+def _nearest_curves(architecture: str, runs: Sequence[AuthorRun]) -> Iterable[SecurityCurve]:
     for attack in dict.fromkeys(name for run in runs for name in run.minimum):
         found = [m.distance for run in runs if (m := run.minimum.get(attack)) is not None]
         if found:
@@ -53,7 +53,9 @@ def _nearest_curves(architecture: str, runs: Sequence[Run]) -> Iterable[Security
             yield nearest_curve(architecture, attack, distances, models=len(found))
 
 
-def _fixed_curves(architecture: str, runs: Sequence[Run], clean: float) -> list[SecurityCurve]:
+def _fixed_curves(
+    architecture: str, runs: Sequence[AuthorRun], clean: float
+) -> list[SecurityCurve]:
     """At the eps that every run of the architecture was attacked with."""
     out = []
     for attack in dict.fromkeys(name for run in runs for name in run.fixed):

@@ -1,4 +1,4 @@
-"""Whether one attack task's image rows say what its task claims. Pure."""
+"""Whether the image rows of an attack task agree with the task and with each other. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.image_rows import ImageRows, task_columns
 
 
-def image_doubts(rows: ImageRows) -> Iterator[tuple[str, str]]:
+def image_findings(rows: ImageRows) -> Iterator[tuple[str, str]]:
     """(finding's name, message)."""
     task: AttackTask = rows.task
     table = rows.table

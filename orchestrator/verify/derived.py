@@ -1,5 +1,5 @@
-"""Whether a row of `results/models` or `results/cells` is what its tasks' results make it: the row
-is derived once more, and every column compared."""
+"""Whether a row of `results/models` or `results/cells` follows from its tasks' results: the row is
+derived again, and every column compared."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from prunegrid.workers.records import ModelRecord
 Row = Mapping[str, object]
 
 
-def model_row_doubts(row: Row, record: ModelRecord) -> Iterator[str]:
+def model_row_findings(row: Row, record: ModelRecord) -> Iterator[str]:
     place = _model_place(row)
     if place is None:
-        yield "its place in a grid is not whole"
+        yield "its coordinates in a grid are incomplete"
         return
-    yield from _place_doubts(place, record)
+    yield from _place_findings(place, record)
     yield from _differences(row, model_table(place, record), "recorded")
 
 
-def cell_row_doubts(
+def cell_row_findings(
     row: Row, shards: Sequence[ImageRows], record: ModelRecord | None
 ) -> Iterator[str]:
     """`record`: of the attacked model, None where it has no result."""
     model, eps = _model_place(row), row["eps"]
     if model is None or not isinstance(eps, float):
-        yield "its place in a grid is not whole"
+        yield "its coordinates in a grid are incomplete"
         return
     if record is not None:
-        yield from _place_doubts(model, record)
+        yield from _place_findings(model, record)
     settings = shards[0].task.attack
     entry = attack_entry(settings.attack)
     if entry is None:
@@ -63,8 +63,8 @@ def _model_place(row: Row) -> ModelCoordinates | None:
     return ModelCoordinates(rate=rate, seed=seed, **texts)
 
 
-def _place_doubts(place: ModelCoordinates, record: ModelRecord) -> Iterator[str]:
-    """What of its place the model's own task knows: a dense model serves every method."""
+def _place_findings(place: ModelCoordinates, record: ModelRecord) -> Iterator[str]:
+    """Compares the coordinates that the model's task has; a dense model serves every method."""
     task = record.task
     known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}
     if isinstance(task, PruneTask):

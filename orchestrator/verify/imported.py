@@ -1,7 +1,7 @@
-"""`verify` over results that no task of ours made: the published experiment's, imported.
+"""`verify` for imported results: the published experiment's, which no task of a grid made.
 
-Their rows rest on nothing in the store but each other and the file that they came from, so the
-checks are of rows against rows; what was odd in the file itself is told again, by name and count.
+Only rows can be checked against rows; what was odd in the imported file is repeated, by name and
+count.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.authors.authors import stored_author_findings
-from prunegrid.orchestrator.authors.rows import PREFIX
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.authors.imported_rows import PREFIX
+from prunegrid.orchestrator.grid.coordinates import (
+    CellCoordinates,
+    ModelCoordinates,
+)
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.verify.doubts import Finding
+from prunegrid.orchestrator.verify.store_finding import StoreFinding
 from prunegrid.workers import layout
 from prunegrid.workers.image_rows import read_table
 
@@ -23,7 +26,7 @@ _MODEL = list(ModelCoordinates.__dataclass_fields__)
 _CELL = [*_MODEL, *(name for name in CellCoordinates.__dataclass_fields__ if name != "model")]
 
 
-def imported_findings(store: Store) -> Iterator[Finding]:
+def imported_findings(store: Store) -> Iterator[StoreFinding]:
     """Nothing where nothing was imported. Raises StoreError on a torn record of an import."""
     models = _rows(store, layout.MODEL_ROWS)
     if models is None:
@@ -45,7 +48,7 @@ def imported_findings(store: Store) -> Iterator[Finding]:
         if images is not None:
             yield from _recounted(cells, images)
     for odd in stored_author_findings(store.files):
-        yield Finding(name=odd.name, where=odd.where, message=odd.message, count=odd.count)
+        yield StoreFinding(name=odd.name, where=odd.where, message=odd.message, count=odd.count)
 
 
 def _rows(store: Store, folder: str) -> pd.DataFrame | None:
@@ -55,26 +58,26 @@ def _rows(store: Store, folder: str) -> pd.DataFrame | None:
             try:
                 frames.append(read_table(store.files.read(info.path)).to_pandas())
             except ValueError:
-                continue  # torn: said of every file alike
+                continue  # torn: a finding of its own, like that of every file
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def _in_range(frame: pd.DataFrame, folder: str, name: str) -> Iterator[Finding]:
+def _in_range(frame: pd.DataFrame, folder: str, name: str) -> Iterator[StoreFinding]:
     for row in frame[~frame[name].between(0, 1)].itertuples():
         value = getattr(row, name)
         yield _finding("out-of-range", folder, row, f"{name} {value} is not in [0, 1]")
 
 
-def _doubled(frame: pd.DataFrame, folder: str, place: list[str]) -> Iterator[Finding]:
+def _doubled(frame: pd.DataFrame, folder: str, place: list[str]) -> Iterator[StoreFinding]:
     for row in frame[frame.duplicated(place)].itertuples():
         yield _finding("doubled-row", folder, row, "its place has two rows")
 
 
-def _recounted(cells: pd.DataFrame, images: pd.DataFrame) -> Iterator[Finding]:
+def _recounted(cells: pd.DataFrame, images: pd.DataFrame) -> Iterator[StoreFinding]:
     """Robust accuracy at eps is the share of images at least that far from the boundary."""
     if images["distance"].lt(0).any() or images["distance"].isna().any():
         message = "a distance is negative or not a number"
-        yield Finding(name="out-of-range", where=layout.IMAGE_ROWS, message=message)
+        yield StoreFinding(name="out-of-range", where=layout.IMAGE_ROWS, message=message)
     distances = {key: part.to_numpy() for key, part in images.groupby("task_key")["distance"]}
     nearest = cells[cells["finds"] == "minimum-norm"]
     for row in nearest.assign(work=nearest["task_keys"].str[0]).itertuples():
@@ -89,6 +92,6 @@ def _recounted(cells: pd.DataFrame, images: pd.DataFrame) -> Iterator[Finding]:
             yield _finding("row-mismatch", layout.CELL_ROWS, row, message)
 
 
-def _finding(name: str, folder: str, row: object, message: str) -> Finding:
+def _finding(name: str, folder: str, row: object, message: str) -> StoreFinding:
     where = f"{folder} {getattr(row, 'cell_id', None) or getattr(row, 'model_id', '')}"
-    return Finding(name=name, where=where, message=message)
+    return StoreFinding(name=name, where=where, message=message)

@@ -14,7 +14,7 @@ from prunegrid.workers.pruning.structures import alive_units, prunes, units
 Masks = Mapping[str, np.ndarray]
 
 
-def pruning_doubts(
+def pruning_findings(
     task: PruneTask, masks: Masks, parent: Masks | None
 ) -> Iterator[tuple[str, str]]:
     """(layer, or "" for all; what is wrong). `masks`, bool, by prunable layer; `parent`: those

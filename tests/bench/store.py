@@ -167,14 +167,14 @@ def read(address: str) -> dict[str, Any]:
         import pandas  # noqa: F401
         import scipy.stats  # noqa: F401
 
-        import prunegrid.orchestrator.report.exports  # noqa: F401
+        import prunegrid.orchestrator.report.write  # noqa: F401
 
     _, import_s = timed(imports)
     import pandas as pd
 
     from prunegrid.orchestrator.report.analysis import analyse
-    from prunegrid.orchestrator.report.exports import frames
     from prunegrid.orchestrator.report.results import load_results
+    from prunegrid.orchestrator.report.write import frames
 
     cpu_s = time.process_time()
     results, open_s = timed(lambda: load_results(Store.open(address).files))

@@ -15,14 +15,21 @@ from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.report import load_results
 from prunegrid.orchestrator.report.analysis import analyse
-from prunegrid.orchestrator.report.convergence import DoubledSteps, convergence_table, find_doubled
-from prunegrid.orchestrator.report.evidence import Evidence, gather
+from prunegrid.orchestrator.report.convergence import convergence_table
+from prunegrid.orchestrator.report.evidence import (
+    DoubledSteps,
+    Evidence,
+    TaskImages,
+    attack_rows,
+    find_doubled,
+    gather,
+    load_images,
+)
 from prunegrid.orchestrator.report.findings import Topic, findings
-from prunegrid.orchestrator.report.html import page
-from prunegrid.orchestrator.report.images import TaskImages, attack_rows, load_images
 from prunegrid.orchestrator.report.masking import with_gradient_free
-from prunegrid.orchestrator.report.per_image import worst_per_image
+from prunegrid.orchestrator.report.page import page
 from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.report.worst_case import worst_per_image
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.image_rows import parquet_bytes

@@ -10,7 +10,7 @@ import pytest
 
 from prunegrid.orchestrator.authors.authors import import_authors, stored_author_findings
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.orchestrator.report.paper import Verdict, compare_with_paper
+from prunegrid.orchestrator.report.paper import PaperVerdict, compare_with_paper
 from prunegrid.orchestrator.report.paper_tables import find_misprints, paper_cells
 from prunegrid.orchestrator.report.results import load_results
 from prunegrid.orchestrator.store.store import Store
@@ -49,8 +49,8 @@ def test_misprints_are_found_from_the_margins_alone():
 
 def test_the_authors_results_reproduce_the_tables(imported):
     (compared,) = compare_with_paper(load_results(imported))
-    assert compared.count(1) == {Verdict.AGREES: 63}
-    assert compared.count(2) == {Verdict.AGREES: 62, Verdict.MISPRINT: 3}
+    assert compared.count(1) == {PaperVerdict.AGREES: 63}
+    assert compared.count(2) == {PaperVerdict.AGREES: 62, PaperVerdict.MISPRINT: 3}
     assert len(compared.misprints) == 3
     (shift,) = compared.shifts
     assert shift.attack == "pgd_linf"
@@ -73,8 +73,8 @@ def test_a_changed_result_no_longer_agrees(shared, tmp_path):
     store = Store.open_or_create(str(tmp_path / "s"))
     import_authors([tmp_path / "changed.parquet"], store.files)
     (compared,) = compare_with_paper(load_results(store.files))
-    assert compared.count(1)[Verdict.AGREES] == 62
-    assert compared.count(1)[Verdict.DIFFERS] == 1
+    assert compared.count(1)[PaperVerdict.AGREES] == 62
+    assert compared.count(1)[PaperVerdict.DIFFERS] == 1
 
 
 def test_what_a_grid_run_by_hand_does_is_named_and_kept(imported):

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.report.limits import margin_rows
+from prunegrid.orchestrator.report.non_inferiority import margin_rows
 from prunegrid.orchestrator.report.results import load_results
 from prunegrid.orchestrator.report.sweet_spots import (
     AS_GOOD,
@@ -20,7 +20,8 @@ from prunegrid.orchestrator.report.sweet_spots import (
     sweet_cells,
 )
 from prunegrid.orchestrator.report.sweet_spots import sweet_models as models_of
-from prunegrid.orchestrator.report.tables import cell_table, clean_table, summary_rows, worst_table
+from prunegrid.orchestrator.report.tables import cell_table, clean_table
+from prunegrid.orchestrator.report.worst_case import worst_table
 from prunegrid.workers.files import LocalFiles
 from tests.report.synthetic import METHODS, synthetic, write_store
 
@@ -63,7 +64,7 @@ def test_the_worst_case_is_each_seed_s_least_and_needs_every_attack(results):
     worst = worst_table(results)
     cells = results.cells
     row = worst[(worst.method == METHODS[0]) & (worst.rate == 4) & (worst.strength == 2)].iloc[0]
-    ladder = {"bb_l0": 6.0, "cw_l2": 2.0, "pgd_linf": 8 / 255}
+    levels = {"bb_l0": 6.0, "cw_l2": 2.0, "pgd_linf": 8 / 255}
     least = [
         min(
             cells[
@@ -74,7 +75,7 @@ def test_the_worst_case_is_each_seed_s_least_and_needs_every_attack(results):
                 & (cells.attack == attack)
                 & np.isclose(cells.eps, eps)
             ].robust_accuracy.item()
-            for attack, eps in ladder.items()
+            for attack, eps in levels.items()
         )
         for seed in range(3)
     ]
@@ -154,21 +155,6 @@ def test_rows_are_read_back_as_they_were_written(results, tmp_path):
     assert cell_table(again)["mean"].tolist() == cell_table(results)["mean"].tolist()
     (tmp_path / "results/cells/torn.parquet").write_bytes(b"PAR1 torn")
     assert len(load_results(LocalFiles(tmp_path)).cells) == len(results.cells)
-
-
-def test_the_summary_has_a_row_per_model_and_a_value_per_threat(results):
-    rows = summary_rows(results)
-    assert len(rows) == 12
-    assert all(len(row.robust) == 24 for row in rows)
-    column = next(iter(rows[0].robust))
-    mine = results.cells[
-        (results.cells.method == rows[0].method)
-        & (results.cells.rate == rows[0].rate)
-        & (results.cells.protocol == column.protocol)
-        & (results.cells.attack == column.attack)
-        & (results.cells.eps == column.eps)
-    ]
-    assert rows[0].robust[column].mean == pytest.approx(mine.robust_accuracy.mean())
 
 
 def test_a_place_that_was_computed_anew_counts_once(results, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from prunegrid.orchestrator.report.analysis import analyse
-from prunegrid.orchestrator.report.terminal import matrices, print_report, say
+from prunegrid.orchestrator.report.terminal import matrices, print_report, say, summary_tables
 from tests.report.synthetic import METHODS, RATES, synthetic, without
 
 
@@ -39,7 +39,7 @@ def test_a_full_grid_fits_and_names_every_method(full, width):
 def test_a_matrix_shows_what_is_missing(full):
     text = io.StringIO()
     console = Console(file=text, width=100)
-    for table in matrices(full, full.results.settings[0], wide=False):
+    for table in matrices(full.experiments()[0], wide=False):
         console.print(table)
     clean, robust = text.getvalue().split("average robust accuracy")
     line = next(line for line in robust.splitlines() if METHODS[0] in line)
@@ -60,6 +60,24 @@ def test_a_small_grid_has_a_line_per_model():
     assert "cw_l2" in text
     numbers = [line for line in text.splitlines() if line.count("±") == 4]
     assert len(numbers) == 8
+
+
+def test_the_summary_has_a_row_per_model_and_a_value_per_attack():
+    """At the upper middle eps of each attack."""
+    results = synthetic(seeds=3, protocols=("paper", "strict"))
+    tables = list(summary_tables(analyse(results).experiments()[0]))
+    assert [table.row_count for table in tables] == [12, 12]
+    methods = [cell for cell in tables[1].columns[0].cells if cell]
+    assert len(methods) == 3 * 3, "a word a row"
+    value = next(iter(tables[1].columns[5].cells))
+    mine = results.cells[
+        (results.cells.method == METHODS[0])
+        & (results.cells.rate == 1)
+        & (results.cells.protocol == "strict")
+        & (results.cells.attack == "cw_l2")
+        & (results.cells.eps == 3)
+    ]
+    assert value.split(" ± ")[0] == f"{100 * mine.robust_accuracy.mean():.1f}"
 
 
 def test_a_paragraph_wraps_at_words_and_markup_stays_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -22,7 +23,7 @@ from prunegrid.orchestrator.commands.report import report
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.orchestrator.report import load_results, summary_rows, write_report
+from prunegrid.orchestrator.report import load_results, write_report
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.terminal import summary_tables
 from prunegrid.orchestrator.report.write import MARKER
@@ -63,10 +64,12 @@ class _Sources(HTMLParser):
         super().__init__()
         self.found: list[str] = []
         self.tags: list[str] = []
+        self.attributes: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
         self.found += [value for name, value in attrs if name in ("src", "href") and value]
 
 
@@ -170,12 +173,26 @@ def test_figures_are_pictures(tmp_path):
 
 def test_hostile_names_stay_text(tmp_path):
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    results = synthetic(variant=evil, protocols=(evil,), methods=(METHODS[0], evil))
-    results.models["host"] = evil
-    write_report(results, tmp_path / "out", title=evil, formats=("html", "csv", "latex"))
+    results = synthetic(
+        architectures=(evil,),
+        dataset=evil,
+        variant=evil,
+        protocols=(evil,),
+        methods=(METHODS[0], evil),
+        flags=(evil,),
+        address=evil,
+    )
+    results.models["host"] = results.cells["engine"] = results.cells["outputs"] = evil
+    results.cells.loc[results.cells["attack"] == "cw_l2", "attack"] = evil
+    part = without(results, rate=4.0, attack=evil)
+    other = dataclasses.replace(part, address=f"{evil}2")
+    write_report(
+        part, tmp_path / "out", against=other, title=evil, formats=("html", "csv", "latex")
+    )
     text = (tmp_path / "out/index.html").read_text()
     parser = _Sources(re.sub(r"<script[^>]*>.*?</script>", "", text, flags=re.S))
     assert "img" not in parser.tags
+    assert not any("onerror" in name for name in parser.attributes)
     assert "&lt;script&gt;alert(1)" in text
     for block in re.findall(r"<script[^>]*>(.*?)</script>", text, flags=re.S):
         assert "<script>alert" not in block
@@ -239,7 +256,8 @@ def test_a_store_beside_another_by_command(store, tmp_path):
 
 
 def test_terminal_tables_have_a_line_per_model(written):
-    tables = list(summary_tables(summary_rows(written[0])))
+    experiments = analyse(written[0]).experiments()
+    tables = [table for experiment in experiments for table in summary_tables(experiment)]
     assert len(tables) == 2 * 2
     assert all(table.row_count == 12 for table in tables)
     assert all(len(table.columns) == 4 + 3 for table in tables)
@@ -257,11 +275,10 @@ def test_the_readme_reads_a_store_in_one_line_each(store):
 def test_a_missing_cell_is_a_gap_in_its_line(written):
     """In the figures' data, between the rates that have a result."""
     from prunegrid.orchestrator.report.curves import security_grid
-    from prunegrid.orchestrator.report.figures import draw
+    from prunegrid.orchestrator.report.plotly_figures import draw
 
     results, _ = written
-    setting = results.settings[0]
-    grid = security_grid(analyse(results), setting, "paper")
+    grid = security_grid(analyse(results).parts()[0])
     figure = draw(grid)
     for panel in (panel for row in grid.panels for panel in row):
         rows = panel.rows[panel.rows["method"] == METHODS[1]].set_index("rate")

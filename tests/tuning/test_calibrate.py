@@ -15,7 +15,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.calibrate import CalibrateOptions, calibrate
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.report.ladder import PAPER_EPS
+from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.ladder import LadderError, Rule
 from prunegrid.orchestrator.tuning.plan import dense_plan

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from prunegrid.orchestrator.authors.file import AuthorsFile
-from prunegrid.orchestrator.authors.findings import SKIP_ACCURACY, SeededRun
+from prunegrid.orchestrator.authors.oddities import SKIP_ACCURACY, SeededRun
+from prunegrid.orchestrator.authors.raw_results import AuthorsFile
 from prunegrid.orchestrator.grid.coordinates import (
     CellCoordinates,
     ModelCoordinates,

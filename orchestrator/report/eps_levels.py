@@ -1,8 +1,8 @@
-"""Which eps of different attacks stand side by side.
+"""Which eps of different attacks are compared: the k-th of one with the k-th of another.
 
-Distances in different norms can't be compared, so the paper puts the k-th eps of one attack
-beside the k-th of another (the rows of Figures 1 to 3). A store may hold more eps of one attack
-than of another; then the paper's own are taken where they are known.
+Distances in different norms can't be compared, so the paper pairs eps by their order (the rows of
+Figures 1 to 3). A store may hold more eps of one attack than of another; then the paper's own are
+taken where they are known.
 """
 
 from __future__ import annotations
@@ -38,14 +38,9 @@ PAPER_EPS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 }
 
 
-def rungs(architecture: str, eps: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """Of each attack's ascending eps, those that stand beside the other attacks': all, where all
-    attacks have equally many; else the paper's, or the highest."""
-    least = min(map(len, eps.values()), default=0)
-    return {attack: _chosen(architecture, attack, found, least) for attack, found in eps.items()}
-
-
-def _chosen(architecture: str, attack: str, found: list[float], least: int) -> list[float]:
+def _levels(architecture: str, attack: str, found: list[float], least: int) -> list[float]:
+    """Of an attack's ascending eps, `least` that are compared with other attacks': the paper's,
+    or else the highest."""
     if len(found) == least:
         return found
     paper = PAPER_EPS.get(architecture, {}).get(attack, ())
@@ -54,14 +49,15 @@ def _chosen(architecture: str, attack: str, found: list[float], least: int) -> l
 
 
 def add_strength(cells: pd.DataFrame) -> pd.DataFrame:
-    """`cells` with a column `strength`: 1, 2, ... for the rungs of each setting, protocol and
-    attack, from weak to strong; 0 for an eps that has no counterpart."""
+    """`cells` with a column `strength`: 1, 2, ... for the eps levels of each setting, protocol
+    and attack, from weak to strong; 0 for an eps that has no counterpart."""
     keys = [*SETTING, "protocol", "attack", "eps"]
     known = cells[keys].drop_duplicates().sort_values(keys)
     parts = []
     for place, part in groups(known, [*SETTING, "protocol"]):
         eps = {str(a): list(map(float, f["eps"])) for (a,), f in groups(part, ["attack"])}
-        chosen = rungs(str(place[0]), eps)
+        least = min(map(len, eps.values()))
+        chosen = {a: _levels(str(place[0]), a, found, least) for a, found in eps.items()}
         ranks = [
             chosen[a].index(e) + 1 if e in chosen[a] else 0
             for a, e in zip(part["attack"], part["eps"], strict=True)
@@ -70,3 +66,9 @@ def add_strength(cells: pd.DataFrame) -> pd.DataFrame:
     if not parts:
         return cells.assign(strength=pd.Series(dtype=int))
     return cells.merge(pd.concat(parts), on=keys, how="left")
+
+
+def with_counterparts(cells: pd.DataFrame) -> pd.DataFrame:
+    """Those of `cells` whose eps is a level, with `strength`."""
+    ranked = add_strength(cells)
+    return ranked[ranked["strength"] > 0]

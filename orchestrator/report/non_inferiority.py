@@ -1,8 +1,8 @@
 """How far one may prune: the most compressed model that is shown to lose little. Pure.
 
-A model holds where clean accuracy and robustness both lose less than TOLERANCE to the unpruned
-models of its own chains: one-sided paired t tests over seeds against that loss (non-inferiority;
-both must pass, so the larger p counts), corrected by Holm over all candidates of an assumption.
+A model is non-inferior if clean accuracy and robustness both lose less than TOLERANCE against the
+unpruned models of its own chains: one-sided paired t tests over seeds against that loss. Both must
+pass, so the larger p value decides. Holm corrects over all candidates of an assumption.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import SETTING, Results, Setting, groups, threats
 from prunegrid.orchestrator.report.statistics import (
     SIGNIFICANT,
@@ -25,7 +25,7 @@ from prunegrid.orchestrator.report.statistics import (
     over_seeds,
 )
 from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import model_name, paired_margins, seed_averages
 
 #: A loss that one may accept, of clean accuracy and of robustness: two points.
 TOLERANCE = 0.02
@@ -34,7 +34,7 @@ _PAIR = ["method", "rate"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerable:
+class NonInferiorModel:
     """A pruned model beside the unpruned models of its own chains."""
 
     method: str
@@ -45,38 +45,40 @@ class Tolerable:
     robust: Estimate
     p_holm: float  #: that it loses TOLERANCE or more; NaN: can't be tested
 
+    @property
+    def name(self) -> str:
+        return model_name(self.method, self.rate, self.effective_rate)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Limit:
-    """Of one assumption about the adversary."""
+class NonInferiority:
+    """How far one may prune under one assumption about the adversary."""
 
     setting: Setting
     protocol: str
     attack: str  #: "" where it is unknown
     criterion: str  #: AVERAGE or WORST_ATTACK
-    shown: Tolerable | None  #: the most compressed that the tests pass
-    by_means: Tolerable | None  #: the most compressed whose mean losses are within TOLERANCE
+    shown: NonInferiorModel | None  #: the most compressed that the tests pass
+    by_means: NonInferiorModel | None  #: the most compressed whose mean losses are below TOLERANCE
 
     @property
     def models(self) -> list[tuple[str, float] | None]:
         """Method and rate of either."""
-        return [(t.method, t.rate) if t else None for t in (self.shown, self.by_means)]
+        return [(m.method, m.rate) if m else None for m in (self.shown, self.by_means)]
 
 
 def margin_rows(results: Results, clean: pd.DataFrame) -> pd.DataFrame:
     """A row per setting, protocol, assumption (`attack`, "" for all, and `criterion`), method and
     rate above 1: `clean_*` and `robust_*` margins (n, mean, sd, half), `p`, `p_holm`,
     `effective_rate`, `speedup`. A seed that lacks a cell of the assumption does not count."""
-    ranked = add_strength(results.cells)
-    ranked = ranked[ranked["strength"] > 0]
     parts = []
-    for place, cells in groups(ranked, [*SETTING, "protocol"]):
+    for place, cells in groups(with_counterparts(results.cells), [*SETTING, "protocol"]):
         setting = Setting(*map(str, place[:3]))
         models = setting.rows(results.models)
-        own = over_seeds(_margins(models, "accuracy"), _PAIR, "margin")
+        own = over_seeds(paired_margins(models, _PAIR, "accuracy"), _PAIR, "margin")
         compression = setting.rows(clean)[[*_PAIR, "effective_rate", "speedup"]]
         for attack, criterion, scores in _assumptions(cells):
-            robust = over_seeds(_margins(scores, "score"), _PAIR, "margin")
+            robust = over_seeds(paired_margins(scores, _PAIR, "score"), _PAIR, "margin")
             both = own.merge(robust, on=_PAIR, suffixes=("_c", "_r"))
             p = np.maximum(_loses(both, "_c"), _loses(both, "_r"))  # NaN stays NaN
             names = {
@@ -97,36 +99,21 @@ def margin_rows(results: Results, clean: pd.DataFrame) -> pd.DataFrame:
 
 def _assumptions(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """(attack, criterion, method, rate, seed and score)."""
-    yield "", AVERAGE, _average(cells)
+    yield "", AVERAGE, seed_averages(cells)
     attacks = list(dict.fromkeys(t.attack for t in threats(cells)))
     if len(attacks) > 1:
         yield "", WORST_ATTACK, _worst(cells, len(attacks))
         for attack in attacks:
-            yield attack, AVERAGE, _average(cells[cells["attack"] == attack])
-
-
-def _average(cells: pd.DataFrame) -> pd.DataFrame:
-    wanted = len(cells[["attack", "eps"]].drop_duplicates())
-    parts = cells.groupby([*_PAIR, "seed"])["robust_accuracy"].agg(["mean", "count"])
-    return parts.loc[parts["count"] == wanted, "mean"].rename("score").reset_index()
+            yield attack, AVERAGE, seed_averages(cells[cells["attack"] == attack])
 
 
 def _worst(cells: pd.DataFrame, attacks: int) -> pd.DataFrame:
     by = [*_PAIR, "seed", "strength"]
-    rungs = cells.groupby(by)["robust_accuracy"].agg(["min", "count"])
-    rungs = rungs[rungs["count"] == attacks].reset_index()
-    parts = rungs.groupby([*_PAIR, "seed"])["min"].agg(["mean", "count"])
+    levels = cells.groupby(by)["robust_accuracy"].agg(["min", "count"])
+    levels = levels[levels["count"] == attacks].reset_index()
+    parts = levels.groupby([*_PAIR, "seed"])["min"].agg(["mean", "count"])
     wanted = cells["strength"].nunique()
     return parts.loc[parts["count"] == wanted, "mean"].rename("score").reset_index()
-
-
-def _margins(frame: pd.DataFrame, value: str) -> pd.DataFrame:
-    """method, rate, seed and `margin` to the unpruned model of the same method and seed."""
-    keys = ["method", "seed"]
-    dense = frame.loc[frame["rate"] == DENSE, [*keys, value]].drop_duplicates(keys)
-    pruned = frame.loc[frame["rate"] != DENSE, [*keys, "rate", value]]
-    both = pruned.merge(dense, on=keys, suffixes=("", "_dense"))
-    return both.assign(margin=both[value] - both[f"{value}_dense"])
 
 
 def _loses(both: pd.DataFrame, end: str) -> Floats:
@@ -138,8 +125,9 @@ def _loses(both: pd.DataFrame, end: str) -> Floats:
     return np.asarray(np.where(sd > TINY, p, np.nan), dtype=float)
 
 
-def limits(margins: pd.DataFrame) -> list[Limit]:
-    """Of `margin_rows`, one for each assumption; a tie goes to the more robust."""
+def non_inferiority(margins: pd.DataFrame) -> list[NonInferiority]:
+    """Of `margin_rows`, one for each assumption. Of equally compressed models the more robust one
+    is taken."""
     out = []
     keys = [*SETTING, "protocol", "attack", "criterion"]
     for place, part in margins.groupby(keys, sort=False):
@@ -148,7 +136,7 @@ def limits(margins: pd.DataFrame) -> list[Limit]:
         kept = order.dropna(subset=["robust_mean", "clean_mean", "effective_rate"])
         small = (kept[["robust_mean", "clean_mean"]] >= -TOLERANCE).all(axis=1)
         out.append(
-            Limit(
+            NonInferiority(
                 setting=Setting(*setting),
                 protocol=protocol,
                 attack=attack,
@@ -160,7 +148,7 @@ def limits(margins: pd.DataFrame) -> list[Limit]:
     return out
 
 
-def _first(rows: pd.DataFrame) -> Tolerable | None:
+def _first(rows: pd.DataFrame) -> NonInferiorModel | None:
     if rows.empty:
         return None
     row = rows.iloc[0]
@@ -170,7 +158,7 @@ def _first(rows: pd.DataFrame) -> Tolerable | None:
         )
         for k in ("clean", "robust")
     )
-    return Tolerable(
+    return NonInferiorModel(
         method=str(row["method"]),
         rate=float(row["rate"]),
         effective_rate=float(row["effective_rate"]),

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from prunegrid.orchestrator.report.curves import Grid, Panel
+from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
 from prunegrid.orchestrator.report.results import records
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
@@ -29,12 +29,12 @@ _COLUMN_PX, _LEGEND_PX, _LEGEND_COLUMNS = 250, 245, 3
 _LEGEND_FRACTION = 0.32
 
 
-def least_width_px(grid: Grid) -> int:
+def least_width_px(grid: CurveGrid) -> int:
     """Below it titles and legend would run into each other; a narrow window scrolls."""
     return max(_COLUMN_PX * len(grid.panels[0]), _LEGEND_COLUMNS * _LEGEND_PX + 95)
 
 
-def draw(grid: Grid) -> go.Figure:
+def draw(grid: CurveGrid) -> go.Figure:
     """One line per method in every panel; the legend switches a method in all of them."""
     rows, columns = len(grid.panels), len(grid.panels[0])
     legend_rows = math.ceil(len(grid.methods) / _LEGEND_COLUMNS)
@@ -76,7 +76,7 @@ def _folded(title: str) -> str:
 
 
 def _fill(
-    figure: go.Figure, panel: Panel, methods: list[str], seen: set[str], place: tuple[int, int]
+    figure: go.Figure, panel: CurvePanel, methods: list[str], seen: set[str], place: tuple[int, int]
 ) -> None:
     r, c = place
     for method in methods:

@@ -57,7 +57,7 @@ class MinimumAttack:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
+class AuthorRun:
     """One row of a file."""
 
     architecture: str
@@ -81,7 +81,7 @@ class Run:
 class AuthorsFile:
     name: str
     sha256: str
-    runs: tuple[Run, ...]  #: by architecture and method in file order
+    runs: tuple[AuthorRun, ...]  #: by architecture and method in file order
 
 
 def read_authors_file(path: Path) -> AuthorsFile:
@@ -132,7 +132,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
 
 
-def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
+def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> AuthorRun:
     method = f"{row['criterion']}-{row['scope']}-{row['structure']}"
     if method not in METHODS:
         raise ValueError(f"pruning method: {expected(METHODS, method)}")
@@ -149,7 +149,7 @@ def _run(row: Mapping[str, Any], fixed: list[str], minimum: list[str]) -> Run:
     if not 0 <= left <= total:
         raise ValueError(f"params_left: expected 0 to params_total ({total}), got {left}")
     label: Any = row.get("iteration_label")
-    return Run(
+    return AuthorRun(
         architecture=architecture,
         method=method,
         rate=rate,
@@ -216,7 +216,7 @@ def _minimum(attack: str, row: Mapping[str, Any]) -> MinimumAttack | None:
     return MinimumAttack(distance=distance, success=np.asarray(pair[1], dtype=bool))
 
 
-def _check_order(path: Path, runs: list[Run]) -> None:
+def _check_order(path: Path, runs: list[AuthorRun]) -> None:
     """`file_row` must order the runs of a method: the choice of five rests on it."""
     seen: set[tuple[str, str, int]] = set()
     for run in runs:

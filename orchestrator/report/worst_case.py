@@ -1,8 +1,5 @@
-"""The worst case over attacks, image by image: an adversary who sees each image before choosing.
-
-At the k-th eps of every attack (`ladder.py`) an image stands if it stands against all of them.
-Pure.
-"""
+"""The worst case over attacks at their k-th eps (`eps_levels.py`): of an adversary who picks one
+attack for all images, and of one who picks an attack for each image. Pure."""
 
 from __future__ import annotations
 
@@ -14,27 +11,42 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prunegrid.orchestrator.report.attack_rows import AttackRows
-from prunegrid.orchestrator.report.images import TaskImages, attack_rows
-from prunegrid.orchestrator.report.ladder import add_strength
+from prunegrid.orchestrator.report.eps_levels import with_counterparts
+from prunegrid.orchestrator.report.evidence import TaskImages, attack_rows
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.statistics import over_seeds
+
+
+def worst_table(results: Results) -> pd.DataFrame:
+    """Per PLACE, protocol and strength: robust accuracy under the strongest attack.
+
+    A seed's worst case is the least of its accuracies. A seed that lacks an attack does not count.
+    """
+    ranked = with_counterparts(results.cells)
+    by = [*PLACE, "protocol", "seed", "strength"]
+    attacks = ranked.groupby([*SETTING, "protocol", "strength"])["attack"].transform("nunique")
+    parts = ranked.assign(attacks=attacks).groupby(by, sort=True)
+    worst = parts.agg(
+        accuracy=("robust_accuracy", "min"), run=("attack", "nunique"), wanted=("attacks", "max")
+    ).reset_index()
+    worst.loc[worst["run"] < worst["wanted"], "accuracy"] = np.nan
+    return over_seeds(worst, [*PLACE, "protocol", "strength"], "accuracy")
+
 
 _COLUMNS = [*PLACE, "protocol", "strength", "attacks", "n", "mean", "sd", "half", "low", "high"]
 
 
 def worst_per_image(results: Results, images: Mapping[str, TaskImages]) -> pd.DataFrame:
     """Per PLACE, protocol and strength: `attacks` (joined by "+"), and n, mean, sd, half, low,
-    high over seeds of the share of images that stand against every one of them.
+    high over seeds of the share of images that stay correct under every one of them.
 
-    Attacks count whose image rows a setting and protocol has for any model; fewer than two, and
-    there is nothing to combine. A model counts where all of them have rows there (an attack
-    skipped for low clean accuracy breaks every image).
+    An attack takes part if any model of a setting and protocol has its image rows; with fewer
+    than two such attacks there is no row. A model counts where all of them have image rows (an
+    attack skipped for low clean accuracy breaks every image).
     """
-    ranked = add_strength(results.cells)
-    ranked = ranked[ranked["strength"] > 0]
     cache: dict[tuple[str, ...], AttackRows | None] = {}
     parts = []
-    for place, cells in groups(ranked, [*SETTING, "protocol"]):
+    for place, cells in groups(with_counterparts(results.cells), [*SETTING, "protocol"]):
         rows = list(records(cells))
         stands = [_stands(cell, images, cache) for cell in rows]
         seen = {cell.attack for cell, s in zip(rows, stands, strict=True) if s is not None}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from prunegrid.orchestrator.report.curves import Grid, Panel
+from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
@@ -37,15 +39,36 @@ SETTINGS: Any = {
 }
 
 
-def render(grid: Grid, title: str) -> dict[str, bytes]:
-    """`png` (200 dpi) and `svg` of a grid."""
+@contextmanager
+def styled() -> Iterator[None]:
+    """Every figure is made and drawn under the report's settings."""
     import matplotlib as mpl
+
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def png_and_svg(figure: Any) -> dict[str, bytes]:
+    """`png` (200 dpi) and `svg` of a matplotlib figure, the same bytes for the same figure."""
+    out = {}
+    for kind, options in (
+        ("png", {"dpi": 200}),
+        ("svg", {"metadata": {"Date": None, "Creator": "prunegrid"}}),
+    ):
+        sink = io.BytesIO()
+        figure.savefig(sink, format=kind, **options)
+        out[kind] = sink.getvalue()
+    return out
+
+
+def render(grid: CurveGrid, title: str) -> dict[str, bytes]:
+    """`png` and `svg` of a grid."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows, columns = len(grid.panels), len(grid.panels[0])
-    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    with styled():
         width = 2.6 * columns + 0.6
         figure = Figure(figsize=(width, 1.75 * rows + 1.3), layout="constrained")
         FigureCanvasAgg(figure)
@@ -67,18 +90,10 @@ def render(grid: Grid, title: str) -> dict[str, bytes]:
             fontsize=8,
             handlelength=3.2,
         )
-        out = {}
-        for kind, options in (
-            ("png", {"dpi": 200}),
-            ("svg", {"metadata": {"Date": None, "Creator": "prunegrid"}}),
-        ):
-            sink = io.BytesIO()
-            figure.savefig(sink, format=kind, **options)
-            out[kind] = sink.getvalue()
-    return out
+        return png_and_svg(figure)
 
 
-def _fill(axes: Any, panel: Panel, *, first: bool, last: bool) -> None:
+def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
     if not math.isnan(panel.reference):
         axes.axhline(100 * panel.reference, color=REFERENCE, linewidth=0.8, linestyle=":")
     for method in panel.methods:

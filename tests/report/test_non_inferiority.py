@@ -9,7 +9,7 @@ import pytest
 
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.findings import Topic, findings
-from prunegrid.orchestrator.report.limits import limits, margin_rows
+from prunegrid.orchestrator.report.non_inferiority import margin_rows, non_inferiority
 from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
 from prunegrid.orchestrator.report.tables import clean_table
@@ -42,7 +42,7 @@ def planted(
 def found(results: Results, attack: str = "", criterion: str = AVERAGE):
     (one,) = (
         limit
-        for limit in limits(margin_rows(results, clean_table(results)))
+        for limit in non_inferiority(margin_rows(results, clean_table(results)))
         if (limit.attack, limit.criterion) == (attack, criterion)
     )
     return one

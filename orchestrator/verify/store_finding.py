@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    name: str  #: what kind of doubt
+class StoreFinding:
+    name: str  #: the kind of finding
     where: str  #: the file, or the task
     message: str
-    count: int = 1  #: of the things that it is about
+    count: int = 1  #: how many things it is about
