@@ -1,15 +1,16 @@
-"""Micro-batches of one padded shape, and what happens where memory does not suffice.
+"""Micro-batches of one padded shape, which shrinks where memory does not suffice.
 
 A kernel may round differently at another batch shape, and C&W amplifies a last bit into percents.
-In one shape an image's result depends neither on its place nor on its batch mates (measured bit by
-bit on CPUs for convolutional networks; `tests/attacks/test_shards.py` asks again). Shapes are
-multiples of 16, below which oneDNN and Eigen change their blocking.
+In one shape an image's result depends neither on its place nor on the other images (measured bit
+by bit on CPUs for convolutional networks, and tested in `tests/attacks/test_shards.py`). Shapes
+are multiples of 16, below which oneDNN and Eigen change their blocking.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,14 +24,14 @@ def padded_size(images: int) -> int:
     return max(QUANTUM, -(-images // QUANTUM) * QUANTUM)
 
 
-class Lanes:
+class MicroBatches:
     """Pieces of work in the shape `size`; it halves, down to 16, where memory runs out.
 
-        for rows, padded in lanes.pieces(active):
-            with lanes.attempt():
+        for rows, padded in micro_batches.pieces(active):
+            with micro_batches.attempt():
                 state[rows] = compute(inputs[padded])[: len(rows)]
 
-    A piece that did not fit comes again, smaller; the body must not write before it has computed.
+    A piece that did not fit comes again, smaller: the body must not write before it has computed.
     `smaller_is_equal`: the device gives the same bits in any multiple of 16 up to `size`, so that
     a last piece need not be padded to the full shape.
     """
@@ -62,3 +63,22 @@ class Lanes:
                 raise
             self.size = padded_size(self.size // 2)
             self._failed = True
+
+    def margins(
+        self,
+        margin_and_gradient: Callable[..., Any],
+        images: np.ndarray,
+        labels: np.ndarray,
+        rows: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Margins [len(rows)] of images[rows] and their gradients [len(rows), h, w, c].
+
+        `margin_and_gradient`: as `Network.margin_and_gradient` returns it; labels: int32 [n].
+        """
+        margin = np.empty(len(rows), np.float32)
+        gradient = np.empty((len(rows), *images.shape[1:]), np.float32)
+        for here, padded in self.pieces(np.arange(len(rows))):
+            with self.attempt():
+                m, g = margin_and_gradient(images[rows[padded]], labels[rows[padded]])
+                margin[here], gradient[here] = m.numpy()[: len(here)], g.numpy()[: len(here)]
+        return margin, gradient

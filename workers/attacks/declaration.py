@@ -1,0 +1,189 @@
+"""How an attack declares itself: its options, its norm, what it finds. Standard library only.
+
+`attack` registers a class (see `algorithms/`), and an `AttackEntry` is what the catalog shows of
+it. The fields of the class are the options of the attack, made by `count`, `real` and `switch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from prunegrid.workers.keys import Scalar
+
+if TYPE_CHECKING:
+    from prunegrid.workers.attacks.base import Attack
+
+Norm = Literal["l0", "l2", "linf"]
+AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
+#: How an option multiplies the queries of an image: as steps, or as rounds of all the steps.
+Spends = Literal["steps", "rounds"]
+
+_OPTION = "option"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One setting of an attack, as a grid file may give it."""
+
+    name: str
+    type: Literal["int", "float", "bool"]
+    default: Scalar
+    doc: str  #: what it is, in a few words
+    minimum: float | None = None
+    maximum: float | None = None
+    #: What `prunegrid tune` searches, on a logarithmic scale; None: it leaves the option alone.
+    search: tuple[float, float] | None = None
+    #: A budget of queries cuts the rounds of an attack, and then its steps. None: it costs nothing.
+    spends: Spends | None = None
+
+    def typed(self, value: Scalar) -> int | float | bool:
+        """The same value in the option's type. Raises ValueError where there is none."""
+        if isinstance(value, bool):
+            if self.type == "bool":
+                return value
+        elif isinstance(value, int | float) and self.type != "bool":
+            with contextlib.suppress(OverflowError, ValueError):  # infinity, nan
+                number = int(value) if self.type == "int" else float(value)
+                if number == value:
+                    return number
+        raise ValueError(f"{self.name}: expected {self.type}, got {value!r}")
+
+
+def count(
+    default: int,
+    doc: str,
+    *,
+    minimum: int = 1,
+    search: tuple[int, int] | None = None,
+    spends: Spends | None = None,
+) -> int:
+    """A field of an attack's class: a whole number."""
+    return _field(
+        type="int", default=default, doc=doc, minimum=minimum, search=search, spends=spends
+    )
+
+
+def real(
+    default: float, doc: str, *, minimum: float = 0.0, search: tuple[float, float] | None = None
+) -> float:
+    """A field of an attack's class: a number."""
+    return _field(type="float", default=default, doc=doc, minimum=minimum, search=search)
+
+
+def switch(default: bool, doc: str) -> bool:
+    """A field of an attack's class: true or false."""
+    return _field(type="bool", default=default, doc=doc)
+
+
+def _field(*, default: Scalar, **traits: Any) -> Any:
+    return dataclasses.field(default=default, metadata={_OPTION: {"default": default, **traits}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEntry:
+    """What the catalog knows of an attack."""
+
+    name: str
+    title: str
+    norm: Norm
+    finds: Literal["fixed-eps", "minimum-norm"]
+    gradients: bool = True  #: False: needs the model's decisions or scores alone
+    foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
+    implementation: type[Attack] | None = None  #: None: Foolbox's class alone
+    engines: tuple[AttackEngine, ...]
+    options: tuple[Option, ...] = ()
+    #: Queries of an image beyond its steps: for each round of them, in all, and in all by
+    #: `strict` (at most).
+    round_extra: int = 0
+    extra: int = 3
+    strict_extra: int = 3
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """Options whose product is the most steps that it takes for an image (and eps, where it
+        has them); a budget of queries is spent on the last one. (): unknown."""
+        return tuple(
+            option.name
+            for kind in ("rounds", "steps")
+            for option in self.options
+            if option.spends == kind
+        )
+
+    def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """`given`, and the defaults of all other options. Raises ValueError on unknown options
+        of an attack that declares its options."""
+        defaults = {option.name: option.default for option in self.options}
+        if defaults and (unknown := sorted(set(given) - set(defaults))):
+            raise ValueError(f"{self.name}: expected options {sorted(defaults)}, got {unknown}")
+        return defaults | dict(given)
+
+    def make(self, given: Mapping[str, Scalar]) -> Attack:
+        """The attack with these options. Raises ValueError on unknown options and wrong types."""
+        if self.implementation is None:
+            raise ValueError(f"{self.name}: runs by foolbox-stock alone")
+        values = self.complete(given)
+        return self.implementation(**{o.name: o.typed(values[o.name]) for o in self.options})
+
+
+#: Every attack whose module was imported, by name. `workers.catalog` imports all of them.
+DECLARED: dict[str, AttackEntry] = {}
+
+A = TypeVar("A", bound="type[Attack]")
+
+
+def attack(
+    name: str,
+    *,
+    title: str,
+    norm: Norm,
+    finds: Literal["fixed-eps", "minimum-norm"],
+    gradients: bool = True,
+    foolbox_class: str | None = None,
+    round_extra: int = 0,
+    extra: int = 3,
+    strict_extra: int = 3,
+) -> Callable[[A], A]:  # one keyword for each line of a declaration
+    """Register a class as the attack `name`. The keywords are those of AttackEntry.
+
+    Raises ValueError where the name is taken, a field is no option, or no engine can run it.
+    """
+
+    def register(implementation: A) -> A:
+        engines: list[AttackEngine] = list(implementation.engines())
+        if foolbox_class is not None:
+            engines.append("foolbox-stock")
+        if not engines:
+            raise ValueError(
+                f"attack {name}: expected a method strict or foolbox, or foolbox_class"
+            )
+        if name in DECLARED:
+            raise ValueError(f"attack {name}: declared twice")
+        DECLARED[name] = AttackEntry(
+            name=name,
+            title=title,
+            norm=norm,
+            finds=finds,
+            gradients=gradients,
+            foolbox_class=foolbox_class,
+            implementation=implementation,
+            engines=tuple(engines),
+            options=_options(name, implementation),
+            round_extra=round_extra,
+            extra=extra,
+            strict_extra=strict_extra,
+        )
+        return implementation
+
+    return register
+
+
+def _options(name: str, implementation: type[Attack]) -> tuple[Option, ...]:
+    fields = dataclasses.fields(implementation)
+    for field in fields:
+        if _OPTION not in field.metadata:
+            raise ValueError(f"attack {name}: {field.name}: expected count, real or switch")
+    return tuple(Option(name=field.name, **field.metadata[_OPTION]) for field in fields)
