@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunegrid.workers.attacks.base import Attack
-from prunegrid.workers.attacks.declaration import DECLARED, Option, attack, count, real, switch
+from prunegrid.workers.attacks.declaration import (
+    DECLARED,
+    AttackEntry,
+    Option,
+    attack,
+    count,
+    real,
+    switch,
+)
 from prunegrid.workers.catalog import ATTACKS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,7 +37,7 @@ def declared(monkeypatch):
 
 def declare(implementation, **changes):
     values = {"title": "T", "norm": "l2", "finds": "minimum-norm"}
-    return attack("mine", **(values | changes))(implementation)
+    return attack(AttackEntry(name="mine", **(values | changes)))(implementation)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ and measures it. A claim that does not hold raises AttackLied, and the task fail
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -57,7 +58,6 @@ class AttackResult:
 def measured(
     batch: Batch,
     norm: str,
-    *,
     images: np.ndarray,
     claimed: np.ndarray,
     queries: np.ndarray,
@@ -71,6 +71,10 @@ def measured(
         queries=queries,
         first_step=first_step,
     )
+
+
+#: One for each eps, ascending, or one alone where an attack minimises a norm.
+Results = tuple[AttackResult, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +94,10 @@ class AttackContext:
 class Attack:
     """Base of all attacks. A subclass overrides the engines that it supports."""
 
-    def strict(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         raise NotImplementedError
 
-    def foolbox(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         raise NotImplementedError
 
     @classmethod
@@ -111,7 +111,7 @@ class Attack:
         return tuple(found)
 
 
-def nest(results: list[AttackResult]) -> tuple[AttackResult, ...]:
+def nest(results: list[AttackResult]) -> Results:
     """Results at ascending eps, such that an image broken at one eps stays broken at the larger
     ones."""
     out = results[:1]
@@ -119,12 +119,11 @@ def nest(results: list[AttackResult]) -> tuple[AttackResult, ...]:
         before = out[-1]
         keep = before.claimed
         out.append(
-            AttackResult(
+            dataclasses.replace(
+                item,
                 images=np.where(keep[:, None, None, None], before.images, item.images),
                 claimed=keep | item.claimed,
                 distance=np.where(keep, before.distance, item.distance),
-                queries=item.queries,
-                first_step=item.first_step,
             )
         )
     return tuple(out)
@@ -137,10 +136,8 @@ def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
         return np.count_nonzero(flat, axis=1).astype(np.float64)
     if norm == "l0_loose":
         return np.count_nonzero(np.abs(flat) > 1e-4, axis=1).astype(np.float64)
-    if norm == "l1":
-        return np.abs(flat.astype(np.float64)).sum(axis=1)
     if norm == "l2":
         return np.sqrt(np.square(flat.astype(np.float64)).sum(axis=1))
     if norm == "linf":
         return np.abs(flat).max(axis=1, initial=0.0).astype(np.float64)
-    raise ValueError(f"norm: expected l0, l0_loose, l1, l2 or linf, got {norm!r}")
+    raise ValueError(f"norm: expected l0, l0_loose, l2 or linf, got {norm!r}")

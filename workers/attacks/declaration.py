@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -93,25 +94,30 @@ class AttackEntry:
     finds: Literal["fixed-eps", "minimum-norm"]
     gradients: bool = True  #: False: needs the model's decisions or scores alone
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
-    implementation: type[Attack] | None = None  #: None: Foolbox's class alone
-    engines: tuple[AttackEngine, ...]
-    options: tuple[Option, ...] = ()
+    implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
     #: `strict` (at most).
     round_extra: int = 0
     extra: int = 3
     strict_extra: int = 3
 
+    @functools.cached_property
+    def options(self) -> tuple[Option, ...]:
+        """The fields of the implementation."""
+        fields = dataclasses.fields(self.implementation) if self.implementation else ()
+        return tuple(Option(name=field.name, **field.metadata[_OPTION]) for field in fields)
+
+    @functools.cached_property
+    def engines(self) -> tuple[AttackEngine, ...]:
+        own = self.implementation.engines() if self.implementation else ()
+        return (*own, "foolbox-stock") if self.foolbox_class else own
+
     @property
     def rounds(self) -> tuple[str, ...]:
         """Options whose product is the most steps that it takes for an image (and eps, where it
         has them); a budget of queries is spent on the last one. (): unknown."""
-        return tuple(
-            option.name
-            for kind in ("rounds", "steps")
-            for option in self.options
-            if option.spends == kind
-        )
+        kinds: tuple[Spends, ...] = ("rounds", "steps")
+        return tuple(o.name for kind in kinds for o in self.options if o.spends == kind)
 
     def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """`given`, and the defaults of all other options. Raises ValueError on unknown options
@@ -135,55 +141,22 @@ DECLARED: dict[str, AttackEntry] = {}
 A = TypeVar("A", bound="type[Attack]")
 
 
-def attack(
-    name: str,
-    *,
-    title: str,
-    norm: Norm,
-    finds: Literal["fixed-eps", "minimum-norm"],
-    gradients: bool = True,
-    foolbox_class: str | None = None,
-    round_extra: int = 0,
-    extra: int = 3,
-    strict_extra: int = 3,
-) -> Callable[[A], A]:  # one keyword for each line of a declaration
-    """Register a class as the attack `name`. The keywords are those of AttackEntry.
+def attack(entry: AttackEntry) -> Callable[[A], A]:
+    """Register a class as the implementation of `entry`.
 
     Raises ValueError where the name is taken, a field is no option, or no engine can run it.
     """
 
     def register(implementation: A) -> A:
-        engines: list[AttackEngine] = list(implementation.engines())
-        if foolbox_class is not None:
-            engines.append("foolbox-stock")
-        if not engines:
-            raise ValueError(
-                f"attack {name}: expected a method strict or foolbox, or foolbox_class"
-            )
-        if name in DECLARED:
-            raise ValueError(f"attack {name}: declared twice")
-        DECLARED[name] = AttackEntry(
-            name=name,
-            title=title,
-            norm=norm,
-            finds=finds,
-            gradients=gradients,
-            foolbox_class=foolbox_class,
-            implementation=implementation,
-            engines=tuple(engines),
-            options=_options(name, implementation),
-            round_extra=round_extra,
-            extra=extra,
-            strict_extra=strict_extra,
-        )
+        declared = dataclasses.replace(entry, implementation=implementation)
+        if not declared.engines:
+            raise ValueError(f"{entry.name}: expected a method strict or foolbox, or foolbox_class")
+        for field in dataclasses.fields(implementation):
+            if _OPTION not in field.metadata:
+                raise ValueError(f"{entry.name}: {field.name}: expected count, real or switch")
+        if entry.name in DECLARED:
+            raise ValueError(f"{entry.name}: declared twice")
+        DECLARED[entry.name] = declared
         return implementation
 
     return register
-
-
-def _options(name: str, implementation: type[Attack]) -> tuple[Option, ...]:
-    fields = dataclasses.fields(implementation)
-    for field in fields:
-        if _OPTION not in field.metadata:
-            raise ValueError(f"attack {name}: {field.name}: expected count, real or switch")
-    return tuple(Option(name=field.name, **field.metadata[_OPTION]) for field in fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Mapping
@@ -10,7 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.base import AttackContext, AttackResult, Batch, measured, nest
+from prunegrid.workers.attacks.base import (
+    AttackContext,
+    AttackResult,
+    Batch,
+    Results,
+    measured,
+    nest,
+)
 from prunegrid.workers.attacks.declaration import AttackEntry
 from prunegrid.workers.attacks.runtime.draws import seeded_foolbox
 from prunegrid.workers.attacks.runtime.network import Network
@@ -64,9 +72,7 @@ class FoolboxAttack:
         parameters = inspect.signature(self._attack.run).parameters
         self._wants_starts = "starting_points" in parameters
 
-    def run(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def run(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """Foolbox's result on this batch; a claim is what Foolbox calls a success.
 
         A minimum-norm attack that is given eps runs once, and its distances are compared to each.
@@ -105,11 +111,9 @@ class FoolboxAttack:
             if len(keep):
                 images[keep], claimed[keep] = clipped[k].numpy(), success[k].numpy()
             queries = np.full(len(batch), calls // len(asked), np.int64)
-            found.append(
-                measured(batch, self._norm, images=images, claimed=claimed, queries=queries)
-            )
+            found.append(measured(batch, self._norm, images, claimed, queries))
         if minimises and context.eps:
-            found = [_within(found[0], eps, calls) for eps in context.eps]
+            found = [_within(found[0], eps) for eps in context.eps]
         return nest(found) if self._nested else tuple(found)
 
 
@@ -133,11 +137,7 @@ def _construct(name: str, found: type, norm: str, options: Mapping[str, Scalar])
         ) from error
 
 
-def _within(found: AttackResult, eps: float, calls: int) -> AttackResult:
-    claimed = found.claimed & (found.distance <= eps)
-    return AttackResult(
-        images=found.images,
-        claimed=claimed,
-        distance=np.where(claimed, found.distance, np.inf),
-        queries=np.full(len(claimed), calls, np.int64),
-    )
+def _within(result: AttackResult, eps: float) -> AttackResult:
+    claimed = result.claimed & (result.distance <= eps)
+    distance = np.where(claimed, result.distance, np.inf)
+    return dataclasses.replace(result, claimed=claimed, distance=distance)

@@ -49,5 +49,4 @@ def attack_entry(name: str) -> AttackEntry | None:
         finds="fixed-eps",
         gradients=_GRADIENT_FREE.fullmatch(match[1]) is None,
         foolbox_class=match[1],
-        engines=("foolbox-stock",),
     )

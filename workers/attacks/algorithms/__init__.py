@@ -4,14 +4,12 @@ To add an attack, write one module here. Nothing else needs an edit: the catalog
 module of this folder, and the grid file, `prunegrid tune` and the tests over the catalog take from
 it what it declares. For example, `fgm_l2.py`:
 
-    @attack("fgm_l2", title="FGM L2", norm="l2", finds="fixed-eps")
+    @attack(AttackEntry(name="fgm_l2", title="FGM L2", norm="l2", finds="fixed-eps"))
     @dataclass(frozen=True, kw_only=True)
     class FGML2(Attack):
         steps: int = count(1, "steps of equal length", search=(1, 100), spends="steps")
 
-        def strict(
-            self, network: Network, batch: Batch, context: AttackContext
-        ) -> tuple[AttackResult, ...]: ...
+        def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results: ...
 
 The fields are the options, each with its type, default, bounds and meaning
 (`attacks/declaration.py`). The engines follow from the methods that the class has: `strict`,

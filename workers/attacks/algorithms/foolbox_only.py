@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunegrid.workers.attacks.base import Attack
-from prunegrid.workers.attacks.declaration import attack, count, real, switch
+from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real, switch
 
 
 @attack(
-    "fgsm_linf",
-    title="FGSM Linf",
-    norm="linf",
-    finds="fixed-eps",
-    foolbox_class="LinfFastGradientAttack",
+    AttackEntry(
+        name="fgsm_linf",
+        title="FGSM Linf",
+        norm="linf",
+        finds="fixed-eps",
+        foolbox_class="LinfFastGradientAttack",
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class FGSMLinf(Attack):
@@ -28,11 +30,13 @@ class FGSMLinf(Attack):
 
 
 @attack(
-    "pgd_l2",
-    title="PGD L2",
-    norm="l2",
-    finds="fixed-eps",
-    foolbox_class="L2ProjectedGradientDescentAttack",
+    AttackEntry(
+        name="pgd_l2",
+        title="PGD L2",
+        norm="l2",
+        finds="fixed-eps",
+        foolbox_class="L2ProjectedGradientDescentAttack",
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class PGDL2(Attack):
@@ -46,11 +50,13 @@ class PGDL2(Attack):
 
 
 @attack(
-    "deepfool_l2",
-    title="DeepFool L2",
-    norm="l2",
-    finds="minimum-norm",
-    foolbox_class="L2DeepFoolAttack",
+    AttackEntry(
+        name="deepfool_l2",
+        title="DeepFool L2",
+        norm="l2",
+        finds="minimum-norm",
+        foolbox_class="L2DeepFoolAttack",
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class DeepFoolL2(Attack):
@@ -62,12 +68,14 @@ class DeepFoolL2(Attack):
 
 
 @attack(
-    "boundary_l2",
-    title="Boundary L2",
-    norm="l2",
-    finds="minimum-norm",
-    gradients=False,
-    foolbox_class="BoundaryAttack",
+    AttackEntry(
+        name="boundary_l2",
+        title="Boundary L2",
+        norm="l2",
+        finds="minimum-norm",
+        gradients=False,
+        foolbox_class="BoundaryAttack",
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class BoundaryL2(Attack):

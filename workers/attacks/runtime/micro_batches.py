@@ -31,6 +31,8 @@ class MicroBatches:
             with micro_batches.attempt():
                 state[rows] = compute(inputs[padded])[: len(rows)]
 
+    which `map` does for a function without state.
+
     A piece that did not fit comes again, smaller: the body must not write before it has computed.
     `smaller_is_equal`: the device gives the same bits in any multiple of 16 up to `size`, so that
     a last piece need not be padded to the full shape.
@@ -64,21 +66,16 @@ class MicroBatches:
             self.size = padded_size(self.size // 2)
             self._failed = True
 
-    def margins(
-        self,
-        margin_and_gradient: Callable[..., Any],
-        images: np.ndarray,
-        labels: np.ndarray,
-        rows: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Margins [len(rows)] of images[rows] and their gradients [len(rows), h, w, c].
+    def map(
+        self, function: Callable[..., tuple[Any, ...]], rows: np.ndarray, *arrays: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """`function` of array[rows] for each of the arrays: what it returns for each row.
 
-        `margin_and_gradient`: as `Network.margin_and_gradient` returns it; labels: int32 [n].
+        `function`: to tensors or arrays with a row for each image. `rows`: at least one.
         """
-        margin = np.empty(len(rows), np.float32)
-        gradient = np.empty((len(rows), *images.shape[1:]), np.float32)
-        for here, padded in self.pieces(np.arange(len(rows))):
+        found: list[list[np.ndarray]] = []
+        for here, padded in self.pieces(rows):
             with self.attempt():
-                m, g = margin_and_gradient(images[rows[padded]], labels[rows[padded]])
-                margin[here], gradient[here] = m.numpy()[: len(here)], g.numpy()[: len(here)]
-        return margin, gradient
+                results = function(*(array[padded] for array in arrays))
+                found.append([np.asarray(result)[: len(here)] for result in results])
+        return tuple(np.concatenate(column) for column in zip(*found, strict=True))

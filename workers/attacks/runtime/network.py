@@ -76,28 +76,22 @@ class Network:
                 self._compiled[full] = _either(usual, make(function), *self._first)
         return self._compiled[full]
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """float32 [n, classes], before any softmax, in the batch shape given."""
+    def logits(self, images: np.ndarray, micro_batches: MicroBatches | None = None) -> np.ndarray:
+        """float32 [n, classes], before any softmax, in the batch shape given or in
+        micro-batches."""
 
         def forward(x: tf.Tensor) -> tf.Tensor:
             return self.model(x, training=False)
 
         run = self.compiled(("logits",), forward, [self.image_spec()])
-        return run(tf.constant(images)).numpy()
-
-    def logits_in_micro_batches(
-        self, images: np.ndarray, micro_batches: MicroBatches
-    ) -> np.ndarray:
-        """float32 [n, classes], before any softmax, in micro-batches."""
-        out = np.empty((len(images), self.model.output_shape[-1]), np.float32)
-        for rows, padded in micro_batches.pieces(np.arange(len(images))):
-            with micro_batches.attempt():
-                out[rows] = self.logits(images[padded])[: len(rows)]
-        return out
+        if micro_batches is None:
+            return run(tf.constant(images)).numpy()
+        (logits,) = micro_batches.map(lambda x: (run(x),), np.arange(len(images)), images)
+        return logits
 
     def predictions(self, images: np.ndarray, micro_batches: MicroBatches) -> np.ndarray:
         """Classes int64 [n] by the largest logit, in micro-batches."""
-        return self.logits_in_micro_batches(images, micro_batches).argmax(axis=1)
+        return self.logits(images, micro_batches).argmax(axis=1)
 
     def margin_and_gradient(self, *, smooth: bool = False) -> Callable[..., Any]:
         """(images, labels int32) to each image's margin, the score of its label less the best

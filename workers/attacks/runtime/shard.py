@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prunegrid.workers.attacks.base import AttackContext, AttackResult, Batch
+from prunegrid.workers.attacks.base import AttackContext, Batch, Results
 from prunegrid.workers.attacks.declaration import AttackEntry
 from prunegrid.workers.attacks.foolbox_adapter import FoolboxAttack
 from prunegrid.workers.attacks.runtime.device_speed import xla_is_faster
@@ -27,7 +27,7 @@ SLICE_BATCHES = 4
 #: Bytes of images in such a slice; an attack holds up to ten arrays of that size.
 SLICE_BYTES = 64 * 2**20
 
-EngineMethod = Callable[[Network, Batch, AttackContext], tuple[AttackResult, ...]]
+EngineMethod = Callable[[Network, Batch, AttackContext], Results]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +125,7 @@ def attack_shard(
             # Misclassified images stay in Foolbox's batches, but nothing is claimed of them.
             result = dataclasses.replace(raw, claimed=raw.claimed & ~wrong[piece])
             # In the shape that the attack worked in: an image on a boundary may tip in another.
-            logits = (
-                network.logits_in_micro_batches(result.images, micro_batches)
-                if strict
-                else network.logits(result.images)
-            )
+            logits = network.logits(result.images, micro_batches if strict else None)
             eps = settings.eps[k] if settings.eps else None
             checked = verify_adversarials(part, result, logits, norm=entry.norm, eps=eps)
             compute_batch = micro_batches.size if strict else len(piece)
@@ -169,7 +165,7 @@ def _batch(images: np.ndarray, labels: np.ndarray, start: int) -> Batch:
 
 
 def _slices(settings: AttackSettings, wrong: np.ndarray, batch: Batch) -> list[np.ndarray]:
-    """ImageColumns to attack together: Foolbox's batches, or what `strict` has in hand at once."""
+    """Rows to attack together: Foolbox's batches, or what `strict` works on at once."""
     if settings.engine == "strict":
         rows = np.flatnonzero(~wrong)
         padded = padded_size(settings.batch_size)
@@ -184,13 +180,7 @@ def _examine(
     network: Network, batch: Batch, micro_batches: MicroBatches
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clean predictions int64 [n] (-1 where logits are not finite) and all-zero gradients."""
-    n = len(batch)
-    prediction, zero = np.empty(n, np.int64), np.empty(n, bool)
-    for rows, padded in micro_batches.pieces(np.arange(n)):
-        with micro_batches.attempt():
-            logits, flat = network.examine(batch.images[padded], batch.labels[padded])
-            logits = logits[: len(rows)]
-            finite = np.isfinite(logits).all(axis=1)
-            prediction[rows] = np.where(finite, logits.argmax(axis=1), -1)
-            zero[rows] = flat[: len(rows)]
-    return prediction, zero
+    rows = np.arange(len(batch))
+    logits, zero = micro_batches.map(network.examine, rows, batch.images, batch.labels)
+    finite = np.isfinite(logits).all(axis=1)
+    return np.where(finite, logits.argmax(axis=1), -1), zero

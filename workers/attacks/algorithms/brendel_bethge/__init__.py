@@ -21,10 +21,11 @@ from prunegrid.workers.attacks.base import (
     AttackContext,
     AttackResult,
     Batch,
+    Results,
     measured,
     row_norms,
 )
-from prunegrid.workers.attacks.declaration import attack, count, real
+from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real
 from prunegrid.workers.attacks.runtime.draws import FoolboxDraws
 from prunegrid.workers.attacks.runtime.starts import dataset_starts, nearest_starts
 
@@ -61,33 +62,39 @@ class BrendelBethge(Attack):
 
 
 @attack(
-    "bb_linf",
-    title="B&B Linf",
-    norm="linf",
-    finds="minimum-norm",
-    foolbox_class="LinfinityBrendelBethgeAttack",
+    AttackEntry(
+        name="bb_linf",
+        title="B&B Linf",
+        norm="linf",
+        finds="minimum-norm",
+        foolbox_class="LinfinityBrendelBethgeAttack",
+    )
 )
 class BrendelBethgeLinf(BrendelBethge):
     pass
 
 
 @attack(
-    "bb_l2",
-    title="B&B L2",
-    norm="l2",
-    finds="minimum-norm",
-    foolbox_class="L2BrendelBethgeAttack",
+    AttackEntry(
+        name="bb_l2",
+        title="B&B L2",
+        norm="l2",
+        finds="minimum-norm",
+        foolbox_class="L2BrendelBethgeAttack",
+    )
 )
 class BrendelBethgeL2(BrendelBethge):
     pass
 
 
 @attack(
-    "bb_l0",
-    title="B&B L0",
-    norm="l0",
-    finds="minimum-norm",
-    foolbox_class="L0BrendelBethgeAttack",
+    AttackEntry(
+        name="bb_l0",
+        title="B&B L0",
+        norm="l0",
+        finds="minimum-norm",
+        foolbox_class="L0BrendelBethgeAttack",
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class BrendelBethgeL0(BrendelBethge):
@@ -105,9 +112,7 @@ class BrendelBethgeL0(BrendelBethge):
 
     # ------------------------------------------------------------------ as Foolbox does it
 
-    def foolbox(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """All images go through the steps together.
 
         Foolbox gives up a batch in which one image has no start; here that image alone is lost.
@@ -122,7 +127,7 @@ class BrendelBethgeL0(BrendelBethge):
             part = batch.take(keep)
             images[keep], queries = self._follow(network, part, starts[keep], context)
         each = np.full(n, queries, np.int64)
-        return (measured(batch, "l0", images=images, claimed=started, queries=each),)
+        return (measured(batch, "l0", images, started, each),)
 
     def _follow(
         self, network: Network, batch: Batch, starts: np.ndarray, context: AttackContext
@@ -161,9 +166,7 @@ class BrendelBethgeL0(BrendelBethge):
 
     # ------------------------------------------------------------------ per image
 
-    def strict(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """From several starts to the boundary and along it, each image until it has settled.
         Then the nearest results go on by exchanges of single elements.
 
@@ -229,11 +232,7 @@ class BrendelBethgeL0(BrendelBethge):
         flat0 = x0.reshape(n, -1)
         searches = min(self.binary_search_steps, BISECTIONS)
         bisect, margins = bisector(network, searches), network.margin_and_gradient()
-        x = np.empty_like(x0)
-        for rows, padded in micro_batches.pieces(np.arange(n)):
-            with micro_batches.attempt():
-                out, _ = bisect(x0[padded], starts[padded], labels[padded])
-                x[rows] = out.numpy()[: len(rows)]
+        (x,) = micro_batches.map(lambda *a: bisect(*a)[:1], np.arange(n), x0, starts, labels)
         queries = np.full(n, searches, np.int64)
         best = starts.copy()
         best_norm = row_norms(x0 - best, "l0_loose")
@@ -246,7 +245,7 @@ class BrendelBethgeL0(BrendelBethge):
                 break
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
-            margin, slopes = micro_batches.margins(margins, x, labels, active)
+            margin, slopes = micro_batches.map(margins, active, x, labels)
             gradient = slopes.reshape(len(active), -1)
             norm = row_norms(x0[active] - x[active], "l0_loose")
             closer = (norm < best_norm[active]) & (margin < 0)

@@ -78,7 +78,7 @@ def exchange_elements(
     free_from = np.zeros(x.shape, np.int32)  #: the query from which on an element may move
     active = np.flatnonzero((most > 0) & (size > 1))
     while len(active):
-        margin, slopes = context.micro_batches.margins(margins, x.reshape(shape), labels, active)
+        margin, slopes = context.micro_batches.map(margins, active, x.reshape(shape), labels)
         queries[active] += 1
         here, there = x[active], clean[active]
         changed = here != there

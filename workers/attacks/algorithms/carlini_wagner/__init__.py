@@ -21,10 +21,11 @@ from prunegrid.workers.attacks.base import (
     AttackContext,
     AttackResult,
     Batch,
+    Results,
     measured,
     row_norms,
 )
-from prunegrid.workers.attacks.declaration import attack, count, real, switch
+from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real, switch
 from prunegrid.workers.attacks.runtime.heartbeats import AdaptiveSteps
 from prunegrid.workers.attacks.runtime.starts import nearest_starts
 
@@ -39,12 +40,14 @@ STARTS = 3
 
 
 @attack(
-    "cw_l2",
-    title="C&W L2",
-    norm="l2",
-    finds="minimum-norm",
-    foolbox_class="L2CarliniWagnerAttack",
-    strict_extra=63,
+    AttackEntry(
+        name="cw_l2",
+        title="C&W L2",
+        norm="l2",
+        finds="minimum-norm",
+        foolbox_class="L2CarliniWagnerAttack",
+        strict_extra=63,
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagnerL2(Attack):
@@ -77,9 +80,7 @@ class CarliniWagnerL2(Attack):
 
     # ------------------------------------------------------------------ as Foolbox does it
 
-    def foolbox(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """The batch goes through the steps together, and stops on its summed loss."""
         import tensorflow as tf
 
@@ -127,13 +128,11 @@ class CarliniWagnerL2(Attack):
         # Where it finds nothing Foolbox returns a black image, and asks its class like any other.
         claimed = network.logits(images).argmax(axis=1) != batch.labels
         each = np.full(n, queries + 1, np.int64)
-        return (measured(batch, "l2", images=images, claimed=claimed, queries=each),)
+        return (measured(batch, "l2", images, claimed, each),)
 
     # ------------------------------------------------------------------ per image
 
-    def strict(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """Each image has its own constant, step count and end, and leaves when it is done.
 
         In the end the best adversarial moves along the boundary to the clean image's nearest side
@@ -143,11 +142,7 @@ class CarliniWagnerL2(Attack):
         graph = self._graph(network)
         advance = graph.image_stepper()
         corrections = graph.corrections()
-        x_attack, reconstructed = (np.empty_like(batch.images) for _ in range(2))
-        for rows, padded in micro_batches.pieces(np.arange(n)):
-            with micro_batches.attempt():
-                a, r = (t.numpy()[: len(rows)] for t in graph.enter(batch.images[padded]))
-                x_attack[rows], reconstructed[rows] = a, r
+        x_attack, reconstructed = micro_batches.map(graph.enter, np.arange(n), batch.images)
         labels = batch.labels.astype(np.int32)
         const = np.full(n, self.initial_const)
         lower, upper = np.zeros(n), np.full(n, np.inf)

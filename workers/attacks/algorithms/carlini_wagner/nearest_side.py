@@ -64,7 +64,7 @@ def linear_crossing(
     found, queries = np.zeros(n, bool), np.zeros(n, np.int64)
     active = np.arange(n)
     for _ in range(CROSSINGS):
-        margin, slopes = context.micro_batches.margins(margins, at.reshape(shape), labels, active)
+        margin, slopes = context.micro_batches.map(margins, active, at.reshape(shape), labels)
         queries[active] += 1
         over = margin < 0
         found[active[over]] = True
@@ -90,7 +90,7 @@ def _project(
     slope, height = np.zeros_like(clean), np.zeros(n)
     part = np.ones(n, np.float32)
     for _ in range(PROJECTIONS):
-        margin, slopes = context.micro_batches.margins(margins, at, labels, np.arange(n))
+        margin, slopes = context.micro_batches.map(margins, np.arange(n), at, labels)
         norm = row_norms(at - batch.images, "l2")
         closer = (margin < 0) & (norm < best_norm)
         best[closer], best_norm[closer] = at[closer], norm[closer]

@@ -17,10 +17,11 @@ from prunegrid.workers.attacks.base import (
     AttackContext,
     AttackResult,
     Batch,
+    Results,
     measured,
     nest,
 )
-from prunegrid.workers.attacks.declaration import attack, count, real, switch
+from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real, switch
 from prunegrid.workers.attacks.runtime.draws import FoolboxDraws, uniform
 from prunegrid.workers.attacks.runtime.heartbeats import AdaptiveSteps
 
@@ -39,12 +40,14 @@ CLOSE = 0.3
 
 
 @attack(
-    "pgd_linf",
-    title="PGD Linf",
-    norm="linf",
-    finds="fixed-eps",
-    foolbox_class="LinfPGD",
-    round_extra=1,
+    AttackEntry(
+        name="pgd_linf",
+        title="PGD Linf",
+        norm="linf",
+        finds="fixed-eps",
+        foolbox_class="LinfPGD",
+        round_extra=1,
+    )
 )
 @dataclass(frozen=True, kw_only=True)
 class PGDLinf(Attack):
@@ -58,9 +61,7 @@ class PGDLinf(Attack):
 
     # ------------------------------------------------------------------ as Foolbox does it
 
-    def foolbox(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """One draw per restart and eps, in that order; the last iterate counts."""
         import tensorflow as tf
 
@@ -111,23 +112,12 @@ class PGDLinf(Attack):
         for k in range(len(context.eps)):
             images = best[k]
             assert images is not None
-            found.append(
-                measured(
-                    batch,
-                    "linf",
-                    images=images,
-                    claimed=broken[k],
-                    queries=queries,
-                    first_step=first[k],
-                )
-            )
+            found.append(measured(batch, "linf", images, broken[k], queries, first[k]))
         return nest(found) if self.nested else tuple(found)
 
     # ------------------------------------------------------------------ per image
 
-    def strict(
-        self, network: Network, batch: Batch, context: AttackContext
-    ) -> tuple[AttackResult, ...]:
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """An image leaves as soon as it is broken, or once its loss has stopped growing.
 
         The first steps are large, half of eps and less, and end at the step size asked for, so
@@ -153,16 +143,7 @@ class PGDLinf(Attack):
                 images[hit], claimed[hit] = out.images[out.claimed], True
                 if restart == 0 and out.first_step is not None:
                     first[rows] = out.first_step
-            found.append(
-                measured(
-                    batch,
-                    "linf",
-                    images=images,
-                    claimed=claimed,
-                    queries=queries,
-                    first_step=first,
-                )
-            )
+            found.append(measured(batch, "linf", images, claimed, queries, first))
         return tuple(found)
 
     def _climb(
@@ -209,11 +190,4 @@ class PGDLinf(Attack):
             done += len(part)
             settled = (since >= SETTLED) & (margins[:, 1] >= CLOSE * margins[:, 0])
             active = active[~broken[active] & ~settled[active]]
-        return measured(
-            batch,
-            "linf",
-            images=x,
-            claimed=broken,
-            queries=queries.astype(np.int64),
-            first_step=first,
-        )
+        return measured(batch, "linf", x, broken, queries.astype(np.int64), first)
