@@ -1,5 +1,5 @@
 """How fast a device takes a network: what batch and shard sizes are chosen from. Standard library
-only, and pure; `attacks/measure.py` measures."""
+only, and pure; `attacks/runtime/device_speed.py` measures."""
 
 from __future__ import annotations
 

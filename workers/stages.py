@@ -83,7 +83,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 
     Returns a few numbers for the display. Raises AttackLied where an attack's claim is false.
     """
-    from prunegrid.workers.attacks.run import attack_shard, uses_xla
+    from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard, uses_xla
 
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)
@@ -93,16 +93,18 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     checkpoint = Checkpoint(context.files, task.key)
     columns, samples = attack_shard(
         model,
-        task=task,
-        images=split.floats(task.start, task.stop),
-        labels=split.labels[task.start : task.stop],
-        pool_images=split.floats(0, POOL_IMAGES),
-        pool_labels=split.labels[:POOL_IMAGES],
-        model_accuracy=stored.record.result.accuracy,
-        diverged=stored.record.result.diverged,
+        ShardRequest(
+            task=task,
+            images=split.floats(task.start, task.stop),
+            labels=split.labels[task.start : task.stop],
+            pool_images=split.floats(0, POOL_IMAGES),
+            pool_labels=split.labels[:POOL_IMAGES],
+            model_accuracy=stored.record.result.accuracy,
+            diverged=stored.record.result.diverged,
+        ),
         beat=context.beat,
         stop_requested=context.stop_requested,
-        progress=checkpoint,
+        checkpoint=checkpoint,
     )
     if samples:
         clean = {i: split.floats(i, i + 1)[0] for i in samples}  # to compare with

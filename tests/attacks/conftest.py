@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prunegrid.workers.catalog import ATTACKS
 from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 
 
@@ -77,6 +78,21 @@ def settings(attack: str, engine: str, **changes: Any) -> AttackSettings:
     return AttackSettings(**(values | changes))
 
 
+#: Few steps of everything.
+QUICK = {
+    "steps": 4, "binary_search_steps": 2, "lr_num_decay": 2, "restarts": 1, "candidates": 3,
+}  # fmt: skip
+
+
+def quick(name: str, engine: str, **changes: Any) -> AttackSettings:
+    """Settings of any attack of the catalog that take little time."""
+    entry = ATTACKS[name]
+    options = {o.name: QUICK[o.name] for o in entry.options if o.name in QUICK}
+    eps = (0.02, 0.3) if entry.finds == "fixed-eps" else ()
+    values: dict[str, Any] = {"options": options, "eps": eps, "batch_size": 16}
+    return settings(name, engine, **(values | changes))
+
+
 def task(attack: AttackSettings, start: int, stop: int, seed: int = 5) -> AttackTask:
     data = DataSettings(dataset="mnist5k", fingerprint="f", validation_frac=0.1, train_images=None)
     return AttackTask(
@@ -101,7 +117,7 @@ def shard(images: Images) -> Shard:
     def run(
         model: Any, attack: AttackSettings, start: int, stop: int, **changes: Any
     ) -> dict[str, list[Any]]:
-        from prunegrid.workers.attacks.run import attack_shard
+        from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
 
         values: dict[str, Any] = {
             "images": images.test[start:stop],
@@ -111,8 +127,11 @@ def shard(images: Images) -> Shard:
             "model_accuracy": 0.9,
             "beat": lambda fraction, note: None,
             "stop_requested": lambda: False,
-        }
-        columns, _ = attack_shard(model, task=task(attack, start, stop), **(values | changes))
+            "checkpoint": None,
+        } | changes
+        how = {name: values.pop(name) for name in ("beat", "stop_requested", "checkpoint")}
+        request = ShardRequest(task=task(attack, start, stop), **values)
+        columns, _ = attack_shard(model, request, **how)
         return columns
 
     return run

@@ -22,7 +22,7 @@ pytestmark = [
     ],
 )
 def test_it_equals_tensorflows(image, kernel, rows):
-    from prunegrid.workers.attacks.image_gradient import FirstConvolution
+    from prunegrid.workers.attacks.runtime.image_gradient import FirstConvolution
 
     first = FirstConvolution(image=image, kernel=kernel)
     assert first.rows == rows
@@ -30,7 +30,7 @@ def test_it_equals_tensorflows(image, kernel, rows):
 
 
 def test_other_bits_are_noticed(monkeypatch):
-    from prunegrid.workers.attacks.image_gradient import FirstConvolution
+    from prunegrid.workers.attacks.runtime.image_gradient import FirstConvolution
 
     whole = FirstConvolution.gradient
     monkeypatch.setattr(
@@ -44,8 +44,8 @@ def test_other_bits_are_noticed(monkeypatch):
 def test_compiled_attacks_take_it_where_bits_are_the_same(images, monkeypatch, same):
     import tensorflow as tf
 
-    from prunegrid.workers.attacks.image_gradient import FirstConvolution
-    from prunegrid.workers.attacks.network import Network
+    from prunegrid.workers.attacks.runtime.image_gradient import FirstConvolution
+    from prunegrid.workers.attacks.runtime.network import Network
     from prunegrid.workers.models.base import build
 
     traced, asked = [], []
@@ -83,7 +83,7 @@ def test_compiled_attacks_take_it_where_bits_are_the_same(images, monkeypatch, s
 )
 def test_the_networks_it_serves(architecture, served):
     """A convolution of stride 1 first."""
-    from prunegrid.workers.attacks.image_gradient import first_convolution
+    from prunegrid.workers.attacks.runtime.image_gradient import first_convolution
     from prunegrid.workers.models.base import build
 
     model = build(architecture, (32, 32, 3), 10, seed=0)

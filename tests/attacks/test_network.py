@@ -15,7 +15,7 @@ def test_every_shape_of_a_last_piece_is_asked(monkeypatch, odd, equal):
     """A device that rounds otherwise in one shape alone; shapes above the size do not matter."""
     import tensorflow as tf
 
-    from prunegrid.workers.attacks.network import Network
+    from prunegrid.workers.attacks.runtime.network import Network
 
     def look(images, labels):
         shift = np.float32(1e-7 if len(images) == odd else 0)

@@ -1,4 +1,4 @@
-"""Attack tasks as stages run them: rows, skipping, interruption, memory, stock attacks."""
+"""Attack tasks as stages run them: rows, skipping, interruption, memory, Foolbox's attacks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ import pytest
 from prunegrid.workers.catalog import ATTACKS
 from prunegrid.workers.context import Interrupted
 from prunegrid.workers.image_rows import IMAGE_SCHEMA, images_to_parquet, read_images
-from tests.attacks.conftest import settings, task
+from tests.attacks.conftest import quick, settings, task
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
-#: Few steps of everything.
-QUICK = {
-    "steps": 4, "binary_search_steps": 2, "lr_num_decay": 2, "restarts": 1, "candidates": 3,
-}  # fmt: skip
 CASES = [(name, engine) for name, entry in ATTACKS.items() for engine in entry.engines]
-
-
-def quick(name, engine, **changes):
-    entry = ATTACKS[name]
-    options = {o.name: QUICK[o.name] for o in entry.options if o.name in QUICK}
-    eps = (0.02, 0.3) if entry.finds == "fixed-eps" else ()
-    return settings(name, engine, options=options, eps=eps, batch_size=16, **changes)
+STRICT = [name for name, engine in CASES if engine == "strict"]
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
@@ -78,18 +68,17 @@ def test_a_model_at_or_below_the_threshold_is_skipped(shard, cnn5):
     assert shard(cnn5, use, 0, 2, diverged=True)["skipped"] == [True] * 2
 
 
-@pytest.mark.parametrize("engine", ["strict", "foolbox"])
-def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, images, cnn5, engine):
+@pytest.mark.parametrize(("name", "engine"), [c for c in CASES if c[1] != "foolbox-stock"])
+def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, images, cnn5, name, engine):
     """All weights 0: one class for everything, so that no image of another class exists."""
     import keras
 
     dead = keras.models.clone_model(cnn5)
     dead.set_weights([np.zeros_like(w) for w in cnn5.get_weights()])
-    for name in ("pgd_linf", "cw_l2", "bb_l0"):
-        columns = shard(dead, quick(name, engine), 0, 10)
-        right = np.array(columns["label"]) == 0
-        assert columns["zero_gradient"] == [True] * len(right)
-        assert (np.array(columns["broken"]) == ~right).all()
+    columns = shard(dead, quick(name, engine), 0, 10)
+    right = np.array(columns["label"]) == 0
+    assert columns["zero_gradient"] == [True] * len(right)
+    assert (np.array(columns["broken"]) == ~right).all()
 
 
 def test_strict_nested_eps_keep_what_is_broken(shard, cnn5):
@@ -120,7 +109,7 @@ class Kept:
 
 
 def test_an_interrupted_shard_goes_on_where_it_was(shard, cnn5, monkeypatch):
-    import prunegrid.workers.attacks.run as run
+    import prunegrid.workers.attacks.runtime.shard as run
 
     use = quick("cw_l2", "foolbox")
     whole = shard(cnn5, use, 0, 40)
@@ -128,36 +117,36 @@ def test_an_interrupted_shard_goes_on_where_it_was(shard, cnn5, monkeypatch):
     calls = []
 
     def counted(entry, settings):
-        inner = run_runner(entry, settings)
+        inner = original(entry, settings)
 
-        def go(network, part, job):
+        def go(network, part, context):
             calls.append(int(part.indices[0]))
             if calls == [0, 16]:
                 raise Interrupted("asked to stop")
-            return inner(network, part, job)
+            return inner(network, part, context)
 
         return go
 
-    run_runner = run.runner
-    monkeypatch.setattr(run, "runner", counted)
+    original = run.engine_method
+    monkeypatch.setattr(run, "engine_method", counted)
     with pytest.raises(Interrupted):
-        shard(cnn5, use, 0, 40, progress=kept)
-    resumed = shard(cnn5, use, 0, 40, progress=kept)
+        shard(cnn5, use, 0, 40, checkpoint=kept)
+    resumed = shard(cnn5, use, 0, 40, checkpoint=kept)
     assert calls == [0, 16, 16, 32]
     assert resumed == whole
 
 
 def test_a_stop_request_interrupts(shard, cnn5, monkeypatch):
-    from prunegrid.workers.attacks.base import Ticker
+    from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 
     beats = []
-    for name in ("pgd_linf", "cw_l2", "bb_l0"):
+    for name in STRICT:
         with pytest.raises(Interrupted):
             shard(
                 cnn5, quick(name, "strict"), 0, 8,
                 stop_requested=lambda: True, beat=lambda f, note: beats.append((f, note)),
             )  # fmt: skip
-    assert len(beats) == 3
+    assert len(beats) == len(STRICT)
     assert all(0 <= f <= 1 for f, _ in beats)
     ticker = Ticker(lambda f, n: beats.append((f, n)), lambda: False)
     ticker.share(0.5, 1.0)
@@ -166,11 +155,11 @@ def test_a_stop_request_interrupts(shard, cnn5, monkeypatch):
     assert beats[-1] == (0.875, "x")
 
 
-@pytest.mark.parametrize("name", ["pgd_linf", "cw_l2", "bb_l0"])
+@pytest.mark.parametrize("name", STRICT)
 def test_memory_pressure_halves_the_batch_and_changes_nothing(shard, cnn5, monkeypatch, name):
     import tensorflow as tf
 
-    from prunegrid.workers.attacks.network import Network
+    from prunegrid.workers.attacks.runtime.network import Network
 
     use = dataclasses.replace(quick(name, "strict"), batch_size=64)
     calm = shard(cnn5, use, 0, 40)
@@ -207,7 +196,7 @@ def test_memory_pressure_halves_the_batch_and_changes_nothing(shard, cnn5, monke
         shard(cnn5, use, 0, 4)
 
 
-def test_a_stock_attack_by_name(shard, cnn5):
+def test_an_attack_of_foolbox_by_its_class(shard, cnn5):
     use = settings(
         "foolbox:LinfBasicIterativeAttack", "foolbox-stock", eps=(0.1,), options={"steps": 3}
     )
@@ -229,7 +218,7 @@ def test_a_stock_attack_by_name(shard, cnn5):
         ("foolbox:Nothing!", {}, "unknown attack"),
     ],
 )
-def test_unusable_stock_attacks_are_refused(shard, cnn5, attack, options, message):
+def test_unusable_attacks_of_foolbox_are_refused(shard, cnn5, attack, options, message):
     use = settings(attack, "foolbox-stock", eps=(0.1,), options=options)
     with pytest.raises(ValueError, match=message):
         shard(cnn5, use, 0, 2)

@@ -1,11 +1,12 @@
-"""`strict`: an image's result does not depend on its shard, its batch mates or their order."""
+"""`strict`: an image's result does not depend on its shard, nor on other images or their order."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.attacks.conftest import settings
+from prunegrid.workers.catalog import ATTACKS
+from tests.attacks.conftest import quick, settings
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -14,6 +15,7 @@ CASES = {
     "cw_l2": {"options": {"binary_search_steps": 3, "steps": 20}},
     "bb_l0": {"options": {"binary_search_steps": 5, "steps": 40}},
 }
+STRICT = [name for name, entry in ATTACKS.items() if "strict" in entry.engines]
 COLUMNS = (
     "image", "eps", "label", "clean_prediction", "adversarial_prediction", "distance",
     "distance_loose", "broken", "verified", "queries", "compute_batch", "zero_gradient",
@@ -27,11 +29,11 @@ def rows(columns):
 
 
 @pytest.mark.parametrize("outputs", ["logits", "softmax"])
-@pytest.mark.parametrize("attack", CASES)
+@pytest.mark.parametrize("attack", STRICT)
 def test_equal_for_every_sharding(shard, cnn5, attack, outputs):
     if outputs == "softmax" and attack != "cw_l2":
         pytest.skip("softmax changes the network alone; C&W amplifies most")
-    use = settings(attack, "strict", outputs=outputs, batch_size=32, **CASES[attack])
+    use = quick(attack, "strict", outputs=outputs, batch_size=32, **CASES.get(attack, {}))
     count = 70 if attack != "bb_l0" else 66
     whole = rows(shard(cnn5, use, 0, count))
     for size in (1, 7, 64):
@@ -62,7 +64,7 @@ def test_a_residual_network_too(shard, resnet8):
 
 
 def test_smaller_shapes_are_used_only_where_they_are_equal(shard, cnn5, monkeypatch):
-    from prunegrid.workers.attacks.network import Network
+    from prunegrid.workers.attacks.runtime.network import Network
 
     use = settings("cw_l2", "strict", batch_size=64, **CASES["cw_l2"])
     free = shard(cnn5, use, 0, 20)
@@ -72,7 +74,7 @@ def test_smaller_shapes_are_used_only_where_they_are_equal(shard, cnn5, monkeypa
 
 
 def test_draws_are_keyed_by_image_eps_and_restart():
-    from prunegrid.workers.attacks.draws import uniform
+    from prunegrid.workers.attacks.runtime.draws import uniform
 
     base = uniform((4, 4, 1), 1, 2, 0.1, 0)
     assert np.array_equal(base, uniform((4, 4, 1), 1, 2, 0.1, 0))

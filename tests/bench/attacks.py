@@ -134,7 +134,7 @@ def _run(
     options: dict[str, Any],
 ) -> Columns:
     """One attack task over the first `batch` images; its columns."""
-    from prunegrid.workers.attacks.run import attack_shard
+    from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
     from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 
     data = DataSettings(dataset="mnist5k", fingerprint="-", validation_frac=0.1, train_images=None)
@@ -148,9 +148,14 @@ def _run(
         seed=0, parent_key="-",
     )  # fmt: skip
     columns, _ = attack_shard(
-        model, task=task, images=images[:batch], labels=labels[:batch],
-        pool_images=images[-max(256, batch) :], pool_labels=labels[-max(256, batch) :],
-        model_accuracy=1.0, beat=lambda f, n: None, stop_requested=lambda: False,
+        model,
+        ShardRequest(
+            task=task, images=images[:batch], labels=labels[:batch],
+            pool_images=images[-max(256, batch) :], pool_labels=labels[-max(256, batch) :],
+            model_accuracy=1.0,
+        ),
+        beat=lambda f, n: None,
+        stop_requested=lambda: False,
     )  # fmt: skip
     return columns
 

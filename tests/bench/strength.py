@@ -107,7 +107,7 @@ def _beside(
     pool: np.ndarray,
     pool_labels: np.ndarray,
 ) -> dict[str, Any]:
-    from prunegrid.workers.attacks.run import attack_shard
+    from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
     from tests.attacks.conftest import settings, task
 
     options, eps = ATTACKS[attack]
@@ -116,8 +116,12 @@ def _beside(
     for engine in ("strict", "foolbox"):
         use = settings(attack, engine, options=options, eps=eps if fixed else (), batch_size=32)
         columns, _ = attack_shard(
-            model, task=task(use, 0, n), images=images, labels=labels, pool_images=pool,
-            pool_labels=pool_labels, model_accuracy=1.0, beat=lambda f, s: None,
+            model,
+            ShardRequest(
+                task=task(use, 0, n), images=images, labels=labels, pool_images=pool,
+                pool_labels=pool_labels, model_accuracy=1.0,
+            ),
+            beat=lambda f, s: None,
             stop_requested=lambda: False,
         )  # fmt: skip
         found = np.array(columns["distance"]).reshape(-1, n)

@@ -41,8 +41,8 @@ def test_every_proposal_is_affordable_and_one_that_a_grid_may_have(
     entry, engine, share, seed, count
 ):
     costs = costs_of(entry, engine)
-    whole = costs.queries(defaults(entry))
-    budget = round(costs.least + share * (whole - costs.least)) if whole > costs.least else whole
+    most = max(costs.queries(defaults(entry)), 2 * costs.least)
+    budget = round(costs.least + share * (most - costs.least))
     found = attack_space(entry, defaults(entry), costs=costs, budget=budget, vary=())
     options = {option.name: option for option in entry.options}
     varied = {axis.name: axis for axis in found.axes}
@@ -158,7 +158,7 @@ def test_restarts_without_a_random_start_are_not_searched():
         attack_space(entry, base, costs=costs_of(entry, "strict"), budget=200, vary=("restarts",))
 
 
-def test_a_stock_attack_by_its_class_name_has_no_known_costs():
+def test_an_attack_of_foolbox_by_its_class_name_has_no_known_costs():
     from prunegrid.workers.catalog import attack_entry
 
     with pytest.raises(UsageError, match=r"foolbox:FGSM.*an attack of the catalog"):

@@ -1,0 +1,1 @@
+"""Attacks: `algorithms/` has them, `runtime/` runs them and verifies what they return."""

@@ -1,8 +1,9 @@
-"""Everything a grid file can name, each with one entry: architectures, data sets, pruning
-methods, attacks. Standard library only, so that the driver can check a grid in a second;
-an entry's `target` ("module:attribute") is imported by the workers.
+"""Everything that a grid file can name: architectures, data sets, pruning methods, attacks.
+Without TensorFlow, so that the driver can check a grid in a second. Workers import an entry's
+`target` ("module:attribute").
 
-To add one, write its file and its entry here; the contract tests pick it up by themselves.
+An attack declares itself (`workers/attacks/algorithms/`). To add another kind of thing, write its
+file and its entry here. The contract tests pick a new entry up by themselves.
 """
 
 from __future__ import annotations
@@ -10,15 +11,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from prunegrid.workers.attacks.declaration import AttackEngine, AttackEntry, Norm, Option
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
-from prunegrid.workers.catalog.attacks import (
-    ATTACKS,
-    AttackEngine,
-    AttackEntry,
-    Norm,
-    Option,
-    attack_entry,
-)
+from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry
 from prunegrid.workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
 from prunegrid.workers.catalog.methods import METHODS, Criterion, MethodEntry, Scope, Structure
 

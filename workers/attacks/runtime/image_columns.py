@@ -1,4 +1,4 @@
-"""The columns of image rows while they fill, and their checkpoint."""
+"""The columns of image rows while an attack fills them, and their checkpoint."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from prunegrid.workers.attacks.base import Batch, Found
-from prunegrid.workers.attacks.judge import Verdict
-from prunegrid.workers.catalog import AttackEntry
+from prunegrid.workers.attacks.base import AttackResult, Batch
+from prunegrid.workers.attacks.declaration import AttackEntry
+from prunegrid.workers.attacks.runtime.verification import Verification
 
-#: Adversarial images kept for the eye.
+#: Adversarial images kept to be looked at.
 SAMPLES = 4
 
 
-class Progress(Protocol):
+class ImageCheckpoint(Protocol):
     """Where finished images of an unfinished task are kept; `workers.checkpoints.Checkpoint`."""
 
     def load(self) -> Any:
@@ -24,9 +24,9 @@ class Progress(Protocol):
     def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None: ...
 
 
-class Rows:
-    """Arrays [eps or 1, n]. An image counts as broken at distance 0 until something else is
-    known: that is what a misclassified or skipped one stays."""
+class ImageColumns:
+    """Arrays [eps or 1, n]. An image counts as broken at distance 0 until it was attacked, which
+    is what a misclassified or skipped one stays."""
 
     def __init__(self, batch: Batch, eps: tuple[float, ...]) -> None:
         self._batch = batch
@@ -59,37 +59,42 @@ class Rows:
         self._values["prediction"][:, wrong] = prediction[wrong]
         self._values["verified"][:, wrong] = True
 
-    def judged(
-        self, rows: np.ndarray, k: int, found: Found, verdict: Verdict, compute_batch: int
+    def verified(
+        self,
+        rows: np.ndarray,
+        k: int,
+        result: AttackResult,
+        checked: Verification,
+        compute_batch: int,
     ) -> None:
-        """The k-th eps's verdict on `rows`; misclassified ones among them stay as they are."""
+        """Results of the k-th eps on `rows`; misclassified ones among them stay as they are."""
         right = self._clean[rows] == self._batch.labels[rows]
         use, values = rows[right], self._values
-        values["queries"][k, rows] += found.queries + 1
+        values["queries"][k, rows] += result.queries + 1
         values["compute_batch"][k, rows] = compute_batch
-        values["broken"][k, use] = verdict.broken[right]
-        values["verified"][k, use] = verdict.broken[right]
-        values["distance"][k, use] = verdict.distance[right]
-        values["prediction"][k, use] = np.where(verdict.broken, verdict.prediction, -1)[right]
-        if verdict.distance_loose is not None:
-            values["loose"][k, use] = verdict.distance_loose[right]
-        if found.first_step is not None:
+        values["broken"][k, use] = checked.broken[right]
+        values["verified"][k, use] = checked.broken[right]
+        values["distance"][k, use] = checked.distance[right]
+        values["prediction"][k, use] = np.where(checked.broken, checked.prediction, -1)[right]
+        if checked.distance_loose is not None:
+            values["loose"][k, use] = checked.distance_loose[right]
+        if result.first_step is not None:
             values["first"][k, rows] = 0
-            values["first"][k, use] = found.first_step[right]
-        for i in np.flatnonzero(verdict.broken & right):
+            values["first"][k, use] = result.first_step[right]
+        for i in np.flatnonzero(checked.broken & right):
             index = int(self._batch.indices[rows[i]])
             if len(self.samples) < SAMPLES and index not in self.samples:
-                self.samples[index] = found.images[i]
+                self.samples[index] = result.images[i]
 
-    def save(self, progress: Progress, done: int) -> None:
+    def save(self, checkpoint: ImageCheckpoint, done: int) -> None:
         """`done`: slices of the shard that are finished."""
         arrays = {f"value.{name}": value for name, value in self._values.items()}
         arrays |= {f"sample.{index}": image for index, image in self.samples.items()}
-        progress.save(arrays | {"clean": self._clean}, {"slices": done})
+        checkpoint.save(arrays | {"clean": self._clean}, {"slices": done})
 
-    def load(self, progress: Progress) -> int:
+    def load(self, checkpoint: ImageCheckpoint) -> int:
         """Slices finished before; 0 where there is nothing, or other clean predictions."""
-        saved = progress.load()
+        saved = checkpoint.load()
         if saved is None or not np.array_equal(saved.arrays.get("clean"), self._clean):
             return 0
         arrays: dict[str, np.ndarray] = saved.arrays

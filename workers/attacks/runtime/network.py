@@ -1,4 +1,4 @@
-"""A Keras model as attacks see it: scores, and compiled functions kept warm."""
+"""A Keras model as attacks see it: scores, and compiled functions that are kept."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.image_gradient import (
+from prunegrid.workers.attacks.runtime.image_gradient import (
     FirstConvolution,
     first_convolution,
     in_full_vectors,
 )
-from prunegrid.workers.attacks.lanes import QUANTUM, Lanes
+from prunegrid.workers.attacks.runtime.micro_batches import QUANTUM, MicroBatches
 
 _KEPT = "_prunegrid_compiled"
 
@@ -24,9 +24,9 @@ class Network:
     were logits, as an attack does on a network that ends in a softmax.
 
     Compiled functions are kept on the model object and read its variables when they run: a
-    model that gets new weights is not traced again. Their gradients towards the images are made
-    in full vectors (`image_gradient.py`) for each size of a batch where that has the same bits.
-    `xla`: by XLA, which rounds differently.
+    model that gets new weights is not traced again. Their gradients towards the images are
+    computed in full vectors (`image_gradient.py`) for each size of a batch where that has the
+    same bits. `xla`: compiled by XLA, which rounds differently.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Network:
         function: Callable[..., Any],
         signature: Sequence[tf.TensorSpec],
     ) -> Callable[..., Any]:
-        """`function` as a graph; made once for each key and model object. Its first argument
+        """`function` as a graph, traced once for each key and model object. Its first argument
         is the batch's images."""
         full = (self.outputs, self.xla, *key)
         if full not in self._compiled:
@@ -76,36 +76,32 @@ class Network:
                 self._compiled[full] = _either(usual, make(function), *self._first)
         return self._compiled[full]
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """float32 [n, classes], before any softmax, in the batch shape given."""
+    def logits(self, images: np.ndarray, micro_batches: MicroBatches | None = None) -> np.ndarray:
+        """float32 [n, classes], before any softmax, in the batch shape given or in
+        micro-batches."""
 
         def forward(x: tf.Tensor) -> tf.Tensor:
             return self.model(x, training=False)
 
         run = self.compiled(("logits",), forward, [self.image_spec()])
-        return run(tf.constant(images)).numpy()
+        if micro_batches is None:
+            return run(tf.constant(images)).numpy()
+        (logits,) = micro_batches.map(lambda x: (run(x),), np.arange(len(images)), images)
+        return logits
 
-    def lane_logits(self, images: np.ndarray, lanes: Lanes) -> np.ndarray:
-        """float32 [n, classes], before any softmax, in micro-batches."""
-        out = np.empty((len(images), self.model.output_shape[-1]), np.float32)
-        for rows, padded in lanes.pieces(np.arange(len(images))):
-            with lanes.attempt():
-                out[rows] = self.logits(images[padded])[: len(rows)]
-        return out
-
-    def predictions(self, images: np.ndarray, lanes: Lanes) -> np.ndarray:
+    def predictions(self, images: np.ndarray, micro_batches: MicroBatches) -> np.ndarray:
         """Classes int64 [n] by the largest logit, in micro-batches."""
-        return self.lane_logits(images, lanes).argmax(axis=1)
+        return self.logits(images, micro_batches).argmax(axis=1)
 
     def margin_and_gradient(self, *, smooth: bool = False) -> Callable[..., Any]:
-        """(images, labels int32) to how far each image is inside its label's class by scores
-        (float32 [n], negative beyond the boundary), and the gradient of that.
+        """(images, labels int32) to each image's margin, the score of its label less the best
+        other one (float32 [n], negative beyond the boundary), and the gradient of that.
 
         `smooth`: the gradient against all other classes (by log-sum-exp) in place of the best
         one, of which a pruned network may have none.
         """
 
-        def look(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def margin_of(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 scores = self.scores(x)
@@ -115,32 +111,34 @@ class Network:
             return margin, tape.gradient(total, x)
 
         name = "smooth-margin" if smooth else "margin"
-        return self.compiled((name,), look, [self.image_spec(), tf.TensorSpec((None,), tf.int32)])
+        return self.compiled(
+            (name,), margin_of, [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
+        )
 
     def smaller_is_equal(self, size: int) -> bool:
         """Whether `size` images give the same bits, gradients included, in batches of every
         multiple of 16 below it: a last piece may have any of these shapes.
 
-        Asked of this model on this device, with noise as images.
+        Measured with this model on this device, on images of noise.
         """
         rng = np.random.default_rng(0)
         images = rng.random((size, *self.shape), np.float32)
         labels = np.zeros(size, np.int32)
-        look = self.margin_and_gradient()
-        whole = [t.numpy() for t in look(images, labels)]
+        margins = self.margin_and_gradient()
+        whole = [t.numpy() for t in margins(images, labels)]
         # From the end of the whole, so that places differ too.
         for shape in range(QUANTUM, size, QUANTUM):
             part = slice(size - shape, size)
-            for one, other in zip(look(images[part], labels[part]), whole, strict=True):
+            for one, other in zip(margins(images[part], labels[part]), whole, strict=True):
                 if not np.array_equal(one.numpy(), other[part], equal_nan=True):
                     return False
         return True
 
     def examine(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits [n, classes], and whether the gradient of the cross-entropy at each image is
-        all zero (bool [n]): the mark of masked gradients."""
+        all zero (bool [n]), a sign of masked gradients."""
 
-        def look(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def logits_and_zero(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 logits = self.model(x, training=False)
@@ -150,7 +148,7 @@ class Network:
             return logits, tf.reduce_all(gradient == 0.0, axis=1)
 
         spec = [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
-        logits, zero = self.compiled(("examine",), look, spec)(
+        logits, zero = self.compiled(("examine",), logits_and_zero, spec)(
             tf.constant(images), tf.constant(labels.astype(np.int32))
         )
         return logits.numpy(), zero.numpy()
@@ -175,7 +173,7 @@ def best_other(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def all_others(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """log-sum-exp of the scores but the label's; float32 [n]."""
+    """log-sum-exp of all scores except the label's; float32 [n]."""
     excluded = tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(np.inf))
     return tf.reduce_logsumexp(scores - excluded, axis=-1)
 

@@ -1,5 +1,5 @@
-"""How fast a device takes a network by images per call, and whether XLA pays; measured once, kept
-on the machine. A task never chooses its own batch: that is part of its identity."""
+"""How fast a device computes a network by images per call, and whether XLA is faster. Measured
+once and cached on the machine. A task never chooses its own batch, which is part of its key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.attacks.runtime.network import Network
 from prunegrid.workers.cache import cache_folder, load_speed, save, save_speed
 from prunegrid.workers.device import device_name
 from prunegrid.workers.keys import digest
@@ -55,16 +55,16 @@ def measure_speed(
     return found
 
 
-def xla_pays(
+def xla_is_faster(
     model: Any,
     *,
     outputs: Literal["logits", "softmax"] = "logits",
     size: int = 128,
     seconds: float = 0.5,
 ) -> bool:
-    """Whether a GPU takes batches of `size` faster by WORTH through XLA; measured once for a
-    network shape and device, and kept like `measure_speed`'s. Never on a CPU, where convolutions
-    lose oneDNN (a third of the speed on two cores)."""
+    """Whether a GPU computes batches of `size` faster by WORTH through XLA; measured once for a
+    network shape and device, and cached as `measure_speed` does. False on a CPU, where XLA's
+    convolutions lose oneDNN (a third of the speed on two cores)."""
     if not tf.config.list_physical_devices("GPU"):
         return False
     name = f"xla-{_identity(model, outputs, (size,))}"
@@ -83,12 +83,13 @@ def xla_pays(
     return pays
 
 
-#: A process keeps to what it chose first.
+#: A process keeps its first choice.
 _CHOSEN: dict[str, bool] = {}
 
 
 def _by_size(network: Network, sizes: Sequence[int], seconds: float) -> dict[int, float]:
-    """Images per second by size. In turns, and the best turn counts: others may compute here."""
+    """Images per second by size. Sizes take turns, and the best turn counts: other processes may
+    compute meanwhile."""
     best: dict[int, float] = {}
     for turn in range(TURNS):
         for size in sizes if turn == 0 else tuple(best):
@@ -104,17 +105,17 @@ def _by_size(network: Network, sizes: Sequence[int], seconds: float) -> dict[int
 def _speed(network: Network, size: int, seconds: float) -> float:
     """Images per second, forward and backward; 0.0 where memory does not suffice, or XLA cannot
     compile the network."""
-    look = network.margin_and_gradient()
+    margins = network.margin_and_gradient()
     images = tf.constant(np.random.default_rng(0).random((size, *network.shape), np.float32))
     labels = tf.zeros(size, tf.int32)
     refusals: tuple[type[Exception], ...] = (tf.errors.ResourceExhaustedError, MemoryError)
     if network.xla:
         refusals += (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError)
     try:
-        look(images, labels)[0].numpy()
+        margins(images, labels)[0].numpy()
         start, calls = time.perf_counter(), 0
         while not calls or time.perf_counter() - start < seconds:
-            look(images, labels)[0].numpy()
+            margins(images, labels)[0].numpy()
             calls += 1
     except refusals:
         return 0.0

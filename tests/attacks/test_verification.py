@@ -1,12 +1,12 @@
-"""An attack that claims what is not so is caught."""
+"""An attack that claims what is not so is refused."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks.base import AttackLied, Batch, Found
-from prunegrid.workers.attacks.judge import judge
+from prunegrid.workers.attacks.base import AttackLied, AttackResult, Batch
+from prunegrid.workers.attacks.runtime.verification import verify_adversarials
 
 CLEAN = np.full((3, 2, 2, 1), 0.5, np.float32)
 BATCH = Batch(images=CLEAN, labels=np.array([0, 0, 0]), indices=np.array([7, 8, 9]))
@@ -15,7 +15,7 @@ CHANGED = np.array([[0.0, 5.0, 1.0]] * 3, np.float32)
 
 
 def found(images, claimed=(True, True, True), distance=(0.1, 0.1, 0.1)):
-    return Found(
+    return AttackResult(
         images=images,
         claimed=np.array(claimed),
         distance=np.array(distance),
@@ -30,19 +30,19 @@ def moved(by=0.1):
 
 
 def test_an_honest_claim_is_confirmed_and_measured():
-    verdict = judge(BATCH, found(moved()), CHANGED, norm="linf", eps=0.1)
-    assert verdict.broken.all()
-    np.testing.assert_allclose(verdict.distance, 0.1, rtol=1e-5)
-    assert verdict.prediction.tolist() == [1, 1, 1]
-    assert verdict.distance_loose is None
+    checked = verify_adversarials(BATCH, found(moved()), CHANGED, norm="linf", eps=0.1)
+    assert checked.broken.all()
+    np.testing.assert_allclose(checked.distance, 0.1, rtol=1e-5)
+    assert checked.prediction.tolist() == [1, 1, 1]
+    assert checked.distance_loose is None
 
 
 def test_what_is_not_claimed_does_not_count():
-    verdict = judge(
+    checked = verify_adversarials(
         BATCH, found(moved(), claimed=(True, False, True)), CHANGED, norm="l2", eps=None
     )
-    assert verdict.broken.tolist() == [True, False, True]
-    assert verdict.distance[1] == np.inf
+    assert checked.broken.tolist() == [True, False, True]
+    assert checked.distance[1] == np.inf
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,22 @@ def test_what_is_not_claimed_does_not_count():
 def test_a_lie_is_named(images, distance, logits, eps, message):
     claim = found(images, distance=(distance,) * 3)
     with pytest.raises(AttackLied, match=f"image 7: .*{message}.*3 of 3"):
-        judge(BATCH, claim, logits, norm="linf", eps=eps)
+        verify_adversarials(BATCH, claim, logits, norm="linf", eps=eps)
 
 
 def test_a_tie_that_rounding_decides_is_no_lie_and_no_success():
     tied = np.array([[5.0, 5.0 - 1e-5, 1.0]] * 3, np.float32)
-    verdict = judge(BATCH, found(moved()), tied, norm="linf", eps=None)
-    assert not verdict.broken.any()
+    checked = verify_adversarials(BATCH, found(moved()), tied, norm="linf", eps=None)
+    assert not checked.broken.any()
 
 
 def test_l0_is_counted_both_ways():
     images = CLEAN.copy()
     images[:, 0, 0, 0] += np.float32(0.2)
     images[:, 1, 1, 0] += np.float32(5e-5)
-    verdict = judge(BATCH, found(images, distance=(2, 2, 2)), CHANGED, norm="l0", eps=None)
-    assert verdict.distance.tolist() == [2, 2, 2]
-    assert verdict.distance_loose is not None
-    assert verdict.distance_loose.tolist() == [1, 1, 1]
+    checked = verify_adversarials(
+        BATCH, found(images, distance=(2, 2, 2)), CHANGED, norm="l0", eps=None
+    )
+    assert checked.distance.tolist() == [2, 2, 2]
+    assert checked.distance_loose is not None
+    assert checked.distance_loose.tolist() == [1, 1, 1]

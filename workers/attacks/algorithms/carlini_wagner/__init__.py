@@ -7,37 +7,69 @@ with a search over the constant c. Foolbox 3.3.4: L2CarliniWagnerAttack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
-from prunegrid.workers.attacks.base import Batch, Found, Job, row_norms
-from prunegrid.workers.attacks.boundary_nearest import linear_crossing, nearest_side
-from prunegrid.workers.attacks.cw_graph import CWGraph
-from prunegrid.workers.attacks.network import Network
-from prunegrid.workers.attacks.pace import Pace
-from prunegrid.workers.attacks.starts import nearest_starts
-from prunegrid.workers.keys import Scalar
+from prunegrid.workers.attacks.algorithms.carlini_wagner.nearest_side import (
+    linear_crossing,
+    nearest_side,
+)
+from prunegrid.workers.attacks.base import (
+    Attack,
+    AttackContext,
+    AttackResult,
+    Batch,
+    Results,
+    measured,
+    row_norms,
+)
+from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real, switch
+from prunegrid.workers.attacks.runtime.heartbeats import AdaptiveSteps
+from prunegrid.workers.attacks.runtime.starts import nearest_starts
 
-#: Above ten searches Foolbox spends the last one at the upper bound, this at most.
+if TYPE_CHECKING:
+    from prunegrid.workers.attacks.algorithms.carlini_wagner.graph import CWGraph
+    from prunegrid.workers.attacks.runtime.network import Network
+
+#: With ten searches or more Foolbox spends the last one at the upper bound, this at most.
 LAST_CONST = 1e10
 #: Images of other classes that `strict` also starts from where Adam finds nothing.
 STARTS = 3
 
 
-class CarliniWagnerL2:
-    def __init__(self, options: Mapping[str, Scalar]) -> None:
-        self.searches = int(options["binary_search_steps"] or 0)
-        self.steps = int(options["steps"] or 0)
-        self.stepsize = float(options["stepsize"] or 0.0)
-        self.initial_const = float(options["initial_const"] or 0.0)
-        self.confidence = float(options["confidence"] or 0.0)
-        self.abort_early = bool(options["abort_early"])
-        #: Progress is checked after this many steps.
-        self.interval = int(np.ceil(self.steps / 10))
+@attack(
+    AttackEntry(
+        name="cw_l2",
+        title="C&W L2",
+        norm="l2",
+        finds="minimum-norm",
+        foolbox_class="L2CarliniWagnerAttack",
+        strict_extra=63,
+    )
+)
+@dataclass(frozen=True, kw_only=True)
+class CarliniWagnerL2(Attack):
+    """The defaults are the paper's settings."""
+
+    binary_search_steps: int = count(
+        9, "searches for the constant", search=(1, 12), spends="rounds"
+    )
+    steps: int = count(5000, "Adam's steps of each search", search=(10, 10_000), spends="steps")
+    stepsize: float = real(1.0, "Adam's step size", search=(3e-3, 3.0))
+    initial_const: float = real(100.0, "constant of the first search", search=(1e-2, 1e3))
+    confidence: float = real(0.0, "margin by which the other class must win")
+    abort_early: bool = switch(True, "end a search whose loss has stopped falling")
+
+    @property
+    def interval(self) -> int:
+        """Steps between two checks of progress."""
+        return int(np.ceil(self.steps / 10))
 
     def _graph(self, network: Network) -> CWGraph:
+        from prunegrid.workers.attacks.algorithms.carlini_wagner.graph import CWGraph
+
         return CWGraph(
             network,
             steps=self.steps,
@@ -48,22 +80,24 @@ class CarliniWagnerL2:
 
     # ------------------------------------------------------------------ as Foolbox does it
 
-    def foolbox(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
+    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         """The batch goes through the steps together, and stops on its summed loss."""
+        import tensorflow as tf
+
         n = len(batch)
         graph = self._graph(network)
         x_attack, reconstructed = graph.enter(batch.images)
         advance = graph.batch_stepper()
-        corrections = tf.constant(graph.corrections())
+        corrections = graph.corrections()
         labels = tf.constant(batch.labels.astype(np.int32))
         x = tf.constant(batch.images)
         const = self.initial_const * np.ones(n)
         lower, upper = np.zeros(n), np.full(n, np.inf)
         best, best_norm = tf.zeros_like(x), tf.fill((n,), np.float32(np.inf))
-        passes = 0
-        pace = Pace()
-        for search in range(self.searches):
-            if search == self.searches - 1 and self.searches >= 10:
+        queries = 0
+        adaptive = AdaptiveSteps()
+        for search in range(self.binary_search_steps):
+            if search == self.binary_search_steps - 1 and self.binary_search_steps >= 10:
                 const = np.minimum(upper, LAST_CONST)
             consts = tf.constant(const.astype(np.float32))
             delta, m, v = (tf.zeros_like(x) for _ in range(3))
@@ -71,8 +105,8 @@ class CarliniWagnerL2:
             previous = tf.constant(np.inf, tf.float64)
             step, aborted = 0, False
             while step < self.steps and not aborted:
-                with pace:
-                    stop = min(self.steps, step + pace.count)
+                with adaptive:
+                    stop = min(self.steps, step + adaptive.count)
                     out = advance(
                         x, x_attack, reconstructed, labels, consts, corrections,
                         delta, m, v, hit, best, best_norm, previous,
@@ -81,11 +115,11 @@ class CarliniWagnerL2:
                     delta, m, v, hit, best, best_norm, previous, aborted_, at_step = out
                     aborted = bool(aborted_.numpy())
                     reached = int(at_step.numpy())
-                    passes += reached - step
-                    pace.did(reached - step)
+                    queries += reached - step
+                    adaptive.did(reached - step)
                     step = reached
-                note = f"C&W search {search + 1} of {self.searches}"
-                job.ticker.tick((search + step / self.steps) / self.searches, note)
+                note = f"C&W search {search + 1} of {self.binary_search_steps}"
+                context.ticker.tick((search + step / self.steps) / self.binary_search_steps, note)
             found = hit.numpy()
             upper = np.where(found, const, upper)
             lower = np.where(found, lower, const)
@@ -93,27 +127,22 @@ class CarliniWagnerL2:
         images = best.numpy()
         # Where it finds nothing Foolbox returns a black image, and asks its class like any other.
         claimed = network.logits(images).argmax(axis=1) != batch.labels
-        distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
-        queries = np.full(n, passes + 1, np.int64)
-        return (Found(images=images, claimed=claimed, distance=distance, queries=queries),)
+        each = np.full(n, queries + 1, np.int64)
+        return (measured(batch, "l2", images, claimed, each),)
 
     # ------------------------------------------------------------------ per image
 
-    def strict(self, network: Network, batch: Batch, job: Job) -> tuple[Found, ...]:
-        """Each image has its own constant, step count and end, and leaves when it is through.
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
+        """Each image has its own constant, step count and end, and leaves when it is done.
 
         In the end the best adversarial moves along the boundary to the clean image's nearest side
-        (`boundary_nearest.py`), which large steps and constants alone do not find.
+        (`nearest_side.py`), which large steps and constants alone do not find.
         """
-        n, lanes = len(batch), job.lanes
+        n, micro_batches = len(batch), context.micro_batches
         graph = self._graph(network)
         advance = graph.image_stepper()
-        corrections = tf.constant(graph.corrections())
-        x_attack, reconstructed = (np.empty_like(batch.images) for _ in range(2))
-        for rows, padded in lanes.pieces(np.arange(n)):
-            with lanes.attempt():
-                a, r = (t.numpy()[: len(rows)] for t in graph.enter(batch.images[padded]))
-                x_attack[rows], reconstructed[rows] = a, r
+        corrections = graph.corrections()
+        x_attack, reconstructed = micro_batches.map(graph.enter, np.arange(n), batch.images)
         labels = batch.labels.astype(np.int32)
         const = np.full(n, self.initial_const)
         lower, upper = np.zeros(n), np.full(n, np.inf)
@@ -123,18 +152,18 @@ class CarliniWagnerL2:
         previous, lowest = np.full(n, np.inf), np.full(n, np.inf)
         hit = np.zeros(n, bool)
         queries = np.zeros(n, np.int64)
-        pace = Pace(most=self.interval)
-        while len(active := np.flatnonzero(search < self.searches)):
+        adaptive = AdaptiveSteps(most=self.interval)
+        while len(active := np.flatnonzero(search < self.binary_search_steps)):
             over = np.zeros(n, bool)
-            with pace:
-                for rows, padded in lanes.pieces(active):
-                    with lanes.attempt():
+            with adaptive:
+                for rows, padded in micro_batches.pieces(active):
+                    with micro_batches.attempt():
                         out = advance(
                             batch.images[padded], x_attack[padded], reconstructed[padded],
                             labels[padded], const[padded].astype(np.float32), corrections,
                             delta[padded], m[padded], v[padded], hit[padded], best[padded],
                             best_norm[padded], previous[padded], lowest[padded], step[padded],
-                            np.int32(pace.count),
+                            np.int32(adaptive.count),
                         )  # fmt: skip
                         values = [t.numpy()[: len(rows)] for t in out]
                         queries[rows] += values[-1] - step[rows]
@@ -144,9 +173,9 @@ class CarliniWagnerL2:
                             strict=True,
                         ):
                             state[rows] = value
-                    done = (search + step / self.steps).mean() / self.searches
-                    job.ticker.tick(float(done), f"C&W, {len(active)} images at work")
-                pace.did(pace.count)
+                    done = (search + step / self.steps).mean() / self.binary_search_steps
+                    context.ticker.tick(float(done), f"C&W, {len(active)} images at work")
+                adaptive.did(adaptive.count)
             upper = np.where(over & hit, const, upper)
             lower = np.where(over & ~hit, const, lower)
             search[over] += 1
@@ -155,7 +184,7 @@ class CarliniWagnerL2:
                 state[over] = 0.0
             hit[over], step[over] = False, 0
             previous[over] = lowest[over] = np.inf
-        return (self._nearest(network, batch, best, best_norm, queries, job),)
+        return (self._nearest(network, batch, best, best_norm, queries, context),)
 
     def _nearest(
         self,
@@ -164,30 +193,30 @@ class CarliniWagnerL2:
         best: np.ndarray,
         best_norm: np.ndarray,
         queries: np.ndarray,
-        job: Job,
-    ) -> Found:
-        """Adam's best, or a straight way to the boundary where that is nearer, moved to the
-        nearest side; where Adam found nothing, also from the nearest images of other classes."""
-        crossing, crossed, passes = linear_crossing(network, batch, job)
+        context: AttackContext,
+    ) -> AttackResult:
+        """Adam's best, or a step to the linearised boundary where that is nearer, moved to the
+        nearest side. Where Adam found nothing, also from the nearest images of other classes."""
+        crossing, crossed, ahead = linear_crossing(network, batch, context)
         norm = np.where(crossed, row_norms(crossing - batch.images, "l2"), np.inf)
         claimed = crossed | np.isfinite(best_norm)
         start = np.where((norm < best_norm)[:, None, None, None], crossing, best)
-        images, more = nearest_side(network, batch, start, claimed, job)
+        images, more = nearest_side(network, batch, start, claimed, context)
         distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
-        queries = queries + passes + more
+        queries = queries + ahead + more
         lost = np.flatnonzero(~np.isfinite(best_norm))
         part = batch.take(lost)
         for starts, started in (
-            nearest_starts(network, part, job, count=STARTS) if len(lost) else ()
+            nearest_starts(network, part, context, count=STARTS) if len(lost) else ()
         ):
-            others, more = nearest_side(network, part, starts, started, job)
+            others, more = nearest_side(network, part, starts, started, context)
             norm = np.where(started, row_norms(others - part.images, "l2"), np.inf)
             closer = norm < distance[lost]
             images[lost[closer]], distance[lost[closer]] = others[closer], norm[closer]
             claimed[lost] |= started
             queries[lost] += more
         images = np.where(claimed[:, None, None, None], images, batch.images)
-        return Found(images=images, claimed=claimed, distance=distance, queries=queries)
+        return AttackResult(images=images, claimed=claimed, distance=distance, queries=queries)
 
     def _next_const(
         self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: np.ndarray
@@ -195,6 +224,8 @@ class CarliniWagnerL2:
         """float64 [n]: ten times as much until something is found, then halve the interval;
         the last of ten searches or more repeats the smallest that worked."""
         following = np.where(np.isinf(upper), const * 10, (lower + upper) / 2)
-        if self.searches < 10:
+        if self.binary_search_steps < 10:
             return following
-        return np.where(search == self.searches - 1, np.minimum(upper, LAST_CONST), following)
+        return np.where(
+            search == self.binary_search_steps - 1, np.minimum(upper, LAST_CONST), following
+        )

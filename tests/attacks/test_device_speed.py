@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks import measure
-from prunegrid.workers.attacks.measure import measure_speed
+from prunegrid.workers.attacks.runtime import device_speed
+from prunegrid.workers.attacks.runtime.device_speed import measure_speed
 from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.speeds import Probe
@@ -51,7 +51,7 @@ def test_the_runner_measures_what_it_is_asked_for(tmp_path):
 def test_sizes_that_do_not_fit_are_left_out(cnn5, monkeypatch):
     import tensorflow as tf
 
-    from prunegrid.workers.attacks.network import Network
+    from prunegrid.workers.attacks.runtime.network import Network
 
     inner = Network.margin_and_gradient
 
@@ -72,14 +72,14 @@ def test_sizes_that_do_not_fit_are_left_out(cnn5, monkeypatch):
 def test_even_one_batch_must_fit(cnn5, monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr(measure, "_speed", lambda network, size, seconds: 0.0)
+    monkeypatch.setattr(device_speed, "_speed", lambda network, size, seconds: 0.0)
     with pytest.raises(tf.errors.ResourceExhaustedError, match="not even 16 images"):
         measure_speed(cnn5, PROBE, sizes=(16, 32))
 
 
 def test_slow_networks_are_not_asked_for_ever_larger_batches(cnn5, monkeypatch):
     asked = []
-    monkeypatch.setattr(measure, "_speed", lambda network, size, s: asked.append(size) or 20.0)
+    monkeypatch.setattr(device_speed, "_speed", lambda network, size, s: asked.append(size) or 20.0)
     assert measure_speed(cnn5, PROBE).sizes == (16, 32)
     assert asked == [16, 32], "a call of 32 images takes more than a second"
 
@@ -87,8 +87,8 @@ def test_slow_networks_are_not_asked_for_ever_larger_batches(cnn5, monkeypatch):
 def test_the_best_of_several_turns_counts(cnn5, monkeypatch):
     """Another process may take the machine during any of them."""
     speeds = iter([100.0, 10.0, 100.0, 200.0, 90.0, 210.0])
-    monkeypatch.setattr(measure, "_speed", lambda network, size, seconds: next(speeds))
-    monkeypatch.setattr(measure, "LONGEST_CALL_S", 10.0)
+    monkeypatch.setattr(device_speed, "_speed", lambda network, size, seconds: next(speeds))
+    monkeypatch.setattr(device_speed, "LONGEST_CALL_S", 10.0)
     assert measure_speed(cnn5, PROBE, sizes=(16, 32)).passes_per_s == (100.0, 210.0)
 
 
@@ -108,14 +108,14 @@ def a_gpu(monkeypatch):
         tf.config, "list_physical_devices", lambda kind=None: ["gpu"] if kind == "GPU" else listed()
     )
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {})
-    monkeypatch.setattr(measure, "_speed", speed)
-    monkeypatch.setattr(measure, "_CHOSEN", {})
+    monkeypatch.setattr(device_speed, "_speed", speed)
+    monkeypatch.setattr(device_speed, "_CHOSEN", {})
     return speeds, asked
 
 
 @pytest.mark.parametrize(("fused", "pays"), [(160.0, True), (104.0, False), (0.0, False)])
 def test_xla_is_taken_where_it_pays_and_measured_once(cnn5, a_gpu, monkeypatch, fused, pays):
-    from prunegrid.workers.attacks.run import uses_xla
+    from prunegrid.workers.attacks.runtime.shard import uses_xla
 
     speeds, asked = a_gpu
     speeds[True] = fused
@@ -124,15 +124,15 @@ def test_xla_is_taken_where_it_pays_and_measured_once(cnn5, a_gpu, monkeypatch, 
     assert not uses_xla(cnn5, settings("cw_l2", "foolbox")), "Foolbox does without"
     speeds[True] = 0.0 if pays else 1e9  # measured otherwise later: what is kept stands
     assert uses_xla(cnn5, settings("cw_l2", "strict", batch_size=64)) is pays
-    monkeypatch.setattr(measure, "_CHOSEN", {})
+    monkeypatch.setattr(device_speed, "_CHOSEN", {})
     assert uses_xla(cnn5, settings("pgd_linf", "strict", batch_size=64)) is pays
     assert len(asked) == 2
     assert uses_xla(cnn5, settings("cw_l2", "strict", batch_size=128)) is (speeds[True] > 105)
 
 
 def test_a_cpu_never_takes_xla(cnn5, monkeypatch):
-    monkeypatch.setattr(measure, "_speed", lambda *a: pytest.fail("nothing is measured"))
-    assert not measure.xla_pays(cnn5)
+    monkeypatch.setattr(device_speed, "_speed", lambda *a: pytest.fail("nothing is measured"))
+    assert not device_speed.xla_is_faster(cnn5)
 
 
 @pytest.mark.usefixtures("_configured")
@@ -141,7 +141,7 @@ def test_strict_attacks_compile_by_xla(shard, images, monkeypatch, name):
     """On a network of one layer, which compiles fast."""
     import keras
 
-    from prunegrid.workers.attacks import run
+    from prunegrid.workers.attacks.runtime import shard as run
 
     keras.utils.set_random_seed(2)
     flat = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]

@@ -1,4 +1,4 @@
-"""The second look at every image that an attack returns. What it confirms counts, nothing else."""
+"""Verification of every image that an attack returns. Only what it confirms counts."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunegrid.workers.attacks.base import AttackLied, Batch, Found, row_norms
+from prunegrid.workers.attacks.base import AttackLied, AttackResult, Batch, row_norms
 
 #: Beyond float32 rounding of a sum of 150 000 squares, and of x0 + clip(x - x0).
 BOX_TOLERANCE = 1e-6
 NORM_TOLERANCE = 1e-4
-#: Scores this near (of the larger) are a tie that rounding decides, not a lie.
+#: Scores that differ by less than this part of the larger are a tie, decided by rounding.
 TIE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verification:
     broken: np.ndarray  #: bool [n]: a class other than the label, in the box, within eps
     prediction: np.ndarray  #: int64 [n], of the returned image
     distance: np.ndarray  #: float64 [n]: measured here; inf where not broken
     distance_loose: np.ndarray | None  #: L0 alone: elements with |delta| > 1e-4
 
 
-def judge(
-    batch: Batch, found: Found, logits: np.ndarray, *, norm: str, eps: float | None
-) -> Verdict:
+def verify_adversarials(
+    batch: Batch, result: AttackResult, logits: np.ndarray, *, norm: str, eps: float | None
+) -> Verification:
     """`logits`: [n, classes] of the returned images, in the batch shape the attack worked in.
 
     Raises AttackLied where a claim is false.
@@ -39,14 +39,14 @@ def judge(
     best = others.max(axis=1)
     tied = np.abs(own - best) <= TIE * np.maximum(1.0, np.maximum(np.abs(own), np.abs(best)))
 
-    flat = found.images.reshape(n, -1)
+    flat = result.images.reshape(n, -1)
     inside = (flat.min(axis=1) >= -BOX_TOLERANCE) & (flat.max(axis=1) <= 1 + BOX_TOLERANCE)
-    measured = row_norms(found.images - batch.images, norm)
+    measured = row_norms(result.images - batch.images, norm)
     limit = np.inf if eps is None else eps * (1 + NORM_TOLERANCE) + BOX_TOLERANCE
     within = measured <= limit
-    near = np.abs(measured - found.distance) <= NORM_TOLERANCE * np.maximum(1.0, measured)
+    near = np.abs(measured - result.distance) <= NORM_TOLERANCE * np.maximum(1.0, measured)
 
-    claims = found.claimed
+    claims = result.claimed
     for what, wrong in (
         ("its class is still the label's", claims & ~changed & ~tied),
         ("it has pixels outside [0, 1]", claims & ~inside),
@@ -57,14 +57,14 @@ def judge(
             i = int(np.flatnonzero(wrong)[0])
             raise AttackLied(
                 f"image {int(batch.indices[i])}: claimed an adversarial at {norm} "
-                f"{found.distance[i]:.6g}"
+                f"{result.distance[i]:.6g}"
                 + ("" if eps is None else f" for eps {eps:.6g}")
                 + f", but {what} (measured {measured[i]:.6g}, class {int(prediction[i])}, "
                 f"label {int(batch.labels[i])}); {int(wrong.sum())} of {n} images like this"
             )
     broken = claims & changed & inside & within
-    loose = row_norms(found.images - batch.images, "l0_loose") if norm == "l0" else None
-    return Verdict(
+    loose = row_norms(result.images - batch.images, "l0_loose") if norm == "l0" else None
+    return Verification(
         broken=broken,
         prediction=prediction,
         distance=np.where(broken, measured, np.inf),

@@ -1,4 +1,4 @@
-"""What the catalog reads from a stock attack's name, held against Foolbox itself."""
+"""What the catalog reads from the name of Foolbox's attack, compared to Foolbox itself."""
 
 from __future__ import annotations
 

@@ -8,14 +8,17 @@ step there from the best adversarial, less far after a miss; bisect in the end.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from prunegrid.workers.attacks.base import Batch, Job, row_norms
-from prunegrid.workers.attacks.boundary_exchange import look_at
-from prunegrid.workers.attacks.network import Network
+from prunegrid.workers.attacks.base import AttackContext, Batch, row_norms
+
+if TYPE_CHECKING:
+    from prunegrid.workers.attacks.runtime.network import Network
 
 PROJECTIONS = 20
-#: Steps of a straight way from the clean image.
+#: Steps from the clean image to the linearised boundary.
 CROSSINGS = 20
 #: Beyond the linearised boundary by this part of its distance.
 OVERSHOOT = 1.05
@@ -26,43 +29,43 @@ REACHES = 12
 
 
 def nearest_side(
-    network: Network, batch: Batch, found: np.ndarray, claimed: np.ndarray, job: Job
+    network: Network, batch: Batch, found: np.ndarray, claimed: np.ndarray, context: AttackContext
 ) -> tuple[np.ndarray, np.ndarray]:
     """`found`: [n, h, w, c], adversarial where `claimed`, and nothing else is touched.
 
-    Returns images no further than `found`, and the passes made of each, [n].
+    Returns images no further than `found`, and the queries made of each, [n].
     """
     rows = np.flatnonzero(claimed)
-    out, passes = found.copy(), np.zeros(len(batch), np.int64)
+    out, queries = found.copy(), np.zeros(len(batch), np.int64)
     if not len(rows):
-        return out, passes
+        return out, queries
     part = batch.take(rows)
-    best, more = _project(network, part, _bisect(network, part, found[rows], job), job)
-    out[rows] = _bisect(network, part, best, job)
-    passes[rows] += more + 2 * HALVINGS
-    return out, passes
+    best, more = _project(network, part, _bisect(network, part, found[rows], context), context)
+    out[rows] = _bisect(network, part, best, context)
+    queries[rows] += more + 2 * HALVINGS
+    return out, queries
 
 
 def linear_crossing(
-    network: Network, batch: Batch, job: Job
+    network: Network, batch: Batch, context: AttackContext
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """From the clean image to where the linearised margin says the boundary is, and on from
-    there, always projecting the clean image. No logit scale and no flat end of tanh stops it,
-    nor a best other class that no input moves (a pruned network's logit may be its bias).
+    """Steps to the linearised boundary, each a projection of the clean image, from the clean
+    image on. Neither the scale of the logits nor the flat ends of tanh stop it, nor a best other
+    class that no input moves (a pruned network's logit may be its bias).
 
     Moosavi-Dezfooli et al. 2016, "DeepFool", section 3, towards all other classes at once.
-    Returns images [n, h, w, c], whether the class changed [n], and the passes made of each [n].
+    Returns images [n, h, w, c], whether the class changed [n], and the queries made of each [n].
     """
     n, shape = len(batch), batch.images.shape
-    look = network.margin_and_gradient(smooth=True)
+    margins = network.margin_and_gradient(smooth=True)
     labels = batch.labels.astype(np.int32)
     clean = batch.images.reshape(n, -1)
     at = clean.copy()
-    found, passes = np.zeros(n, bool), np.zeros(n, np.int64)
+    found, queries = np.zeros(n, bool), np.zeros(n, np.int64)
     active = np.arange(n)
     for _ in range(CROSSINGS):
-        margin, slopes = look_at(look, at.reshape(shape), labels, active, job)
-        passes[active] += 1
+        margin, slopes = context.micro_batches.map(margins, active, at.reshape(shape), labels)
+        queries[active] += 1
         over = margin < 0
         found[active[over]] = True
         slope, margin, active = slopes.reshape(len(active), -1)[~over], margin[~over], active[~over]
@@ -72,22 +75,22 @@ def linear_crossing(
         # At least a little: right at the boundary the fall rounds to nothing.
         fall = OVERSHOOT * np.maximum(fall, 1e-3 * np.linalg.norm(slope, axis=1))
         at[active] = _onto_plane(clean[active], slope, fall).astype(np.float32)
-        job.ticker.tick(1.0, "C&W: straight to the boundary")
-    return at.reshape(shape), found, passes
+        context.ticker.tick(1.0, "C&W: to the linearised boundary")
+    return at.reshape(shape), found, queries
 
 
 def _project(
-    network: Network, batch: Batch, start: np.ndarray, job: Job
+    network: Network, batch: Batch, start: np.ndarray, context: AttackContext
 ) -> tuple[np.ndarray, np.ndarray]:
     n, shape = len(batch), batch.images.shape
-    look, labels = network.margin_and_gradient(), batch.labels.astype(np.int32)
+    margins, labels = network.margin_and_gradient(), batch.labels.astype(np.int32)
     clean = batch.images.reshape(n, -1)
     best, at = start.copy(), start.copy()
     best_norm = row_norms(best - batch.images, "l2") * (1 + 1e-9)
     slope, height = np.zeros_like(clean), np.zeros(n)
     part = np.ones(n, np.float32)
     for _ in range(PROJECTIONS):
-        margin, slopes = look_at(look, at, labels, np.arange(n), job)
+        margin, slopes = context.micro_batches.map(margins, np.arange(n), at, labels)
         norm = row_norms(at - batch.images, "l2")
         closer = (margin < 0) & (norm < best_norm)
         best[closer], best_norm[closer] = at[closer], norm[closer]
@@ -100,14 +103,14 @@ def _project(
         projected = _onto_plane(clean, slope, OVERSHOOT * np.maximum(ahead, 0.0))
         # Part of the way from the best, less after a miss: boundaries are curved.
         at = (here + part[:, None] * (projected - here)).astype(np.float32).reshape(shape)
-        job.ticker.tick(1.0, "C&W: to the nearest side")
+        context.ticker.tick(1.0, "C&W: to the nearest side")
     return best, np.full(n, PROJECTIONS, np.int64)
 
 
 def _onto_plane(clean: np.ndarray, slope: np.ndarray, fall: np.ndarray) -> np.ndarray:
     """The nearest point to `clean` [n, d] in the box at which a function with this slope has
-    fallen by `fall` [n]: clean - reach * slope, clipped. What clipping takes away the other
-    elements must bring, so that the reach is found by iteration."""
+    fallen by `fall` [n]: clean - reach * slope, clipped. The other
+    elements must make up for what clipping takes away: the reach is found by iteration."""
     steep = np.maximum(np.einsum("nd,nd->n", slope, slope), 1e-20)
     reach = fall / steep
     for _ in range(REACHES):
@@ -117,7 +120,9 @@ def _onto_plane(clean: np.ndarray, slope: np.ndarray, fall: np.ndarray) -> np.nd
     return np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
 
 
-def _bisect(network: Network, batch: Batch, found: np.ndarray, job: Job) -> np.ndarray:
+def _bisect(
+    network: Network, batch: Batch, found: np.ndarray, context: AttackContext
+) -> np.ndarray:
     """The nearest adversarial seen between the clean image and `found`."""
     n = len(batch)
     near, far = np.zeros(n, np.float32), np.ones(n, np.float32)
@@ -125,7 +130,7 @@ def _bisect(network: Network, batch: Batch, found: np.ndarray, job: Job) -> np.n
     for _ in range(HALVINGS):
         middle = (near + far) / 2
         tried = np.clip(batch.images + middle[:, None, None, None] * way, 0.0, 1.0)
-        good = network.predictions(tried, job.lanes) != batch.labels
+        good = network.predictions(tried, context.micro_batches) != batch.labels
         best[good] = tried[good]
         far, near = np.where(good, middle, far), np.where(good, near, middle)
     return best

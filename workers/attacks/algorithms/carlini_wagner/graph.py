@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.network import Network, at, best_other
+from prunegrid.workers.attacks.runtime.network import Network, at, best_other
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 #: Progress is a loss below this part of the last one that was checked.
@@ -37,10 +37,10 @@ class CWGraph:
         self._interval = interval
         self._key = (steps, stepsize, confidence, interval)
 
-    def corrections(self) -> np.ndarray:
+    def corrections(self) -> tf.Tensor:
         """Adam's bias corrections after each step: float64 powers, cast to float32 [steps, 2]."""
         pairs = [(1 - BETA_1**t, 1 - BETA_2**t) for t in range(1, self._steps + 1)]
-        return np.array(pairs, np.float64).astype(np.float32)
+        return tf.constant(np.array(pairs, np.float64).astype(np.float32))
 
     def enter(self, images: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
         """Images in tanh space, and what comes back from there: not quite the images."""
@@ -163,7 +163,7 @@ class CWGraph:
 def _squared(gradient: tf.Tensor) -> tf.Tensor:
     """gradient ** 2 by TensorFlow's power, as Foolbox has it: its last bit is not a product's.
 
-    It is slow, and one thread makes all of a small batch's; two halves are made side by side.
+    It is slow, and one thread computes all of a small batch: two halves run in parallel.
     The cut is a multiple of any vector's length, so that each element stays in its vector.
     """
     flat = tf.reshape(gradient, [-1])

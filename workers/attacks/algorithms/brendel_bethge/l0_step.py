@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunegrid.workers.attacks.trust_region import (
+from prunegrid.workers.attacks.algorithms.brendel_bethge.trust_region import (
     least_norm_to_boundary,
     sequential_sum,
     solve_with_radius,

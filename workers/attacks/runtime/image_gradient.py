@@ -1,11 +1,11 @@
 """The gradient towards images of few channels, in full vectors and with the same bits.
 
-oneDNN's convolutions make 16 output channels at once. Towards one grey channel 15 of these lanes
-are empty, and the first convolution's gradient takes a quarter of a CNN5's pass. Here some
-rows of the image are computed as channels, from kernels with zeros above and below. An output is
-the same chain of multiplications and additions, in the same order, and zeros that are added
-to it change nothing. The order is oneDNN's own affair: `same_bits` asks the device, at every shape
-of a batch, before the gradient is made in this way.
+oneDNN's convolutions compute 16 output channels at once. Towards one grey channel 15 of these
+vector lanes are empty, and the first convolution's gradient takes a quarter of a CNN5's pass. Here
+some rows of the image are computed as channels, from kernels with zeros above and below. An
+output is the same chain of multiplications and additions, in the same order, and zeros that are
+added to it change nothing. The order is undocumented in oneDNN: `same_bits` measures it on the
+device, at every batch shape, before the gradient is computed in this way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-#: Lanes of the widest vectors, in float32.
+#: MicroBatches of the widest vectors, in float32.
 LANES = 16
 
 
@@ -64,7 +64,7 @@ class FirstConvolution:
         return places.reshape(*shape[:3], -1)
 
     def same_bits(self, batch: int) -> bool:
-        """Whether both ways agree on noise, of which a sum in another order hardly ever does."""
+        """Whether both ways agree on noise; sums in another order hardly ever do."""
         return _same_bits(self, batch)
 
 
@@ -94,7 +94,7 @@ def _both_ways(first: FirstConvolution) -> Callable[..., tuple[tf.Tensor, tf.Ten
 
 
 def first_convolution(model: Any) -> tuple[Any, FirstConvolution] | None:
-    """The layer and its shape; None where the model has none that this way would serve."""
+    """The first convolution and its shape; None where the gradient can't be computed this way."""
     for layer in getattr(model, "layers", ()):
         if isinstance(layer, keras.layers.Conv2D):
             break
@@ -116,7 +116,7 @@ def first_convolution(model: Any) -> tuple[Any, FirstConvolution] | None:
 
 @contextlib.contextmanager
 def in_full_vectors(layer: Any, first: FirstConvolution) -> Iterator[None]:
-    """What is traced within gets its gradient in this way, and none towards the kernel."""
+    """Functions traced within compute their gradient this way, and none towards the kernel."""
 
     def convolve(inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
         weights = tf.convert_to_tensor(kernel)
@@ -128,7 +128,7 @@ def in_full_vectors(layer: Any, first: FirstConvolution) -> Iterator[None]:
 
         return convolved(inputs)
 
-    # The layer calls the method of this name, which Keras has for subclasses to replace.
+    # Keras' convolution layers call this method, which subclasses may replace.
     object.__setattr__(layer, "convolution_op", convolve)
     try:
         yield

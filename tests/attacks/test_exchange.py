@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks.base import Batch, Job, Ticker
-from prunegrid.workers.attacks.boundary_exchange import Memory, exchange_elements
+from prunegrid.workers.attacks.algorithms.brendel_bethge.exchange import SeenSets, exchange_elements
+from prunegrid.workers.attacks.base import AttackContext, Batch
+from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
 
@@ -18,31 +19,31 @@ class Linear:
 
     def __init__(self, weights, offset):
         self.weights, self.offset = np.float32(weights), np.float32(offset)
-        self.looks: list[bytes] = []  #: of the first image, which element is how
+        self.queried: list[bytes] = []  #: of the first image, which element is how
 
     def margin_and_gradient(self):
         import tensorflow as tf
 
-        def look(x, labels):
-            self.looks.append(x[0].tobytes())
+        def margins(x, labels):
+            self.queried.append(x[0].tobytes())
             margin = x.reshape(len(x), -1) @ self.weights + self.offset
             slope = np.broadcast_to(self.weights.reshape(SHAPE), x.shape)
             return tf.constant(margin), tf.constant(slope)
 
-        return look
+        return margins
 
 
 def exchange(network, clean, found, most):
-    from prunegrid.workers.attacks.lanes import Lanes
+    from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches
 
     n = len(clean)
-    job = Job(
-        eps=(), seed=0, lanes=Lanes(16), pool=None,
+    context = AttackContext(
+        eps=(), seed=0, micro_batches=MicroBatches(16), pool=None,
         ticker=Ticker(lambda fraction, note: None, lambda: False),
     )  # fmt: skip
     batch = Batch(images=clean, labels=np.zeros(n, np.int64), indices=np.arange(n))
-    memory = Memory(n, clean[0].size, most)
-    return exchange_elements(network, batch, found, np.full(n, most), memory, np.arange(n), job)
+    seen = SeenSets(n, clean[0].size, most)
+    return exchange_elements(network, batch, found, np.full(n, most), seen, np.arange(n), context)
 
 
 def test_finds_the_fewest_changes_of_a_linear_margin():
@@ -58,10 +59,10 @@ def test_finds_the_fewest_changes_of_a_linear_margin():
         network.offset = np.float32(need[i] - flat[i] @ weights)
         start = np.where(weights > 0, 0, 1).astype(np.float32).reshape(1, *SHAPE)
         assert (start != clean[i]).sum() == 16
-        ours, passes = exchange(network, clean[i : i + 1], start, 40)
+        ours, queries = exchange(network, clean[i : i + 1], start, 40)
         assert (ours[0] != clean[i]).sum() == 3
         assert ours.reshape(-1) @ weights + network.offset < 0
-        assert passes[0] <= 40
+        assert queries[0] <= 40
 
 
 def test_exchanges_where_no_element_can_simply_go_back():
@@ -71,37 +72,37 @@ def test_exchanges_where_no_element_can_simply_go_back():
     start = clean.copy()
     start.reshape(-1)[:3] = 0
     network = Linear(weights, 2.6 - weights.sum())
-    ours, passes = exchange(network, clean, start, 12)
+    ours, queries = exchange(network, clean, start, 12)
     assert np.flatnonzero(ours != clean).tolist() == [3, 4]
-    assert passes[0] <= 12
+    assert queries[0] <= 12
 
 
-def test_looks_at_no_exchanged_set_twice():
-    """No two elements suffice: every look but the first two is at another pair."""
+def test_queries_no_exchanged_set_twice():
+    """No two elements suffice: every query but the first two is of another pair."""
     weights = np.linspace(1, 1.1, 16).astype(np.float32)
     clean = np.ones((1, *SHAPE), np.float32)
     start = clean.copy()
     start.reshape(-1)[:3] = 0
     network = Linear(weights, 2.5 - weights.sum())
-    ours, passes = exchange(network, clean, start, 30)
+    ours, queries = exchange(network, clean, start, 30)
     assert np.array_equal(ours, start)
-    assert passes[0] == len(network.looks) == 30
-    pairs = network.looks[1:]
+    assert queries[0] == len(network.queried) == 30
+    pairs = network.queried[1:]
     assert len(set(pairs)) == len(pairs)
 
 
-def test_never_more_looks_than_allowed_and_none_without_a_slope():
+def test_never_more_queries_than_allowed_and_none_without_a_slope():
     clean = np.ones((3, *SHAPE), np.float32)
     start = np.zeros_like(clean)
     network = Linear(np.ones(16), -4.0)
-    ours, passes = exchange(network, clean, start, 5)
-    assert (passes == 5).all()
-    assert len(network.looks) == 5
+    ours, queries = exchange(network, clean, start, 5)
+    assert (queries == 5).all()
+    assert len(network.queried) == 5
     assert ((ours != clean).sum(axis=(1, 2, 3)) < 16).all()
     flat = Linear(np.zeros(16), 1.0)
-    ours, passes = exchange(flat, clean, start, 50)
+    ours, queries = exchange(flat, clean, start, 50)
     assert np.array_equal(ours, start)
-    assert (passes <= 2).all()
-    ours, passes = exchange(network, clean, start, 0)
+    assert (queries <= 2).all()
+    ours, queries = exchange(network, clean, start, 0)
     assert np.array_equal(ours, start)
-    assert (passes == 0).all()
+    assert (queries == 0).all()

@@ -1,15 +1,16 @@
-"""Micro-batches of one padded shape, and what happens where memory does not suffice.
+"""Micro-batches of one padded shape, which shrinks where memory does not suffice.
 
 A kernel may round differently at another batch shape, and C&W amplifies a last bit into percents.
-In one shape an image's result depends neither on its place nor on its batch mates (measured bit by
-bit on CPUs for convolutional networks; `tests/attacks/test_shards.py` asks again). Shapes are
-multiples of 16, below which oneDNN and Eigen change their blocking.
+In one shape an image's result depends neither on its place nor on the other images (measured bit
+by bit on CPUs for convolutional networks, and tested in `tests/attacks/test_shards.py`). Shapes
+are multiples of 16, below which oneDNN and Eigen change their blocking.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,14 +24,16 @@ def padded_size(images: int) -> int:
     return max(QUANTUM, -(-images // QUANTUM) * QUANTUM)
 
 
-class Lanes:
+class MicroBatches:
     """Pieces of work in the shape `size`; it halves, down to 16, where memory runs out.
 
-        for rows, padded in lanes.pieces(active):
-            with lanes.attempt():
+        for rows, padded in micro_batches.pieces(active):
+            with micro_batches.attempt():
                 state[rows] = compute(inputs[padded])[: len(rows)]
 
-    A piece that did not fit comes again, smaller; the body must not write before it has computed.
+    which `map` does for a function without state.
+
+    A piece that did not fit comes again, smaller: the body must not write before it has computed.
     `smaller_is_equal`: the device gives the same bits in any multiple of 16 up to `size`, so that
     a last piece need not be padded to the full shape.
     """
@@ -62,3 +65,17 @@ class Lanes:
                 raise
             self.size = padded_size(self.size // 2)
             self._failed = True
+
+    def map(
+        self, function: Callable[..., tuple[Any, ...]], rows: np.ndarray, *arrays: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """`function` of array[rows] for each of the arrays: what it returns for each row.
+
+        `function`: to tensors or arrays with a row for each image. `rows`: at least one.
+        """
+        found: list[list[np.ndarray]] = []
+        for here, padded in self.pieces(rows):
+            with self.attempt():
+                results = function(*(array[padded] for array in arrays))
+                found.append([np.asarray(result)[: len(here)] for result in results])
+        return tuple(np.concatenate(column) for column in zip(*found, strict=True))

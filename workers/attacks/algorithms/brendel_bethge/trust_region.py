@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunegrid.workers.attacks.nelder_mead import maximise_2d
-from prunegrid.workers.attacks.quasi_newton import minimise_above_zero
+from prunegrid.workers.attacks.algorithms.brendel_bethge.nelder_mead import maximise_2d
+from prunegrid.workers.attacks.algorithms.brendel_bethge.quasi_newton import minimise_above_zero
 
 EPS = 1e-10
 #: A search that has not closed in after this many halvings never will.

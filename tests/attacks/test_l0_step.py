@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks.boundary_step import _largest, l0_steps
+from prunegrid.workers.attacks.algorithms.brendel_bethge.l0_step import _largest, l0_steps
 
 pytestmark = pytest.mark.xdist_group("attacks")
 

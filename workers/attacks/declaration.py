@@ -1,0 +1,162 @@
+"""How an attack declares itself: its options, its norm, what it finds. Standard library only.
+
+`attack` registers a class (see `algorithms/`), and an `AttackEntry` is what the catalog shows of
+it. The fields of the class are the options of the attack, made by `count`, `real` and `switch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from prunegrid.workers.keys import Scalar
+
+if TYPE_CHECKING:
+    from prunegrid.workers.attacks.base import Attack
+
+Norm = Literal["l0", "l2", "linf"]
+AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
+#: How an option multiplies the queries of an image: as steps, or as rounds of all the steps.
+Spends = Literal["steps", "rounds"]
+
+_OPTION = "option"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One setting of an attack, as a grid file may give it."""
+
+    name: str
+    type: Literal["int", "float", "bool"]
+    default: Scalar
+    doc: str  #: what it is, in a few words
+    minimum: float | None = None
+    maximum: float | None = None
+    #: What `prunegrid tune` searches, on a logarithmic scale; None: it leaves the option alone.
+    search: tuple[float, float] | None = None
+    #: A budget of queries cuts the rounds of an attack, and then its steps. None: it costs nothing.
+    spends: Spends | None = None
+
+    def typed(self, value: Scalar) -> int | float | bool:
+        """The same value in the option's type. Raises ValueError where there is none."""
+        if isinstance(value, bool):
+            if self.type == "bool":
+                return value
+        elif isinstance(value, int | float) and self.type != "bool":
+            with contextlib.suppress(OverflowError, ValueError):  # infinity, nan
+                number = int(value) if self.type == "int" else float(value)
+                if number == value:
+                    return number
+        raise ValueError(f"{self.name}: expected {self.type}, got {value!r}")
+
+
+def count(
+    default: int,
+    doc: str,
+    *,
+    minimum: int = 1,
+    search: tuple[int, int] | None = None,
+    spends: Spends | None = None,
+) -> int:
+    """A field of an attack's class: a whole number."""
+    return _field(
+        type="int", default=default, doc=doc, minimum=minimum, search=search, spends=spends
+    )
+
+
+def real(
+    default: float, doc: str, *, minimum: float = 0.0, search: tuple[float, float] | None = None
+) -> float:
+    """A field of an attack's class: a number."""
+    return _field(type="float", default=default, doc=doc, minimum=minimum, search=search)
+
+
+def switch(default: bool, doc: str) -> bool:
+    """A field of an attack's class: true or false."""
+    return _field(type="bool", default=default, doc=doc)
+
+
+def _field(*, default: Scalar, **traits: Any) -> Any:
+    return dataclasses.field(default=default, metadata={_OPTION: {"default": default, **traits}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEntry:
+    """What the catalog knows of an attack."""
+
+    name: str
+    title: str
+    norm: Norm
+    finds: Literal["fixed-eps", "minimum-norm"]
+    gradients: bool = True  #: False: needs the model's decisions or scores alone
+    foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
+    implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
+    #: Queries of an image beyond its steps: for each round of them, in all, and in all by
+    #: `strict` (at most).
+    round_extra: int = 0
+    extra: int = 3
+    strict_extra: int = 3
+
+    @functools.cached_property
+    def options(self) -> tuple[Option, ...]:
+        """The fields of the implementation."""
+        fields = dataclasses.fields(self.implementation) if self.implementation else ()
+        return tuple(Option(name=field.name, **field.metadata[_OPTION]) for field in fields)
+
+    @functools.cached_property
+    def engines(self) -> tuple[AttackEngine, ...]:
+        own = self.implementation.engines() if self.implementation else ()
+        return (*own, "foolbox-stock") if self.foolbox_class else own
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """Options whose product is the most steps that it takes for an image (and eps, where it
+        has them); a budget of queries is spent on the last one. (): unknown."""
+        kinds: tuple[Spends, ...] = ("rounds", "steps")
+        return tuple(o.name for kind in kinds for o in self.options if o.spends == kind)
+
+    def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """`given`, and the defaults of all other options. Raises ValueError on unknown options
+        of an attack that declares its options."""
+        defaults = {option.name: option.default for option in self.options}
+        if defaults and (unknown := sorted(set(given) - set(defaults))):
+            raise ValueError(f"{self.name}: expected options {sorted(defaults)}, got {unknown}")
+        return defaults | dict(given)
+
+    def make(self, given: Mapping[str, Scalar]) -> Attack:
+        """The attack with these options. Raises ValueError on unknown options and wrong types."""
+        if self.implementation is None:
+            raise ValueError(f"{self.name}: runs by foolbox-stock alone")
+        values = self.complete(given)
+        return self.implementation(**{o.name: o.typed(values[o.name]) for o in self.options})
+
+
+#: Every attack whose module was imported, by name. `workers.catalog` imports all of them.
+DECLARED: dict[str, AttackEntry] = {}
+
+A = TypeVar("A", bound="type[Attack]")
+
+
+def attack(entry: AttackEntry) -> Callable[[A], A]:
+    """Register a class as the implementation of `entry`.
+
+    Raises ValueError where the name is taken, a field is no option, or no engine can run it.
+    """
+
+    def register(implementation: A) -> A:
+        declared = dataclasses.replace(entry, implementation=implementation)
+        if not declared.engines:
+            raise ValueError(f"{entry.name}: expected a method strict or foolbox, or foolbox_class")
+        for field in dataclasses.fields(implementation):
+            if _OPTION not in field.metadata:
+                raise ValueError(f"{entry.name}: {field.name}: expected count, real or switch")
+        if entry.name in DECLARED:
+            raise ValueError(f"{entry.name}: declared twice")
+        DECLARED[entry.name] = declared
+        return implementation
+
+    return register

@@ -1,0 +1,1 @@
+"""What runs an attack: the network, micro-batches, rows, verification. Needs TensorFlow."""
