@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.engines.engine import RunningTask
 from prunegrid.orchestrator.plan.dag import PlannedCell
 from prunegrid.orchestrator.plan.estimates import Eta
 
@@ -42,7 +42,7 @@ class View:
     cells_total: int
     cells_missing: int
     slots: int
-    doing: tuple[Doing, ...]
+    doing: tuple[RunningTask, ...]
     names: dict[str, str]  #: what runs, in words, by task key
     failures: int  #: attempts that failed, retried ones included
     given_up: tuple[GivenUp, ...]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from prunegrid.orchestrator.driver.run_state import Tally, View
-from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.engines.engine import RunningTask
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.plan.estimates import Durations, estimate
@@ -23,7 +23,7 @@ def make_view(
     durations: Durations,
     elapsed: Mapping[str, float],
     slots: int,
-    doing: tuple[Doing, ...],
+    doing: tuple[RunningTask, ...],
     tally: Tally,
     cells_missing: int,
     elapsed_s: float,

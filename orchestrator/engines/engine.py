@@ -42,7 +42,7 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doing:
+class RunningTask:
     """What a slot is at."""
 
     key: str
@@ -89,11 +89,11 @@ class Engine(Protocol):
     def poll(self, timeout_s: float) -> Sequence[Ended]:
         """What has ended since the last call; waits up to `timeout_s` for the first."""
 
-    def doing(self) -> Sequence[Doing]:
+    def doing(self) -> Sequence[RunningTask]:
         """What runs, as far as is known without waiting."""
 
     def notices(self) -> Sequence[Notice]:
-        """What there is to say since the last call: nodes that came, left or were fenced off."""
+        """What there is to say since the last call: nodes that came, left or were excluded."""
 
     def demand(self, tasks: int) -> None:
         """How many attempts could run at once, had the engine the room: it may ask for more
@@ -151,9 +151,11 @@ class InlineEngine:
             )
         return [Ended(outcome=outcome, attempt=attempt.number, worker=self._name)]
 
-    def doing(self) -> Sequence[Doing]:
+    def doing(self) -> Sequence[RunningTask]:
         key, fraction, note, _ = self._worker.progress()
-        return [Doing(key=key, worker=self._name, fraction=fraction, note=note)] if key else []
+        return (
+            [RunningTask(key=key, worker=self._name, fraction=fraction, note=note)] if key else []
+        )
 
     def notices(self) -> Sequence[Notice]:
         return []

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
-from prunegrid.orchestrator.engines.ray import autoscaler, wish
+from prunegrid.orchestrator.engines.ray import autoscaler, resource_request
 from prunegrid.orchestrator.engines.ray import crew as ray_crew
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
 from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.grid.grid import Resources
-from prunegrid.orchestrator.scheduling.room import Need
 from tests.autoscaled import AutoscaledCluster
 from tests.engines.test_engines import RUNNER, settings, task
 from tests.grids import SMALL
@@ -123,9 +123,9 @@ def test_more_tasks_than_slots_that_may_come(engine, known, monkeypatch):
     until(lambda: engine.slots == 4, with_demand(engine, 9))
 
 
-def test_a_killed_driver_s_wish_ends_by_itself(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(wish, "PATIENCE_S", 3.0)
-    monkeypatch.setattr(autoscaler, "SAY_EVERY_S", 1.0)
+def test_a_killed_driver_s_request_expires(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(resource_request, "EXPIRES_S", 3.0)
+    monkeypatch.setattr(autoscaler, "RENEW_EVERY_S", 1.0)
     engine = RayEngine(settings(tmp_path), HALF, address=cluster.address, runner=RUNNER)
     until(lambda: nodes() == 2, with_demand(engine, 9))
     for slot in list(engine._pool.slots):  # Ray ends them with their driver
@@ -146,5 +146,5 @@ def test_in_kuberay_whoever_brings_nodes_is_out_of_sight(inside, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_KUBERAY_IN_USE", "1" if inside else "")
     elsewhere = SimpleNamespace(gcs_address="10.0.0.1:6379")
     there = Autoscaler(SimpleNamespace(get_runtime_context=lambda: elsewhere))
-    assert there.promises(Need(cpus=4, gpus=1)) is inside
-    assert there.brings_gpus is inside
+    assert there.offers(Need(cpus=4, gpus=1)) is inside
+    assert there.offers_gpus is inside

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.tune import TuneOptions, tune
 from prunegrid.orchestrator.driver.lease import Lease
+from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning import ray_search
 from prunegrid.orchestrator.tuning.plan import Wish, dense_plan

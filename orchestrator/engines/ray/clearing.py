@@ -10,8 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from prunegrid.orchestrator.engines.ray.node_resources import Need, Node, capacity, largest_share
 from prunegrid.orchestrator.engines.ray.slots import Slot, SlotPool
-from prunegrid.orchestrator.scheduling.room import Need, Node, capacity, largest_share
 
 ARRIVES_WITHIN_S = 120.0
 

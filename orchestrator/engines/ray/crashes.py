@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from prunegrid.orchestrator.engines.ray.beside import call_beside, words_of
+from prunegrid.orchestrator.engines.ray.node_call import answer_of, call_on_node
 from prunegrid.orchestrator.engines.ray.slots import Slot
 from prunegrid.workers.contract import FailureKind
 from prunegrid.workers.process import last_words
@@ -38,7 +38,7 @@ class Crashes:
         self._open: list[Crash] = []
 
     def add(self, slot: Slot, error: Exception) -> None:
-        call = call_beside(self._ray, slot, last_words) if slot.where else None
+        call = call_on_node(self._ray, slot, last_words) if slot.where else None
         now_s = time.monotonic()
         self._open.append(Crash(slot=slot, error=error, since_s=now_s, call=call))
 
@@ -66,5 +66,5 @@ class Crashes:
             done, _ = self._ray.wait([crash.call], timeout=0)
             if not done:
                 return passed_s >= LOG_WITHIN_S
-            crash.log = words_of(self._ray, crash.call).log
+            crash.log = answer_of(self._ray, crash.call).log
         return True

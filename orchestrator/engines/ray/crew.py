@@ -10,18 +10,23 @@ from prunegrid.orchestrator.engines.engine import Notice
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
 from prunegrid.orchestrator.engines.ray.clearing import Clearing
 from prunegrid.orchestrator.engines.ray.failures import is_own_failure, why_not_started
+from prunegrid.orchestrator.engines.ray.node_exclusion import NodeExclusion
+from prunegrid.orchestrator.engines.ray.node_resources import (
+    Need,
+    Node,
+    capacity,
+    describe_shortage,
+)
 from prunegrid.orchestrator.engines.ray.nodes import Nodes, label
 from prunegrid.orchestrator.engines.ray.slots import Slot, SlotPool
 from prunegrid.orchestrator.engines.ray.start import EngineError
-from prunegrid.orchestrator.scheduling.fences import Fences
-from prunegrid.orchestrator.scheduling.room import Need, Node, capacity, no_room
 from prunegrid.workers.contract import Outcome, Success, WorkerSettings
 
 STEP_EVERY_S = 0.2
 SPARE_S = 60.0  #: an idle slot beyond the demand goes after that, where nodes cost money
 CROWDED_S = 30.0  #: no actor within that time: others use the cluster, or it is stuck
 DOUBT_S = 1.5  #: after an actor did not answer
-BIRTHS = 3  #: actors of a node that may fail to start before it is fenced off
+BIRTHS = 3  #: actors of a node that may fail to start before it is excluded
 
 
 class Crew:
@@ -39,11 +44,11 @@ class Crew:
         self.nodes = nodes
         self.need = need
         self.pool = SlotPool(ray, settings, runner, need)
-        self.fences = Fences()
+        self.exclusion = NodeExclusion()
         self.clearing = Clearing(self.pool, need)
         self.notices: list[Notice] = []
         self.birth_failure = ""  #: why the last actor that did not start did not
-        self.elastic = autoscaler.promises(need)
+        self.elastic = autoscaler.offers(need)
         self._autoscaler = autoscaler
         self._births: dict[str, int] = defaultdict(int)  #: node -> actors that failed to start
         self._doubted_s: dict[str, float] = {}
@@ -58,7 +63,7 @@ class Crew:
         return [
             node
             for node in self.nodes.alive.values()
-            if not node.draining and not self.fences.is_fenced(node.id, now_s)
+            if not node.draining and not self.exclusion.is_excluded(node.id, now_s)
         ]
 
     def step(self, *, largest: int, now: bool = False) -> list[Slot]:
@@ -100,7 +105,7 @@ class Crew:
         self._demand = tasks
 
     def _ask(self) -> None:
-        self._autoscaler.ask_for(self.need, self._missing(), held=len(self._staying()))
+        self._autoscaler.request(self.need, self._missing(), held=len(self._staying()))
 
     def _staying(self) -> list[Slot]:
         return [slot for slot in self.pool.slots if not slot.leaving]
@@ -117,7 +122,7 @@ class Crew:
     def leave(self) -> None:
         """No more work: what was asked for is no longer wanted, and all actors end."""
         if self.elastic:
-            self._autoscaler.want_no_more(self.need)
+            self._autoscaler.cancel(self.need)
         for slot in list(self.pool.slots):
             self.pool.drop(slot)
 
@@ -132,12 +137,12 @@ class Crew:
         """An attempt's end tells of its node's health."""
         now_s = time.monotonic()
         if isinstance(outcome, Success):
-            self.fences.succeeded(slot.node, now_s)
-        elif reason := self.fences.failed(slot.node, outcome.key, outcome.kind, now_s):
+            self.exclusion.succeeded(slot.node, now_s)
+        elif reason := self.exclusion.failed(slot.node, outcome.key, outcome.kind, now_s):
             self._say_fenced(slot.node, f"{reason}, the last one {outcome.kind}: {outcome.message}")
 
     def fence(self, node: str, reason: str) -> None:
-        self.fences.exclude(node, time.monotonic())
+        self.exclusion.exclude(node, time.monotonic())
         self._say_fenced(node, reason)
 
     def _say_fenced(self, node: str, reason: str) -> None:
@@ -147,7 +152,7 @@ class Crew:
                 self.pool.drop(slot)
         known = self.nodes.alive.get(node)
         name = label(known) if known else node[:8]
-        term_s = self.fences.term_s(node, time.monotonic())
+        term_s = self.exclusion.term_s(node, time.monotonic())
         text = f"node {name} gets no more tasks for {term_s / 60:.0f} min: {reason}"
         self.notices.append(Notice(kind="node-fenced", node=name, text=text, for_s=term_s))
 
@@ -209,9 +214,9 @@ class Crew:
         if now_s - self._last_room_s < CROWDED_S:
             return
         if self.nodes.alive and not healthy:
-            text = "every node is fenced off or is to go away: waiting for one"
+            text = "every node is excluded or draining: waiting for one"
         elif not any(capacity(node, self.need) for node in healthy):
-            text = no_room(self.nodes.alive.values(), self.need)
+            text = describe_shortage(self.nodes.alive.values(), self.need)
             text += "; the autoscaler was asked for more" if self.elastic else "; waiting for one"
         else:
             text = f"no worker has started for {CROWDED_S:.0f} s: others may use the cluster"

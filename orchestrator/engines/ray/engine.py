@@ -17,11 +17,12 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
-from prunegrid.orchestrator.engines.engine import Doing, Ended, Notice
+from prunegrid.orchestrator.engines.engine import Ended, Notice, RunningTask
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
 from prunegrid.orchestrator.engines.ray.crashes import Crashes
 from prunegrid.orchestrator.engines.ray.crew import Crew
 from prunegrid.orchestrator.engines.ray.failures import classify, first_line, never_started
+from prunegrid.orchestrator.engines.ray.node_resources import capacity, describe_shortage, need_of
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
 from prunegrid.orchestrator.engines.ray.slots import Slot, choose
 from prunegrid.orchestrator.engines.ray.start import (
@@ -33,7 +34,6 @@ from prunegrid.orchestrator.engines.ray.start import (
 from prunegrid.orchestrator.engines.ray.watch import Watch
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.scheduling.policies import POLICIES
-from prunegrid.orchestrator.scheduling.room import capacity, need_of, no_room
 from prunegrid.workers.contract import (
     Attempt,
     DataSettings,
@@ -92,8 +92,8 @@ class RayEngine:
         self._failed_on: dict[str, set[str]] = defaultdict(set)  #: task -> nodes
         if not self._crew.elastic and not self._has_room():
             self.close()
-            may_come = self._autoscaler.node_types
-            raise EngineError(no_room(self._nodes.alive.values(), need, may_come))
+            startable = self._autoscaler.node_types
+            raise EngineError(describe_shortage(self._nodes.alive.values(), need, startable))
         try:
             self._wait_for_a_slot(0.0 if self._crew.elastic else FIRST_SLOT_S)
         except BaseException:
@@ -104,7 +104,7 @@ class RayEngine:
         """Where there is no GPU, and none may come, tasks run on CPUs alone."""
         if not resources.gpus_per_task:
             return False
-        return self._autoscaler.brings_gpus or any(n.gpus for n in self._nodes.alive.values())
+        return self._autoscaler.offers_gpus or any(n.gpus for n in self._nodes.alive.values())
 
     def _has_room(self) -> bool:
         return any(capacity(node, self._need) for node in self._nodes.alive.values())
@@ -136,7 +136,7 @@ class RayEngine:
         out, self._crew.notices = self._crew.notices, []
         return out
 
-    def doing(self) -> Sequence[Doing]:
+    def doing(self) -> Sequence[RunningTask]:
         out = []
         for slot in self._pool.slots:
             if slot.attempt is not None:
@@ -144,7 +144,7 @@ class RayEngine:
                 said_key, fraction, note, _ = slot.said
                 if said_key != key:
                     fraction, note = 0.0, "starting"
-                out.append(Doing(key=key, worker=slot.name, fraction=fraction, note=note))
+                out.append(RunningTask(key=key, worker=slot.name, fraction=fraction, note=note))
         return out
 
     # ------------------------------------------------------------------ work

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prunegrid.orchestrator.engines.engine import Notice
-from prunegrid.orchestrator.scheduling.room import Node
+from prunegrid.orchestrator.engines.ray.node_resources import Node
 
 LOOK_EVERY_S = 1.0
 

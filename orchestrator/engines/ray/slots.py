@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunegrid.orchestrator.scheduling.room import Need, Node, capacity
+from prunegrid.orchestrator.engines.ray.node_resources import Need, Node, capacity
 from prunegrid.workers.contract import Attempt, DataSettings, Task, WorkerSettings
 from prunegrid.workers.entry import Worker
 from prunegrid.workers.process import Whereabouts

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from prunegrid.orchestrator.engines.ray.beside import call_beside, words_of
+from prunegrid.orchestrator.engines.ray.node_call import answer_of, call_on_node
 from prunegrid.orchestrator.engines.ray.slots import Slot
 from prunegrid.workers.process import LastWords, end_process
 
@@ -59,9 +59,9 @@ class Watch:
     def end(self, slots: Sequence[Slot]) -> list[LastWords]:
         """Kill the slots' processes, from beside them; returns their threads' stacks, or why
         there are none. Blocks for some seconds: nothing else helps what hangs."""
-        calls = [call_beside(self._ray, slot, end_process) for slot in slots]
+        calls = [call_on_node(self._ray, slot, end_process) for slot in slots]
         done, _ = self._ray.wait(calls, num_returns=len(calls), timeout=_STACKS_WITHIN_S)
         return [
-            words_of(self._ray, call) if call in done else LastWords(stacks=_NO_WORD)
+            answer_of(self._ray, call) if call in done else LastWords(stacks=_NO_WORD)
             for call in calls
         ]

@@ -1,4 +1,4 @@
-"""Calls on the host of a worker, in another process than its own: it hangs, or is dead."""
+"""Calls on a worker's node in another process than the worker's, which hangs or is dead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prunegrid.orchestrator.engines.ray.slots import Slot
 from prunegrid.workers.process import LastWords, Whereabouts
 
 
-def call_beside(ray: Any, slot: Slot, function: Callable[[Whereabouts], LastWords]) -> Any:
+def call_on_node(ray: Any, slot: Slot, function: Callable[[Whereabouts], LastWords]) -> Any:
     """The call's reference: nobody waits for it here."""
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     remote = ray.remote(function).options(
@@ -18,7 +18,7 @@ def call_beside(ray: Any, slot: Slot, function: Callable[[Whereabouts], LastWord
     return remote.remote(slot.where)
 
 
-def words_of(ray: Any, call: Any) -> LastWords:
+def answer_of(ray: Any, call: Any) -> LastWords:
     """Of a call that has ended."""
     try:
         words: LastWords = ray.get(call)
