@@ -19,6 +19,11 @@ class Node:
     gpus: float
     draining: bool = False  #: it will go away: no new work
 
+    @property
+    def label(self) -> str:
+        """Host and the first letters of Ray's id: two nodes may share a host."""
+        return f"{self.host}/{self.id[:8]}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
