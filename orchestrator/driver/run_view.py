@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.engines.engine import RunningTask
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.plan.durations import Durations
@@ -49,7 +49,7 @@ class RunView:
     cells_total: int
     cells_missing: int
     slots: int
-    doing: tuple[Doing, ...]
+    doing: tuple[RunningTask, ...]
     names: dict[str, str]  #: what runs, in words, by task key
     failures: int  #: attempts that failed, retried ones included
     given_up: tuple[GivenUp, ...]
@@ -83,7 +83,7 @@ def make_view(
     durations: Durations,
     elapsed: Mapping[str, float],
     slots: int,
-    doing: tuple[Doing, ...],
+    doing: tuple[RunningTask, ...],
     tally: Tally,
     cells_missing: int,
     elapsed_s: float,

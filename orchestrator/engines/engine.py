@@ -1,7 +1,7 @@
-"""Engines run attempts somewhere; and the one that runs them right here.
+"""What an engine is, and the one that runs attempts in this process.
 
-The contract, which `tests/engines/test_engines.py` holds every engine to: each submitted attempt
-comes back from `poll` exactly once, as an outcome; an engine never raises for what a task did; it
+The contract, which `tests/engines/test_engines.py` tests for every engine: `poll` returns each
+submitted attempt exactly once, as an outcome; an engine never raises for what a task did; it
 retries nothing by itself; `close` ends everything it started and may be called twice. The driver's
 thread owns an engine; nothing here is thread-safe.
 """
@@ -42,56 +42,56 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doing:
-    """What a slot is at."""
+class RunningTask:
+    """An attempt that runs, as far as is known."""
 
     key: str
     worker: str
-    fraction: float
-    note: str
+    fraction: float  #: of it that is done, in [0, 1]
+    note: str  #: what it does now
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something about the place where tasks run that people should know."""
+    """Something that people should know about the nodes."""
 
     kind: NoticeKind
-    node: str  #: as people know it; "" where it is about none
+    node: str  #: for people; "" if it is about no single node
     text: str
-    for_s: float = 0.0  #: how long it holds, where that is known
+    for_s: float = 0.0  #: how long it holds; 0 if that is not known
 
 
 class Engine(Protocol):
     @property
     def slots(self) -> int:
-        """How many attempts run at once, now; it may change while nodes come and go. 0 where
-        there is no place yet."""
+        """How many attempts can run at once, now; it changes while nodes come and go. 0 if there
+        is no worker yet."""
 
     @property
     def description(self) -> str:
-        """For people: where tasks run."""
+        """Where tasks run, for people."""
 
     def prepare(self, data: DataSettings) -> str | None:
-        """Have a data set ready, or say in one line why it can't be had."""
+        """Prepare a data set. Returns None, or in one line why it can't be had."""
 
     def submit(self, attempt: Attempt) -> None:
         """Run it as soon as a slot is free; returns at once."""
 
     def poll(self, timeout_s: float) -> Sequence[Ended]:
-        """What has ended since the last call; waits up to `timeout_s` for the first."""
+        """The attempts that ended since the last call; waits up to `timeout_s` for the first."""
 
-    def doing(self) -> Sequence[Doing]:
-        """What runs, as far as is known without waiting."""
+    def doing(self) -> Sequence[RunningTask]:
+        """The attempts that run, as far as is known without waiting."""
 
     def notices(self) -> Sequence[Notice]:
-        """What there is to say since the last call: nodes that came, left or were fenced off."""
+        """What happened since the last call: nodes that joined, left or were excluded."""
 
     def demand(self, tasks: int) -> None:
-        """How many attempts could run at once, had the engine the room: it may ask for more
-        nodes, or let idle ones go."""
+        """How many attempts could run at once, given enough slots: an engine may request more
+        nodes, or release idle ones."""
 
     def request_stop(self) -> None:
-        """Ask what runs to save its state and end; it ends as LOST."""
+        """Ask running attempts to save their state and end; they end as LOST."""
 
     def close(self) -> None:
         """End everything at once."""
@@ -139,9 +139,11 @@ class InlineEngine:
             )
         return [Ended(outcome=outcome, attempt=attempt.number, worker=self._name)]
 
-    def doing(self) -> Sequence[Doing]:
+    def doing(self) -> Sequence[RunningTask]:
         key, fraction, note, _ = self._worker.progress()
-        return [Doing(key=key, worker=self._name, fraction=fraction, note=note)] if key else []
+        return (
+            [RunningTask(key=key, worker=self._name, fraction=fraction, note=note)] if key else []
+        )
 
     def notices(self) -> Sequence[Notice]:
         return []

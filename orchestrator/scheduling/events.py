@@ -1,4 +1,4 @@
-"""What happens (events) and what is to be done about it (commands). Time comes inside events."""
+"""What happens (events), and what the scheduler wants done (commands). Time is inside events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prunegrid.workers.contract import FailureKind
 
 @dataclass(frozen=True, kw_only=True)
 class SlotsEvent:
-    """How many tasks may run at once, from now on."""
+    """How many tasks may run at once from now on."""
 
     slots: int
     at_s: float
@@ -34,21 +34,21 @@ class FailedEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class TickEvent:
-    """Time has passed: tasks that wait out a delay may be due."""
+    """Time has passed."""
 
     at_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopEvent:
-    """Start nothing more; what runs may end."""
+    """Start nothing more; running attempts may end."""
 
     at_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class PauseEvent:
-    """From now on nothing new is started, or (not paused) it is again; what runs goes on."""
+    """Whether new attempts may start from now on; running ones go on."""
 
     paused: bool
     at_s: float
@@ -56,8 +56,8 @@ class PauseEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryEvent:
-    """Somebody asks for another try: given-up tasks get their budgets anew, delayed ones wait
-    no more. Tasks that are in another state, or unknown, are passed over."""
+    """A person wants these tasks tried again: given-up ones get new budgets, delayed ones run
+    now. Tasks in another state, and unknown ones, are ignored."""
 
     keys: tuple[str, ...]
     at_s: float
@@ -72,12 +72,13 @@ Event: TypeAlias = (
 class RunCommand:
     key: str
     attempt: int  #: 1 for a task's first
-    share: int = 1  #: how many slots' room it is to have
+    share: int = 1  #: it gets a slot as large as so many
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryCommand:
-    """The task runs again, not before `not_before_s`. For the record: the scheduler keeps it."""
+    """The task will run again, not before `not_before_s`. Only to be recorded: the scheduler
+    starts it when it is due."""
 
     key: str
     kind: FailureKind
@@ -86,7 +87,8 @@ class RetryCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class GiveUpCommand:
-    """The task has used up its attempts; it and what rests on it get no result this time."""
+    """The task has used up its attempts; it and the tasks that depend on it get no result in this
+    run."""
 
     key: str
     kind: FailureKind
@@ -103,7 +105,7 @@ class BlockCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReopenCommand:
-    """The task was given up, blocked or delayed, and is open again. For the record."""
+    """The task was given up, blocked or delayed, and is open again. Only to be recorded."""
 
     key: str
     was: str  #: the state that it was in
@@ -111,7 +113,7 @@ class ReopenCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class EndCommand:
-    """Nothing runs and nothing more can."""
+    """Nothing runs, and nothing more can."""
 
 
 Command: TypeAlias = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prunegrid.workers.contract import FailureKind
 
-#: A task that runs out of memory gets twice the room each time, up to that of so many slots.
+#: A task that runs out of memory gets a slot twice as large each time, up to this many slots.
 MAX_SHARE = 8
 
 
@@ -18,11 +18,11 @@ MAX_SHARE = 8
 class Policy:
     """Of one class of failure."""
 
-    attempts: int  #: failures of this class after which the task is given up
+    attempts: int  #: the task is given up after that many failures of the class
     delay_s: float = 0.0  #: before a retry; doubles with each further failure of the class
     max_delay_s: float = 300.0
-    free: int = 0  #: so many first retries wait for nothing
-    larger: bool = False  #: a retry has twice the room of a machine
+    free: int = 0  #: so many first retries have no delay
+    larger: bool = False  #: a retry gets a slot twice as large
     #: It says nothing about the task or its node: whatever ran there would have ended.
     blameless: bool = False
     #: The worker may have written the task's result and then been lost: look before a retry.
@@ -49,7 +49,7 @@ POLICIES: Mapping[FailureKind, Policy] = {
         max_delay_s=60,
         blameless=True,
         result_may_exist=True,
-        advice="100 nodes or workers were lost while they ran it: it may be what ends them",
+        advice="100 nodes or workers were lost while they ran it: it may be the cause",
     ),
     FailureKind.CRASHED: Policy(
         attempts=3,
@@ -73,19 +73,19 @@ POLICIES: Mapping[FailureKind, Policy] = {
     FailureKind.STORAGE: Policy(
         attempts=8,
         delay_s=2,
-        advice="the store or a disk refuses: look at its space and permissions",
+        advice="the store or a disk refuses: check its space and permissions",
     ),
     FailureKind.TIMEOUT: Policy(
         attempts=3,
         result_may_exist=True,
-        advice="see where it hung in the stacks recorded with it; raise silence_s or timeout_s "
-        "if it only is slow",
+        advice="the recorded stacks show where it hung; raise silence_s or timeout_s "
+        "if it is only slow",
     ),
     FailureKind.INPUT: Policy(
         attempts=3,
         delay_s=1,
         input_suspect=True,
-        advice="what it rests on is missing or torn: running again makes that anew",
+        advice="a result that it depends on is missing or torn: run again to make it anew",
     ),
     FailureKind.DATA: Policy(
         attempts=1, final=True, advice="make the data set available, then run again"

@@ -52,10 +52,10 @@ class Job:
     """A task as the scheduler sees it."""
 
     key: str
-    parent: str | None  #: None where there is none, or its result is there already
-    cost_s: float  #: expected duration; only its size against others matters
+    parent: str | None  #: None if there is none, or its result exists
+    cost_s: float  #: expected duration; only its size relative to others matters
     rank: int = 0  #: lower runs first, whatever the path
-    attempts: int = 0  #: made by earlier runs: numbers go on, budgets start anew
+    attempts: int = 0  #: made by earlier runs: their numbers go on, budgets are new
 
 
 class Scheduler:
@@ -114,14 +114,14 @@ class Scheduler:
 
     @property
     def demand(self) -> int:
-        """How many tasks could run at once, had they the slots."""
+        """How many tasks could run at once, given enough slots."""
         if self._stopping:
             return 0
         return len(self._running) + (0 if self._paused else len(self._ready))
 
     @property
     def next_due_s(self) -> float | None:
-        """When the first delayed task may run; None where none waits out a delay."""
+        """When the first delayed task may run; None if none is delayed."""
         return self._delayed[0][0] if self._delayed else None
 
     def attempt(self, key: str) -> int:
@@ -156,7 +156,7 @@ class Scheduler:
         return commands
 
     def _succeed(self, key: str) -> None:
-        """A result is a result, whichever attempt left it; one that comes twice changes nothing."""
+        """A result counts, whichever attempt left it. A second one changes nothing."""
         if self.states[key] in ENDED:
             return
         self._running.discard(key)
@@ -168,7 +168,7 @@ class Scheduler:
     def _fail(self, event: FailedEvent) -> list[Command]:
         key = event.key
         if self.states[key] is not State.RUNNING or event.attempt != self._attempts[key]:
-            return []  # an old attempt's end: its successor runs, or the task is over
+            return []  # an old attempt: a later one runs, or the task has ended
         self._running.discard(key)
         policy = self._policies[event.kind]
         count = self._failures[key, event.kind] = self._failures.get((key, event.kind), 0) + 1
@@ -197,7 +197,7 @@ class Scheduler:
         return commands
 
     def _reopen(self, event: RetryEvent) -> list[Command]:
-        """A retry after the end comes too late: the run is over."""
+        """After the end of the run it is too late."""
         commands: list[Command] = []
         for key in event.keys if not self._ended else ():
             was = self.states.get(key)
@@ -244,7 +244,7 @@ class Scheduler:
         while not held and self._ready and len(self._running) < self._slots:
             *_, key = heapq.heappop(self._ready)
             if self.states[key] is not State.READY:
-                continue  # it succeeded meanwhile, by an attempt that was given up for lost
+                continue  # an attempt that counted as lost has succeeded meanwhile
             self.states[key] = State.RUNNING
             self._running.add(key)
             self._attempts[key] = self._attempts.get(key, 0) + 1

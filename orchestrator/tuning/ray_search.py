@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from prunegrid.orchestrator.engines.ray.engine import start_local
+from prunegrid.orchestrator.engines.ray.node_resources import Need, capacity
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
 from prunegrid.orchestrator.engines.ray.start import join, keep_to_ourselves
 from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
-from prunegrid.orchestrator.scheduling.room import Need, capacity
 from prunegrid.orchestrator.tuning.rows import Score
 from prunegrid.orchestrator.tuning.study import Study
 from prunegrid.workers.contract import WorkerSettings

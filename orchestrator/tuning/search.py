@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from prunegrid.orchestrator.driver.launch import StopSignal
+from prunegrid.orchestrator.engines.ray.node_resources import need_of
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.grid import Resources
-from prunegrid.orchestrator.scheduling.room import need_of
 from prunegrid.orchestrator.store.lease import Lease, is_alive, read_holder
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.evaluation import compute, missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunegrid.orchestrator.driver.driver import Driver
-from prunegrid.orchestrator.engines.engine import Doing, InlineEngine
+from prunegrid.orchestrator.engines.engine import InlineEngine, RunningTask
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.history import RunHistory
@@ -19,7 +19,7 @@ class Told(InlineEngine):
     """Says of the next attempt that a worker is at it, as engines with workers do."""
 
     def doing(self):
-        return [Doing(key=a.task.key, worker="n/7", fraction=0, note="") for a in self._queue]
+        return [RunningTask(key=a.task.key, worker="n/7", fraction=0, note="") for a in self._queue]
 
 
 class Quiet:

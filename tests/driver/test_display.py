@@ -9,7 +9,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.driver.display import Display, eta_text, one_line, render, totals
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunView
-from prunegrid.orchestrator.engines.engine import Doing
+from prunegrid.orchestrator.engines.engine import RunningTask
 from prunegrid.orchestrator.plan.estimates import Eta
 
 
@@ -23,7 +23,7 @@ def view(**changes) -> RunView:
         "cells_total": 48,
         "cells_missing": 40,
         "slots": 2,
-        "doing": (Doing(key="prune-1", worker="host/0", fraction=0.5, note="epoch 3/12"),),
+        "doing": (RunningTask(key="prune-1", worker="host/0", fraction=0.5, note="epoch 3/12"),),
         "names": {"prune-1": "prune cnn5 random-local-filter to 4, seed 0"},
         "failures": 3,
         "given_up": (GivenUp(key="prune-9", kind="bug", message="boom"),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,11 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
-from prunegrid.orchestrator.engines.ray import autoscaler, wish
-from prunegrid.orchestrator.engines.ray import crew as ray_crew
+from prunegrid.orchestrator.engines.ray import autoscaler, resource_request, worker_pool
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
 from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.grid.grid import Resources
-from prunegrid.orchestrator.scheduling.room import Need
 from tests.autoscaled import AutoscaledCluster
 from tests.engines.test_engines import RUNNER, settings, task
 from tests.grids import SMALL
@@ -90,7 +90,7 @@ def with_demand(engine: RayEngine, tasks: int) -> Callable[[], object]:
 
 @pytest.fixture
 def engine(cluster, tmp_path, monkeypatch) -> Iterator[RayEngine]:
-    monkeypatch.setattr(ray_crew, "SPARE_S", 0.5)
+    monkeypatch.setattr(worker_pool, "SPARE_S", 0.5)
     made = RayEngine(settings(tmp_path), HALF, address=cluster.address, runner=RUNNER)
     yield made
     made.close()
@@ -103,12 +103,14 @@ def test_idle_workers_leave_their_node_to_the_autoscaler(engine, survivor):
     assert engine.slots == 0
     assert engine.prepare(task(1).data) is None, "there is no node to prepare it on yet"
     until(lambda: engine.slots == 4, with_demand(engine, 4))
-    first_come = list(dict.fromkeys(slot.node for slot in engine._pool.slots))
+    slots = engine._pool.slots
+    first_come = list(dict.fromkeys(slot.node for slot in slots.values()))
     assert len(first_come) == nodes() == 2
-    for slot in engine._pool.slots:  # the node that was used last stays
-        slot.free_s -= 100 * (slot.node != first_come[survivor])
+    for number, slot in slots.items():  # the node that was used last stays
+        since_s = slot.since_s - 100 * (slot.node != first_come[survivor])
+        slots[number] = dataclasses.replace(slot, since_s=since_s)
     until(lambda: engine.slots == 1, with_demand(engine, 1))
-    assert {slot.node for slot in engine._pool.slots} == {first_come[survivor]}
+    assert {slot.node for slot in slots.values()} == {first_come[survivor]}
     until(lambda: nodes() == 1, with_demand(engine, 1))
     assert engine.slots == 1
     until(lambda: engine.slots == 3, with_demand(engine, 3))
@@ -123,13 +125,12 @@ def test_more_tasks_than_slots_that_may_come(engine, known, monkeypatch):
     until(lambda: engine.slots == 4, with_demand(engine, 9))
 
 
-def test_a_killed_driver_s_wish_ends_by_itself(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(wish, "PATIENCE_S", 3.0)
-    monkeypatch.setattr(autoscaler, "SAY_EVERY_S", 1.0)
+def test_a_killed_driver_s_request_expires(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(resource_request, "EXPIRES_S", 3.0)
+    monkeypatch.setattr(autoscaler, "RENEW_EVERY_S", 1.0)
     engine = RayEngine(settings(tmp_path), HALF, address=cluster.address, runner=RUNNER)
     until(lambda: nodes() == 2, with_demand(engine, 9))
-    for slot in list(engine._pool.slots):  # Ray ends them with their driver
-        engine._pool.drop(slot)
+    engine._actors.close()  # Ray ends them with their driver
     until(lambda: nodes() == 0)
 
 
@@ -146,5 +147,5 @@ def test_in_kuberay_whoever_brings_nodes_is_out_of_sight(inside, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_KUBERAY_IN_USE", "1" if inside else "")
     elsewhere = SimpleNamespace(gcs_address="10.0.0.1:6379")
     there = Autoscaler(SimpleNamespace(get_runtime_context=lambda: elsewhere))
-    assert there.promises(Need(cpus=4, gpus=1)) is inside
-    assert there.brings_gpus is inside
+    assert there.offers(Need(cpus=4, gpus=1)) is inside
+    assert there.offers_gpus is inside

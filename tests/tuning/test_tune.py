@@ -17,8 +17,8 @@ import yaml
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.tune import TuneOptions, tune
+from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning import ray_search

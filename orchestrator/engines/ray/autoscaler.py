@@ -1,9 +1,9 @@
-"""Ray's autoscaler, where there is one: which nodes it could bring, and how many it is asked for.
+"""Ray's autoscaler, if there is one: which nodes it could start, and how many are requested.
 
-Ray brings nodes for demand that it sees. Our tasks wait in the driver and our actors are bound to
-nodes that are there, so nothing would ever be pending: the demand is told in so many words. It is
-told only while slots are missing. An actor keeps its own node; the autoscaler, asked for as much as
-there is, keeps nodes of its own choice, and the one that our last worker left may be among them.
+Ray starts nodes for the demand that it sees. It would see none: tasks wait in the driver, and
+actors are bound to nodes that exist. So nodes are requested explicitly, and only while slots are
+missing. An actor keeps its own node alive. A standing request would keep nodes that the autoscaler
+chooses, among them perhaps the one that the last worker left.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ from typing import Any
 
 import yaml
 
+from prunegrid.orchestrator.engines.ray.demand_controller import (
+    DemandController,
+    NodeType,
+    most_slots,
+)
+from prunegrid.orchestrator.engines.ray.node_resources import Need, Node, capacity
 from prunegrid.orchestrator.engines.ray.nodes import node_of
-from prunegrid.orchestrator.engines.ray.wish import SAY_EVERY_S, Wisher
-from prunegrid.orchestrator.scheduling.asking import Asking, NodeType, most_slots
-from prunegrid.orchestrator.scheduling.room import Need, Node, capacity
+from prunegrid.orchestrator.engines.ray.resource_request import RENEW_EVERY_S, ResourceRequester
 
-ASK_EVERY_S = 1.0
-SETTLED_S = 12.0  #: not refused within that time: granted. It looks every 5 s
-MOST_SLOTS = 2000  #: each is a bundle that the autoscaler packs at every look
-#: KubeRay's operator sets it in its pods, and runs its autoscaler beside the head, where Ray's own
-#: process for it would be.
+LOOK_EVERY_S = 1.0
+GRANTED_AFTER_S = 12.0  #: without a refusal: the autoscaler decides every 5 s
+MOST_SLOTS = 2000  #: each is a bundle that the autoscaler packs at every decision
+#: KubeRay's operator sets it in its pods. Its autoscaler runs in a container of its own, where
+#: Ray's process for it can't be seen.
 _IN_KUBERAY = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 _CONFIG = "--autoscaling-config="
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What an autoscaler may bring: `workers` nodes at most in all (None: no such limit)."""
+    """What an autoscaler may start."""
 
     types: tuple[NodeType, ...]
-    workers: int | None
+    workers: int | None  #: nodes at most in all; None: no such limit
 
 
 class Autoscaler:
@@ -45,61 +49,61 @@ class Autoscaler:
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-        self._offer = _offer(ray)  #: None where an autoscaler runs that does not say
-        self._wisher = Wisher(ray)
-        self._asking: Asking | None = None
-        self._asked = 0
-        self._asked_s = self._said_s = self._looked_s = -1e9
+        self._offer = _offer(ray)  #: None: an autoscaler runs, its limits are unknown
+        self._requester = ResourceRequester(ray)
+        self._controller: DemandController | None = None
+        self._requested = 0  #: slots
+        self._requested_s = self._renewed_s = self._looked_s = -1e9
 
     @property
     def node_types(self) -> Sequence[Node]:
-        """Of nodes that may come, as if they were there."""
+        """Of the nodes that it may start, as if they were there."""
         return [each.node for each in self._offer.types] if self._offer else []
 
     @property
-    def brings_gpus(self) -> bool:
+    def offers_gpus(self) -> bool:
         return self._offer is None or any(node.gpus for node in self.node_types)
 
-    def promises(self, need: Need) -> bool:
-        """Whether a node may come that holds a slot."""
+    def offers(self, need: Need) -> bool:
+        """Whether it may start a node that holds a slot."""
         return self._offer is None or any(capacity(node, need) for node in self.node_types)
 
-    def ask_for(self, need: Need, slots: int, *, held: int) -> None:
-        """Room for so many slots in all, the `held` ones that are there included; 0 to ask for
+    def request(self, need: Need, slots: int, *, held: int) -> None:
+        """Request nodes for `slots` slots in all, including the `held` ones that exist; 0 requests
         nothing. Cheap when called often."""
         now_s = time.monotonic()
-        if now_s - self._looked_s < ASK_EVERY_S:
+        if now_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
-        if self._asking is None:
-            self._asking = Asking(self._bound(need))
-        if self._asked and slots:
-            self._hear(self._asking, now_s)
-        slots = self._asking.ask(slots, held, now_s)
-        if slots == self._asked and now_s - self._said_s < SAY_EVERY_S:
+        if self._controller is None:
+            self._controller = DemandController(self._bound(need))
+        if self._requested and slots:
+            self._check_answer(self._controller, now_s)
+        slots = self._controller.request(slots, held, now_s)
+        if slots == self._requested and now_s - self._renewed_s < RENEW_EVERY_S:
             return
-        with contextlib.suppress(Exception):  # it is said again
-            self._wisher.hold(_bundle(need), slots)
-            self._asked_s = now_s if slots != self._asked else self._asked_s
-            self._asked, self._said_s = slots, now_s
+        with contextlib.suppress(Exception):  # it is repeated
+            self._requester.renew(_bundle(need), slots)
+            self._requested_s = now_s if slots != self._requested else self._requested_s
+            self._requested, self._renewed_s = slots, now_s
 
     def _bound(self, need: Need) -> int:
         if self._offer is None:
             return MOST_SLOTS
-        coming = most_slots(self._offer.types, need, self._offer.workers)
-        return min(MOST_SLOTS, coming + sum(capacity(node, need) for node in _head(self._ray)))
+        startable = most_slots(self._offer.types, need, self._offer.workers)
+        return min(MOST_SLOTS, startable + sum(capacity(node, need) for node in _head(self._ray)))
 
-    def _hear(self, asking: Asking, now_s: float) -> None:
-        """What became of the last request."""
+    def _check_answer(self, controller: DemandController, now_s: float) -> None:
+        """Whether the last request was refused or granted."""
         with contextlib.suppress(Exception):  # Ray has no public call for it
-            if self._asked in _refused(self._ray):
-                asking.refused(self._asked, now_s)
-            elif now_s - self._asked_s > SETTLED_S:
-                asking.granted(self._asked)
+            if self._requested in _refused(self._ray):
+                controller.refused(self._requested, now_s)
+            elif now_s - self._requested_s > GRANTED_AFTER_S:
+                controller.granted(self._requested)
 
-    def want_no_more(self, need: Need) -> None:
-        with contextlib.suppress(Exception):  # what is left of the wish ends by itself
-            self._wisher.drop(_bundle(need))
+    def cancel(self, need: Need) -> None:
+        with contextlib.suppress(Exception):  # the request expires by itself
+            self._requester.cancel(_bundle(need))
 
 
 def _bundle(need: Need) -> dict[str, float]:
@@ -107,7 +111,7 @@ def _bundle(need: Need) -> dict[str, float]:
 
 
 def _refused(ray: Any) -> list[int]:
-    """The sizes of requests that the autoscaler says it can't fulfil."""
+    """The sizes of the requests that the autoscaler says it can't satisfy."""
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 
     client = ray._raylet.GcsClient(ray.get_runtime_context().gcs_address)
@@ -117,7 +121,7 @@ def _refused(ray: Any) -> list[int]:
 
 
 def _head(ray: Any) -> list[Node]:
-    """The node of the driver, and of the autoscaler: no worker node, but it may hold slots."""
+    """The node of the driver and the autoscaler: no worker node, but it may hold slots."""
     here = ray.get_runtime_context().get_node_id()
     return [node_of(entry) for entry in ray.nodes() if entry["NodeID"] == here]
 
@@ -142,8 +146,8 @@ def _offer(ray: Any) -> Offer | None:
 
 
 def _monitors(gcs_address: str) -> Iterator[str]:
-    """The configurations ("" for none) of this cluster's autoscalers on this host, from their
-    command lines: Ray tells them to nobody. The driver runs on the head, and so do they."""
+    """The configuration files ("" for none) of this cluster's autoscalers on this host, from their
+    command lines: Ray has no call for it. They run on the head, as the driver does."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode(errors="replace").split("\0")

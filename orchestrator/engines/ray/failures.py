@@ -24,8 +24,8 @@ def never_started(attempt: Attempt) -> Ended:
 
 
 def classify(ray: Any, error: Exception, *, node_gone: bool) -> FailureKind:
-    """`node_gone`: what the cluster itself says of the attempt's node: an actor's loss with its
-    node and its crash look alike for the first seconds."""
+    """`node_gone`: whether the cluster says that the attempt's node is dead: for some seconds an
+    actor lost with its node looks like one that crashed."""
     errors = ray.exceptions
     if isinstance(error, errors.OutOfMemoryError):
         return FailureKind.HOST_MEMORY
@@ -36,7 +36,7 @@ def classify(ray: Any, error: Exception, *, node_gone: bool) -> FailureKind:
 
 
 def is_own_failure(error: Exception) -> bool:
-    """Whether an actor did not start because its own code failed, not for want of its node."""
+    """Whether an actor did not start because of an error in its own code, not in its node."""
     return bool(getattr(error, "actor_init_failed", False)) or "creation task" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""The cluster's nodes as Ray tells of them: who is alive, and who is to go."""
+"""The cluster's nodes as Ray sees them: which are alive, and which are draining."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prunegrid.orchestrator.engines.engine import Notice
-from prunegrid.orchestrator.scheduling.room import Node
+from prunegrid.orchestrator.engines.ray.node_resources import Node
 
 LOOK_EVERY_S = 1.0
 
@@ -27,9 +27,10 @@ class Nodes:
         """By id, as last seen."""
         return self._known
 
-    def look(self) -> list[Notice]:
-        """See who came, left, or is to go. Cheap when called often."""
-        if time.monotonic() - self._looked_s < LOOK_EVERY_S:
+    def look(self, *, anew: bool = False) -> list[Notice]:
+        """Which nodes joined, left, or began to drain since the last look. Cheap when called often,
+        unless `anew`."""
+        if not anew and time.monotonic() - self._looked_s < LOOK_EVERY_S:
             return []
         self._looked_s = time.monotonic()
         draining = self._draining()
@@ -43,13 +44,13 @@ class Nodes:
         return [] if first else list(_changes(before, seen))
 
     def is_gone(self, node: str) -> bool:
-        """Asked anew, where Ray has only said that an actor there does not answer."""
+        """Asks Ray anew: it has only said that an actor there does not answer."""
         self._looked_s = -1e9
         return any(e["NodeID"] == node and not e["Alive"] for e in self._ray.nodes())
 
     def _draining(self) -> dict[str, int]:
-        """Ids of nodes with a drain notice. Ray has no public call for it; without it a node's
-        end comes as a loss."""
+        """Ids of nodes with a drain notice. Ray has no public call for it; without it a node is
+        lost without warning."""
         with contextlib.suppress(Exception):
             found: dict[str, int] = self._ray._private.state.state.get_draining_nodes()
             return found
@@ -72,18 +73,13 @@ def _changes(before: dict[str, Node], after: dict[str, Node]) -> list[Notice]:
     out = []
     for name, node in after.items():
         if name not in before:
-            text = f"node {label(node)} joined: {node.cpus:g} CPU, {node.gpus:g} GPU"
-            out.append(Notice(kind="node-joined", node=label(node), text=text))
+            text = f"node {node.label} joined: {node.cpus:g} CPU, {node.gpus:g} GPU"
+            out.append(Notice(kind="node-joined", node=node.label, text=text))
         if node.draining and not (name in before and before[name].draining):
-            text = f"node {label(node)} is to go away: its tasks save their state and move"
-            out.append(Notice(kind="node-draining", node=label(node), text=text))
+            text = f"node {node.label} is draining: its tasks save their state and move"
+            out.append(Notice(kind="node-draining", node=node.label, text=text))
     for name, node in before.items():
         if name not in after:
-            text = f"node {label(node)} is gone"
-            out.append(Notice(kind="node-left", node=label(node), text=text))
+            text = f"node {node.label} is gone"
+            out.append(Notice(kind="node-left", node=node.label, text=text))
     return out
-
-
-def label(node: Node) -> str:
-    """Host and the first letters of Ray's id: two nodes may share a host."""
-    return f"{node.host}/{node.id[:8]}"

@@ -1,4 +1,4 @@
-"""Ray itself: one of our own on loopback, or a cluster to join."""
+"""Connecting to Ray: a new one on loopback, or a cluster to join."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR
 
 
 class EngineError(PrunegridError):
-    """Ray can't be started or reached, or can't offer what the grid asks for."""
+    """Ray can't be started or reached, or can't offer what the grid needs."""
 
 
 def keep_to_ourselves() -> None:
-    """Before ray is imported: a Ray of our own listens on loopback alone (Ray's own switch for
-    machines that join no cluster), and takes a token that only this run knows, never one from
-    or into the user's home."""
+    """To be called before ray is imported: a Ray that we start listens on loopback alone (Ray's
+    own switch for machines that join no cluster), and takes a token that only this run knows. It
+    neither reads nor writes one in the user's home."""
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -40,8 +40,8 @@ def join(address: str) -> Any:
 
 
 def start_local(*, cpus: int | None, gpus: int | None) -> Any:
-    """A Ray of our own on loopback; returns the module. Its fixed start-up limit of 30 s can be
-    missed on a busy machine: it tries twice. Raises EngineError."""
+    """Start Ray on loopback; returns the module. Tries twice, since a busy machine may exceed
+    Ray's fixed start-up limit of 30 s. Raises EngineError."""
     keep_to_ourselves()
     import ray
 

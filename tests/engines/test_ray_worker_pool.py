@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prunegrid.orchestrator.engines.engine import Engine
-from prunegrid.orchestrator.engines.ray import crew as ray_crew
+from prunegrid.orchestrator.engines.ray import worker_pool
 from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
 from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from prunegrid.orchestrator.grid.grid import Resources
@@ -108,7 +108,7 @@ def test_a_drain_notice_has_tasks_save_their_state_and_move(cluster, engine, tmp
     cluster.kill_node(node)
 
 
-def test_a_node_that_fails_task_after_task_is_fenced_off(cluster, engine, tmp_path):
+def test_a_node_that_fails_task_after_task_is_excluded(cluster, engine, tmp_path):
     until(engine, lambda: engine.slots == 4)
     (tmp_path / "store").mkdir()
     bad = cluster.raylet_pid(cluster.nodes[0])
@@ -117,7 +117,7 @@ def test_a_node_that_fails_task_after_task_is_fenced_off(cluster, engine, tmp_pa
     waiting = [Attempt(task=one, number=1) for one in todo]
     done: set[str] = set()
     failures = flying = 0
-    fenced = ""
+    excluded = ""
     limit = time.monotonic() + 60
     while len(done) < len(todo):
         assert time.monotonic() < limit
@@ -133,10 +133,10 @@ def test_a_node_that_fails_task_after_task_is_fenced_off(cluster, engine, tmp_pa
                 again = next(one for one in todo if one.key == ended.outcome.key)
                 assert ended.attempt == 1, "a retry goes to another node"
                 waiting.append(Attempt(task=again, number=2))
-        fenced += "".join(n.text for n in engine.notices() if n.kind == "node-fenced")
+        excluded += "".join(n.text for n in engine.notices() if n.kind == "node-fenced")
     assert 4 <= failures <= 12, "four in a row, and what ran beside them"
-    assert "gets no more tasks for 10 min" in fenced
-    assert "planted: no device" in fenced
+    assert "gets no more tasks for 10 min" in excluded
+    assert "planted: no device" in excluded
     assert engine.slots == 2
 
 
@@ -184,7 +184,7 @@ def test_what_ray_s_memory_monitor_kills_ran_out_of_host_memory(cluster, engine)
 
 
 def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, engine, monkeypatch):
-    monkeypatch.setattr(ray_crew, "CROWDED_S", 0.5)
+    monkeypatch.setattr(worker_pool, "CROWDED_S", 0.5)
     until(engine, lambda: engine.slots == 4)
     for node in cluster.nodes:
         cluster.kill_node(node)

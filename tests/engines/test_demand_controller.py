@@ -5,21 +5,28 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.scheduling.asking import FORGET_S, Asking, NodeType, most_slots
-from prunegrid.orchestrator.scheduling.room import Need, Node
+from prunegrid.orchestrator.engines.ray.demand_controller import (
+    FORGET_S,
+    DemandController,
+    NodeType,
+    most_slots,
+)
+from prunegrid.orchestrator.engines.ray.node_resources import Need, Node
 
 SLOT = Need(cpus=1, gpus=0.5)
 
 
-def rounds(asking: Asking, *, wanted: int, held: int, limit: int, count: int = 14) -> list[int]:
+def rounds(
+    controller: DemandController, *, wanted: int, held: int, limit: int, count: int = 14
+) -> list[int]:
     """An autoscaler that fulfils requests up to `limit`, and none beyond."""
     asked = []
     for second in range(count):
-        asked.append(asking.ask(wanted, held, float(second)))
+        asked.append(controller.request(wanted, held, float(second)))
         if asked[-1] > limit:
-            asking.refused(asked[-1], float(second))
+            controller.refused(asked[-1], float(second))
         else:
-            asking.granted(asked[-1])
+            controller.granted(asked[-1])
     return asked
 
 
@@ -32,23 +39,23 @@ def rounds(asking: Asking, *, wanted: int, held: int, limit: int, count: int = 1
 def test_the_most_that_is_granted_is_found(wanted, limit, held, data):
     held = min(held, limit)
     bound = data.draw(st.integers(limit, 3000))
-    asked = rounds(Asking(bound), wanted=wanted, held=held, limit=limit)
+    asked = rounds(DemandController(bound), wanted=wanted, held=held, limit=limit)
     assert asked[-1] == min(wanted, limit)
     assert max(asked) <= min(wanted, bound)
 
 
 def test_a_raised_limit_is_noticed():
-    asking = Asking(100)
-    assert rounds(asking, wanted=100, held=0, limit=10)[-1] == 10
-    assert asking.ask(100, 10, FORGET_S) == 10
-    assert asking.ask(100, 10, 2 * FORGET_S) == 100
+    controller = DemandController(100)
+    assert rounds(controller, wanted=100, held=0, limit=10)[-1] == 10
+    assert controller.request(100, 10, FORGET_S) == 10
+    assert controller.request(100, 10, 2 * FORGET_S) == 100
 
 
 def test_a_grant_that_was_taken_too_early_is_corrected():
-    asking = Asking(100)
-    asking.granted(80)  # it had not looked yet
-    asking.refused(80, 0.0)
-    assert rounds(asking, wanted=100, held=0, limit=7)[-1] == 7
+    controller = DemandController(100)
+    controller.granted(80)  # it had not looked yet
+    controller.refused(80, 0.0)
+    assert rounds(controller, wanted=100, held=0, limit=7)[-1] == 7
 
 
 def of(name: str, cpus: float, gpus: float, most: int) -> NodeType:

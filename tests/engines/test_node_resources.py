@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.grid import Resources
-from prunegrid.orchestrator.grid.resources import SMALLEST_GPU_PART
-from prunegrid.orchestrator.scheduling.room import (
+from prunegrid.orchestrator.engines.ray.node_resources import (
     Need,
     Node,
     capacity,
+    describe_shortage,
     largest_share,
     need_of,
-    no_room,
 )
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.grid.resources import SMALLEST_GPU_PART
 
 
 def node(cpus: float, gpus: float, name: str = "n") -> Node:
@@ -80,7 +80,7 @@ def test_without_gpus_tasks_take_cpus_alone():
 
 
 def test_what_is_lacking_is_said_with_what_there_is():
-    text = no_room([node(4, 0), node(4, 0), node(2, 1)], Need(cpus=8, gpus=1))
+    text = describe_shortage([node(4, 0), node(4, 0), node(2, 1)], Need(cpus=8, gpus=1))
     assert "needs 8 CPU and 1 GPU" in text
     assert "the nodes offer 4 CPU and 0 GPU; 2 CPU and 1 GPU" in text
-    assert "no node alive" in no_room([], Need(cpus=1, gpus=0))
+    assert "no node alive" in describe_shortage([], Need(cpus=1, gpus=0))

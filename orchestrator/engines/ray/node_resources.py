@@ -1,4 +1,4 @@
-"""How many task slots fit where. Pure: nodes and needs in, numbers out."""
+"""What nodes offer, what a slot needs, and how many slots fit. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ class Node:
     host: str
     cpus: float
     gpus: float
-    draining: bool = False  #: it is to go away: no new work
+    draining: bool = False  #: it will go away: no new work
+
+    @property
+    def label(self) -> str:
+        """Host and the first letters of Ray's id: two nodes may share a host."""
+        return f"{self.host}/{self.id[:8]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +33,8 @@ class Need:
     gpus: float
 
     def times(self, share: int) -> Need:
-        """A slot with the room of `share`. A part of a GPU grows up to one; whole ones stay: a
-        task computes on one device."""
+        """The need of a slot as large as `share` slots. A part of a GPU grows up to a whole one;
+        whole GPUs stay as many, since a task computes on one device."""
         gpus = min(self.gpus * share, 1.0) if self.gpus < 1 else self.gpus
         return Need(cpus=self.cpus * share, gpus=gpus)
 
@@ -38,12 +43,12 @@ class Need:
 
 
 def need_of(resources: Resources, *, gpus: bool) -> Need:
-    """`gpus`: False where there is none: the same tasks then take CPUs alone."""
+    """`gpus`: False if there is none: tasks then take CPUs alone."""
     return Need(cpus=float(resources.cpus_per_task), gpus=resources.gpus_per_task if gpus else 0.0)
 
 
 def capacity(node: Node, need: Need) -> int:
-    """Slots that a node holds at most. Parts of a GPU never span two."""
+    """How many slots a node can hold. A part of a GPU is a part of one GPU."""
     fits = math.floor(node.cpus / need.cpus + _EPSILON)
     if need.gpus >= 1:
         fits = min(fits, math.floor(node.gpus / need.gpus + _EPSILON))
@@ -54,8 +59,8 @@ def capacity(node: Node, need: Need) -> int:
 
 
 def largest_share(nodes: Iterable[Node], need: Need, wanted: int) -> int:
-    """The largest share up to `wanted` that some node can hold, and that is more than the last:
-    beyond a whole GPU there is nothing to gain."""
+    """The largest share up to `wanted` that some node can hold. Beyond a whole GPU a larger share
+    gains nothing."""
     nodes = list(nodes)
     best = 1
     for share in range(2, wanted + 1):
@@ -66,14 +71,14 @@ def largest_share(nodes: Iterable[Node], need: Need, wanted: int) -> int:
     return best
 
 
-def no_room(nodes: Iterable[Node], need: Need, may_come: Iterable[Node] = ()) -> str:
-    """Why no slot fits anywhere: what is asked for, and the most that each node offers, also of
-    those that an autoscaler could bring."""
+def describe_shortage(nodes: Iterable[Node], need: Need, startable: Iterable[Node] = ()) -> str:
+    """Why no slot fits on any node: the need, and what each node offers; `startable`: nodes that
+    an autoscaler could start."""
     offers = _offers(nodes)
     if not offers:
         return f"a task needs {need}; the cluster has no node alive"
     text = f"no node can hold a task: it needs {need}, the nodes offer {offers}"
-    if new := _offers(may_come):
+    if new := _offers(startable):
         text += f"; the autoscaler's, were they there, {new}"
     return text
 
