@@ -19,7 +19,7 @@ class TornInput(ValueError):  # noqa: N818 - what happened, as the log shows it
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
-    files: Files  #: the store
+    files: Files  #: the store, or the scratch store
     settings: WorkerSettings
     attempt: int
     #: Called now and then with the fraction done in [0, 1] and a short note; it is the
@@ -28,5 +28,5 @@ class TaskContext:
     #: True once the node is to go away or the user asked to stop: checkpoint, then raise
     #: Interrupted. Asked after each epoch and each few seconds of an attack.
     stop_requested: Callable[[], bool]
-    #: Where parents are that are not in `files`: a tuning trial leaves its results aside.
+    #: The store of parents that are not in `files`: a trial's results are in a scratch store.
     parents: Files | None = None

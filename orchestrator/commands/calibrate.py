@@ -7,39 +7,29 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from rich.console import Console
 
-from prunegrid.orchestrator.driver.launch import (
-    INTERRUPTED,
-    StopSignal,
-    check_cluster,
-    worker_settings,
-)
+from prunegrid.orchestrator.driver.launch import INTERRUPTED, RunOptions, check_cluster
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
-from prunegrid.orchestrator.tuning.evaluation import compute, missing
 from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
 from prunegrid.orchestrator.tuning.measure import calibrate_measured, measured
-from prunegrid.orchestrator.tuning.models import have_tasks
 from prunegrid.orchestrator.tuning.piece import eps_piece
 from prunegrid.orchestrator.tuning.plan import dense_plan
 from prunegrid.orchestrator.tuning.security import Calibration
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
+from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout
 from prunegrid.workers.contract import Task
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.keys import digest
 from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import TUNING_RUNNER
-
-if TYPE_CHECKING:
-    from prunegrid.orchestrator.engines.ray.engine import RayEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +41,22 @@ class CalibrateOptions:
     rule: Rule = dataclasses.field(default_factory=Rule)
     address: str | None = None
     data_dir: str | None = None
-    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
-    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
+    engine: Literal["ray", "inline"] = "ray"
+    runner: Runner = REAL_RUNNER  #: tests name their own
+
+    @property
+    def run(self) -> RunOptions:
+        """Of the tasks that it needs, with a grid and a store."""
+        assert self.grid is not None
+        assert self.store is not None
+        return RunOptions(
+            grid=self.grid,
+            store=self.store,
+            address=self.address,
+            engine=self.engine,
+            data_dir=self.data_dir,
+            runner=self.runner,
+        )
 
 
 class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it
@@ -74,16 +78,8 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
     grid = read_grid_for(options.grid, Store.find(options.store))
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
-    done = have_tasks(
-        plan,
-        store,
-        address=options.address,
-        data_dir=options.data_dir,
-        runner=options.grid_runner,
-        console=console,
-    )
     try:
-        if not done:
+        if not have_grid_tasks(plan, store, options.run, console):
             raise _Stopped
         found = _measure(plan, store, options, console)
     except _Stopped:
@@ -126,57 +122,14 @@ def one_protocol(plan: Plan, console: Console) -> Plan:
 def _measure(
     plan: Plan, store: Store, options: CalibrateOptions, console: Console
 ) -> list[Calibration]:
-    stop = StopSignal()
-    with _Aside(plan, store, options, console, stop) as aside, stop:
-        return calibrate_measured(
-            measured(plan, store), options.rule, store.address, aside.compute, aside.say
-        )
+    name = f"calibrate-{digest([plan.grid.text, options.select, options.rule], length=8)}"
+    with ScratchRuns(plan.grid, store, options.run, console, name=name) as runs:
 
+        def compute(tasks: Sequence[Task], note: str) -> None:
+            if not runs.run(tasks, note):
+                raise _Stopped
 
-class _Aside:
-    """An engine for tasks that are not the grid's, started with the first of them."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        options: CalibrateOptions,
-        console: Console,
-        stop: StopSignal,
-    ) -> None:
-        self._store, self._options, self._stop = store, options, stop
-        self._resources = plan.grid.resources
-        self._status = console.status("more eps")
-        self._engine: RayEngine | None = None
-
-    def __enter__(self) -> _Aside:
-        self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-        if self._engine is not None:
-            self._engine.close()
-
-    def say(self, text: str) -> None:
-        self._status.update(text)
-
-    def compute(self, tasks: Sequence[Task]) -> None:
-        """Raises _Stopped, EvaluationError."""
-        todo = missing(tasks, self._store.address)
-        if not todo:
-            return
-        if self._engine is None:
-            from prunegrid.orchestrator.engines.ray.engine import RayEngine
-
-            self._engine = RayEngine(
-                worker_settings(self._resources, self._store.address, self._options.data_dir),
-                self._resources,
-                address=self._options.address,
-                runner=self._options.runner,
-            )
-        if not compute(todo, self._engine, lambda _: None, self._stop.is_requested):
-            raise _Stopped
+        return calibrate_measured(measured(plan, store), options.rule, store.address, compute)
 
 
 def _leave(

@@ -11,7 +11,7 @@ from rich.table import Table
 from prunegrid.orchestrator.dashboard.beside import Beside
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
-    Place,
+    RunContext,
     RunOptions,
     check_cluster,
     run_plan,
@@ -35,12 +35,12 @@ def run_grid(options: RunOptions, console: Console) -> int:
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:
-        with Place(grid.resources, store, options, console) as place:
+        with RunContext(grid.resources, store, options, console) as context:
             store.set_grid(grid.text)
             store.set_selection(selection)
             beside = Beside(store.address, console) if options.dashboard else nullcontext()
             with beside:
-                result = run_plan(plan, place, lease)
+                result = run_plan(plan, context, lease)
     finally:
         lease.release()
     _report(plan, store, options, console)

@@ -11,21 +11,20 @@ from typing import Any
 
 from rich.console import Console
 
-from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
+from prunegrid.orchestrator.driver.launch import INTERRUPTED, RunOptions, check_cluster
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
 from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
 from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from prunegrid.orchestrator.tuning.search import Place, conclude, hold_out, run_trials
+from prunegrid.orchestrator.tuning.search import SearchContext, conclude, hold_out, run_trials
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
+from prunegrid.orchestrator.tuning.task_runs import have_grid_tasks, keep_grid
 from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
 from prunegrid.workers import layout
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import TUNING_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,18 @@ class TuneOptions:
     slots: int | None = None
     address: str | None = None
     data_dir: str | None = None
-    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
-    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = REAL_RUNNER  #: tests name their own
+
+    @property
+    def run(self) -> RunOptions:
+        """Of the tasks that it needs."""
+        return RunOptions(
+            grid=self.grid,
+            store=self.store,
+            address=self.address,
+            data_dir=self.data_dir,
+            runner=self.runner,
+        )
 
 
 def tune(options: TuneOptions, console: Console) -> int:
@@ -54,25 +63,13 @@ def tune(options: TuneOptions, console: Console) -> int:
     store = Store.open_or_create(options.store)
     if dense is None:
         keep_grid(store, grid)
-    elif not have_tasks(
-        dense,
-        store,
-        address=options.address,
-        data_dir=options.data_dir,
-        runner=options.grid_runner,
-        console=console,
-    ):
+    elif not have_grid_tasks(dense, store, options.run, console):
         return INTERRUPTED
-    place = Place(
-        address=options.address,
-        slots=options.slots,
-        resources=grid.resources,
-        settings=worker_settings(grid.resources, store.address, options.data_dir),
-        runner=options.runner,
+    context = SearchContext(
+        grid=grid, store=store, options=options.run, slots=options.slots, console=console
     )
     for study in studies:
-        done = run_trials(study, store, place, console)
-        outcome = _outcome(study, store, place, console, options.whole) if done else None
+        outcome = _outcome(study, context, options.whole) if run_trials(study, context) else None
         if outcome is None:
             console.print("interrupted; the same command resumes", highlight=False)
             return INTERRUPTED
@@ -80,12 +77,10 @@ def tune(options: TuneOptions, console: Console) -> int:
     return 0
 
 
-def _outcome(
-    study: Study, store: Store, place: Place, console: Console, whole: bool
-) -> Outcome | None:
+def _outcome(study: Study, context: SearchContext, whole: bool) -> Outcome | None:
     if isinstance(study, AttackStudy):
-        return hold_out(study, store, place, console, whole=whole)
-    winner, trials = conclude(study, store)
+        return hold_out(study, context, whole=whole)
+    winner, trials = conclude(study, context.store)
     return Outcome(study=study, trials=trials, best=winner, rivals=())
 
 

@@ -18,11 +18,12 @@ from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, c
 from prunegrid.orchestrator.tuning.stored_curves import nearest_curve
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask, Task
+from prunegrid.workers.scratch import find_images
 from prunegrid.workers.tables import ImageRows
-from prunegrid.workers.tuning import find_images
 
-#: Have tasks computed aside; raises where that was interrupted or failed.
-Compute = Callable[[Sequence[Task]], None]
+#: Have tasks computed, with a note of what they are for; raises where that was interrupted or
+#: failed.
+Compute = Callable[[Sequence[Task], str], None]
 #: Proposals whose attacks leave more than they seemed to are made again, so often.
 _ROUNDS = 6
 
@@ -122,14 +123,12 @@ def note(found: Measured, parts: Iterable[ImageRows]) -> None:
 
 
 def calibrate_measured(
-    every: Sequence[Measured], rule: Rule, store: str, compute: Compute, say: Callable[[str], None]
+    every: Sequence[Measured], rule: Rule, store: str, compute: Compute
 ) -> list[Calibration]:
     """A set for each; fixed-eps attacks are run at more eps as needed. Raises LadderError."""
     fixed = [found for found in every if not found.minimum_norm]
     searches = [(found, search) for found in fixed for search in _searches(found, rule)]
     while asked := [(f, eps) for f, search in searches if (eps := search.next_eps()) is not None]:
-        for found, _ in asked:
-            say(f"{found.architecture} {found.attack}: {len(found.points)} eps so far")
         _look(asked, store, compute)
         for found, search in searches:
             for eps, robust in found.points.items():
@@ -165,6 +164,9 @@ def _searches(found: Measured, rule: Rule) -> list[Bisection]:
 
 def _look(asked: Sequence[tuple[Measured, float]], store: str, compute: Compute) -> None:
     tasks = [task for found, eps in asked for task in found.at(eps)]
-    compute(tasks)
+    note_text = ", ".join(
+        f"{found.architecture} {found.attack}, eps {len(found.points) + 1}" for found, _ in asked
+    )
+    compute(tasks, note_text)
     for found, eps in asked:
         note(found, [find_images(task, store) for task in found.at(eps)])

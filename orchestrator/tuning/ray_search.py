@@ -1,6 +1,6 @@
 """The search itself, by Ray Tune: trials on long-lived actors, hopeless ones stopped early.
 
-What a trial computes is in the store as soon as it is done (`prunegrid.workers.tuning`); Ray's own
+What a trial computes is in the scratch store as soon as it is done; Ray's own
 state only says which trials to stop, and is kept on this machine, never in a store: it is pickled.
 """
 
@@ -13,25 +13,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray import tune
+
 from prunegrid.orchestrator.engines.ray.engine import start_local
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
-from prunegrid.orchestrator.engines.ray.start import join, keep_to_ourselves
+from prunegrid.orchestrator.engines.ray.start import join
 from prunegrid.orchestrator.scheduling.room import Need, capacity
-from prunegrid.orchestrator.tuning.rows import Score
 from prunegrid.orchestrator.tuning.study import Study
-from prunegrid.workers.contract import WorkerSettings
-from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import TuningBroken, ensure
-
-keep_to_ourselves()  # Ray reads it when it is first imported
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables; `verbose` does not silence them
-
-from ray import tune  # noqa: E402
+from prunegrid.orchestrator.tuning.trial_updates import TrialUpdate, TrialWork
+from prunegrid.workers.scratch import TrialTaskBroken, ensure
 
 #: Each rung keeps the better one of so many.
 REDUCTION = 2
@@ -44,31 +37,11 @@ RETRIES = 2
 NICE = 19
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """All that a trial needs to know."""
-
-    study: Study
-    settings: WorkerSettings
-    runner: Runner
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """A trial's news."""
-
-    trial: int
-    score: Score | None  #: None where it failed
-    over_budget: bool
-    ended: bool
-    error: str = ""
-
-
 class Trial(tune.Trainable):
     """One setting after another on the same actor, whose TensorFlow, data and compiled attacks
     stay warm."""
 
-    def setup(self, config: dict[str, Any], work: Work) -> None:
+    def setup(self, config: dict[str, Any], work: TrialWork) -> None:
         self._work = work
         os.nice(NICE)
         self._number = int(config["trial"])
@@ -86,7 +59,7 @@ class Trial(tune.Trainable):
         try:
             for task in study.tasks(options, self._rung):
                 ensure(task, work.settings, work.runner)
-        except TuningBroken as error:
+        except TrialTaskBroken as error:
             return self._broken(error)
         found = score(study, options, self._rung, work.settings.store)
         self._rung += 1
@@ -100,7 +73,7 @@ class Trial(tune.Trainable):
             "done": over or self._rung == len(study.edges),
         }
 
-    def _broken(self, error: TuningBroken) -> dict[str, Any]:
+    def _broken(self, error: TrialTaskBroken) -> dict[str, Any]:
         """Ends the trial: tried again, it would fail again."""
         return {
             "trial": self._number,
@@ -126,28 +99,28 @@ class _Relay(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        _tell(_news(result, ended=bool(result.get("done"))))
+        _publish(_news(result, ended=bool(result.get("done"))))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        _tell(_news(trial.last_result, ended=True))
+        _publish(_news(trial.last_result, ended=True))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        _tell(_failed(int(trial.config["trial"]), trial.get_error()))
+        _publish(_failed(int(trial.config["trial"]), trial.get_error()))
 
 
-_listeners: list[Callable[[Told], None]] = []
+_listeners: list[Callable[[TrialUpdate], None]] = []
 
 
-def _tell(told: Told | None) -> None:
-    if told is not None:
+def _publish(update: TrialUpdate | None) -> None:
+    if update is not None:
         for listener in _listeners:
-            listener(told)
+            listener(update)
 
 
-def _news(result: dict[str, Any] | None, *, ended: bool) -> Told | None:
+def _news(result: dict[str, Any] | None, *, ended: bool) -> TrialUpdate | None:
     if not result or "score" not in result:
         return None
-    return Told(
+    return TrialUpdate(
         trial=int(result["trial"]),
         score=result["score"],
         over_budget=bool(result["over"]),
@@ -156,10 +129,10 @@ def _news(result: dict[str, Any] | None, *, ended: bool) -> Told | None:
     )
 
 
-def _failed(trial: int, error: BaseException | None) -> Told:
+def _failed(trial: int, error: BaseException | None) -> TrialUpdate:
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    text = next((line for line in lines if "TuningFailed" in line), lines[-1] if lines else "")
-    return Told(trial=trial, score=None, over_budget=False, ended=True, error=text)
+    text = next((line for line in lines if "TrialTaskFailed" in line), lines[-1] if lines else "")
+    return TrialUpdate(trial=trial, score=None, over_budget=False, ended=True, error=text)
 
 
 # --------------------------------------------------------------------------- running it
@@ -206,7 +179,7 @@ def is_full(need: Need) -> bool:
 
 
 def search(
-    work: Work, *, folder: Path, slots: int, need: Need, hear: Callable[[Told], None]
+    work: TrialWork, *, folder: Path, slots: int, need: Need, hear: Callable[[TrialUpdate], None]
 ) -> bool:
     """Run the study's trials, or go on where `folder` says that it was left; at most `slots` at
     once. `hear` is told of every rung. Returns False where it was interrupted."""

@@ -16,8 +16,8 @@ from prunegrid.orchestrator.tuning.objective import (
 from prunegrid.orchestrator.tuning.rows import Score, latest
 from prunegrid.orchestrator.tuning.study import AttackStudy, Options, Study, TrainingStudy
 from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.scratch import find_images, find_record
 from prunegrid.workers.tables import ImageRows
-from prunegrid.workers.tuning import find_images, find_record
 
 
 def score(study: Study, options: Options, rung: int, store: str) -> Score:

@@ -18,9 +18,9 @@ from prunegrid.orchestrator.tuning.record import TrialRow, best, read_trials, st
 from prunegrid.orchestrator.tuning.scoring import distances_of, score
 from prunegrid.orchestrator.tuning.study import AttackStudy
 from prunegrid.workers.contract import Attempt, WorkerSettings
-from prunegrid.workers.tuning import TuningBroken, ensure, find_images
+from prunegrid.workers.scratch import TrialTaskBroken, ensure, find_images, scratch_address
 from tests.grids import SMALL
-from tests.tuning.landscape import BEST_RATE, QUERIES, factor, run_attempt
+from tests.tuning.landscape import BEST_RATE, QUERIES, RUNNER, factor
 
 GRID = parse_grid(SMALL.replace("attack_images: 24", "attack_images: 128"), source="g")
 
@@ -32,7 +32,12 @@ def store(tmp_path) -> Store:
 
 def settings(store: Store) -> WorkerSettings:
     return WorkerSettings(
-        store=store.address, data_dir="", threads=1, gpu_memory_mib=None, git_revision="f" * 12
+        store=store.address,
+        results=scratch_address(store.address),
+        data_dir="",
+        threads=1,
+        gpu_memory_mib=None,
+        git_revision="f" * 12,
     )
 
 
@@ -44,7 +49,7 @@ def study(**wish) -> AttackStudy:
 
 def compute(found, options, rung: int, store: Store) -> None:
     for task in found.tasks(options, rung):
-        ensure(task, settings(store), run_attempt)
+        ensure(task, settings(store), RUNNER)
 
 
 def test_a_rung_is_scored_on_all_images_so_far_of_every_model(store):
@@ -101,7 +106,7 @@ def test_training_is_scored_by_the_mean_loss_of_all_links_so_far(store):
 
 def test_a_task_with_a_bug_is_not_for_another_worker(store):
     found = study()
-    with pytest.raises(TuningBroken, match="planted"):
+    with pytest.raises(TrialTaskBroken, match="planted"):
         compute(found, {**found.options(0), "stepsize": 3.0}, 0, store)
 
 

@@ -21,12 +21,13 @@ from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning import ray_search
 from prunegrid.orchestrator.tuning.plan import Wish
-from tests.fakes import RUNNER
+from prunegrid.orchestrator.tuning.search import load_ray_search
 from tests.grids import with_seeds
 from tests.tuning import landscape
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
+
+ray_search = load_ray_search()
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
 TRIALS = 16
@@ -42,7 +43,6 @@ def options(folder: Path, **wish) -> TuneOptions:
         wish=Wish(**(values | wish)),
         data_dir=str(folder / "data"),
         runner=landscape.RUNNER,
-        grid_runner=RUNNER,
         slots=2,
     )
 
