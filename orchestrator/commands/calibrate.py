@@ -4,7 +4,7 @@ curves, those of a grid, of a store as it is, or of the paper's authors."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,12 +17,11 @@ from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
-from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
-from prunegrid.orchestrator.tuning.measure import calibrate_measured, measured
+from prunegrid.orchestrator.tuning.eps_levels import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.measured_curves import calibrate_measured, measured
 from prunegrid.orchestrator.tuning.piece import eps_piece
-from prunegrid.orchestrator.tuning.plan import dense_plan
-from prunegrid.orchestrator.tuning.security import Calibration
+from prunegrid.orchestrator.tuning.search_plan import dense_plan
+from prunegrid.orchestrator.tuning.security_curves import Calibration, Step, rule_findings
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout
@@ -68,11 +67,11 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
     _check(options)
     if options.authors:
         found = authors_curves(options.authors, options.rule)
-        show(found, options.rule, console, whose="published")
+        _show(found, options.rule, console, whose="published")
         return 0
     assert options.store is not None
     if options.grid is None:
-        show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
+        _show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
         return 0
     check_cluster(options.address, options.store)
     grid = read_grid_for(options.grid, Store.find(options.store))
@@ -85,7 +84,7 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
     except _Stopped:
         console.print("interrupted; the same command resumes", highlight=False)
         return INTERRUPTED
-    show(found, options.rule, console)
+    _show(found, options.rule, console)
     _leave(found, grid, store, options.rule, console)
     return 0
 
@@ -139,7 +138,7 @@ def _leave(
     for item in found:
         texts = tuple(eps_as_written(step.eps, item.curve.norm) for step in item.proposed)
         sets.setdefault(item.curve.architecture, {})[item.curve.attack] = texts
-    comment = [line for item in found for line in lines_of(item, rule, whose="in use")]
+    comment = [line for item in found for line in _lines_of(item, rule, whose="in use")]
     piece = eps_piece(grid, sets, "\n".join(comment))
     name = f"calibration-{digest([grid.text, rule, piece], length=8)}.yaml"
     store.write(f"{layout.TUNING}/{name}", piece.encode())
@@ -147,3 +146,47 @@ def _leave(
     body = [line for line in piece.splitlines() if not line.startswith("#")]
     console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
     console.print(f"\nthis piece: {store.address}/{layout.TUNING}/{name}", soft_wrap=True)
+
+
+# --------------------------------------------------------------------------- what it says
+
+
+def _lines_of(found: Calibration, rule: Rule, *, whose: str) -> list[str]:
+    """One architecture's attack: the set in use and the proposed one, with what each leaves."""
+    curve = found.curve
+    models = f"{curve.models} dense model{'s' * (curve.models != 1)}"
+    head = f"{curve.architecture} {curve.attack}  ({models}, clean {100 * curve.clean:.1f} %)"
+    out = [head]
+    same = [s.eps for s in found.present] == [s.eps for s in found.proposed]
+    if found.present:
+        out.append(f"  {whose:10}{_set(found.present, curve.norm)}")
+        out += [
+            f"  {'':10}! {finding}" for finding in rule_findings(found.present, curve.clean, rule)
+        ]
+    if found.present and same:
+        out.append(f"  {'proposed':10}the same")
+        return out
+    out.append(f"  {'proposed':10}{_set(found.proposed, curve.norm)}")
+    out += [f"  {'':10}! {finding}" for finding in rule_findings(found.proposed, curve.clean, rule)]
+    return out
+
+
+def _set(steps: Iterable[Step], norm: str) -> str:
+    return "  ".join(
+        f"{eps_as_written(step.eps, norm):>9}: {100 * step.robust:5.1f} %" for step in steps
+    )
+
+
+def _show(
+    found: Iterable[Calibration], rule: Rule, console: Console, *, whose: str = "in use"
+) -> None:
+    console.print(
+        "robust accuracy of the dense models at each eps; the rule: the weakest costs at most "
+        f"{100 * rule.marginal:g} points, the strongest leaves about {100 * rule.left:g} %, and "
+        f"less than {100 * rule.most_left:g} %",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for item in found:
+        for line in _lines_of(item, rule, whose=whose):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -15,10 +15,14 @@ from prunegrid.orchestrator.driver.launch import INTERRUPTED, RunOptions, check_
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
-from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
 from prunegrid.orchestrator.tuning.search import SearchContext, conclude, hold_out, run_trials
+from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
+from prunegrid.orchestrator.tuning.search_plan import (
+    SearchOptions,
+    attack_studies,
+    training_studies,
+)
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.orchestrator.tuning.task_runs import have_grid_tasks, keep_grid
 from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
@@ -31,7 +35,7 @@ from prunegrid.workers.runner import Runner
 class TuneOptions:
     grid: Path
     store: str
-    wish: Wish
+    search: SearchOptions
     whole: bool = False  #: also against the grid's settings at their full cost
     slots: int | None = None
     address: str | None = None
@@ -55,11 +59,11 @@ def tune(options: TuneOptions, console: Console) -> int:
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
     grid = read_grid_for(options.grid, Store.find(options.store))
-    if options.wish.attack is None:
-        studies: tuple[Study, ...] = training_studies(grid, options.wish)
+    if options.search.attack is None:
+        studies: tuple[Study, ...] = training_studies(grid, options.search)
         dense = None
     else:
-        studies, dense = attack_studies(grid, options.wish)
+        studies, dense = attack_studies(grid, options.search)
     store = Store.open_or_create(options.store)
     if dense is None:
         keep_grid(store, grid)
@@ -77,15 +81,15 @@ def tune(options: TuneOptions, console: Console) -> int:
     return 0
 
 
-def _outcome(study: Study, context: SearchContext, whole: bool) -> Outcome | None:
+def _outcome(study: Study, context: SearchContext, whole: bool) -> SearchOutcome | None:
     if isinstance(study, AttackStudy):
         return hold_out(study, context, whole=whole)
     winner, trials = conclude(study, context.store)
-    return Outcome(study=study, trials=trials, best=winner, rivals=())
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=())
 
 
-def _present(outcome: Outcome, grid: Grid, store: Store, console: Console) -> None:
-    from prunegrid.orchestrator.tuning.figure import figures
+def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console) -> None:
+    from prunegrid.orchestrator.tuning.search_figure import figures
 
     study = outcome.study
     if isinstance(study, TrainingStudy):
@@ -136,7 +140,7 @@ def changed(study: AttackStudy, options: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in options.items() if n in names or base.get(n) != v}
 
 
-def summary(outcome: Outcome) -> dict[str, Any]:
+def summary(outcome: SearchOutcome) -> dict[str, Any]:
     """The numbers, for a script."""
     study = outcome.study
     return {

@@ -85,11 +85,11 @@ def tune(
     from prunegrid.orchestrator.commands.tune import tune as tune_it
     from prunegrid.orchestrator.errors import UsageError
     from prunegrid.orchestrator.grid.selection import parse_selection
-    from prunegrid.orchestrator.tuning.plan import Wish
+    from prunegrid.orchestrator.tuning.search_plan import SearchOptions
 
     if (attack is None) is not training:
         raise UsageError("expected one of --attack LABEL and --training")
-    wish = Wish(
+    search = SearchOptions(
         attack=attack,
         select=parse_selection(select or ()),
         budget=budget,
@@ -103,7 +103,7 @@ def tune(
     options = TuneOptions(
         grid=grid,
         store=store,
-        wish=wish,
+        search=search,
         whole=full,
         slots=slots,
         address=None if address in (None, "", "local") else address,
@@ -139,7 +139,7 @@ def calibrate(
     from prunegrid.orchestrator.commands.calibrate import CalibrateOptions
     from prunegrid.orchestrator.commands.calibrate import calibrate as calibrate_it
     from prunegrid.orchestrator.grid.selection import parse_selection
-    from prunegrid.orchestrator.tuning.ladder import Rule
+    from prunegrid.orchestrator.tuning.eps_levels import Rule
 
     options = CalibrateOptions(
         grid=grid,

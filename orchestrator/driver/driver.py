@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from prunegrid.orchestrator.driver.lease import Lease
-from prunegrid.orchestrator.driver.patience import Patience
 from prunegrid.orchestrator.driver.recorder import Recorder
-from prunegrid.orchestrator.driver.request_taker import RequestTaker
+from prunegrid.orchestrator.driver.request_handler import RequestHandler
+from prunegrid.orchestrator.driver.retry_policy import RetryPolicy
 from prunegrid.orchestrator.driver.run_state import GivenUp, Observer, RunResult, Tally
-from prunegrid.orchestrator.driver.run_view import make_view
+from prunegrid.orchestrator.driver.run_view import Moment, make_view
 from prunegrid.orchestrator.driver.stock import Stock, set_torn_parents_aside, take_stock
 from prunegrid.orchestrator.engines.engine import Ended, Engine
 from prunegrid.orchestrator.errors import PrunegridError, TornError
@@ -78,8 +78,10 @@ class Driver:
         self._journal = Journal(store)
         self._durations = Durations()
         self._say = observer.say
-        self._requests = RequestTaker(plan, store, self._journal, say=observer.say, feed=self._feed)
-        self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
+        self._requests = RequestHandler(
+            plan, store, self._journal, say=observer.say, feed=self._feed
+        )
+        self._retried = RetryPolicy(say=observer.say, stop_requested=stop_requested)
         self._tally = Tally()
         self._started: dict[str, float] = {}
         self._places: dict[str, str] = {}  #: what runs -> its worker, as the journal knows
@@ -96,15 +98,15 @@ class Driver:
         began_s = self._clock()
         reused: int | None = None
         for number in range(1, MAX_PASSES + 1):
-            stock = self._patiently(lambda: take_stock(self._plan, self._store, self._say))
+            stock = self._retried(lambda: take_stock(self._plan, self._store, self._say))
             self._durations = stock.durations
-            self._patiently(lambda done=stock.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            self._retried(lambda done=stock.done: self._recorder.catch_up(done))  # type: ignore[misc]
             reused = len(stock.done) if reused is None else reused
             self._run_pass(stock, number, began_s)
             if self._stopping or number == MAX_PASSES or not self._repair():
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
-        self._patiently(self._journal.close)
+        self._retried(self._journal.close)
         return RunResult(
             missing=tuple(self._recorder.missing_cells()),
             given_up=tuple(self._tally.given_up),
@@ -137,10 +139,10 @@ class Driver:
         if not self._tally.ran and not self._tally.given_up:
             return False  # the stock was taken a moment ago
         children = [g.key for g in self._tally.given_up if g.kind == FailureKind.INPUT]
-        found = self._patiently(
+        found = self._retried(
             lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
         )
-        return found > 0 or bool(self._torn) or self._patiently(self._any_torn)
+        return found > 0 or bool(self._torn) or self._retried(self._any_torn)
 
     def _any_torn(self) -> bool:
         store = self._store
@@ -187,27 +189,25 @@ class Driver:
             self._say(notice.text)
         if not self._over:
             self._feed(TickEvent(at_s=self._clock()))
-        self._patiently(self._lease.renew)
-        self._patiently(self._journal.flush)
+        self._retried(self._lease.renew)
+        self._retried(self._journal.flush)
         if self._over or self._clock() >= self._show_due_s:
             self._show(began_s)
 
     def _show(self, began_s: float) -> None:
         """Each second; less often where that alone would take a twentieth of the time."""
         now_s, processor_s = self._clock(), time.thread_time()
-        view = make_view(
-            self._plan,
+        moment = Moment(
             states=self._scheduler.states,
-            durations=self._durations,
             elapsed={key: now_s - started_s for key, started_s in self._started.items()},
             slots=max(self._slots, 0),
             doing=tuple(self._engine.doing()),
-            tally=self._tally,
             cells_missing=self._recorder.missing_count,
             elapsed_s=now_s - began_s,
             stopping=self._stopping,
             paused=self._requests.paused,
         )
+        view = make_view(self._plan, moment, self._tally, self._durations)
         self._observer.show(view)
         places = {doing.key: doing.worker for doing in view.doing}
         for key, worker in places.items() - self._places.items():
@@ -238,7 +238,7 @@ class Driver:
 
     def _succeed(self, key: str, attempt: int, now_s: float) -> None:
         try:
-            self._patiently(lambda: self._recorder.task_done(key))
+            self._retried(lambda: self._recorder.task_done(key))
         except TornError as error:  # its rows are still owed: see _repair
             self._torn.add(key)
             self._say(str(error))
@@ -251,13 +251,13 @@ class Driver:
     ) -> None:
         kind = failure.kind
         self._journal.write("failed", **common, kind=kind.value, message=failure.message)
-        if kind in _MAY_HAVE_ENDED and self._patiently(lambda: self._store.has(failure.key)):
+        if kind in _MAY_HAVE_ENDED and self._retried(lambda: self._store.has(failure.key)):
             self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
             self._succeed(failure.key, ended.attempt, now_s)
             return
         if not self._stopping:
             self._tally.failures[kind.value] += 1
-            self._patiently(lambda: self._store.record_failure(failure, ended.attempt))
+            self._retried(lambda: self._store.record_failure(failure, ended.attempt))
         self._feed(
             FailedEvent(
                 key=failure.key,

@@ -23,7 +23,7 @@ from prunegrid.orchestrator.engines.ray.nodes import Nodes
 from prunegrid.orchestrator.engines.ray.start import join
 from prunegrid.orchestrator.scheduling.room import Need, capacity
 from prunegrid.orchestrator.tuning.study import Study
-from prunegrid.orchestrator.tuning.trial_updates import TrialUpdate, TrialWork
+from prunegrid.orchestrator.tuning.trials import TrialUpdate, TrialWork
 from prunegrid.workers.scratch import TrialTaskBroken, ensure
 
 #: Each rung keeps the better one of so many.

@@ -20,21 +20,22 @@ from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.scheduling.room import need_of
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
-from prunegrid.orchestrator.tuning.outcome import Outcome, Rival
-from prunegrid.orchestrator.tuning.plan import cut_base
-from prunegrid.orchestrator.tuning.record import (
+from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
+from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
+from prunegrid.orchestrator.tuning.search_plan import cut_base
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
+from prunegrid.orchestrator.tuning.trials import (
+    TrialRole,
     TrialRow,
+    TrialUpdate,
+    TrialWork,
     best,
     read_trials,
     state_of,
     write_held_out,
     write_trial,
 )
-from prunegrid.orchestrator.tuning.rows import Role
-from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study
-from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
-from prunegrid.orchestrator.tuning.trial_updates import TrialUpdate, TrialWork
 from prunegrid.orchestrator.tuning.wording import trial_line
 from prunegrid.workers import layout
 from prunegrid.workers.contract import WorkerSettings
@@ -153,14 +154,14 @@ def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]
     return winner, trials
 
 
-def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> Outcome | None:
+def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> SearchOutcome | None:
     """The tuned settings and the grid's on the held-out images; None where it was interrupted.
 
     `whole`: also the grid's settings as they are, whatever they cost. Raises PrunegridError."""
     store = context.store
     winner, trials = conclude(study, store)
     cut, _ = cut_base(study)
-    entries: list[tuple[Role, int, dict[str, Scalar]]] = [
+    entries: list[tuple[TrialRole, int, dict[str, Scalar]]] = [
         ("held-out tuned", winner.trial, dict(winner.options)),
         ("held-out cut", 0, cut),
     ]
@@ -191,4 +192,4 @@ def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> Outc
                 else compare(ours, distances, eps=study.eps, seed=study.seed),
             )
         )
-    return Outcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import geometric_mean, median_distance
-from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from prunegrid.orchestrator.tuning.record import TrialRow, best, read_trials, state_of, write_trial
 from prunegrid.orchestrator.tuning.scoring import distances_of, score
+from prunegrid.orchestrator.tuning.search_plan import (
+    SearchOptions,
+    attack_studies,
+    training_studies,
+)
 from prunegrid.orchestrator.tuning.study import AttackStudy
+from prunegrid.orchestrator.tuning.trials import TrialRow, best, read_trials, state_of, write_trial
 from prunegrid.workers.contract import Attempt, WorkerSettings
 from prunegrid.workers.scratch import TrialTaskBroken, ensure, find_images, scratch_address
 from tests.grids import SMALL
@@ -43,7 +47,7 @@ def settings(store: Store) -> WorkerSettings:
 
 def study(**wish) -> AttackStudy:
     values = {"attack": "cw_l2", "budget": "400", "trials": 4, "vary": ("stepsize",)}
-    (found,), _ = attack_studies(GRID, Wish(**(values | wish)))
+    (found,), _ = attack_studies(GRID, SearchOptions(**(values | wish)))
     return found
 
 
@@ -93,7 +97,7 @@ def test_a_fixed_eps_attack_is_scored_by_what_it_left(store):
 
 
 def test_training_is_scored_by_the_mean_loss_of_all_links_so_far(store):
-    (found,) = training_studies(GRID, Wish(trials=4, vary=("learning_rate",)))
+    (found,) = training_studies(GRID, SearchOptions(trials=4, vary=("learning_rate",)))
     options = {"learning_rate": BEST_RATE * 10}
     for rung in range(3):
         compute(found, options, rung, store)
@@ -169,11 +173,11 @@ def test_states():
 
 
 def _score():
-    from prunegrid.orchestrator.tuning.rows import Score
+    from prunegrid.orchestrator.tuning.trials import TrialScore
     from tests.fakes import provenance
 
     task = study().tasks(study().options(0), 0)[0]
-    return Score(
+    return TrialScore(
         size=16, value=1.0, tie=1.0, queries_mean=1.0, test_accuracy=None, task_keys=(),
         provenance=provenance(task, 1),
     )  # fmt: skip

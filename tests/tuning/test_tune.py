@@ -21,8 +21,8 @@ from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.plan import Wish
 from prunegrid.orchestrator.tuning.search import load_ray_search
+from prunegrid.orchestrator.tuning.search_plan import SearchOptions
 from tests.grids import with_seeds
 from tests.tuning import landscape
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
@@ -40,7 +40,7 @@ def options(folder: Path, **wish) -> TuneOptions:
     return TuneOptions(
         grid=grid,
         store=str(folder / "store"),
-        wish=Wish(**(values | wish)),
+        search=SearchOptions(**(values | wish)),
         data_dir=str(folder / "data"),
         runner=landscape.RUNNER,
         slots=2,

@@ -12,9 +12,13 @@ from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.bisection import Bisection
-from prunegrid.orchestrator.tuning.ladder import Rule
+from prunegrid.orchestrator.tuning.eps_levels import Rule
 from prunegrid.orchestrator.tuning.scoring import distances_in
-from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
+from prunegrid.orchestrator.tuning.security_curves import (
+    Calibration,
+    SecurityCurve,
+    calibrate_curve,
+)
 from prunegrid.orchestrator.tuning.stored_curves import nearest_curve
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask, Task
@@ -29,7 +33,7 @@ _ROUNDS = 6
 
 
 @dataclass(kw_only=True)
-class Measured:
+class MeasuredCurve:
     """One architecture's attack: the grid's tasks on its dense models, and what they found."""
 
     architecture: str
@@ -70,7 +74,7 @@ class Measured:
         )
 
 
-def measured(plan: Plan, store: Store) -> list[Measured]:
+def measured(plan: Plan, store: Store) -> list[MeasuredCurve]:
     """From the plan's cells, whose tasks must be done. Raises StoreError, and PrunegridError
     where an attack was skipped."""
     groups: dict[tuple[str, str], list[PlannedCell]] = {}
@@ -79,7 +83,9 @@ def measured(plan: Plan, store: Store) -> list[Measured]:
     return [_measured(key, cells, plan, store) for key, cells in groups.items()]
 
 
-def _measured(key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store: Store) -> Measured:
+def _measured(
+    key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store: Store
+) -> MeasuredCurve:
     keys = dict.fromkeys(task_key for cell in cells for task_key in cell.task_keys)
     tasks = []
     for task_key in keys:
@@ -88,7 +94,7 @@ def _measured(key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store:
         tasks.append(task)
     entry = attack_entry(tasks[0].attack.attack)
     assert entry is not None
-    out = Measured(
+    out = MeasuredCurve(
         architecture=key[0],
         attack=key[1],
         norm=entry.norm,
@@ -111,7 +117,7 @@ def _measured(key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store:
     return out
 
 
-def note(found: Measured, parts: Iterable[ImageRows]) -> None:
+def note(found: MeasuredCurve, parts: Iterable[ImageRows]) -> None:
     """Points of a fixed-eps attack's curve from its rows."""
     rows = [part.table.to_pandas() for part in parts]
     for eps in sorted({float(e) for frame in rows for e in frame["eps"].unique()}):
@@ -123,9 +129,9 @@ def note(found: Measured, parts: Iterable[ImageRows]) -> None:
 
 
 def calibrate_measured(
-    every: Sequence[Measured], rule: Rule, store: str, compute: Compute
+    every: Sequence[MeasuredCurve], rule: Rule, store: str, compute: Compute
 ) -> list[Calibration]:
-    """A set for each; fixed-eps attacks are run at more eps as needed. Raises LadderError."""
+    """A set for each; fixed-eps attacks are run at more eps as needed. Raises EpsLevelsError."""
     fixed = [found for found in every if not found.minimum_norm]
     searches = [(found, search) for found in fixed for search in _searches(found, rule)]
     while asked := [(f, eps) for f, search in searches if (eps := search.next_eps()) is not None]:
@@ -149,7 +155,7 @@ def calibrate_measured(
     return out
 
 
-def _searches(found: Measured, rule: Rule) -> list[Bisection]:
+def _searches(found: MeasuredCurve, rule: Rule) -> list[Bisection]:
     """For L-infinity the strongest eps alone: the others follow from it."""
     levels = [rule.left] if found.norm == "linf" else [rule.left, found.clean - rule.marginal]
     most = 1.0 if found.norm == "linf" else 1e6
@@ -162,7 +168,7 @@ def _searches(found: Measured, rule: Rule) -> list[Bisection]:
     return out
 
 
-def _look(asked: Sequence[tuple[Measured, float]], store: str, compute: Compute) -> None:
+def _look(asked: Sequence[tuple[MeasuredCurve, float]], store: str, compute: Compute) -> None:
     tasks = [task for found, eps in asked for task in found.at(eps)]
     note_text = ", ".join(
         f"{found.architecture} {found.attack}, eps {len(found.points) + 1}" for found, _ in asked

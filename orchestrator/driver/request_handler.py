@@ -31,7 +31,7 @@ LOCAL_EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0
 
 
-class RequestTaker:
+class RequestHandler:
     """Owned by the driver's loop. A store that refuses is no reason to end: the next look may
     find it better, and each request is acted upon once."""
 

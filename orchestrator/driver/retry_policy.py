@@ -13,7 +13,7 @@ LIMIT_S = 600.0
 MAX_WAIT_S = 4.0  #: meanwhile no worker gets its next task
 
 
-class Patience:
+class RetryPolicy:
     """Tries again, ever more slowly, for up to LIMIT_S; not once the user wants to stop."""
 
     def __init__(
