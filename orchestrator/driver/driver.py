@@ -40,14 +40,14 @@ from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, T
 
 POLL_S = 0.25
 SHOW_S = 1.0
-#: What is torn while a run goes on is made anew by another pass, at most so often.
+#: At most so many passes: each makes anew what the one before found torn.
 MAX_PASSES = 4
-#: After these a task's result may be there all the same: its worker wrote it, then was lost.
+#: After these the result may exist: the worker wrote it and was lost afterwards.
 _MAY_HAVE_ENDED = (FailureKind.LOST, FailureKind.CRASHED, FailureKind.TIMEOUT)
 
 
 class DataError(PrunegridError):
-    """A data set can't be had; nothing was started."""
+    """A data set is not available; nothing was started."""
 
 
 class Driver:
@@ -84,7 +84,7 @@ class Driver:
         self._retried = RetryPolicy(say=observer.say, stop_requested=stop_requested)
         self._tally = Tally()
         self._started: dict[str, float] = {}
-        self._places: dict[str, str] = {}  #: what runs -> its worker, as the journal knows
+        self._places: dict[str, str] = {}  #: running task -> its worker in the journal
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
@@ -93,7 +93,7 @@ class Driver:
         self._show_due_s = 0.0
 
     def run(self) -> RunResult:
-        """Until every task has ended, or the run was stopped. Raises DataError, EngineError,
+        """Run until every task has ended or the run is stopped. Raises DataError, EngineError,
         and StoreError where the store refuses for long."""
         began_s = self._clock()
         reused: int | None = None
@@ -118,7 +118,7 @@ class Driver:
         )
 
     def _run_pass(self, stock: Stock, number: int, began_s: float) -> None:
-        """Every task that is not done, once through."""
+        """Run every task that is not done."""
         todo = self._plan.unfinished(stock.done)
         self._scheduler = Scheduler([self._job(task, todo, stock) for task in todo.values()])
         self._torn.clear()
@@ -135,9 +135,9 @@ class Driver:
             self._step(began_s)
 
     def _repair(self) -> bool:
-        """Whether files were torn while the run went on: what rests on them is made anew."""
+        """Whether files were torn during the run, so that another pass must make them anew."""
         if not self._tally.ran and not self._tally.given_up:
-            return False  # the stock was taken a moment ago
+            return False  # nothing happened since the store was scanned
         children = [g.key for g in self._tally.given_up if g.kind == FailureKind.INPUT]
         found = self._retried(
             lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
@@ -178,10 +178,10 @@ class Driver:
             self._slots = self._engine.slots
             self._journal.write("slots", slots=self._slots)
             self._feed(SlotsEvent(slots=self._slots, at_s=self._clock()))
-        self._requests.take_up(self._clock())
+        self._requests.handle_new(self._clock())
         self._engine.demand(self._scheduler.demand)
         ends = [] if self._over else self._engine.poll(POLL_S)
-        self._check_stop()  # what ended because of a stop must not look like a failure
+        self._check_stop()  # an attempt that ended because of the stop is no failure
         for ended in ends:
             self._take(ended)
         for notice in self._engine.notices():
@@ -195,7 +195,7 @@ class Driver:
             self._show(began_s)
 
     def _show(self, began_s: float) -> None:
-        """Each second; less often where that alone would take a twentieth of the time."""
+        """Once a second; less often where showing would take over a twentieth of the time."""
         now_s, processor_s = self._clock(), time.thread_time()
         moment = Moment(
             states=self._scheduler.states,
@@ -239,7 +239,7 @@ class Driver:
     def _succeed(self, key: str, attempt: int, now_s: float) -> None:
         try:
             self._retried(lambda: self._recorder.task_done(key))
-        except TornError as error:  # its rows are still owed: see _repair
+        except TornError as error:  # its rows are written in the next pass: see _repair
             self._torn.add(key)
             self._say(str(error))
         self._tally.ran += key not in self._finished

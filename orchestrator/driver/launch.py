@@ -1,4 +1,4 @@
-"""From a plan to a driver at work: the engine, the worker settings, and how a run is stopped."""
+"""Start a driver on a plan: its engine, the worker settings, and how a run is stopped."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class RunOptions:
 
 
 def check_cluster(address: str | None, store: str) -> None:
-    """The address, and the store: a relative folder would be in a job's temporary directory, or
-    in the driver's home, which no other node has. Raises UsageError."""
+    """Check the cluster's address, and that its nodes can see the store: a relative folder is in
+    a job's temporary directory or in the driver's home. Raises UsageError."""
     if address is None:
         return
     if address.startswith(("http:", "https:")):
@@ -88,7 +88,7 @@ class RunContext:
         self._engine: Engine | None = None
 
     def engine(self, *, needed: bool = True) -> Engine:
-        """`needed`: False where nothing is left to run: Ray need not start for that. Raises
+        """`needed`: False where nothing is left to run, so that Ray need not start. Raises
         EngineError."""
         if self._engine is None:
             if not needed:
@@ -120,7 +120,7 @@ class RunContext:
 
 
 def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
-    """What of a plan is not done yet, with the progress on the console. Raises PrunegridError."""
+    """Run the unfinished tasks of a plan, with progress on the console. Raises PrunegridError."""
     store, console = context.store, context.console
     count = Counter(task.kind for task in plan.tasks.values())
     console.print(
@@ -134,7 +134,7 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
 
 
 def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> RunResult:
-    """As `run_plan`, for any observer."""
+    """Run the unfinished tasks of a plan; `observer` is shown the progress."""
     stop = context.stop
     driver = Driver(
         plan,
@@ -149,7 +149,7 @@ def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> 
         with stop:
             return driver.run()
     except BaseException:
-        if stop.is_final():  # Ray may have made another error of it, or have lost it
+        if stop.is_final():  # Ray may have replaced or lost the SystemExit
             raise SystemExit(INTERRUPTED) from None
         raise
 
@@ -166,13 +166,13 @@ def worker_settings(resources: Resources, store: str, data_dir: str | None) -> W
 
 
 class _NoEngine(InlineEngine):
-    """Nothing is left to run: no need to start Ray for that."""
+    """For a plan that is done: Ray need not start."""
 
     description = "nothing: all is done"
 
 
 class StopSignal:
-    """SIGINT, SIGTERM or SIGHUP once: stop in order; twice: at once."""
+    """The first SIGINT, SIGTERM or SIGHUP asks for an orderly stop; the second ends the process."""
 
     def __init__(self) -> None:
         self._count = 0

@@ -28,7 +28,7 @@ from prunegrid.workers.tables import ImageRows
 #: Have tasks computed, with a note of what they are for; raises where that was interrupted or
 #: failed.
 Compute = Callable[[Sequence[Task], str], None]
-#: Proposals whose attacks leave more than they seemed to are made again, so often.
+#: Rounds of proposing at most: eps that a proposal adds are measured before the next.
 _ROUNDS = 6
 
 
@@ -135,10 +135,10 @@ def calibrate_measured(
     fixed = [found for found in every if not found.minimum_norm]
     searches = [(found, search) for found in fixed for search in _searches(found, rule)]
     while asked := [(f, eps) for f, search in searches if (eps := search.next_eps()) is not None]:
-        _look(asked, store, compute)
+        _measure(asked, store, compute)
         for found, search in searches:
             for eps, robust in found.points.items():
-                if eps not in search.looks:
+                if eps not in search.points:
                     search.take(eps, robust)
     for _ in range(_ROUNDS):
         out = [calibrate_curve(found.curve, found.present, rule) for found in every]
@@ -151,7 +151,7 @@ def calibrate_measured(
         ]
         if not unknown:
             break
-        _look(unknown, store, compute)
+        _measure(unknown, store, compute)
     return out
 
 
@@ -168,7 +168,7 @@ def _searches(found: MeasuredCurve, rule: Rule) -> list[Bisection]:
     return out
 
 
-def _look(asked: Sequence[tuple[MeasuredCurve, float]], store: str, compute: Compute) -> None:
+def _measure(asked: Sequence[tuple[MeasuredCurve, float]], store: str, compute: Compute) -> None:
     tasks = [task for found, eps in asked for task in found.at(eps)]
     note_text = ", ".join(
         f"{found.architecture} {found.attack}, eps {len(found.points) + 1}" for found, _ in asked

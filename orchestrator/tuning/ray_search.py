@@ -26,11 +26,11 @@ from prunegrid.orchestrator.tuning.study import Study
 from prunegrid.orchestrator.tuning.trials import TrialUpdate, TrialWork
 from prunegrid.workers.scratch import TrialTaskBroken, ensure
 
-#: Each rung keeps the better one of so many.
+#: Each rung keeps one trial of so many.
 REDUCTION = 2
-#: What a value that is no finite number counts as where Tune ranks trials.
+#: The rank of a value that is not finite.
 _WORST = 1e30
-#: A trial whose worker died or whose task failed is tried again so often.
+#: How often a trial is retried whose worker died or whose task failed.
 RETRIES = 2
 #: Trials are as nice as can be (Ray's workers have 15): a grid run on the same machine, started
 #: before or after, gets 70 % of a core that both want.
@@ -38,8 +38,7 @@ NICE = 19
 
 
 class Trial(tune.Trainable):
-    """One setting after another on the same actor, whose TensorFlow, data and compiled attacks
-    stay warm."""
+    """Trials one after another on one actor, which keeps TensorFlow, data and compiled attacks."""
 
     def setup(self, config: dict[str, Any], work: TrialWork) -> None:
         self._work = work
@@ -74,7 +73,7 @@ class Trial(tune.Trainable):
         }
 
     def _broken(self, error: TrialTaskBroken) -> dict[str, Any]:
-        """Ends the trial: tried again, it would fail again."""
+        """Ends the trial, which would fail again."""
         return {
             "trial": self._number,
             "size": self._work.study.edges[self._rung],
@@ -93,8 +92,8 @@ class Trial(tune.Trainable):
 
 
 class _Relay(tune.Callback):
-    """Passes news to the listener of this process: a restored search brings an old relay along,
-    so the relay itself knows nothing."""
+    """Passes updates to the listeners of this process. It has no state: a restored search brings
+    its old relay along."""
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
@@ -179,28 +178,33 @@ def is_full(need: Need) -> bool:
 
 
 def search(
-    work: TrialWork, *, folder: Path, slots: int, need: Need, hear: Callable[[TrialUpdate], None]
+    work: TrialWork,
+    *,
+    folder: Path,
+    slots: int,
+    need: Need,
+    on_update: Callable[[TrialUpdate], None],
 ) -> bool:
     """Run the study's trials, or go on where `folder` says that it was left; at most `slots` at
-    once. `hear` is told of every rung. Returns False where it was interrupted."""
+    once. `on_update` gets one at the end of every rung. Returns False where it was interrupted."""
     study = work.study
     trainable = tune.with_resources(
         tune.with_parameters(Trial, work=work), {"CPU": need.cpus, "GPU": need.gpus}
     )
     path = str(folder / study.name)
-    _listeners.append(hear)
+    _listeners.append(on_update)
     try:
         with _quiet(), _stoppable():
             tuner = _restored(path, trainable) or _fresh(study, trainable, folder, slots)
             results = tuner.fit()
     finally:
-        _listeners.remove(hear)
+        _listeners.remove(on_update)
     ended = 0
     for result in results:
         if result.error is not None:
             ended += 1
         elif (news := _news(result.metrics, ended=True)) and result.metrics.get("done"):
-            hear(news)
+            on_update(news)
             ended += 1
     return ended == len(study.proposals)
 
@@ -243,7 +247,7 @@ def _fresh(study: Study, trainable: Any, folder: Path, slots: int) -> tune.Tuner
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tune's own messages name its classes and folders; what a user needs, we say."""
+    """Without Tune's own messages, which name its classes and folders."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

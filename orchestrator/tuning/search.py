@@ -100,7 +100,7 @@ def run_trials(study: Study, context: SearchContext) -> bool:
     beside = address is not None or (holder is not None and is_alive(holder))
     shown: set[int] = set()
 
-    def hear(update: TrialUpdate) -> None:
+    def on_update(update: TrialUpdate) -> None:
         state = state_of(study, update.score, over_budget=update.over_budget, ended=update.ended)
         write_trial(store, study, update.trial, update.score, state)
         known.update(read_one(store, study, update.trial))
@@ -132,7 +132,7 @@ def run_trials(study: Study, context: SearchContext) -> bool:
                 folder=folder,
                 slots=slots,
                 need=need,
-                hear=hear,
+                on_update=on_update,
             )
     finally:
         lease.release()

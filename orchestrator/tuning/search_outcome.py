@@ -1,4 +1,4 @@
-"""What a search came to: its trials, the best of them, and rivals on images unseen so far."""
+"""The outcome of a search: its trials, the best of them, and rivals on the held-out images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a grid and a command's options to a settled search: every refusal, before anything runs."""
+"""From a grid and a command's options to a search in full; bad input is refused here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search, settled: which models, trials, rungs and tasks. Pure.
+"""A search in full: its models, trials, rungs and tasks. Pure.
 
 A rung is a stage of a trial at whose end it may be stopped as hopeless: more images attacked, or
 one more link of the chain trained. Images rather than steps: an attack's first steps do not tell

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.tuning.figure_panels import FigurePanels, panels_of
 from prunegrid.orchestrator.tuning.objective import compare
-from prunegrid.orchestrator.tuning.search import Outcome, Rival
 from prunegrid.orchestrator.tuning.search_figure import log_ticks, page, static
+from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
 from prunegrid.orchestrator.tuning.search_plan import SearchOptions, attack_studies
 from prunegrid.orchestrator.tuning.trials import TrialRow, best
 from prunegrid.orchestrator.tuning.wording import attack_report, trial_line
@@ -24,7 +24,7 @@ from tests.report.test_browser import browser  # noqa: F401
 GRID = SMALL.replace("steps: 5}", "steps: 500}")
 
 
-def outcome(ours: np.ndarray, theirs: np.ndarray, **wish) -> Outcome:
+def outcome(ours: np.ndarray, theirs: np.ndarray, **wish) -> SearchOutcome:
     """16 trials, each second one stopped early; one failed."""
     values = {"attack": "cw_l2", "trials": 16, "budget": "400"}
     (study,), _ = attack_studies(parse_grid(GRID, source="g"), SearchOptions(**(values | wish)))
@@ -53,7 +53,7 @@ def outcome(ours: np.ndarray, theirs: np.ndarray, **wish) -> Outcome:
             comparison=compare(ours, theirs, eps=study.eps),
         ),
     )  # fmt: skip
-    return Outcome(study=study, trials=trials, best=winner, rivals=rivals)
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=rivals)
 
 
 THEIRS = np.linspace(1, 3, 24).reshape(2, 12)
