@@ -59,8 +59,9 @@ class Plan:
             yield from cell.task_keys
 
     def unfinished(self, done: Collection[str]) -> dict[str, Task]:
-        """The tasks that must run, parents first: those without a result that a model or cell
-        needs. The ancestors of a task that is done are needed no more."""
+        """The tasks that must run, parents first: those without a result that are wanted, or that
+        a model or cell needs. The ancestors of a task that is done are needed no more. Parents
+        outside of the plan have their results."""
         todo: set[str] = set()
         for leaf in self.leaves():
             key: str | None = leaf

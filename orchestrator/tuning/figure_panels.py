@@ -13,7 +13,7 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study
 from prunegrid.orchestrator.tuning.trials import TrialRow
 from prunegrid.orchestrator.tuning.wording import settings_text, varied
 
-PointRole = Literal["complete", "stopped early", "grid", "best", "image", "equal"]
+PointRole = Literal["complete", "stopped early", "grid", "best", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ _LOOKS: dict[str, tuple[str, str, str, float]] = {
     "image": ("#0072B2", "circle", "o", 6),
 }
 _COLUMNS = 3
-_HOVER = "%{y:.4g}<br>%{customdata}<extra></extra>"
 
 
 def figures(outcome: SearchOutcome) -> dict[str, bytes]:
