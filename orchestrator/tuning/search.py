@@ -4,11 +4,9 @@ no trial has seen."""
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from rich.console import Console
 
@@ -65,13 +63,11 @@ class SearchContext:
         return dataclasses.replace(settings, results=scratch_address(address))
 
 
-def load_ray_search() -> ModuleType:
-    """The module that talks to Ray Tune. Ray and Tune read these switches when they are first
-    imported."""
+def set_ray_switches() -> None:
+    """Call it before `ray_search` is imported: Ray and Tune read these at their own import."""
     keep_to_ourselves()
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables; `verbose` leaves them on
-    return importlib.import_module("prunegrid.orchestrator.tuning.ray_search")
 
 
 def ray_folder(store: Store) -> Path:
@@ -94,7 +90,9 @@ def run_trials(study: Study, context: SearchContext) -> bool:
     if len([trial for trial in known.values() if trial.ended]) == count:
         console.print(f"{study.name}: all {count} trials have their results", highlight=False)
         return True
-    ray_search = load_ray_search()
+    set_ray_switches()
+    from prunegrid.orchestrator.tuning import ray_search
+
     lease = Lease.take(store, f"{layout.TUNING}/leases/{study.name}.json")
     holder = read_holder(store)
     beside = address is not None or (holder is not None and is_alive(holder))
@@ -102,8 +100,7 @@ def run_trials(study: Study, context: SearchContext) -> bool:
 
     def on_update(update: TrialUpdate) -> None:
         state = state_of(study, update.score, over_budget=update.over_budget, ended=update.ended)
-        write_trial(store, study, update.trial, update.score, state)
-        known.update(read_one(store, study, update.trial))
+        known[update.trial] = write_trial(store, study, update.trial, update.score, state)
         if update.ended and update.trial not in shown:
             shown.add(update.trial)
             line = trial_line(study, known, update.trial, update.error)
@@ -136,10 +133,6 @@ def run_trials(study: Study, context: SearchContext) -> bool:
             )
     finally:
         lease.release()
-
-
-def read_one(store: Store, study: Study, trial: int) -> dict[int, TrialRow]:
-    return {k: v for k, v in read_trials(store, study).items() if k == trial}
 
 
 def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -110,10 +111,21 @@ def state_of(
 
 def write_trial(
     store: Store, study: Study, trial: int, score: TrialScore | None, state: TrialState
-) -> None:
-    """Raises StoreError."""
-    content = row_bytes(study, score, trial=trial, options=study.options(trial), state=state)
+) -> TrialRow:
+    """The row as `read_trials` would read it. Raises StoreError."""
+    options = study.options(trial)
+    content = row_bytes(study, score, trial=trial, options=options, state=state)
     store.write(row_path(study, "search", trial), content)
+    return TrialRow(
+        trial=trial,
+        options=options,
+        state=state,
+        size=score.size if score else 0,
+        value=score.value if score else math.inf,
+        tie=score.tie if score else math.inf,
+        queries_mean=score.queries_mean if score else None,
+        test_accuracy=score.test_accuracy if score else None,
+    )
 
 
 def write_held_out(
@@ -155,7 +167,7 @@ def read_trials(store: Store, study: Study) -> dict[int, TrialRow]:
 
 
 def _number(value: float | None) -> float:
-    return float("inf") if value is None else float(value)
+    return math.inf if value is None else float(value)
 
 
 def best(trials: Mapping[int, TrialRow]) -> TrialRow | None:

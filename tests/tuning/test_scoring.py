@@ -116,12 +116,14 @@ def test_a_task_with_a_bug_is_not_for_another_worker(store):
 
 def test_rows_read_back_and_torn_ones_are_trials_to_come(store):
     found = study()
+    written = {}
     for trial in range(3):
         compute(found, found.options(trial), 0, store)
         result = score(found, found.options(trial), 0, store.address)
-        write_trial(store, found, trial, result, "stopped early")
-    write_trial(store, found, 3, None, "failed")
+        written[trial] = write_trial(store, found, trial, result, "stopped early")
+    written[3] = write_trial(store, found, 3, None, "failed")
     rows = read_trials(store, found)
+    assert rows == written
     assert {n: (r.state, r.size) for n, r in rows.items()} == {
         **dict.fromkeys(range(3), ("stopped early", 16)),
         3: ("failed", 0),

@@ -21,13 +21,14 @@ from prunegrid.orchestrator.driver.lease import Lease
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.scheduling.room import Need
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.search import load_ray_search
+from prunegrid.orchestrator.tuning.search import set_ray_switches
 from prunegrid.orchestrator.tuning.search_plan import SearchOptions
 from tests.grids import with_seeds
 from tests.tuning import landscape
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
 
-ray_search = load_ray_search()
+set_ray_switches()
+from prunegrid.orchestrator.tuning import ray_search  # noqa: E402
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
 TRIALS = 16
