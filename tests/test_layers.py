@@ -62,11 +62,11 @@ PURE_MODULES = {
     "tuning.space",
     "tuning.study",
     "tuning.objective",
-    "tuning.ladder",
+    "tuning.eps_levels",
     "tuning.bisection",
     "tuning.piece",
-    "tuning.plan",
-    "tuning.panels",
+    "tuning.search_plan",
+    "tuning.figure_panels",
 }
 IMPURE = {"time", "os", "pathlib", "random", "socket", "subprocess"}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}

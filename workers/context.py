@@ -19,7 +19,7 @@ class TornInput(ValueError):  # noqa: N818 - what happened, as the log shows it
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
-    files: Files  #: the store
+    files: Files  #: the store, or the scratch store
     settings: WorkerSettings
     attempt: int
     #: Reports the fraction done in [0, 1] and a short note. It is the heartbeat as well, so a task
@@ -29,4 +29,5 @@ class TaskContext:
     #: checkpoint and raises Interrupted. Asked after each epoch and every few seconds of an attack.
     stop_requested: Callable[[], bool]
     #: Where to find parents that are not in `files`: a tuning trial has a store of its own.
+    #: The store of parents that are not in `files`: a trial's results are in a scratch store.
     parents: Files | None = None

@@ -245,6 +245,9 @@ class WorkerSettings:
     gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
+    #: Address of the store for results where that is not `store`; parents that are not there are
+    #: read from `store`.
+    results: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

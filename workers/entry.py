@@ -25,7 +25,7 @@ from prunegrid.workers.contract import (
     WorkerSettings,
     classify,
 )
-from prunegrid.workers.files import Files, open_files
+from prunegrid.workers.files import open_files
 from prunegrid.workers.process import Whereabouts, announce
 from prunegrid.workers.runner import Beat, Runner
 from prunegrid.workers.speeds import Probe, Speed
@@ -35,18 +35,6 @@ def run_attempt(
     attempt: Attempt, settings: WorkerSettings, beat: Beat, stop_requested: Callable[[], bool]
 ) -> Outcome:
     """Run one task to its result in the store."""
-    return run_into(open_files, attempt, settings, beat, stop_requested)
-
-
-def run_into(
-    results: Callable[[str], Files],
-    attempt: Attempt,
-    settings: WorkerSettings,
-    beat: Beat,
-    stop_requested: Callable[[], bool],
-) -> Outcome:
-    """Run one task to its result in `results(store address)`; parents that are not there come
-    from the store itself."""
     started_s = time.monotonic()
     task = attempt.task
     try:
@@ -55,7 +43,7 @@ def run_into(
 
         device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         context = TaskContext(
-            files=results(settings.store),
+            files=open_files(settings.results or settings.store),
             settings=settings,
             attempt=attempt.number,
             beat=beat,

@@ -9,7 +9,7 @@ MODEL_ROWS = "results/models"
 CELL_ROWS = "results/cells"
 IMAGE_ROWS = "results/images"
 TUNING_ROWS = "results/tuning"
-TUNING = "tuning"  #: a store within the store, with the results of trials and bisections
+TUNING = "tuning"  #: the scratch store: what trials and bisections computed, by task key
 JOURNAL = "journal"
 FAILURES = "failures"
 

@@ -4,10 +4,10 @@ curves, those of a grid, of a store as it is, or of the paper's authors."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -21,9 +21,8 @@ from prunegrid.orchestrator.commands.options import (
 )
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
-    StopSignal,
+    RunOptions,
     check_cluster,
-    worker_settings,
 )
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
@@ -31,24 +30,18 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.calibrate_view import lines_of, show
-from prunegrid.orchestrator.tuning.evaluation import compute, missing
-from prunegrid.orchestrator.tuning.ladder import Rule, eps_as_written
-from prunegrid.orchestrator.tuning.measure import calibrate_measured, measured
-from prunegrid.orchestrator.tuning.models import have_tasks
+from prunegrid.orchestrator.tuning.eps_levels import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.measured_curves import calibrate_measured, measured
 from prunegrid.orchestrator.tuning.piece import eps_piece
-from prunegrid.orchestrator.tuning.plan import dense_plan
-from prunegrid.orchestrator.tuning.security import Calibration
+from prunegrid.orchestrator.tuning.search_plan import dense_plan
+from prunegrid.orchestrator.tuning.security_curves import Calibration, Step, rule_findings
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
+from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout
 from prunegrid.workers.contract import Task
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.keys import digest
 from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import TUNING_RUNNER
-
-if TYPE_CHECKING:
-    from prunegrid.orchestrator.engines.ray.engine import RayEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +53,22 @@ class CalibrateOptions:
     rule: Rule = dataclasses.field(default_factory=Rule)
     address: str | None = None
     data_dir: str | None = None
-    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
-    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
+    engine: Literal["ray", "inline"] = "ray"
+    runner: Runner = REAL_RUNNER  #: tests name their own
+
+    @property
+    def run(self) -> RunOptions:
+        """Of the tasks that it needs, with a grid and a store."""
+        assert self.grid is not None
+        assert self.store is not None
+        return RunOptions(
+            grid=self.grid,
+            store=self.store,
+            address=self.address,
+            engine=self.engine,
+            data_dir=self.data_dir,
+            runner=self.runner,
+        )
 
 
 def command(
@@ -109,32 +116,24 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
     _check(options)
     if options.authors:
         found = authors_curves(options.authors, options.rule)
-        show(found, options.rule, console, whose="published")
+        _show(found, options.rule, console, whose="published")
         return 0
     assert options.store is not None
     if options.grid is None:
-        show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
+        _show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
         return 0
     check_cluster(options.address, options.store)
     grid = read_grid_for(options.grid, Store.find(options.store))
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
-    done = have_tasks(
-        plan,
-        store,
-        address=options.address,
-        data_dir=options.data_dir,
-        runner=options.grid_runner,
-        console=console,
-    )
     try:
-        if not done:
+        if not have_grid_tasks(plan, store, options.run, console):
             raise _Stopped
         found = _measure(plan, store, options, console)
     except _Stopped:
         console.print("interrupted; the same command resumes", highlight=False)
         return INTERRUPTED
-    show(found, options.rule, console)
+    _show(found, options.rule, console)
     _leave(found, grid, store, options.rule, console)
     return 0
 
@@ -171,57 +170,14 @@ def one_protocol(plan: Plan, console: Console) -> Plan:
 def _measure(
     plan: Plan, store: Store, options: CalibrateOptions, console: Console
 ) -> list[Calibration]:
-    stop = StopSignal()
-    with _Aside(plan, store, options, console, stop) as aside, stop:
-        return calibrate_measured(
-            measured(plan, store), options.rule, store.address, aside.compute, aside.say
-        )
+    name = f"calibrate-{digest([plan.grid.text, options.select, options.rule], length=8)}"
+    with ScratchRuns(plan.grid, store, options.run, console, name=name) as runs:
 
+        def compute(tasks: Sequence[Task], note: str) -> None:
+            if not runs.run(tasks, note):
+                raise _Stopped
 
-class _Aside:
-    """An engine for tasks that are not the grid's, started with the first of them."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        options: CalibrateOptions,
-        console: Console,
-        stop: StopSignal,
-    ) -> None:
-        self._store, self._options, self._stop = store, options, stop
-        self._resources = plan.grid.resources
-        self._status = console.status("more eps")
-        self._engine: RayEngine | None = None
-
-    def __enter__(self) -> _Aside:
-        self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-        if self._engine is not None:
-            self._engine.close()
-
-    def say(self, text: str) -> None:
-        self._status.update(text)
-
-    def compute(self, tasks: Sequence[Task]) -> None:
-        """Raises _Stopped, EvaluationError."""
-        todo = missing(tasks, self._store.address)
-        if not todo:
-            return
-        if self._engine is None:
-            from prunegrid.orchestrator.engines.ray.engine import RayEngine
-
-            self._engine = RayEngine(
-                worker_settings(self._resources, self._store.address, self._options.data_dir),
-                self._resources,
-                address=self._options.address,
-                runner=self._options.runner,
-            )
-        if not compute(todo, self._engine, lambda _: None, self._stop.is_requested):
-            raise _Stopped
+        return calibrate_measured(measured(plan, store), options.rule, store.address, compute)
 
 
 def _leave(
@@ -231,7 +187,7 @@ def _leave(
     for item in found:
         texts = tuple(eps_as_written(step.eps, item.curve.norm) for step in item.proposed)
         sets.setdefault(item.curve.architecture, {})[item.curve.attack] = texts
-    comment = [line for item in found for line in lines_of(item, rule, whose="in use")]
+    comment = [line for item in found for line in _lines_of(item, rule, whose="in use")]
     piece = eps_piece(grid, sets, "\n".join(comment))
     name = f"calibration-{digest([grid.text, rule, piece], length=8)}.yaml"
     store.write(f"{layout.TUNING}/{name}", piece.encode())
@@ -239,3 +195,47 @@ def _leave(
     body = [line for line in piece.splitlines() if not line.startswith("#")]
     console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
     console.print(f"\nthis piece: {store.address}/{layout.TUNING}/{name}", soft_wrap=True)
+
+
+# --------------------------------------------------------------------------- what it says
+
+
+def _lines_of(found: Calibration, rule: Rule, *, whose: str) -> list[str]:
+    """One architecture's attack: the set in use and the proposed one, with what each leaves."""
+    curve = found.curve
+    models = f"{curve.models} dense model{'s' * (curve.models != 1)}"
+    head = f"{curve.architecture} {curve.attack}  ({models}, clean {100 * curve.clean:.1f} %)"
+    out = [head]
+    same = [s.eps for s in found.present] == [s.eps for s in found.proposed]
+    if found.present:
+        out.append(f"  {whose:10}{_set(found.present, curve.norm)}")
+        out += [
+            f"  {'':10}! {finding}" for finding in rule_findings(found.present, curve.clean, rule)
+        ]
+    if found.present and same:
+        out.append(f"  {'proposed':10}the same")
+        return out
+    out.append(f"  {'proposed':10}{_set(found.proposed, curve.norm)}")
+    out += [f"  {'':10}! {finding}" for finding in rule_findings(found.proposed, curve.clean, rule)]
+    return out
+
+
+def _set(steps: Iterable[Step], norm: str) -> str:
+    return "  ".join(
+        f"{eps_as_written(step.eps, norm):>9}: {100 * step.robust:5.1f} %" for step in steps
+    )
+
+
+def _show(
+    found: Iterable[Calibration], rule: Rule, console: Console, *, whose: str = "in use"
+) -> None:
+    console.print(
+        "robust accuracy of the dense models at each eps; the rule: the weakest costs at most "
+        f"{100 * rule.marginal:g} points, the strongest leaves about {100 * rule.left:g} %, and "
+        f"less than {100 * rule.most_left:g} %",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for item in found:
+        for line in _lines_of(item, rule, whose=whose):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)

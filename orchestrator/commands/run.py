@@ -22,7 +22,7 @@ from prunegrid.orchestrator.commands.options import (
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
-    Place,
+    RunContext,
     RunOptions,
     check_cluster,
     run_plan,
@@ -83,12 +83,12 @@ def run_grid(options: RunOptions, console: Console) -> int:
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:
-        with Place(grid.resources, store, options, console) as place:
+        with RunContext(grid.resources, store, options, console) as context:
             store.set_grid(grid.text)
             store.set_selection(selection)
             dashboard = DashboardProcess(store.address, console)
             with dashboard if options.dashboard else nullcontext():
-                result = run_plan(plan, place, lease)
+                result = run_plan(plan, context, lease)
     finally:
         lease.release()
     _report(plan, store, options, console)

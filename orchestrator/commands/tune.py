@@ -21,36 +21,53 @@ from prunegrid.orchestrator.commands.options import (
     absolute,
     cluster_of,
 )
-from prunegrid.orchestrator.driver.launch import INTERRUPTED, check_cluster, worker_settings
+from prunegrid.orchestrator.driver.launch import (
+    INTERRUPTED,
+    RunOptions,
+    check_cluster,
+)
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.models import have_tasks, keep_grid
-from prunegrid.orchestrator.tuning.outcome import Outcome
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
-from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from prunegrid.orchestrator.tuning.search import Place, conclude, hold_out, run_trials
+from prunegrid.orchestrator.tuning.search import SearchContext, conclude, hold_out, run_trials
+from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
+from prunegrid.orchestrator.tuning.search_plan import (
+    SearchOptions,
+    attack_studies,
+    training_studies,
+)
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
+from prunegrid.orchestrator.tuning.task_runs import have_grid_tasks, keep_grid
 from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
 from prunegrid.workers import layout
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import TUNING_RUNNER
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
     grid: Path
     store: str
-    wish: Wish
+    search: SearchOptions
     whole: bool = False  #: also against the grid's settings at their full cost
     slots: int | None = None
     address: str | None = None
     data_dir: str | None = None
-    runner: Runner = TUNING_RUNNER  #: of tasks aside; tests name their own
-    grid_runner: Runner = REAL_RUNNER  #: of the grid's own tasks
+    runner: Runner = REAL_RUNNER  #: tests name their own
+
+    @property
+    def run(self) -> RunOptions:
+        """Of the tasks that it needs."""
+        return RunOptions(
+            grid=self.grid,
+            store=self.store,
+            address=self.address,
+            data_dir=self.data_dir,
+            runner=self.runner,
+        )
 
 
 def command(
@@ -108,7 +125,7 @@ def command(
     """Search an attack's settings (or a chain's training) within a budget; resumes."""
     if (attack is None) is not training:
         raise UsageError("expected one of --attack LABEL and --training")
-    wish = Wish(
+    search = SearchOptions(
         attack=attack,
         select=parse_selection(select or ()),
         budget=budget,
@@ -122,7 +139,7 @@ def command(
     options = TuneOptions(
         grid=grid,
         store=store,
-        wish=wish,
+        search=search,
         whole=full,
         slots=slots,
         address=cluster_of(address),
@@ -136,33 +153,21 @@ def tune(options: TuneOptions, console: Console) -> int:
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
     grid = read_grid_for(options.grid, Store.find(options.store))
-    if options.wish.attack is None:
-        studies: tuple[Study, ...] = training_studies(grid, options.wish)
+    if options.search.attack is None:
+        studies: tuple[Study, ...] = training_studies(grid, options.search)
         dense = None
     else:
-        studies, dense = attack_studies(grid, options.wish)
+        studies, dense = attack_studies(grid, options.search)
     store = Store.open_or_create(options.store)
     if dense is None:
         keep_grid(store, grid)
-    elif not have_tasks(
-        dense,
-        store,
-        address=options.address,
-        data_dir=options.data_dir,
-        runner=options.grid_runner,
-        console=console,
-    ):
+    elif not have_grid_tasks(dense, store, options.run, console):
         return INTERRUPTED
-    place = Place(
-        address=options.address,
-        slots=options.slots,
-        resources=grid.resources,
-        settings=worker_settings(grid.resources, store.address, options.data_dir),
-        runner=options.runner,
+    context = SearchContext(
+        grid=grid, store=store, options=options.run, slots=options.slots, console=console
     )
     for study in studies:
-        done = run_trials(study, store, place, console)
-        outcome = _outcome(study, store, place, console, options.whole) if done else None
+        outcome = _outcome(study, context, options.whole) if run_trials(study, context) else None
         if outcome is None:
             console.print("interrupted; the same command resumes", highlight=False)
             return INTERRUPTED
@@ -170,17 +175,15 @@ def tune(options: TuneOptions, console: Console) -> int:
     return 0
 
 
-def _outcome(
-    study: Study, store: Store, place: Place, console: Console, whole: bool
-) -> Outcome | None:
+def _outcome(study: Study, context: SearchContext, whole: bool) -> SearchOutcome | None:
     if isinstance(study, AttackStudy):
-        return hold_out(study, store, place, console, whole=whole)
-    winner, trials = conclude(study, store)
-    return Outcome(study=study, trials=trials, best=winner, rivals=())
+        return hold_out(study, context, whole=whole)
+    winner, trials = conclude(study, context.store)
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=())
 
 
-def _present(outcome: Outcome, grid: Grid, store: Store, console: Console) -> None:
-    from prunegrid.orchestrator.tuning.figure import figures
+def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console) -> None:
+    from prunegrid.orchestrator.tuning.search_figure import figures
 
     study = outcome.study
     if isinstance(study, TrainingStudy):
@@ -231,7 +234,7 @@ def changed(study: AttackStudy, options: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in options.items() if n in names or base.get(n) != v}
 
 
-def summary(outcome: Outcome) -> dict[str, Any]:
+def summary(outcome: SearchOutcome) -> dict[str, Any]:
     """The numbers, for a script."""
     study = outcome.study
     return {

@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from prunegrid.orchestrator.driver.patience import Patience
 from prunegrid.orchestrator.driver.recorder import Recorder
-from prunegrid.orchestrator.driver.request_taker import RequestTaker
-from prunegrid.orchestrator.driver.run_view import GivenUp, Observer, RunResult, Tally, make_view
+from prunegrid.orchestrator.driver.request_handler import RequestHandler
+from prunegrid.orchestrator.driver.retry_policy import RetryPolicy
+from prunegrid.orchestrator.driver.run_view import (
+    GivenUp,
+    Moment,
+    Observer,
+    RunResult,
+    Tally,
+    make_view,
+)
 from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_torn_parents_aside
 from prunegrid.orchestrator.engines.engine import Ended, Engine
 from prunegrid.orchestrator.errors import PrunegridError, TornError
@@ -40,12 +47,12 @@ from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, T
 
 POLL_S = 0.25
 SHOW_S = 1.0
-#: What is torn while a run goes on is made anew by another pass, at most so often.
+#: At most so many passes: each makes anew what the one before found torn.
 MAX_PASSES = 4
 
 
 class DataError(PrunegridError):
-    """A data set can't be had; nothing was started."""
+    """A data set is not available; nothing was started."""
 
 
 class Driver:
@@ -76,11 +83,13 @@ class Driver:
         self._journal = Journal(store)
         self._durations = Durations()
         self._say = observer.say
-        self._requests = RequestTaker(plan, store, self._journal, say=observer.say, feed=self._feed)
-        self._patiently = Patience(say=observer.say, stop_requested=stop_requested)
+        self._requests = RequestHandler(
+            plan, store, self._journal, say=observer.say, feed=self._feed
+        )
+        self._retried = RetryPolicy(say=observer.say, stop_requested=stop_requested)
         self._tally = Tally()
         self._started: dict[str, float] = {}
-        self._places: dict[str, str] = {}  #: what runs -> its worker, as the journal knows
+        self._places: dict[str, str] = {}  #: running task -> its worker in the journal
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
@@ -89,20 +98,20 @@ class Driver:
         self._show_due_s = 0.0
 
     def run(self) -> RunResult:
-        """Until every task has ended, or the run was stopped. Raises DataError, EngineError,
+        """Run until every task has ended or the run is stopped. Raises DataError, EngineError,
         and StoreError where the store refuses for long."""
         began_s = self._clock()
         reused: int | None = None
         for number in range(1, MAX_PASSES + 1):
-            scan = self._patiently(lambda: scan_store(self._plan, self._store, self._say))
+            scan = self._retried(lambda: scan_store(self._plan, self._store, self._say))
             self._durations = scan.durations
-            self._patiently(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            self._retried(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
             reused = len(scan.done) if reused is None else reused
             self._run_pass(scan, number, began_s)
             if self._stopping or number == MAX_PASSES or not self._repair():
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
-        self._patiently(self._journal.close)
+        self._retried(self._journal.close)
         return RunResult(
             missing=tuple(self._recorder.missing_cells()),
             given_up=tuple(self._tally.given_up),
@@ -114,7 +123,7 @@ class Driver:
         )
 
     def _run_pass(self, scan: StoreScan, number: int, began_s: float) -> None:
-        """Every task that is not done, once through."""
+        """Run every task that is not done."""
         todo = self._plan.unfinished(scan.done)
         self._scheduler = Scheduler([self._job(task, todo, scan) for task in todo.values()])
         self._torn.clear()
@@ -131,16 +140,16 @@ class Driver:
             self._step(began_s)
 
     def _repair(self) -> bool:
-        """Whether files were torn while the run went on: what rests on them is made anew."""
+        """Whether files were torn during the run, so that another pass must make them anew."""
         if not self._tally.ran and not self._tally.given_up:
-            return False  # the store was scanned a moment ago
+            return False  # nothing happened since the store was scanned
         children = [
             g.key for g in self._tally.given_up if POLICIES[FailureKind(g.kind)].input_suspect
         ]
-        found = self._patiently(
+        found = self._retried(
             lambda: set_torn_parents_aside(self._plan, self._store, children, self._say)
         )
-        return found > 0 or bool(self._torn) or self._patiently(self._any_torn)
+        return found > 0 or bool(self._torn) or self._retried(self._any_torn)
 
     def _any_torn(self) -> bool:
         store = self._store
@@ -176,10 +185,10 @@ class Driver:
             self._slots = self._engine.slots
             self._journal.write("slots", slots=self._slots)
             self._feed(SlotsEvent(slots=self._slots, at_s=self._clock()))
-        self._requests.take_up(self._clock())
+        self._requests.handle_new(self._clock())
         self._engine.demand(self._scheduler.demand)
         ends = [] if self._over else self._engine.poll(POLL_S)
-        self._check_stop()  # what ended because of a stop must not look like a failure
+        self._check_stop()  # an attempt that ended because of the stop is no failure
         for ended in ends:
             self._take(ended)
         for notice in self._engine.notices():
@@ -187,27 +196,25 @@ class Driver:
             self._say(notice.text)
         if not self._over:
             self._feed(TickEvent(at_s=self._clock()))
-        self._patiently(self._lease.renew)
-        self._patiently(self._journal.flush)
+        self._retried(self._lease.renew)
+        self._retried(self._journal.flush)
         if self._over or self._clock() >= self._show_due_s:
             self._show(began_s)
 
     def _show(self, began_s: float) -> None:
-        """Each second; less often where that alone would take a twentieth of the time."""
+        """Once a second; less often where showing would take over a twentieth of the time."""
         now_s, processor_s = self._clock(), time.thread_time()
-        view = make_view(
-            self._plan,
+        moment = Moment(
             states=self._scheduler.states,
-            durations=self._durations,
             elapsed={key: now_s - started_s for key, started_s in self._started.items()},
             slots=max(self._slots, 0),
             doing=tuple(self._engine.doing()),
-            tally=self._tally,
             cells_missing=self._recorder.missing_count,
             elapsed_s=now_s - began_s,
             stopping=self._stopping,
             paused=self._requests.paused,
         )
+        view = make_view(self._plan, moment, self._tally, self._durations)
         self._observer.show(view)
         places = {doing.key: doing.worker for doing in view.doing}
         for key, worker in places.items() - self._places.items():
@@ -238,8 +245,8 @@ class Driver:
 
     def _succeed(self, key: str, attempt: int, now_s: float) -> None:
         try:
-            self._patiently(lambda: self._recorder.task_done(key))
-        except TornError as error:  # its rows are still owed: see _repair
+            self._retried(lambda: self._recorder.task_done(key))
+        except TornError as error:  # its rows are written in the next pass: see _repair
             self._torn.add(key)
             self._say(str(error))
         self._tally.ran += key not in self._finished
@@ -252,13 +259,13 @@ class Driver:
         kind = failure.kind
         self._journal.write("failed", **common, kind=kind.value, message=failure.message)
         may_exist = POLICIES[kind].result_may_exist
-        if may_exist and self._patiently(lambda: self._store.has(failure.key)):
+        if may_exist and self._retried(lambda: self._store.has(failure.key)):
             self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
             self._succeed(failure.key, ended.attempt, now_s)
             return
         if not self._stopping:
             self._tally.failures[kind.value] += 1
-            self._patiently(lambda: self._store.record_failure(failure, ended.attempt))
+            self._retried(lambda: self._store.record_failure(failure, ended.attempt))
         self._feed(
             FailedEvent(
                 key=failure.key,

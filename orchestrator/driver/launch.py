@@ -1,7 +1,8 @@
-"""From a plan to a driver at work: the engine, the worker settings, and how a run is stopped."""
+"""Start a driver on a plan: its engine, the worker settings, and how a run is stopped."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections import Counter
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.driver.display import Display
 from prunegrid.orchestrator.driver.driver import Driver
-from prunegrid.orchestrator.driver.run_view import RunResult
+from prunegrid.orchestrator.driver.run_view import Observer, RunResult
 from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Resources
@@ -45,8 +46,8 @@ class RunOptions:
 
 
 def check_cluster(address: str | None, store: str) -> None:
-    """The address, and the store: a relative folder would be in a job's temporary directory, or
-    in the driver's home, which no other node has. Raises UsageError."""
+    """Check the cluster's address, and that its nodes can see the store: a relative folder is in
+    a job's temporary directory or in the driver's home. Raises UsageError."""
     if address is None:
         return
     if address.startswith(("http:", "https:")):
@@ -62,23 +63,32 @@ def check_cluster(address: str | None, store: str) -> None:
         )
 
 
-class Place:
-    """Where one run computes: its engine, which starts when it is first asked for, and how people
-    stop it. A context manager: the engine ends with it."""
+class RunContext:
+    """What one run computes with: its engine, which starts when it is first asked for, its store,
+    and how people stop it. A context manager: the engine ends with it."""
 
     def __init__(
-        self, resources: Resources, store: Store, options: RunOptions, console: Console
+        self,
+        resources: Resources,
+        store: Store,
+        options: RunOptions,
+        console: Console,
+        *,
+        results: Store | None = None,
     ) -> None:
-        self.store = store
+        """`results`: a scratch store for what tasks leave; `store` then has what they rest on."""
+        self.store = store if results is None else results
         self.options = options
         self.console = console
         self.stop = StopSignal()
         self._resources = resources
         self._settings = worker_settings(resources, store.address, options.data_dir)
+        if results is not None:
+            self._settings = dataclasses.replace(self._settings, results=results.address)
         self._engine: Engine | None = None
 
     def engine(self, *, needed: bool = True) -> Engine:
-        """`needed`: False where nothing is left to run: Ray need not start for that. Raises
+        """`needed`: False where nothing is left to run, so that Ray need not start. Raises
         EngineError."""
         if self._engine is None:
             if not needed:
@@ -100,7 +110,7 @@ class Place:
                 self._settings, self._resources, address=options.address, runner=options.runner
             )
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> RunContext:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,9 +119,9 @@ class Place:
             self._engine = None
 
 
-def run_plan(plan: Plan, place: Place, lease: Lease) -> RunResult:
-    """What of a plan is not done yet, with the progress on the console. Raises PrunegridError."""
-    store, console, stop = place.store, place.console, place.stop
+def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
+    """Run the unfinished tasks of a plan, with progress on the console. Raises PrunegridError."""
+    store, console = context.store, context.console
     count = Counter(task.kind for task in plan.tasks.values())
     console.print(
         f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
@@ -119,23 +129,29 @@ def run_plan(plan: Plan, place: Place, lease: Lease) -> RunResult:
         + f" tasks into {store.address}",
         highlight=False,
     )
-    with place, Display(console, title=plan.grid.name) as display:
-        driver = Driver(
-            plan,
-            store,
-            place.engine(needed=bool(plan.unfinished(store.whole()))),
-            display,
-            lease=lease,
-            stop_requested=stop.is_requested,
-            ranks=slice_ranks(plan) if place.options.slices else None,
-        )
-        try:
-            with stop:
-                return driver.run()
-        except BaseException:
-            if stop.is_final():  # Ray may have made another error of it, or have lost it
-                raise SystemExit(INTERRUPTED) from None
-            raise
+    with Display(console, title=plan.grid.name) as display:
+        return drive(plan, context, lease, display)
+
+
+def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> RunResult:
+    """Run the unfinished tasks of a plan; `observer` is shown the progress."""
+    stop = context.stop
+    driver = Driver(
+        plan,
+        context.store,
+        context.engine(needed=bool(plan.unfinished(context.store.whole()))),
+        observer,
+        lease=lease,
+        stop_requested=stop.is_requested,
+        ranks=slice_ranks(plan) if context.options.slices else None,
+    )
+    try:
+        with stop:
+            return driver.run()
+    except BaseException:
+        if stop.is_final():  # Ray may have replaced or lost the SystemExit
+            raise SystemExit(INTERRUPTED) from None
+        raise
 
 
 def worker_settings(resources: Resources, store: str, data_dir: str | None) -> WorkerSettings:
@@ -150,13 +166,13 @@ def worker_settings(resources: Resources, store: str, data_dir: str | None) -> W
 
 
 class _NoEngine(InlineEngine):
-    """Nothing is left to run: no need to start Ray for that."""
+    """For a plan that is done: Ray need not start."""
 
     description = "nothing: all is done"
 
 
 class StopSignal:
-    """SIGINT, SIGTERM or SIGHUP once: stop in order; twice: at once."""
+    """The first SIGINT, SIGTERM or SIGHUP asks for an orderly stop; the second ends the process."""
 
     def __init__(self) -> None:
         self._count = 0

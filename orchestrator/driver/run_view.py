@@ -76,41 +76,39 @@ class RunResult:
     elapsed_s: float
 
 
-def make_view(
-    plan: Plan,
-    *,
-    states: Mapping[str, State],
-    durations: Durations,
-    elapsed: Mapping[str, float],
-    slots: int,
-    doing: tuple[RunningTask, ...],
-    tally: Tally,
-    cells_missing: int,
-    elapsed_s: float,
-    stopping: bool,
-    paused: bool,
-) -> RunView:
-    """`states`: of the tasks that this run is to make; others are done. `elapsed`: seconds that
-    the running ones have run."""
-    # Many parameters: each is a part of the driver's state that the view copies.
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What a driver knows of its run at one moment, beside its plan and what it has seen so far."""
+
+    states: Mapping[str, State]  #: of the tasks that this run is to make; others are done
+    elapsed: Mapping[str, float]  #: seconds that each running task has run
+    elapsed_s: float  #: of the run
+    slots: int
+    doing: tuple[RunningTask, ...]
+    cells_missing: int
+    stopping: bool
+    paused: bool
+
+
+def make_view(plan: Plan, moment: Moment, tally: Tally, durations: Durations) -> RunView:
     counts: dict[str, Counter[str]] = {kind.value: Counter() for kind in TaskKind}
     left = {}
     for key, task in plan.tasks.items():
-        state = states.get(key, State.DONE)
+        state = moment.states.get(key, State.DONE)
         counts[task.kind.value][state.value] += 1
         if state in _LEFT:
             left[key] = task
     return RunView(
         counts=counts,
         cells_total=len(plan.cells),
-        cells_missing=cells_missing,
-        slots=slots,
-        doing=doing,
-        names={d.key: short(plan.tasks[d.key]) for d in doing},
+        cells_missing=moment.cells_missing,
+        slots=moment.slots,
+        doing=moment.doing,
+        names={d.key: short(plan.tasks[d.key]) for d in moment.doing},
         failures=tally.failures.total(),
         given_up=tuple(tally.given_up),
-        elapsed_s=elapsed_s,
-        eta=estimate(left, durations, slots=max(slots, 1), elapsed=elapsed),
-        stopping=stopping,
-        paused=paused,
+        elapsed_s=moment.elapsed_s,
+        eta=estimate(left, durations, slots=max(moment.slots, 1), elapsed=moment.elapsed),
+        stopping=moment.stopping,
+        paused=moment.paused,
     )

@@ -64,7 +64,7 @@ def set_torn_parents_aside(
 ) -> int:
     """Tasks said that what they rest on is torn: look at it whole, and where they are right have
     it made anew. Returns how many parents were set aside. Raises StoreError."""
-    parents = {parent_of(plan.tasks[child]) for child in children} - {None}
+    parents = {parent_of(plan.tasks[child]) for child in children} & set(plan.tasks)
     rows_on = _rows_on(plan)
     count = 0
     for parent in sorted(p for p in parents if p is not None):

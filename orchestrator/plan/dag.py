@@ -62,23 +62,26 @@ class Plan:
     models: tuple[PlannedModel, ...]
     cells: tuple[PlannedCell, ...]
     tasks: Mapping[str, Task]
+    wanted: tuple[str, ...] = ()  #: tasks that are wanted without a model or cell
 
     def parent(self, key: str) -> str | None:
         return parent_of(self.tasks[key])
 
     def leaves(self) -> Iterator[str]:
-        """Every task that a model or cell rests on directly, some more than once."""
+        """Every task that is wanted, or a model or cell rests on directly, some more than once."""
+        yield from self.wanted
         yield from (model.task_key for model in self.models)
         for cell in self.cells:
             yield from cell.task_keys
 
     def unfinished(self, done: Collection[str]) -> dict[str, Task]:
-        """The tasks that must run, parents first: those without a result that a model or cell
-        needs. The ancestors of a task that is done are needed no more."""
+        """The tasks that must run, parents first: those without a result that are wanted, or that
+        a model or cell needs. The ancestors of a task that is done are needed no more. Parents
+        outside of the plan have their results."""
         todo: set[str] = set()
         for leaf in self.leaves():
             key: str | None = leaf
-            while key is not None and key not in done and key not in todo:
+            while key is not None and key in self.tasks and key not in todo and key not in done:
                 todo.add(key)
                 key = self.parent(key)
         return {key: task for key, task in self.tasks.items() if key in todo}

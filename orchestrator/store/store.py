@@ -92,13 +92,13 @@ class Store:
     @classmethod
     def find(cls, address: str) -> Store | None:
         """As `open`, but None where there is no store yet."""
-        store = cls(_files_at(address))
+        store = cls(store_files(address))
         return store if store._check_marker() else None
 
     @classmethod
     def open_or_create(cls, address: str) -> Store:
         """As `open`, but an absent or empty folder becomes a store."""
-        files = _files_at(address)
+        files = store_files(address)
         store = cls(files)
         if store._check_marker():
             return store
@@ -350,7 +350,7 @@ class Store:
         return moved
 
 
-def _files_at(address: str) -> Files:
+def store_files(address: str) -> Files:
     """Raises StoreError for an address of another kind."""
     with store_errors():
         return open_files(address)

@@ -1,8 +1,8 @@
-"""Where a falling curve crosses a level, when each look at it costs an attack. Pure.
+"""Where a falling curve crosses a level, when each point of it costs an attack. Pure.
 
-In log eps: first doubling or halving until the level is between two looks, then halving that
-bracket until its ends are within `tolerance`. A fixed-eps attack's curve need not fall everywhere;
-the answer is then one of its crossings.
+In log eps: double or halve until the level is between two points, then halve that bracket until
+its ends are within `tolerance`. A fixed-eps attack's curve may rise in places; the answer is then
+one of its crossings.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ FACTOR = 2.0
 
 @dataclass(kw_only=True)
 class Bisection:
-    """Ask `next_eps`, tell `take`, until there is no next one; then `eps` is the answer."""
+    """Call `next_eps` and `take` until there is no next one; then `eps` is the answer."""
 
     level: float
-    first: float  #: where to look first
+    first: float  #: the first eps
     tolerance: float = 1.05  #: the bracket's upper end over its lower one
     least: float = 1e-6
     most: float = 1.0  #: of L-infinity in [0, 1] there is no more
     above: float | None = None  #: the largest eps known to be at or above the level
     below: float | None = None  #: the smallest known to be below
-    looks: dict[float, float] = field(default_factory=dict)
+    points: dict[float, float] = field(default_factory=dict)
 
     def next_eps(self) -> float | None:
         """None once the crossing is known, or is beyond `least` or `most`."""
@@ -40,16 +40,16 @@ class Bisection:
         return math.sqrt(self.above * self.below)
 
     def take(self, eps: float, robust: float) -> None:
-        """Any eps may be told, asked for or not: another level's looks help."""
-        self.looks[eps] = robust
+        """Note a point of the curve; points measured for another level help, too."""
+        self.points[eps] = robust
         if robust >= self.level:
             if self.above is None or eps > self.above:
                 self.above = eps
         elif self.below is None or eps < self.below:
             self.below = eps
         if self.above is not None and self.below is not None and self.above >= self.below:
-            # Not falling: what lies on the wrong side of the smallest miss is no bracket.
-            lower = [e for e, r in self.looks.items() if r >= self.level and e < self.below]
+            # The curve rises here: only points below the smallest miss form a bracket.
+            lower = [e for e, r in self.points.items() if r >= self.level and e < self.below]
             self.above = max(lower, default=None)
 
     @property

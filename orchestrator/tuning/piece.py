@@ -61,7 +61,7 @@ def eps_piece(grid: Grid, sets: Mapping[str, Mapping[str, tuple[str, ...]]], com
 
 
 def sizes_piece(grid: Grid, sizes: TaskSizes, comment: str) -> str:
-    """Measured batch and shard sizes. Raises PieceError."""
+    """MeasuredCurve batch and shard sizes. Raises PieceError."""
     attacks = [attack for plan in grid.architectures for attack in plan.attacks]
     protocols: dict[str, Any] = {}
     for protocol, size in sizes.batch_sizes.items():

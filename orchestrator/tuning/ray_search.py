@@ -1,6 +1,6 @@
 """The search itself, by Ray Tune: trials on long-lived actors, hopeless ones stopped early.
 
-What a trial computes is in the store as soon as it is done (`prunegrid.workers.tuning`); Ray's own
+What a trial computes is in the scratch store as soon as it is done; Ray's own
 state only says which trials to stop, and is kept on this machine, never in a store: it is pickled.
 """
 
@@ -13,63 +13,35 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ray import tune
 
 from prunegrid.orchestrator.engines.ray.engine import start_local
 from prunegrid.orchestrator.engines.ray.node_resources import Need, capacity
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
-from prunegrid.orchestrator.engines.ray.start import join, keep_to_ourselves
+from prunegrid.orchestrator.engines.ray.start import join
 from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
-from prunegrid.orchestrator.tuning.rows import Score
 from prunegrid.orchestrator.tuning.study import Study
-from prunegrid.workers.contract import WorkerSettings
-from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import TuningBroken, ensure
+from prunegrid.orchestrator.tuning.trials import TrialUpdate, TrialWork
+from prunegrid.workers.scratch import TrialTaskBroken, ensure
 
-keep_to_ourselves()  # Ray reads it when it is first imported
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables; `verbose` does not silence them
-
-from ray import tune  # noqa: E402
-
-#: Each rung keeps the better one of so many.
+#: Each rung keeps one trial of so many.
 REDUCTION = 2
-#: What a value that is no finite number counts as where Tune ranks trials.
+#: The rank of a value that is not finite.
 _WORST = 1e30
-#: A trial whose worker died or whose task failed is tried again so often.
+#: How often a trial is retried whose worker died or whose task failed.
 RETRIES = 2
 #: Trials are as nice as can be (Ray's workers have 15): a grid run on the same machine, started
 #: before or after, gets 70 % of a core that both want.
 NICE = 19
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """All that a trial needs to know."""
-
-    study: Study
-    settings: WorkerSettings
-    runner: Runner
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """A trial's news."""
-
-    trial: int
-    score: Score | None  #: None where it failed
-    over_budget: bool
-    ended: bool
-    error: str = ""
-
-
 class Trial(tune.Trainable):
-    """One setting after another on the same actor, whose TensorFlow, data and compiled attacks
-    stay warm."""
+    """Trials one after another on one actor, which keeps TensorFlow, data and compiled attacks."""
 
-    def setup(self, config: dict[str, Any], work: Work) -> None:
+    def setup(self, config: dict[str, Any], work: TrialWork) -> None:
         self._work = work
         os.nice(NICE)
         self._number = int(config["trial"])
@@ -87,7 +59,7 @@ class Trial(tune.Trainable):
         try:
             for task in study.tasks(options, self._rung):
                 ensure(task, work.settings, work.runner, FINAL_KINDS)
-        except TuningBroken as error:
+        except TrialTaskBroken as error:
             return self._broken(error)
         found = score(study, options, self._rung, work.settings.store)
         self._rung += 1
@@ -101,8 +73,8 @@ class Trial(tune.Trainable):
             "done": over or self._rung == len(study.edges),
         }
 
-    def _broken(self, error: TuningBroken) -> dict[str, Any]:
-        """Ends the trial: tried again, it would fail again."""
+    def _broken(self, error: TrialTaskBroken) -> dict[str, Any]:
+        """Ends the trial, which would fail again."""
         return {
             "trial": self._number,
             "size": self._work.study.edges[self._rung],
@@ -121,34 +93,34 @@ class Trial(tune.Trainable):
 
 
 class _Relay(tune.Callback):
-    """Passes news to the listener of this process: a restored search brings an old relay along,
-    so the relay itself knows nothing."""
+    """Passes updates to the listeners of this process. It has no state: a restored search brings
+    its old relay along."""
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        _tell(_news(result, ended=bool(result.get("done"))))
+        _publish(_news(result, ended=bool(result.get("done"))))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        _tell(_news(trial.last_result, ended=True))
+        _publish(_news(trial.last_result, ended=True))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        _tell(_failed(int(trial.config["trial"]), trial.get_error()))
+        _publish(_failed(int(trial.config["trial"]), trial.get_error()))
 
 
-_listeners: list[Callable[[Told], None]] = []
+_listeners: list[Callable[[TrialUpdate], None]] = []
 
 
-def _tell(told: Told | None) -> None:
-    if told is not None:
+def _publish(update: TrialUpdate | None) -> None:
+    if update is not None:
         for listener in _listeners:
-            listener(told)
+            listener(update)
 
 
-def _news(result: dict[str, Any] | None, *, ended: bool) -> Told | None:
+def _news(result: dict[str, Any] | None, *, ended: bool) -> TrialUpdate | None:
     if not result or "score" not in result:
         return None
-    return Told(
+    return TrialUpdate(
         trial=int(result["trial"]),
         score=result["score"],
         over_budget=bool(result["over"]),
@@ -157,10 +129,10 @@ def _news(result: dict[str, Any] | None, *, ended: bool) -> Told | None:
     )
 
 
-def _failed(trial: int, error: BaseException | None) -> Told:
+def _failed(trial: int, error: BaseException | None) -> TrialUpdate:
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    text = next((line for line in lines if "TuningFailed" in line), lines[-1] if lines else "")
-    return Told(trial=trial, score=None, over_budget=False, ended=True, error=text)
+    text = next((line for line in lines if "TrialTaskFailed" in line), lines[-1] if lines else "")
+    return TrialUpdate(trial=trial, score=None, over_budget=False, ended=True, error=text)
 
 
 # --------------------------------------------------------------------------- running it
@@ -207,28 +179,33 @@ def is_full(need: Need) -> bool:
 
 
 def search(
-    work: Work, *, folder: Path, slots: int, need: Need, hear: Callable[[Told], None]
+    work: TrialWork,
+    *,
+    folder: Path,
+    slots: int,
+    need: Need,
+    on_update: Callable[[TrialUpdate], None],
 ) -> bool:
     """Run the study's trials, or go on where `folder` says that it was left; at most `slots` at
-    once. `hear` is told of every rung. Returns False where it was interrupted."""
+    once. `on_update` gets one at the end of every rung. Returns False where it was interrupted."""
     study = work.study
     trainable = tune.with_resources(
         tune.with_parameters(Trial, work=work), {"CPU": need.cpus, "GPU": need.gpus}
     )
     path = str(folder / study.name)
-    _listeners.append(hear)
+    _listeners.append(on_update)
     try:
         with _quiet(), _stoppable():
             tuner = _restored(path, trainable) or _fresh(study, trainable, folder, slots)
             results = tuner.fit()
     finally:
-        _listeners.remove(hear)
+        _listeners.remove(on_update)
     ended = 0
     for result in results:
         if result.error is not None:
             ended += 1
         elif (news := _news(result.metrics, ended=True)) and result.metrics.get("done"):
-            hear(news)
+            on_update(news)
             ended += 1
     return ended == len(study.proposals)
 
@@ -271,7 +248,7 @@ def _fresh(study: Study, trainable: Any, folder: Path, slots: int) -> tune.Tuner
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tune's own messages name its classes and folders; what a user needs, we say."""
+    """Without Tune's own messages, which name its classes and folders."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

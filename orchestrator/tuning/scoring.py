@@ -13,14 +13,14 @@ from prunegrid.orchestrator.tuning.objective import (
     median_distance,
     robust_accuracy,
 )
-from prunegrid.orchestrator.tuning.rows import Score, latest
-from prunegrid.orchestrator.tuning.study import AttackStudy, Options, Study, TrainingStudy
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy, TrialOptions
+from prunegrid.orchestrator.tuning.trials import TrialScore, latest
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.image_rows import ImageRows
-from prunegrid.workers.tuning import find_images, find_record
+from prunegrid.workers.scratch import find_images, find_record
 
 
-def score(study: Study, options: Options, rung: int, store: str) -> Score:
+def score(study: Study, options: TrialOptions, rung: int, store: str) -> TrialScore:
     """After rung `rung`, whose tasks must have their results. Raises FileNotFoundError,
     ValueError, StorageError."""
     if isinstance(study, TrainingStudy):
@@ -29,7 +29,7 @@ def score(study: Study, options: Options, rung: int, store: str) -> Score:
     return score_attack(study, tasks, store)
 
 
-def score_attack(study: AttackStudy, tasks: Sequence[AttackTask], store: str) -> Score:
+def score_attack(study: AttackStudy, tasks: Sequence[AttackTask], store: str) -> TrialScore:
     """Of all the tasks' images together."""
     parts = [find_images(task, store) for task in tasks]
     distances = distances_of(study, parts)
@@ -38,7 +38,7 @@ def score_attack(study: AttackStudy, tasks: Sequence[AttackTask], store: str) ->
     else:
         value, tie = robust_accuracy(distances, study.eps), 0.0
     queries = np.concatenate([attacked_queries(part) for part in parts])
-    return Score(
+    return TrialScore(
         size=distances.shape[1],
         value=value,
         tie=tie,
@@ -82,14 +82,16 @@ def attacked_queries(part: ImageRows) -> Floats:
     return np.asarray(queries[counts], dtype=float)
 
 
-def _score_training(study: TrainingStudy, options: Options, rung: int, store: str) -> Score:
+def _score_training(
+    study: TrainingStudy, options: TrialOptions, rung: int, store: str
+) -> TrialScore:
     """The mean validation loss of all links so far, over all chains."""
     tasks = [task for r in range(rung + 1) for task in study.tasks(options, r)]
     records = [find_record(task, store) for task in tasks]
     losses = [
         math.inf if record.result.diverged else record.result.validation_loss for record in records
     ]
-    return Score(
+    return TrialScore(
         size=rung + 1,
         value=math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.inf,
         tie=-math.fsum(r.result.validation_accuracy for r in records),

@@ -3,39 +3,42 @@ no trial has seen."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from prunegrid.orchestrator.driver.launch import StopSignal
+from prunegrid.orchestrator.driver.launch import RunOptions, worker_settings
 from prunegrid.orchestrator.engines.ray.node_resources import need_of
+from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.store.lease import Lease, is_alive, read_holder
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.evaluation import compute, missing
 from prunegrid.orchestrator.tuning.objective import Floats, compare
-from prunegrid.orchestrator.tuning.outcome import Outcome, Rival
-from prunegrid.orchestrator.tuning.plan import cut_base
-from prunegrid.orchestrator.tuning.record import (
+from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
+from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
+from prunegrid.orchestrator.tuning.search_plan import cut_base
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
+from prunegrid.orchestrator.tuning.trials import (
+    TrialRole,
     TrialRow,
+    TrialUpdate,
+    TrialWork,
     best,
     read_trials,
     state_of,
     write_held_out,
     write_trial,
 )
-from prunegrid.orchestrator.tuning.rows import Role
-from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study
 from prunegrid.orchestrator.tuning.wording import trial_line
 from prunegrid.workers import layout
-from prunegrid.workers.contract import AttackTask, WorkerSettings
+from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.keys import Scalar, digest
-from prunegrid.workers.runner import Runner
-from prunegrid.workers.tuning import find_images
+from prunegrid.workers.scratch import find_images, scratch_address
 
 
 class NothingFoundError(PrunegridError):
@@ -43,14 +46,28 @@ class NothingFoundError(PrunegridError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a search runs."""
+class SearchContext:
+    """Where a search runs, and into what store."""
 
-    address: str | None  #: of a Ray cluster; None: Ray on this machine
+    grid: Grid
+    store: Store
+    options: RunOptions
     slots: int | None  #: trials at once; None: see `share`
-    resources: Resources
-    settings: WorkerSettings
-    runner: Runner
+    console: Console
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """Of the trials' workers."""
+        address = self.store.address
+        settings = worker_settings(self.grid.resources, address, self.options.data_dir)
+        return dataclasses.replace(settings, results=scratch_address(address))
+
+
+def set_ray_switches() -> None:
+    """Call it before `ray_search` is imported: Ray and Tune read these at their own import."""
+    keep_to_ourselves()
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables; `verbose` leaves them on
 
 
 def ray_folder(store: Store) -> Path:
@@ -65,59 +82,57 @@ def share(slots: int, *, others: bool) -> int:
     return max(1, slots // 2 if others else slots)
 
 
-def run_trials(study: Study, store: Store, place: Place, console: Console) -> bool:
+def run_trials(study: Study, context: SearchContext) -> bool:
     """Until every trial has ended; False where it was interrupted. Raises PrunegridError."""
+    store, console, address = context.store, context.console, context.options.address
     known = read_trials(store, study)
     count = len(study.proposals)
     if len([trial for trial in known.values() if trial.ended]) == count:
         console.print(f"{study.name}: all {count} trials have their results", highlight=False)
         return True
+    set_ray_switches()
     from prunegrid.orchestrator.tuning import ray_search
 
     lease = Lease.take(store, f"{layout.TUNING}/leases/{study.name}.json")
     holder = read_holder(store)
-    beside = place.address is not None or (holder is not None and is_alive(holder))
+    beside = address is not None or (holder is not None and is_alive(holder))
     shown: set[int] = set()
 
-    def hear(told: ray_search.Told) -> None:
-        state = state_of(study, told.score, over_budget=told.over_budget, ended=told.ended)
-        write_trial(store, study, told.trial, told.score, state)
-        known.update(read_one(store, study, told.trial))
-        if told.ended and told.trial not in shown:
-            shown.add(told.trial)
-            line = trial_line(study, known, told.trial, told.error)
+    def on_update(update: TrialUpdate) -> None:
+        state = state_of(study, update.score, over_budget=update.over_budget, ended=update.ended)
+        known[update.trial] = write_trial(store, study, update.trial, update.score, state)
+        if update.ended and update.trial not in shown:
+            shown.add(update.trial)
+            line = trial_line(study, known, update.trial, update.error)
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     try:
-        with lease.kept(), ray_search.connected(place.address):
-            room, gpus = ray_search.rooms(need_of(place.resources, gpus=True))
+        with lease.kept(), ray_search.connected(address):
+            room, gpus = ray_search.rooms(need_of(context.grid.resources, gpus=True))
             if not room:
                 raise PrunegridError("no node has room for a trial: see the grid's `resources`")
-            slots = place.slots or share(room, others=beside)
+            slots = context.slots or share(room, others=beside)
             folder = ray_folder(store)
             console.print(
                 f"{study.name}: {count} trials, at most {slots} at once"
-                + (" (a share: others are at work)" if beside and not place.slots else "")
+                + (" (a share: others are at work)" if beside and not context.slots else "")
                 + f"; Ray's own files: {folder}",
                 highlight=False,
                 soft_wrap=True,
             )
-            need = need_of(place.resources, gpus=gpus)
+            need = need_of(context.grid.resources, gpus=gpus)
             if ray_search.is_full(need):
                 console.print("every place is taken: trials wait until others end")
+            work = TrialWork(study=study, settings=context.settings, runner=context.options.runner)
             return ray_search.search(
-                ray_search.Work(study=study, settings=place.settings, runner=place.runner),
+                work,
                 folder=folder,
                 slots=slots,
                 need=need,
-                hear=hear,
+                on_update=on_update,
             )
     finally:
         lease.release()
-
-
-def read_one(store: Store, study: Study, trial: int) -> dict[int, TrialRow]:
-    return {k: v for k, v in read_trials(store, study).items() if k == trial}
 
 
 def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]:
@@ -132,23 +147,26 @@ def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]
     return winner, trials
 
 
-def hold_out(
-    study: AttackStudy, store: Store, place: Place, console: Console, *, whole: bool
-) -> Outcome | None:
+def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> SearchOutcome | None:
     """The tuned settings and the grid's on the held-out images; None where it was interrupted.
 
     `whole`: also the grid's settings as they are, whatever they cost. Raises PrunegridError."""
+    store = context.store
     winner, trials = conclude(study, store)
     cut, _ = cut_base(study)
-    entries: list[tuple[Role, int, dict[str, Scalar]]] = [
+    entries: list[tuple[TrialRole, int, dict[str, Scalar]]] = [
         ("held-out tuned", winner.trial, dict(winner.options)),
         ("held-out cut", 0, cut),
     ]
     if whole and dict(study.base.options) != cut:
         entries.append(("held-out whole", 0, dict(study.base.options)))
     tasks = {role: study.held_out(options) for role, _, options in entries}
-    if not _compute([t for part in tasks.values() for t in part], store, place, console):
-        return None
+    todo = [task for part in tasks.values() for task in part]
+    with ScratchRuns(
+        context.grid, store, context.options, context.console, name=study.name
+    ) as runs:
+        if not runs.run(todo, "the images that no trial has seen"):
+            return None
     ours: Floats | None = None
     rivals = []
     for role, trial, options in entries:
@@ -167,22 +185,4 @@ def hold_out(
                 else compare(ours, distances, eps=study.eps, seed=study.seed),
             )
         )
-    return Outcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))
-
-
-def _compute(tasks: list[AttackTask], store: Store, place: Place, console: Console) -> bool:
-    todo = missing(tasks, store.address)
-    if not todo:
-        return True
-    from prunegrid.orchestrator.engines.ray.engine import RayEngine
-
-    stop = StopSignal()
-    with console.status("the images that no trial has seen") as status:
-        engine = RayEngine(
-            place.settings, place.resources, address=place.address, runner=place.runner
-        )
-        try:
-            with stop:
-                return compute(todo, engine, status.update, stop.is_requested)
-        finally:
-            engine.close()
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))

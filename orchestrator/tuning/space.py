@@ -21,7 +21,7 @@ from prunegrid.workers.keys import Scalar, canonical_json
 #: A trial takes at least so many steps: with fewer no setting shows what it can do.
 LEAST_STEPS = 10
 
-Options = Mapping[str, Scalar]
+TrialOptions = Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,15 @@ class Costs:
     round_extra: int  #: passes beyond the steps of each round
     extra: int  #: passes beyond them all
 
-    def queries(self, options: Options) -> int:
+    def queries(self, options: TrialOptions) -> int:
         steps = _count(options, self.rounds[-1]) + self.round_extra
         return self._others(options) * steps + self.extra
 
-    def affordable(self, options: Options, budget: int) -> int:
+    def affordable(self, options: TrialOptions, budget: int) -> int:
         """Steps (the last of `rounds`) that the budget leaves; 0 or less where none."""
         return (budget - self.extra) // self._others(options) - self.round_extra
 
-    def _others(self, options: Options) -> int:
+    def _others(self, options: TrialOptions) -> int:
         return math.prod(_count(options, name) for name in self.rounds[:-1])
 
     @property
@@ -68,7 +68,7 @@ class Costs:
         """With which each is left enough steps."""
         return max(1, (budget - self.extra) // (LEAST_STEPS + self.round_extra))
 
-    def cut(self, options: Options, budget: int) -> dict[str, Scalar]:
+    def cut(self, options: TrialOptions, budget: int) -> dict[str, Scalar]:
         """The same settings at a budget: fewer steps, and where too few would be left, fewer
         rounds of them. Settings that are cheap enough stay as they are."""
         out = dict(options)
@@ -80,7 +80,7 @@ class Costs:
         return out
 
 
-def _count(options: Options, name: str) -> int:
+def _count(options: TrialOptions, name: str) -> int:
     value = options[name]
     assert isinstance(value, int), f"{name} is a count"
     return value
@@ -110,7 +110,7 @@ _VARY = re.compile(r"^([a-z_0-9]+)(?:=([^.]+(?:\.\d+)?(?:e[+-]?\d+)?)\.\.(.+))?$
 class Space:
     """Base options and the axes along which a search leaves them."""
 
-    base: Options
+    base: TrialOptions
     axes: tuple[Axis, ...]
     spend: bool  #: the last of `costs.rounds` takes what the budget leaves
     costs: Costs | None  #: None: no budget (training)
@@ -131,7 +131,7 @@ class Space:
 
 
 def attack_space(
-    entry: AttackEntry, base: Options, *, costs: Costs, budget: int, vary: Iterable[str]
+    entry: AttackEntry, base: TrialOptions, *, costs: Costs, budget: int, vary: Iterable[str]
 ) -> Space:
     """`vary`: NAME or NAME=LOW..HIGH of options; none: all that the catalog has ranges for.
 
@@ -177,7 +177,7 @@ def _within(axis: Axis, costs: Costs, budget: int) -> Axis:
     return Axis(name=axis.name, low=axis.low, high=min(axis.high, most), whole=axis.whole)
 
 
-def training_space(known: Mapping[str, Axis], base: Options, vary: Iterable[str]) -> Space:
+def training_space(known: Mapping[str, Axis], base: TrialOptions, vary: Iterable[str]) -> Space:
     """`known`: every training setting that can be searched. Raises UsageError."""
     axes = tuple(_chosen(known, vary, what="training").values())
     return Space(base=base, axes=axes, spend=False, costs=None, budget=0)

@@ -16,9 +16,13 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.ladder import Rule
+from prunegrid.orchestrator.tuning.eps_levels import Rule
 from prunegrid.orchestrator.tuning.objective import Floats
-from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
+from prunegrid.orchestrator.tuning.security_curves import (
+    Calibration,
+    SecurityCurve,
+    calibrate_curve,
+)
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 
@@ -27,7 +31,7 @@ _MISCLASSIFIED = 1e-3
 
 
 def authors_curves(paths: Sequence[Path], rule: Rule) -> list[Calibration]:
-    """Beside the published eps. Raises UsageError where a file has another form, LadderError."""
+    """Beside the published eps. Raises UsageError where a file has another form, EpsLevelsError."""
     runs = [s.run for path in paths for s in first_five(read_authors_file(path).runs)]
     dense = [run for run in runs if run.rate == min(r.rate for r in runs)]
     out = []
@@ -104,7 +108,7 @@ def norm_of(attack: str) -> str:
 
 def stored_curves(store: Store, rule: Rule) -> list[Calibration]:
     """Of the lowest rate's models, protocol by protocol where there are several: the first one's.
-    Raises StoreError where the store has no such rows, LadderError."""
+    Raises StoreError where the store has no such rows, EpsLevelsError."""
     cells = read_rows(store.files, layout.CELL_ROWS)
     if cells.empty:
         raise StoreError(f"{store.address}: no cells yet; expected those of the dense models")

@@ -1,4 +1,4 @@
-"""A search, settled: which models, trials, rungs and tasks. Pure.
+"""A search in full: its models, trials, rungs and tasks. Pure.
 
 A rung is a stage of a trial at whose end it may be stopped as hopeless: more images attacked, or
 one more link of the chain trained. Images rather than steps: an attack's first steps do not tell
@@ -9,10 +9,10 @@ every trial, is a fair sample of all; and nothing is computed twice.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from prunegrid.orchestrator.tuning.space import TrialOptions
 from prunegrid.workers.contract import (
     AttackSettings,
     AttackTask,
@@ -28,8 +28,6 @@ Objective = Literal["median", "robust", "loss"]
 
 #: Images of the first rung; each further one has twice as many.
 FIRST_IMAGES = 16
-
-Options = Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +65,16 @@ class AttackStudy:
     def options(self, trial: int) -> dict[str, Scalar]:
         return dict(self.proposals[trial])
 
-    def tasks(self, options: Options, rung: int) -> tuple[AttackTask, ...]:
+    def tasks(self, options: TrialOptions, rung: int) -> tuple[AttackTask, ...]:
         """What rung `rung` (from 0) adds: a task per model."""
         start = self.edges[rung - 1] if rung else 0
         return self._tasks(options, start, self.edges[rung])
 
-    def held_out(self, options: Options) -> tuple[AttackTask, ...]:
+    def held_out(self, options: TrialOptions) -> tuple[AttackTask, ...]:
         """A task per model on the images that no trial has seen."""
         return self._tasks(options, self.edges[-1], self.stop)
 
-    def _tasks(self, options: Options, start: int, stop: int) -> tuple[AttackTask, ...]:
+    def _tasks(self, options: TrialOptions, start: int, stop: int) -> tuple[AttackTask, ...]:
         settings = dataclasses.replace(self.base, options=tuple(sorted(options.items())))
         return tuple(
             AttackTask(
@@ -137,10 +135,10 @@ class TrainingStudy:
     def options(self, trial: int) -> dict[str, Scalar]:
         return dict(self.proposals[trial])
 
-    def training(self, options: Options) -> TrainingSettings:
+    def training(self, options: TrialOptions) -> TrainingSettings:
         return dataclasses.replace(self.base, **options)  # type: ignore[arg-type]
 
-    def tasks(self, options: Options, rung: int) -> tuple[Task, ...]:
+    def tasks(self, options: TrialOptions, rung: int) -> tuple[Task, ...]:
         """The link `rung` (from 0) of every chain."""
         training = self.training(options)
         return tuple(chain.links(training)[rung] for chain in self.chains)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from prunegrid.orchestrator.tuning.objective import Comparison
-from prunegrid.orchestrator.tuning.outcome import Outcome, Rival
-from prunegrid.orchestrator.tuning.record import TrialRow
+from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
+from prunegrid.orchestrator.tuning.trials import TrialRow
 from prunegrid.workers.keys import Scalar
 
 
@@ -56,7 +56,7 @@ def trial_line(study: Study, trials: Mapping[int, TrialRow], number: int, error:
     return f"{head}{what}, stopped at {trial.size} {unit}  ({shown})"
 
 
-def attack_report(outcome: Outcome) -> list[str]:
+def attack_report(outcome: SearchOutcome) -> list[str]:
     """The end of a search over attack settings, line by line."""
     study = outcome.study
     assert isinstance(study, AttackStudy)
@@ -112,7 +112,7 @@ def _way(ratio: float) -> str:
     return f"{100 * abs(1 - ratio):.1f} % {'nearer' if ratio < 1 else 'further away'}"
 
 
-def training_report(outcome: Outcome, first: TrialRow | None) -> list[str]:
+def training_report(outcome: SearchOutcome, first: TrialRow | None) -> list[str]:
     """The end of a search over training settings. `first`: the grid's own settings' trial."""
     study, winner = outcome.study, outcome.best
     lines = [

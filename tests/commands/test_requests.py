@@ -24,7 +24,7 @@ from prunegrid.orchestrator.store.lease import LEASE, _process_start
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import Pause, read_requests, set_paused
 from prunegrid.orchestrator.store.store import Store, this_host
-from tests.driver.test_request_taker import Scene, tiny
+from tests.driver.test_request_handler import Scene, tiny
 from tests.fakes import BROKEN, CAUSE, attempts_of
 
 

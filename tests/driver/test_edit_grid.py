@@ -12,7 +12,7 @@ import pytest
 from prunegrid.orchestrator.grid.coordinates import cell_id
 from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.plan import load_plan
-from tests.driver.test_request_taker import Scene, tiny
+from tests.driver.test_request_handler import Scene, tiny
 from tests.fakes import attempts_of
 
 COORDINATES = ["architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps"]

@@ -85,3 +85,13 @@ def test_shards_are_the_attacked_images_once_each():
         assert all(isinstance(shard, AttackTask) for shard in shards)
         images = [i for s in shards if isinstance(s, AttackTask) for i in range(s.start, s.stop)]
         assert images == list(range(24))
+
+
+def test_tasks_may_be_wanted_without_models_and_cells():
+    """Their parents are not in the plan: they have their results elsewhere."""
+    whole = plan_of()
+    attacks = {key: t for key, t in whole.tasks.items() if isinstance(t, AttackTask)}
+    plan = Plan(grid=whole.grid, models=(), cells=(), tasks=attacks, wanted=tuple(attacks))
+    assert plan.unfinished(()) == attacks
+    first, *rest = attacks
+    assert list(plan.unfinished({first})) == rest

@@ -23,7 +23,7 @@ from prunegrid.orchestrator.plan.plan_index import DONE, STATES, PlanIndex, coun
 from prunegrid.orchestrator.store.journal import Journal
 from prunegrid.orchestrator.store.requests import Pause, Request, set_paused, write_request
 from prunegrid.orchestrator.store.store import Store
-from tests.driver.test_request_taker import Scene, tiny
+from tests.driver.test_request_handler import Scene, tiny
 from tests.grids import SMALL
 
 PLAN = expand(parse_grid(SMALL, source="test"))

@@ -143,7 +143,7 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(tmp_path, monkeypatch):
         flush(number)
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr("prunegrid.orchestrator.driver.patience.LIMIT_S", 0.5)
+    monkeypatch.setattr("prunegrid.orchestrator.driver.retry_policy.LIMIT_S", 0.5)
     with pytest.raises(StoreError, match=r"can't write .*: no space left on the device"):
         run(tmp_path, store)
     monkeypatch.undo()

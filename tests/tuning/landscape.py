@@ -1,6 +1,6 @@
-"""A runner of tasks aside that computes nothing, and whose answers are known: an image's distance
-under `cw_l2` is its own, times how far the step size is from `BEST`; under `pgd_linf` it breaks
-beyond its own `reach`.
+"""A runner that computes nothing, and whose answers are known: an image's distance under `cw_l2`
+is its own, times how far the step size is from `BEST`; under `pgd_linf` it breaks beyond its own
+`reach`. The grid's own models are those of `tests.fakes`.
 
 Files in the store tell it to misbehave: `interrupt` holds a process to send SIGINT to, once so many
 tasks have run; a step size above `FAILS` fails.
@@ -27,9 +27,10 @@ from prunegrid.workers.contract import (
     Success,
     WorkerSettings,
 )
+from prunegrid.workers.files import open_files
 from prunegrid.workers.image_rows import images_to_parquet, read_images
 from prunegrid.workers.records import ModelRecord
-from prunegrid.workers.tuning import aside, has_result
+from tests import fakes
 from tests.fakes import failed, fake_images, fake_model, measure, prepare, provenance
 
 BEST, FAILS = 0.05, 2.0
@@ -44,23 +45,30 @@ def factor(stepsize: float) -> float:
 
 
 def run_attempt(
-    attempt: Attempt, settings: WorkerSettings, beat: object, stop: Callable[[], bool]
+    attempt: Attempt,
+    settings: WorkerSettings,
+    beat: Callable[..., None],
+    stop: Callable[[], bool],
 ) -> Outcome:
     task = attempt.task
-    if has_result(task, settings.store):
-        return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
-    files = aside(settings.store)
+    done = Success(key=task.key, duration_s=0.0, host="fake", device="cpu", summary=())
+    if settings.results is None:  # one of the grid's own
+        if not isinstance(task, AttackTask):
+            return fakes.run_attempt(attempt, settings, beat, stop)
+        open_files(settings.store).write(layout.image_rows(task.key), images(task))
+        return done
+    files = open_files(settings.results)
     log = Path(settings.store) / "log-aside"
     log.mkdir(exist_ok=True)
     (log / f"{task.key}-{os.nice(0)}-{uuid.uuid4().hex}").touch()
     _interrupt(Path(settings.store), len(list(log.iterdir())))
     if not isinstance(task, AttackTask):
         files.write(layout.model_record(task.key), _model(attempt).to_json().encode())
-        return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
+        return done
     if dict(task.attack.options).get("stepsize", 0.0) > FAILS:
         return failed(attempt, FailureKind.BUG, "ValueError: planted")
     files.write(layout.image_rows(task.key), images(task))
-    return Success(key=task.key, duration_s=0.0, host="", device="", summary=())
+    return done
 
 
 class LandscapeRunner:

@@ -16,7 +16,7 @@ def run(search: Bisection, curve: Callable[[float], float]) -> int:
     looks = 0
     while (eps := search.next_eps()) is not None:
         assert search.least <= eps <= search.most
-        assert eps not in search.looks, "a look is never repeated"
+        assert eps not in search.points, "a look is never repeated"
         search.take(eps, curve(eps))
         looks += 1
         assert looks < 100
@@ -59,13 +59,13 @@ def test_a_curve_that_does_not_fall_everywhere_still_gives_one_of_its_crossings(
         search.take(eps, curve(eps))
     run(search, curve)
     if search.eps == math.inf:
-        assert search.looks[search.most] >= level
+        assert search.points[search.most] >= level
     elif search.eps == search.least:
-        assert search.looks[search.least] < level
+        assert search.points[search.least] < level
     else:
-        assert search.looks[search.eps] >= level
-        above = [eps for eps in search.looks if eps > search.eps]
-        assert search.looks[min(above)] < level
+        assert search.points[search.eps] >= level
+        above = [eps for eps in search.points if eps > search.eps]
+        assert search.points[min(above)] < level
         assert min(above) <= search.eps * search.tolerance * (1 + 1e-12)
 
 

@@ -17,11 +17,11 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.ladder import LadderError, Rule
-from prunegrid.orchestrator.tuning.plan import dense_plan
+from prunegrid.orchestrator.tuning.eps_levels import EpsLevelsError, Rule
+from prunegrid.orchestrator.tuning.search_plan import dense_plan
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from tests.grids import with_seeds
-from tests.tuning import dense, landscape
+from tests.tuning import landscape
 from tests.tuning.landscape import reach
 
 RULE = Rule()
@@ -80,16 +80,18 @@ def test_an_imported_store_says_the_same_as_its_files(authors, shared, tmp_path)
             assert ours.robust == pytest.approx(theirs.robust, abs=0.001)
 
 
-@pytest.mark.ray
-def test_fixed_eps_attacks_are_bisected_and_the_piece_is_a_grid(ray_session, tmp_path):
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def test_fixed_eps_attacks_are_bisected_and_the_piece_is_a_grid(engine, request, tmp_path):
+    if engine == "ray":
+        request.getfixturevalue("ray_session")
     grid, store = tmp_path / "grid.yaml", tmp_path / "store"
     grid.write_text(GRID)
     given = CalibrateOptions(
         grid=grid,
         store=str(store),
         data_dir=str(tmp_path / "data"),
+        engine=engine,
         runner=landscape.RUNNER,
-        grid_runner=dense.RUNNER,
     )
     sink = io.StringIO()
     assert calibrate(given, Console(file=sink, width=200)) == 0
@@ -162,7 +164,7 @@ def test_a_store_without_cells_has_no_curves(tmp_path):
 
 
 def test_an_eps_beyond_all_pixels_is_no_eps():
-    from prunegrid.orchestrator.tuning.ladder import Ends, ladder
+    from prunegrid.orchestrator.tuning.eps_levels import Ends, eps_levels
 
-    with pytest.raises(LadderError, match=r"even eps 0\.502 leaves 0\.55"):
-        ladder("linf", Ends(weak=0.1, strong=1.0), lambda eps: 0.55, RULE)
+    with pytest.raises(EpsLevelsError, match=r"even eps 0\.502 leaves 0\.55"):
+        eps_levels("linf", Ends(weak=0.1, strong=1.0), lambda eps: 0.55, RULE)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.tuning.ladder import eps_as_written
+from prunegrid.orchestrator.tuning.eps_levels import eps_as_written
 from prunegrid.orchestrator.tuning.piece import attack_piece, eps_piece, training_piece
-from prunegrid.orchestrator.tuning.plan import Wish, training_studies
+from prunegrid.orchestrator.tuning.search_plan import SearchOptions, training_studies
 from prunegrid.workers.catalog import ATTACKS
 from tests.grids import SMALL
 
@@ -110,7 +110,7 @@ def test_eps_read_back(sets, other):
 
 
 def test_training_reads_back():
-    (study,) = training_studies(PLAIN, Wish(trials=6))
+    (study,) = training_studies(PLAIN, SearchOptions(trials=6))
     for trial in range(6):
         wanted = study.training(study.options(trial))
         names = ["learning_rate", "early_stopping_patience"]

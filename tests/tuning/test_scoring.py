@@ -14,14 +14,18 @@ from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import geometric_mean, median_distance
-from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
-from prunegrid.orchestrator.tuning.record import TrialRow, best, read_trials, state_of, write_trial
 from prunegrid.orchestrator.tuning.scoring import distances_of, score
+from prunegrid.orchestrator.tuning.search_plan import (
+    SearchOptions,
+    attack_studies,
+    training_studies,
+)
 from prunegrid.orchestrator.tuning.study import AttackStudy
+from prunegrid.orchestrator.tuning.trials import TrialRow, best, read_trials, state_of, write_trial
 from prunegrid.workers.contract import Attempt, WorkerSettings
-from prunegrid.workers.tuning import TuningBroken, ensure, find_images
+from prunegrid.workers.scratch import TrialTaskBroken, ensure, find_images, scratch_address
 from tests.grids import SMALL
-from tests.tuning.landscape import BEST_RATE, QUERIES, factor, run_attempt
+from tests.tuning.landscape import BEST_RATE, QUERIES, RUNNER, factor
 
 GRID = parse_grid(SMALL.replace("attack_images: 24", "attack_images: 128"), source="g")
 
@@ -33,19 +37,24 @@ def store(tmp_path) -> Store:
 
 def settings(store: Store) -> WorkerSettings:
     return WorkerSettings(
-        store=store.address, data_dir="", threads=1, gpu_memory_mib=None, git_revision="f" * 12
+        store=store.address,
+        results=scratch_address(store.address),
+        data_dir="",
+        threads=1,
+        gpu_memory_mib=None,
+        git_revision="f" * 12,
     )
 
 
 def study(**wish) -> AttackStudy:
     values = {"attack": "cw_l2", "budget": "400", "trials": 4, "vary": ("stepsize",)}
-    (found,), _ = attack_studies(GRID, Wish(**(values | wish)))
+    (found,), _ = attack_studies(GRID, SearchOptions(**(values | wish)))
     return found
 
 
 def compute(found, options, rung: int, store: Store) -> None:
     for task in found.tasks(options, rung):
-        ensure(task, settings(store), run_attempt, FINAL_KINDS)
+        ensure(task, settings(store), RUNNER, FINAL_KINDS)
 
 
 def test_a_rung_is_scored_on_all_images_so_far_of_every_model(store):
@@ -89,7 +98,7 @@ def test_a_fixed_eps_attack_is_scored_by_what_it_left(store):
 
 
 def test_training_is_scored_by_the_mean_loss_of_all_links_so_far(store):
-    (found,) = training_studies(GRID, Wish(trials=4, vary=("learning_rate",)))
+    (found,) = training_studies(GRID, SearchOptions(trials=4, vary=("learning_rate",)))
     options = {"learning_rate": BEST_RATE * 10}
     for rung in range(3):
         compute(found, options, rung, store)
@@ -102,18 +111,20 @@ def test_training_is_scored_by_the_mean_loss_of_all_links_so_far(store):
 
 def test_a_task_with_a_bug_is_not_for_another_worker(store):
     found = study()
-    with pytest.raises(TuningBroken, match="planted"):
+    with pytest.raises(TrialTaskBroken, match="planted"):
         compute(found, {**found.options(0), "stepsize": 3.0}, 0, store)
 
 
 def test_rows_read_back_and_torn_ones_are_trials_to_come(store):
     found = study()
+    written = {}
     for trial in range(3):
         compute(found, found.options(trial), 0, store)
         result = score(found, found.options(trial), 0, store.address)
-        write_trial(store, found, trial, result, "stopped early")
-    write_trial(store, found, 3, None, "failed")
+        written[trial] = write_trial(store, found, trial, result, "stopped early")
+    written[3] = write_trial(store, found, 3, None, "failed")
     rows = read_trials(store, found)
+    assert rows == written
     assert {n: (r.state, r.size) for n, r in rows.items()} == {
         **dict.fromkeys(range(3), ("stopped early", 16)),
         3: ("failed", 0),
@@ -165,11 +176,11 @@ def test_states():
 
 
 def _score():
-    from prunegrid.orchestrator.tuning.rows import Score
+    from prunegrid.orchestrator.tuning.trials import TrialScore
     from tests.fakes import provenance
 
     task = study().tasks(study().options(0), 0)[0]
-    return Score(
+    return TrialScore(
         size=16, value=1.0, tie=1.0, queries_mean=1.0, test_accuracy=None, task_keys=(),
         provenance=provenance(task, 1),
     )  # fmt: skip

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.tuning.plan import Wish, attack_studies, training_studies
+from prunegrid.orchestrator.tuning.search_plan import (
+    SearchOptions,
+    attack_studies,
+    training_studies,
+)
 from prunegrid.orchestrator.tuning.study import FIRST_IMAGES, image_rungs
 from prunegrid.workers.contract import PruneTask, TrainTask
 from tests.grids import SMALL
@@ -20,7 +24,7 @@ GRID = parse_grid(SMALL, source="grid.yaml")
 
 
 def study(grid=GRID, **changes):
-    wish = Wish(**({"attack": "cw_l2", "trials": 4} | changes))
+    wish = SearchOptions(**({"attack": "cw_l2", "trials": 4} | changes))
     (found,), plan = attack_studies(grid, wish)
     return found, plan
 
@@ -82,7 +86,9 @@ def test_a_study_per_protocol():
         "  a: {engine: strict, outputs: logits, attack_split: test}\n"
         "  b: {engine: foolbox, outputs: softmax, attack_split: test}\n"
     )
-    studies, _ = attack_studies(parse_grid(text, source="g"), Wish(attack="cw_l2", trials=3))
+    studies, _ = attack_studies(
+        parse_grid(text, source="g"), SearchOptions(attack="cw_l2", trials=3)
+    )
     assert [(s.protocol, s.base.engine, s.base.outputs) for s in studies] == [
         ("a", "strict", "logits"),
         ("b", "foolbox", "softmax"),
@@ -130,7 +136,7 @@ def test_a_grid_without_dense_models_is_refused():
 
 
 def test_training_is_searched_over_whole_chains():
-    (found,) = training_studies(GRID, Wish(trials=5))
+    (found,) = training_studies(GRID, SearchOptions(trials=5))
     assert found.edges == (1, 2, 3), "train, then two rates"
     assert {axis for p in found.proposals for axis, _ in p} == {
         "learning_rate",
@@ -162,6 +168,6 @@ def test_training_is_searched_over_whole_chains():
 )
 def test_bad_wishes_for_training(wish, words):
     with pytest.raises(UsageError) as caught:
-        training_studies(GRID, Wish(**wish))
+        training_studies(GRID, SearchOptions(**wish))
     for word in words:
         assert word in str(caught.value)

@@ -21,12 +21,14 @@ from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning import ray_search
-from prunegrid.orchestrator.tuning.plan import Wish
-from tests.fakes import RUNNER
+from prunegrid.orchestrator.tuning.search import set_ray_switches
+from prunegrid.orchestrator.tuning.search_plan import SearchOptions
 from tests.grids import with_seeds
 from tests.tuning import landscape
 from tests.tuning.landscape import BEST_RATE, FAILS, QUERIES, factor
+
+set_ray_switches()
+from prunegrid.orchestrator.tuning import ray_search  # noqa: E402
 
 GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
 TRIALS = 16
@@ -39,10 +41,9 @@ def options(folder: Path, **wish) -> TuneOptions:
     return TuneOptions(
         grid=grid,
         store=str(folder / "store"),
-        wish=Wish(**(values | wish)),
+        search=SearchOptions(**(values | wish)),
         data_dir=str(folder / "data"),
         runner=landscape.RUNNER,
-        grid_runner=RUNNER,
         slots=2,
     )
 

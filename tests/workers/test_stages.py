@@ -17,8 +17,15 @@ import pytest
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import METHODS
 from prunegrid.workers.context import Interrupted
-from prunegrid.workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
-from prunegrid.workers.files import StorageError
+from prunegrid.workers.contract import (
+    AttackSettings,
+    AttackTask,
+    Attempt,
+    PruneTask,
+    Success,
+    TrainTask,
+)
+from prunegrid.workers.files import LocalFiles, StorageError
 from tests.science import Patience, context, data, prune_task, train_task, training
 
 pytestmark = pytest.mark.tf
@@ -349,3 +356,20 @@ def _check_samples(where, task, table) -> None:
         change = np.abs(adversarial.astype(float) - clean).max()
         mine = table[(table["image"] == image) & table["broken"]]
         assert 0 < change <= mine["eps"].max() + 1e-3
+
+
+def test_results_may_go_to_a_store_of_their_own_while_parents_stay(store, data_dir, tmp_path):
+    """As a search's do: a child of the grid's dense model, then a child of that one."""
+    from prunegrid.workers.artifacts import load_record
+    from prunegrid.workers.entry import REAL_RUNNER
+
+    before = {path for path in store.rglob("*") if path.is_file()}
+    apart = replace(context(store, data_dir).settings, results=str(tmp_path / "scratch"))
+    first = prune_task(replace(DENSE, training=ONE_EPOCH), rate=2.0, parent_key=DENSE.key)
+    for task in (first, prune_task(first, rate=4.0)):
+        forget()
+        attempt = Attempt(task=task, number=1)
+        ended = REAL_RUNNER.run_attempt(attempt, apart, lambda *_: None, lambda: False)
+        assert isinstance(ended, Success), ended
+        assert load_record(LocalFiles(tmp_path / "scratch"), task.key).task == task
+    assert {path for path in store.rglob("*") if path.is_file()} == before

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.tuning.ladder import Ends, LadderError, Rule, eps_as_written, ladder
-from prunegrid.orchestrator.tuning.security import SecurityCurve, calibrate_curve, doubts
+from prunegrid.orchestrator.tuning.eps_levels import (
+    Ends,
+    EpsLevelsError,
+    Rule,
+    eps_as_written,
+    eps_levels,
+)
+from prunegrid.orchestrator.tuning.security_curves import (
+    SecurityCurve,
+    calibrate_curve,
+    rule_findings,
+)
 
 RULE = Rule()
 
@@ -43,10 +53,10 @@ def test_a_set_follows_the_rule_whatever_the_curve(norm, scale, spread, wrong, s
     it = curve(norm, found)
     ends = it.ends(RULE)
     if norm == "linf" and it.robust(128 / 255) >= RULE.most_left:
-        with pytest.raises(LadderError, match=r"even eps 0\.502 leaves"):
-            ladder(norm, ends, it.robust, RULE)
+        with pytest.raises(EpsLevelsError, match=r"even eps 0\.502 leaves"):
+            eps_levels(norm, ends, it.robust, RULE)
         return
-    eps = ladder(norm, ends, it.robust, RULE)
+    eps = eps_levels(norm, ends, it.robust, RULE)
     assert len(eps) == 4
     assert 0 < eps[0] < eps[1] < eps[2] < eps[3]
     assert it.robust(eps[-1]) < RULE.most_left
@@ -66,7 +76,7 @@ def test_a_set_follows_the_rule_whatever_the_curve(norm, scale, spread, wrong, s
         assert eps[0] <= ends.weak
     if eps[0] <= ends.weak:
         assert it.robust(eps[0]) >= it.clean - RULE.marginal - 1e-9
-        assert not [d for d in doubts(steps_of(it, eps), it.clean, RULE) if "weakest" in d]
+        assert not [d for d in rule_findings(steps_of(it, eps), it.clean, RULE) if "weakest" in d]
 
 
 def steps_of(it: SecurityCurve, eps):
@@ -114,14 +124,14 @@ def test_between_measured_points_a_crossing_is_where_the_curve_has_the_level(rob
 def test_no_set_where_the_attack_fails_on_half(weak, width):
     ends = Ends(weak=weak, strong=weak + width)
     for norm in ("l0", "l2", "linf"):
-        with pytest.raises(LadderError, match=r"leaves 0\.60"):
-            ladder(norm, ends, lambda eps: 0.6, RULE)
+        with pytest.raises(EpsLevelsError, match=r"leaves 0\.60"):
+            eps_levels(norm, ends, lambda eps: 0.6, RULE)
 
 
 @pytest.mark.parametrize(("weak", "strong"), [(0, 1), (1, math.inf), (2, 1)])
 def test_no_set_without_ends(weak, strong):
-    with pytest.raises(LadderError, match="fails on too many"):
-        ladder("l2", Ends(weak=weak, strong=strong), lambda eps: 0.1, RULE)
+    with pytest.raises(EpsLevelsError, match="fails on too many"):
+        eps_levels("l2", Ends(weak=weak, strong=strong), lambda eps: 0.1, RULE)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +147,7 @@ def test_no_set_without_ends(weak, strong):
 )
 def test_the_papers_own_shapes(norm, weak, strong, published):
     """Ends such as the published sets have: the rule writes the sets as the paper does."""
-    found = ladder(norm, Ends(weak=weak, strong=strong), lambda eps: 0.25, RULE)
+    found = eps_levels(norm, Ends(weak=weak, strong=strong), lambda eps: 0.25, RULE)
     assert found == pytest.approx(published)
 
 

@@ -1,4 +1,4 @@
-"""A store that refuses for a while: the driver waits, and says so, before it gives in."""
+"""Store operations are retried while the store fails, and people are told."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prunegrid.orchestrator.errors import StoreError, TornError
 
 T = TypeVar("T")
 LIMIT_S = 600.0
-MAX_WAIT_S = 4.0  #: meanwhile no worker gets its next task
+MAX_WAIT_S = 4.0  #: workers get no new task meanwhile
 
 
-class Patience:
-    """Tries again, ever more slowly, for up to LIMIT_S; not once the user wants to stop."""
+class RetryPolicy:
+    """Retries with growing pauses for up to LIMIT_S, or until the user asks to stop."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Patience:
         self._clock = clock
 
     def __call__(self, action: Callable[[], T]) -> T:
-        """The action's own result. Raises TornError at once, StoreError once it has waited."""
+        """The action's result. Raises TornError at once, StoreError after the last retry."""
         began_s, wait_s, said = self._clock(), self._first_s, False
         while True:
             try:

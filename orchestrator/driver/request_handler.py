@@ -1,4 +1,4 @@
-"""The driver's side of `requests/`: takes them up while it runs, and says what came of them."""
+"""The driver's side of `requests/`: new requests are handled during the run and answered."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ LOCAL_EVERY_S = 1.0
 REMOTE_EVERY_S = 5.0
 
 
-class RequestTaker:
-    """Owned by the driver's loop. A store that refuses is no reason to end: the next look may
-    find it better, and each request is acted upon once."""
+class RequestHandler:
+    """Owned by the driver's loop. A store error does not end the run: the next call retries, and
+    each request is handled once."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class RequestTaker:
         say: Callable[[str], None],
         feed: Callable[[Event], list[Command]],
     ) -> None:
-        """`feed`: hands an event to the scheduler and performs what follows."""
+        """`feed`: passes an event to the scheduler, and performs and returns its commands."""
         self._plan = plan
         self._files = store.files
         self._address = store.address
@@ -58,7 +58,7 @@ class RequestTaker:
         self.paused = False
 
     def begin(self, now_s: float) -> None:
-        """To be called once the scheduler is there, before it has slots."""
+        """Call it once the scheduler exists, before it has slots."""
         try:
             pause = read_pause(self._files)
         except StorageError:
@@ -67,10 +67,10 @@ class RequestTaker:
             self._set_paused(True, pause.by, now_s)
         elif self.paused:
             self._feed(PauseEvent(paused=True, at_s=now_s))
-        self.take_up(now_s)
+        self.handle_new(now_s)
 
-    def take_up(self, now_s: float) -> None:
-        """Cheap: looks at the store once a second at most, at an object store less often."""
+    def handle_new(self, now_s: float) -> None:
+        """Cheap: lists the folder at most once a second, on an object store less often."""
         if now_s - self._looked_s < self._every_s:
             return
         self._looked_s = now_s
@@ -105,7 +105,7 @@ class RequestTaker:
     def _retry(self, request: Request, now_s: float) -> dict[str, object]:
         try:
             keys = named_tasks(self._plan, request)
-        except UsageError as error:  # of a grid that was wider, or from someone who guesses
+        except UsageError as error:  # made for a wider grid, or a guess
             self._say(f"retry, asked by {request.by}: {error}")
             return {"refused": str(error)}
         states = self._feed(RetryEvent(keys=tuple(sorted(keys)), at_s=now_s))

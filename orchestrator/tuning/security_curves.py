@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from prunegrid.orchestrator.tuning.ladder import Ends, Rule, ladder
+from prunegrid.orchestrator.tuning.eps_levels import Ends, Rule, eps_levels
 from prunegrid.orchestrator.tuning.objective import Floats
 
 
@@ -83,8 +83,8 @@ class Calibration:
 
 
 def calibrate_curve(curve: SecurityCurve, present: tuple[float, ...], rule: Rule) -> Calibration:
-    """Raises LadderError."""
-    found = ladder(curve.norm, curve.ends(rule), curve.robust, rule)
+    """Raises EpsLevelsError."""
+    found = eps_levels(curve.norm, curve.ends(rule), curve.robust, rule)
     return Calibration(
         curve=curve,
         proposed=tuple(Step(eps=eps, robust=curve.robust(eps)) for eps in found),
@@ -92,7 +92,7 @@ def calibrate_curve(curve: SecurityCurve, present: tuple[float, ...], rule: Rule
     )
 
 
-def doubts(steps: tuple[Step, ...], clean: float, rule: Rule) -> list[str]:
+def rule_findings(steps: tuple[Step, ...], clean: float, rule: Rule) -> list[str]:
     """Where a set departs from the rule's words, in numbers."""
     out = []
     cost = clean - steps[0].robust

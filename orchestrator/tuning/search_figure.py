@@ -13,8 +13,8 @@ from typing import Any
 from prunegrid.orchestrator.report.matplotlib_figures import SETTINGS
 from prunegrid.orchestrator.report.plotly_figures import CONFIG as _REPORT
 from prunegrid.orchestrator.report.style import REFERENCE
-from prunegrid.orchestrator.tuning.outcome import Outcome
-from prunegrid.orchestrator.tuning.panels import Panel, Panels, Points, panels_of
+from prunegrid.orchestrator.tuning.figure_panels import FigurePanel, FigurePanels, Points, panels_of
+from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
 
 CONFIG = {name: value for name, value in _REPORT.items() if name != "showEditInChartStudio"}
 #: Okabe and Ito's colours; plotly's and matplotlib's marker, size.
@@ -26,16 +26,15 @@ _LOOKS: dict[str, tuple[str, str, str, float]] = {
     "image": ("#0072B2", "circle", "o", 6),
 }
 _COLUMNS = 3
-_HOVER = "%{y:.4g}<br>%{customdata}<extra></extra>"
 
 
-def figures(outcome: Outcome) -> dict[str, bytes]:
+def figures(outcome: SearchOutcome) -> dict[str, bytes]:
     """File name to content: figure.html, figure.png, figure.svg."""
     panels = panels_of(outcome)
     return {"figure.html": page(panels).encode(), **static(panels)}
 
 
-def page(panels: Panels) -> str:
+def page(panels: FigurePanels) -> str:
     """The whole document."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -140,7 +139,7 @@ def _mantissas(ratio: float) -> tuple[float, ...]:
     )
 
 
-def static(panels: Panels) -> dict[str, bytes]:
+def static(panels: FigurePanels) -> dict[str, bytes]:
     """The same panels: figure.png (200 dpi) and figure.svg."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -216,6 +215,6 @@ def _plain(axis: Any) -> None:
             side.set_minor_locator(NullLocator())
 
 
-def _span(panel: Panel) -> tuple[float, float]:
+def _span(panel: FigurePanel) -> tuple[float, float]:
     values = [v for points in panel.points for v in (*points.x, *points.y)]
     return min(values), max(values)

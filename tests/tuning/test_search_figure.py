@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.tuning.figure import log_ticks, page, static
+from prunegrid.orchestrator.tuning.figure_panels import FigurePanels, panels_of
 from prunegrid.orchestrator.tuning.objective import compare
-from prunegrid.orchestrator.tuning.panels import Panels, panels_of
-from prunegrid.orchestrator.tuning.plan import Wish, attack_studies
-from prunegrid.orchestrator.tuning.record import TrialRow, best
-from prunegrid.orchestrator.tuning.search import Outcome, Rival
+from prunegrid.orchestrator.tuning.search_figure import log_ticks, page, static
+from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
+from prunegrid.orchestrator.tuning.search_plan import SearchOptions, attack_studies
+from prunegrid.orchestrator.tuning.trials import TrialRow, best
 from prunegrid.orchestrator.tuning.wording import attack_report, trial_line
 from tests.grids import SMALL
 from tests.report.test_browser import browser  # noqa: F401
@@ -24,10 +24,10 @@ from tests.report.test_browser import browser  # noqa: F401
 GRID = SMALL.replace("steps: 5}", "steps: 500}")
 
 
-def outcome(ours: np.ndarray, theirs: np.ndarray, **wish) -> Outcome:
+def outcome(ours: np.ndarray, theirs: np.ndarray, **wish) -> SearchOutcome:
     """16 trials, each second one stopped early; one failed."""
     values = {"attack": "cw_l2", "trials": 16, "budget": "400"}
-    (study,), _ = attack_studies(parse_grid(GRID, source="g"), Wish(**(values | wish)))
+    (study,), _ = attack_studies(parse_grid(GRID, source="g"), SearchOptions(**(values | wish)))
     trials = {
         n: TrialRow(
             trial=n,
@@ -53,7 +53,7 @@ def outcome(ours: np.ndarray, theirs: np.ndarray, **wish) -> Outcome:
             comparison=compare(ours, theirs, eps=study.eps),
         ),
     )  # fmt: skip
-    return Outcome(study=study, trials=trials, best=winner, rivals=rivals)
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=rivals)
 
 
 THEIRS = np.linspace(1, 3, 24).reshape(2, 12)
@@ -84,7 +84,7 @@ def test_images_on_which_the_tuned_attack_is_weaker_are_told_apart():
 
 def test_the_page_needs_no_network_and_escapes_what_a_grid_says():
     found = panels_of(outcome(0.9 * THEIRS, THEIRS))
-    text = page(Panels(title="<b>x</b>", panels=found.panels))
+    text = page(FigurePanels(title="<b>x</b>", panels=found.panels))
     assert "<title>&lt;b&gt;x&lt;/b&gt;</title>" in text
     assert "<b>x</b>" not in text
     assert "cdn.plot.ly" not in text.replace("plotly.js", "").split("Plotly.newPlot")[-1]

@@ -8,17 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from prunegrid.orchestrator.tuning.outcome import Outcome
-from prunegrid.orchestrator.tuning.record import TrialRow
+from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.trials import TrialRow
 from prunegrid.orchestrator.tuning.wording import settings_text, varied
 
-Role = Literal["complete", "stopped early", "grid", "best", "image", "equal"]
+PointRole = Literal["complete", "stopped early", "grid", "best", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Points:
-    role: Role
+    role: PointRole
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -26,7 +26,7 @@ class Points:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class FigurePanel:
     title: str
     x: str
     y: str
@@ -37,12 +37,12 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panels:
+class FigurePanels:
     title: str
-    panels: tuple[Panel, ...]
+    panels: tuple[FigurePanel, ...]
 
 
-def panels_of(outcome: Outcome) -> Panels:
+def panels_of(outcome: SearchOutcome) -> FigurePanels:
     """A panel per option that was varied, and one per rival on the held-out images."""
     study = outcome.study
     out = [_option_panel(outcome, name) for name in varied(study)]
@@ -50,7 +50,7 @@ def panels_of(outcome: Outcome) -> Panels:
         out += [panel for k in range(1, len(outcome.rivals)) if (panel := _paired(outcome, k))]
     where = f"{study.label}, {study.protocol}" if study.protocol else study.label
     budget = f", at most {study.budget:,} queries an image" if study.budget else ""
-    return Panels(
+    return FigurePanels(
         title=f"{where}: {len(study.proposals)} trials{budget}; lower is better", panels=tuple(out)
     )
 
@@ -61,10 +61,10 @@ def axis_title(study: Study) -> str:
     return "validation loss" if study.objective == "loss" else "median distance"
 
 
-def _option_panel(outcome: Outcome, name: str) -> Panel:
+def _option_panel(outcome: SearchOutcome, name: str) -> FigurePanel:
     study = outcome.study
     scale = 100.0 if study.objective == "robust" else 1.0
-    groups: dict[Role, list[TrialRow]] = {
+    groups: dict[PointRole, list[TrialRow]] = {
         "stopped early": [],
         "complete": [],
         "grid": [],
@@ -98,7 +98,7 @@ def _option_panel(outcome: Outcome, name: str) -> Panel:
         for role, trials in groups.items()
         if trials
     )
-    return Panel(
+    return FigurePanel(
         title=name, x=name, y=axis_title(study), log_x=True, log_y=scale == 1.0, points=points
     )
 
@@ -110,7 +110,7 @@ def _trial_text(study: Study, trial: TrialRow) -> str:
     return "\n".join([f"{trial.state}, {trial.size} {unit}", *shown])
 
 
-def _paired(outcome: Outcome, number: int) -> Panel | None:
+def _paired(outcome: SearchOutcome, number: int) -> FigurePanel | None:
     ours, rival = outcome.rivals[0], outcome.rivals[number]
     a, b = ours.distances.ravel(), rival.distances.ravel()
     known = np.isfinite(a) & np.isfinite(b)
@@ -134,7 +134,7 @@ def _paired(outcome: Outcome, number: int) -> Panel | None:
                     text=tuple(f"{v:.4g} against {u:.4g}" for u, v in zip(x, y, strict=True)),
                 )
             )
-    return Panel(
+    return FigurePanel(
         title="held-out images",
         x=f"distance, the grid's settings {whose}",
         y="distance, tuned",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunegrid.orchestrator.driver.patience import Patience
+from prunegrid.orchestrator.driver.retry_policy import RetryPolicy
 from prunegrid.orchestrator.errors import StoreError, TornError
 
 
@@ -28,8 +28,8 @@ class Played:
             raise self._error("can't write x: slow down")
         return "written"
 
-    def patience(self, limit_s: float = 600) -> Patience:
-        return Patience(
+    def patience(self, limit_s: float = 600) -> RetryPolicy:
+        return RetryPolicy(
             say=self.said.append,
             stop_requested=lambda: self.stop,
             limit_s=limit_s,

@@ -36,7 +36,7 @@ COUNT = 4
 Robust = Callable[[float], float]
 
 
-class LadderError(PrunegridError):
+class EpsLevelsError(PrunegridError):
     """No set of eps follows the rule."""
 
 
@@ -55,10 +55,10 @@ class Ends:
     strong: float
 
 
-def ladder(norm: str, ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ...]:
-    """`robust`: R. Raises LadderError where no attack in reach fools half of the images."""
+def eps_levels(norm: str, ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ...]:
+    """`robust`: R. Raises EpsLevelsError where no attack in reach fools half of the images."""
     if not (0 < ends.weak <= ends.strong < math.inf):
-        raise LadderError(
+        raise EpsLevelsError(
             f"no eps to choose: the weakest would be {ends.weak:.4g}, the strongest "
             f"{ends.strong:.4g}; the attack fails on too many images"
         )
@@ -74,7 +74,7 @@ def _doubling(ends: Ends, robust: Robust, rule: Rule) -> tuple[float, ...]:
         if robust(last) < rule.most_left:
             return tuple(2.0 ** (exponent - k) / 255 for k in reversed(range(COUNT)))
         exponent += 1
-    raise LadderError(f"even eps {last:.4g} leaves {robust(last):.2f} of the images")
+    raise EpsLevelsError(f"even eps {last:.4g} leaves {robust(last):.2f} of the images")
 
 
 def _even(ends: Ends, robust: Robust, rule: Rule, *, whole: bool) -> tuple[float, ...]:
@@ -85,7 +85,7 @@ def _even(ends: Ends, robust: Robust, rule: Rule, *, whole: bool) -> tuple[float
         if robust(found[-1]) < rule.most_left:
             return found
         step = _next_step(step, whole=whole)
-    raise LadderError(f"even eps {found[-1]:.4g} leaves {robust(found[-1]):.2f} of the images")
+    raise EpsLevelsError(f"even eps {found[-1]:.4g} leaves {robust(found[-1]):.2f} of the images")
 
 
 def _nearest_step(width: float, *, whole: bool) -> float:

@@ -12,23 +12,28 @@ from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.bisection import Bisection
-from prunegrid.orchestrator.tuning.ladder import Rule
+from prunegrid.orchestrator.tuning.eps_levels import Rule
 from prunegrid.orchestrator.tuning.scoring import distances_in
-from prunegrid.orchestrator.tuning.security import Calibration, SecurityCurve, calibrate_curve
+from prunegrid.orchestrator.tuning.security_curves import (
+    Calibration,
+    SecurityCurve,
+    calibrate_curve,
+)
 from prunegrid.orchestrator.tuning.stored_curves import nearest_curve
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask, Task
 from prunegrid.workers.image_rows import ImageRows
-from prunegrid.workers.tuning import find_images
+from prunegrid.workers.scratch import find_images
 
-#: Have tasks computed aside; raises where that was interrupted or failed.
-Compute = Callable[[Sequence[Task]], None]
-#: Proposals whose attacks leave more than they seemed to are made again, so often.
+#: Have tasks computed, with a note of what they are for; raises where that was interrupted or
+#: failed.
+Compute = Callable[[Sequence[Task], str], None]
+#: Rounds of proposing at most: eps that a proposal adds are measured before the next.
 _ROUNDS = 6
 
 
 @dataclass(kw_only=True)
-class Measured:
+class MeasuredCurve:
     """One architecture's attack: the grid's tasks on its dense models, and what they found."""
 
     architecture: str
@@ -69,7 +74,7 @@ class Measured:
         )
 
 
-def measured(plan: Plan, store: Store) -> list[Measured]:
+def measured(plan: Plan, store: Store) -> list[MeasuredCurve]:
     """From the plan's cells, whose tasks must be done. Raises StoreError, and PrunegridError
     where an attack was skipped."""
     groups: dict[tuple[str, str], list[PlannedCell]] = {}
@@ -78,7 +83,9 @@ def measured(plan: Plan, store: Store) -> list[Measured]:
     return [_measured(key, cells, plan, store) for key, cells in groups.items()]
 
 
-def _measured(key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store: Store) -> Measured:
+def _measured(
+    key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store: Store
+) -> MeasuredCurve:
     keys = dict.fromkeys(task_key for cell in cells for task_key in cell.task_keys)
     tasks = []
     for task_key in keys:
@@ -87,7 +94,7 @@ def _measured(key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store:
         tasks.append(task)
     entry = attack_entry(tasks[0].attack.attack)
     assert entry is not None
-    out = Measured(
+    out = MeasuredCurve(
         architecture=key[0],
         attack=key[1],
         norm=entry.norm,
@@ -110,7 +117,7 @@ def _measured(key: tuple[str, str], cells: list[PlannedCell], plan: Plan, store:
     return out
 
 
-def note(found: Measured, parts: Iterable[ImageRows]) -> None:
+def note(found: MeasuredCurve, parts: Iterable[ImageRows]) -> None:
     """Points of a fixed-eps attack's curve from its rows."""
     rows = [part.table.to_pandas() for part in parts]
     for eps in sorted({float(e) for frame in rows for e in frame["eps"].unique()}):
@@ -122,18 +129,16 @@ def note(found: Measured, parts: Iterable[ImageRows]) -> None:
 
 
 def calibrate_measured(
-    every: Sequence[Measured], rule: Rule, store: str, compute: Compute, say: Callable[[str], None]
+    every: Sequence[MeasuredCurve], rule: Rule, store: str, compute: Compute
 ) -> list[Calibration]:
-    """A set for each; fixed-eps attacks are run at more eps as needed. Raises LadderError."""
+    """A set for each; fixed-eps attacks are run at more eps as needed. Raises EpsLevelsError."""
     fixed = [found for found in every if not found.minimum_norm]
     searches = [(found, search) for found in fixed for search in _searches(found, rule)]
     while asked := [(f, eps) for f, search in searches if (eps := search.next_eps()) is not None]:
-        for found, _ in asked:
-            say(f"{found.architecture} {found.attack}: {len(found.points)} eps so far")
-        _look(asked, store, compute)
+        _measure(asked, store, compute)
         for found, search in searches:
             for eps, robust in found.points.items():
-                if eps not in search.looks:
+                if eps not in search.points:
                     search.take(eps, robust)
     for _ in range(_ROUNDS):
         out = [calibrate_curve(found.curve, found.present, rule) for found in every]
@@ -146,11 +151,11 @@ def calibrate_measured(
         ]
         if not unknown:
             break
-        _look(unknown, store, compute)
+        _measure(unknown, store, compute)
     return out
 
 
-def _searches(found: Measured, rule: Rule) -> list[Bisection]:
+def _searches(found: MeasuredCurve, rule: Rule) -> list[Bisection]:
     """For L-infinity the strongest eps alone: the others follow from it."""
     levels = [rule.left] if found.norm == "linf" else [rule.left, found.clean - rule.marginal]
     most = 1.0 if found.norm == "linf" else 1e6
@@ -163,8 +168,11 @@ def _searches(found: Measured, rule: Rule) -> list[Bisection]:
     return out
 
 
-def _look(asked: Sequence[tuple[Measured, float]], store: str, compute: Compute) -> None:
+def _measure(asked: Sequence[tuple[MeasuredCurve, float]], store: str, compute: Compute) -> None:
     tasks = [task for found, eps in asked for task in found.at(eps)]
-    compute(tasks)
+    note_text = ", ".join(
+        f"{found.architecture} {found.attack}, eps {len(found.points) + 1}" for found, _ in asked
+    )
+    compute(tasks, note_text)
     for found, eps in asked:
         note(found, [find_images(task, store) for task in found.at(eps)])

@@ -1,4 +1,4 @@
-"""From a grid and a command's options to a settled search: every refusal, before anything runs."""
+"""From a grid and a command's options to a search in full; bad input is refused here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TRAINING_DEFAULT = ("learning_rate", "early_stopping_patience")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class SearchOptions:
     """What the command line asks for."""
 
     attack: str | None = None  #: a label of the grid; None: training
@@ -64,17 +64,17 @@ class Wish:
 # --------------------------------------------------------------------------- attacks
 
 
-def attack_studies(grid: Grid, wish: Wish) -> tuple[tuple[AttackStudy, ...], Plan]:
+def attack_studies(grid: Grid, asked: SearchOptions) -> tuple[tuple[AttackStudy, ...], Plan]:
     """A study per protocol that has the attack, and the dense models' plan. Raises UsageError."""
-    label = wish.attack or ""
+    label = asked.attack or ""
     labels = list(dict.fromkeys(a.label for p in grid.architectures for a in p.attacks))
     if label not in labels:
         raise UsageError(f"--attack: {expected(labels, label)}")
-    if "attack" in wish.select:
+    if "attack" in asked.select:
         raise UsageError("--select attack=...: --attack names the attack; expected no other")
-    plan = dense_plan(grid, {**wish.select, "attack": (label,)})
+    plan = dense_plan(grid, {**asked.select, "attack": (label,)})
     protocols = list(dict.fromkeys(cell.place.protocol for cell in plan.cells))
-    studies = [_attack_study(grid, wish, plan, protocol) for protocol in protocols]
+    studies = [_attack_study(grid, asked, plan, protocol) for protocol in protocols]
     return tuple(studies), without_attacks(plan)
 
 
@@ -114,21 +114,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _attack_study(grid: Grid, wish: Wish, plan: Plan, protocol: str) -> AttackStudy:
+def _attack_study(grid: Grid, asked: SearchOptions, plan: Plan, protocol: str) -> AttackStudy:
     cells = [cell for cell in plan.cells if cell.place.protocol == protocol]
     planned = cells[0].attack
     entry = attack_entry(planned.settings.attack)
     if entry is None:
         raise UsageError(f"--attack {planned.label}: not in the catalog")
-    objective, eps = _objective(wish, entry, planned)
+    objective, eps = _objective(asked, entry, planned)
     costs = costs_of(entry, planned.settings.engine)
     base = complete(entry, planned)
-    budget = _budget(wish.budget, costs.queries(base))
-    space = attack_space(entry, base, costs=costs, budget=budget, vary=wish.vary)
+    budget = _budget(asked.budget, costs.queries(base))
+    space = attack_space(entry, base, costs=costs, budget=budget, vary=asked.vary)
     names = list(dict.fromkeys(cell.place.model.architecture for cell in cells))
     plans = [p for p in grid.architectures if p.name in names]
-    images = _images(wish, min(p.attack_images for p in plans))
-    found = proposals(space, _trials(wish), seed=wish.seed)
+    images = _images(asked, min(p.attack_images for p in plans))
+    found = proposals(space, _trials(asked), seed=asked.seed)
     if len(found) < 2:
         raise UsageError("--vary: expected room for at least one trial beside the grid's settings")
     models = {}
@@ -158,7 +158,7 @@ def _attack_study(grid: Grid, wish: Wish, plan: Plan, protocol: str) -> AttackSt
         edges=image_rungs(images // 2),
         stop=images,
         proposals=tuple(tuple(sorted(options.items())) for options in found),
-        seed=wish.seed,
+        seed=asked.seed,
     )
 
 
@@ -173,9 +173,9 @@ def complete(entry: AttackEntry, planned: PlannedAttack) -> dict[str, Scalar]:
 
 
 def _objective(
-    wish: Wish, entry: AttackEntry, planned: PlannedAttack
+    asked: SearchOptions, entry: AttackEntry, planned: PlannedAttack
 ) -> tuple[Objective, float | None]:
-    chosen = wish.objective or ("median" if entry.finds == "minimum-norm" else "robust")
+    chosen = asked.objective or ("median" if entry.finds == "minimum-norm" else "robust")
     if chosen not in ("median", "robust"):
         raise UsageError(f"--objective: {expected(('median', 'robust'), chosen)}")
     shown = ", ".join(f"{eps:g}" for eps in planned.eps)
@@ -185,14 +185,14 @@ def _objective(
                 f"--objective median: {entry.name} attacks at a given eps and finds no distances; "
                 "expected --objective robust --eps E"
             )
-        if wish.eps is not None:
+        if asked.eps is not None:
             raise UsageError("--eps: only --objective robust takes one")
         return "median", None
-    if wish.eps is None:
+    if asked.eps is None:
         raise UsageError(f"--objective robust: expected --eps E; the grid's are {shown}")
-    if not 0 < wish.eps < float("inf"):
-        raise UsageError(f"--eps: expected a number above 0, got {wish.eps:g}")
-    return "robust", wish.eps
+    if not 0 < asked.eps < float("inf"):
+        raise UsageError(f"--eps: expected a number above 0, got {asked.eps:g}")
+    return "robust", asked.eps
 
 
 def _budget(text: str | None, whole: int) -> int:
@@ -213,14 +213,14 @@ def _budget(text: str | None, whole: int) -> int:
     return int(number)
 
 
-def _trials(wish: Wish) -> int:
-    if wish.trials < 2:
-        raise UsageError(f"--trials: expected at least 2, got {wish.trials}")
-    return wish.trials
+def _trials(asked: SearchOptions) -> int:
+    if asked.trials < 2:
+        raise UsageError(f"--trials: expected at least 2, got {asked.trials}")
+    return asked.trials
 
 
-def _images(wish: Wish, available: int) -> int:
-    images = available if wish.images is None else wish.images
+def _images(asked: SearchOptions, available: int) -> int:
+    images = available if asked.images is None else asked.images
     if not 2 * LEAST_IMAGES <= images <= available:
         raise UsageError(
             f"--images: expected {2 * LEAST_IMAGES} to {available} (the grid's attack_images), "
@@ -240,18 +240,22 @@ def cut_base(study: AttackStudy) -> tuple[dict[str, Scalar], Costs]:
 # --------------------------------------------------------------------------- training
 
 
-def training_studies(grid: Grid, wish: Wish) -> tuple[TrainingStudy, ...]:
+def training_studies(grid: Grid, asked: SearchOptions) -> tuple[TrainingStudy, ...]:
     """A study per architecture and variant, of the first method where none is selected. Raises
     UsageError."""
-    for name, value in (("--budget", wish.budget), ("--eps", wish.eps), ("--images", wish.images)):
+    for name, value in (
+        ("--budget", asked.budget),
+        ("--eps", asked.eps),
+        ("--images", asked.images),
+    ):
         if value is not None:
             raise UsageError(f"{name}: not with --training")
-    if wish.objective not in (None, "loss"):
-        raise UsageError(f"--objective: {expected(('loss',), wish.objective)} with --training")
+    if asked.objective not in (None, "loss"):
+        raise UsageError(f"--objective: {expected(('loss',), asked.objective)} with --training")
     for axis in ("protocol", "attack", "eps"):
-        if axis in wish.select:
+        if axis in asked.select:
             raise UsageError(f"--select {axis}=...: not with --training")
-    select = dict(wish.select)
+    select = dict(asked.select)
     select.setdefault("method", grid.methods[:1])
     plan = expand(grid, select)
     groups: dict[tuple[str, str], dict[tuple[str, int], list[str]]] = {}
@@ -260,14 +264,14 @@ def training_studies(grid: Grid, wish: Wish) -> tuple[TrainingStudy, ...]:
         chains = groups.setdefault((place.architecture, place.variant), {})
         chains.setdefault((place.method, place.seed), []).append(model.task_key)
     return tuple(
-        _training_study(grid, wish, plan, architecture, variant, list(chains.values()))
+        _training_study(grid, asked, plan, architecture, variant, list(chains.values()))
         for (architecture, variant), chains in groups.items()
     )
 
 
 def _training_study(
     grid: Grid,
-    wish: Wish,
+    asked: SearchOptions,
     plan: Plan,
     architecture: str,
     variant: str,
@@ -279,8 +283,8 @@ def _training_study(
     if base.lr_factor is None:
         known = {name: axis for name, axis in known.items() if not name.startswith("lr_")}
     start: dict[str, Scalar] = {name: getattr(base, name) for name in known}
-    space = training_space(known, start, wish.vary or _TRAINING_DEFAULT)
-    found = proposals(space, _trials(wish), seed=wish.seed)
+    space = training_space(known, start, asked.vary or _TRAINING_DEFAULT)
+    found = proposals(space, _trials(asked), seed=asked.seed)
     varied = {axis.name for axis in space.axes}
     return TrainingStudy(
         label=f"{architecture}-{variant}",
@@ -289,7 +293,7 @@ def _training_study(
         proposals=tuple(
             tuple(sorted((n, v) for n, v in options.items() if n in varied)) for options in found
         ),
-        seed=wish.seed,
+        seed=asked.seed,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a search came to: its trials, the best of them, and rivals on images unseen so far."""
+"""The outcome of a search: its trials, the best of them, and rivals on the held-out images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.tuning.objective import Comparison, Floats
-from prunegrid.orchestrator.tuning.record import TrialRow
-from prunegrid.orchestrator.tuning.rows import Role
 from prunegrid.orchestrator.tuning.study import Study
+from prunegrid.orchestrator.tuning.trials import TrialRole, TrialRow
 from prunegrid.workers.keys import Scalar
 
 
@@ -16,7 +15,7 @@ from prunegrid.workers.keys import Scalar
 class Rival:
     """Settings on the held-out images, beside the tuned ones."""
 
-    role: Role
+    role: TrialRole
     options: Mapping[str, Scalar]
     queries_mean: float
     distances: Floats  #: [models, images]
@@ -24,7 +23,7 @@ class Rival:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class SearchOutcome:
     study: Study
     trials: Mapping[int, TrialRow]
     best: TrialRow
