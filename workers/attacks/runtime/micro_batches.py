@@ -1,9 +1,10 @@
 """Micro-batches of one padded shape, which shrinks where memory does not suffice.
 
 A kernel may round differently at another batch shape, and C&W amplifies a last bit into percents.
-In one shape an image's result depends neither on its place nor on the other images (measured bit
-by bit on CPUs for convolutional networks, and tested in `tests/attacks/test_shards.py`). Shapes
-are multiples of 16, below which oneDNN and Eigen change their blocking.
+Shapes are multiples of 16, below which oneDNN and Eigen change their blocking. In most of these
+shapes an image's result depends neither on its place nor on the other images; not in all: a matrix
+product in blocks of six rows (AVX2) rounds the last two of 32 or 128 rows differently. Such a shape
+is left out (`Network.place_matters`). `tests/attacks/test_shards.py` tests the outcome.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import tensorflow as tf
 
 #: Shapes are multiples of this, and none is smaller.
 QUANTUM = 16
+#: How much larger a shape may be than the one asked for: a multiple of a block of 6, 9 or 12 rows
+#: and of 16 lies within.
+LARGER = 144
 
 
 def padded_size(images: int) -> int:
@@ -25,7 +29,8 @@ def padded_size(images: int) -> int:
 
 
 class MicroBatches:
-    """Pieces of work in the shape `size`; it halves, down to 16, where memory runs out.
+    """Pieces of work in the shape `size`, or in a larger one where places matter in that; it
+    halves, down to 16, where memory runs out.
 
         for rows, padded in micro_batches.pieces(active):
             with micro_batches.attempt():
@@ -35,14 +40,23 @@ class MicroBatches:
 
     A piece that did not fit comes again, smaller: the body must not write before it has computed.
     `smaller_is_equal`: the device gives the same bits in any multiple of 16 up to `size`, so that
-    a last piece need not be padded to the full shape.
+    a last piece need not be padded to the full shape. `place_matters`: in which shapes the device
+    rounds an image's results by its place.
     """
 
-    def __init__(self, size: int, *, smaller_is_equal: bool = False) -> None:
-        self.size = padded_size(size)
-        self.nominal = self.size  #: as asked for, whatever memory allowed
+    def __init__(
+        self,
+        size: int,
+        *,
+        smaller_is_equal: bool = False,
+        place_matters: Callable[[int], bool] = lambda shape: False,
+    ) -> None:
+        self.nominal = padded_size(size)  #: as asked for, whatever the device allowed
         self.smaller_is_equal = smaller_is_equal
+        self._place_matters = place_matters
         self._failed = False
+        larger = range(self.nominal, self.nominal + LARGER, QUANTUM)
+        self.size = next((n for n in larger if not place_matters(n)), self.nominal)
 
     def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, the same padded by repetition of the last one), in order."""
@@ -63,7 +77,8 @@ class MicroBatches:
         except (tf.errors.ResourceExhaustedError, MemoryError):
             if self.size <= QUANTUM:
                 raise
-            self.size = padded_size(self.size // 2)
+            smaller = range(padded_size(self.size // 2), QUANTUM, -QUANTUM)
+            self.size = next((n for n in smaller if not self._place_matters(n)), QUANTUM)
             self._failed = True
 
     def map(

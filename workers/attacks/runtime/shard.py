@@ -94,12 +94,15 @@ def attack_shard(
         return columns.columns(entry), {}
     run = engine_method(entry, settings)
     strict = settings.engine == "strict"
-    micro_batches = MicroBatches(settings.batch_size)
     network = Network(model, settings.outputs, xla=uses_xla(model, settings))
-    # XLA would compile each smaller shape anew.
-    micro_batches.smaller_is_equal = (
-        strict and not network.xla and network.smaller_is_equal(micro_batches.nominal)
-    )
+    if strict:
+        micro_batches = MicroBatches(settings.batch_size, place_matters=network.place_matters)
+        # XLA would compile each smaller shape anew.
+        micro_batches.smaller_is_equal = not network.xla and network.smaller_is_equal(
+            micro_batches.size
+        )
+    else:
+        micro_batches = MicroBatches(settings.batch_size)
     clean, zero = _examine(network, batch, micro_batches)
     columns.clean(clean, zero, micro_batches.size)
     wrong = clean != batch.labels
