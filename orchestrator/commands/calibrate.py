@@ -71,6 +71,7 @@ class CalibrateOptions:
         )
 
 
+# Parameters: one for each option of the command line.
 def command(
     grid: Annotated[
         Path | None,

@@ -36,6 +36,7 @@ from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 
 
+# Parameters: one for each option of the command line.
 def command(
     grid: GridFile,
     store: StoreOption,

@@ -70,6 +70,7 @@ class TuneOptions:
         )
 
 
+# Parameters: one for each option of the command line.
 def command(
     grid: GridFile,
     store: StoreOption,

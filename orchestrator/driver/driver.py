@@ -58,6 +58,7 @@ class DataError(PrunegridError):
 class Driver:
     """One run of one plan into one store."""
 
+    # Parameters: the parts of a run, and what tests put in their place.
     def __init__(
         self,
         plan: Plan,

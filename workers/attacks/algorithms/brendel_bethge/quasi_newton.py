@@ -126,6 +126,7 @@ def _line_search(
             return high, at_high, None
 
 
+# Parameters: both ends of the bracket, each a point, a value and a slope.
 def _zoom(
     trial: Function,
     step: float,

@@ -56,6 +56,7 @@ class CWGraph:
     def batch_stepper(self) -> Callable[..., Any]:
         """All images from `step` to `stop` together; aborted by their summed loss."""
 
+        # Parameters: a compiled loop takes its state as tensors, one each.
         def advance(  # type: ignore[no-untyped-def]
             x, x_attack, reconstructed, labels, consts, corrections,
             delta, m, v, hit, best, best_norm, previous, step, stop,
@@ -89,6 +90,7 @@ class CWGraph:
         has found something.
         """
 
+        # Parameters: a compiled loop takes its state as tensors, one each.
         def advance(  # type: ignore[no-untyped-def]
             x, x_attack, reconstructed, labels, consts, corrections,
             delta, m, v, hit, best, best_norm, previous, lowest, step, count,
@@ -123,6 +125,7 @@ class CWGraph:
         key = ("cw-image", *self._key)
         return self._network.compiled(key, advance, self._signature(per_image=True))
 
+    # Parameters: the state of the optimiser, a tensor each.
     def _step(self, x, x_attack, reconstructed, labels, consts, delta, m, v, pair):  # type: ignore[no-untyped-def]
         """One Adam step. Returns the new (delta, m, v), and of the point before it: summed
         loss, loss per image, image, class changed, L2 norm."""

@@ -62,6 +62,7 @@ def image_stepper(
     Returns (x, broken, best loss, queries since it grew, margins, queries made now).
     """
 
+    # Parameters: a compiled loop takes its state as tensors, one each.
     def advance(x, x0, labels, eps, steps, best, since, margins):  # type: ignore[no-untyped-def]
         broken = tf.zeros_like(labels, tf.bool)
         queries = tf.zeros_like(labels)
