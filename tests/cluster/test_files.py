@@ -150,7 +150,11 @@ def test_every_mounted_file_is_here_and_the_mounts_can_be_installed(name):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = {"pyproject.toml", "requirements.lock", "cluster", project["project"]["readme"]}
     needed |= set(project["project"]["license-files"])
-    needed |= set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    for package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        links = [path for path in (ROOT / package).iterdir() if path.is_symlink()]
+        assert links, "the package's halves stand outside it"
+        needed |= {Path(package).parts[0]}
+        needed |= {path.resolve().relative_to(ROOT).as_posix() for path in links}
     assert {f"~/prunegrid/{item}" for item in needed} <= set(mounts)
     assert mounts["~/grid.yaml"] == "grid.yaml", "a command's paths are relative to the home"
     assert mounts["~/grids"] == "grids"
