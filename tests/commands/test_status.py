@@ -20,6 +20,7 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.store import Store
 from tests.fakes import BUG, RUNNER
 from tests.grids import SMALL, with_seeds
+from tests.speed import reference_s
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -42,6 +43,10 @@ def told(function, *arguments, **more) -> str:
     out = io.StringIO()
     function(*arguments, console=Console(file=out, width=200), **more)
     return out.getvalue()
+
+
+#: Of the reference: under two seconds on the machine where planning took 1.1.
+LIMIT = 30
 
 
 def processor_s() -> float:
@@ -78,7 +83,7 @@ def test_the_papers_grid_is_planned_in_under_two_seconds():
     }
     numbers = json.loads(out)
     assert {name: numbers[name] for name in counts} == counts
-    assert best_s < 2
+    assert best_s < LIMIT * reference_s()
 
 
 def test_a_shared_dense_model_saves_160_trainings(tmp_path):
@@ -92,7 +97,7 @@ def test_a_shared_dense_model_saves_160_trainings(tmp_path):
 
 def test_status_answers_in_under_two_seconds(partly_failed):
     out, best_s = prunegrid("status", "--store", partly_failed, "--json")
-    assert best_s < 2
+    assert best_s < LIMIT * reference_s()
     numbers = json.loads(out)
     assert numbers["done"] == 2 + 4 + 24
     assert numbers["done"] + numbers["remaining"] == sum(numbers["tasks"].values())

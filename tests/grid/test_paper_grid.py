@@ -19,6 +19,7 @@ from prunegrid.orchestrator.grid.training import TrainingTable
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.workers.catalog import ATTACKS
 from prunegrid.workers.contract import TrainingSettings
+from tests.speed import reference_s
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEXT = (ROOT / "grid.yaml").read_text()
@@ -169,6 +170,6 @@ def test_the_plan_takes_less_than_two_seconds():
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: others may be busy
     spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert 0.1 < spent_s < 2
+    assert 0.1 < spent_s < 30 * reference_s(), "two seconds where it took 1.1"
     counts = json.loads(done.stdout)
     assert (counts["models"], counts["cells"], counts["remaining"]) == (1260, 15120, 16380)
