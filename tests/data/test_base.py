@@ -123,7 +123,9 @@ def test_an_unknown_name_is_refused(data_dir):
 
 def test_a_task_about_other_bytes_is_refused(data_dir):
     task = dataclasses.replace(settings(SMALL.name), fingerprint="synthetic:28x28x1/0")
-    with pytest.raises(DataUnavailable, match=f"needs {task.fingerprint}, .* has {SMALL.fingerprint}"):
+    with pytest.raises(
+        DataUnavailable, match=f"needs {task.fingerprint}, .* has {SMALL.fingerprint}"
+    ):
         load(task, str(data_dir))
 
 
