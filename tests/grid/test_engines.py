@@ -9,31 +9,40 @@ import pytest
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid import attacks
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.workers.attacks.base import Attack
 from prunegrid.workers.catalog import AttackEntry, attack_entry
 from tests.grids import SMALL
 
+
+class OnlyStrict(Attack):
+    def strict(self, network, batch, context): ...
+
+
+class StrictAndFoolbox(OnlyStrict):
+    def foolbox(self, network, batch, context): ...
+
+
+def entry(name: str, implementation: type[Attack] | None, foolbox_class: str | None = None):
+    return AttackEntry(
+        name=name,
+        title=name,
+        norm="l2",
+        finds="minimum-norm",
+        implementation=implementation,
+        foolbox_class=foolbox_class,
+    )
+
+
 #: Attacks that only some engines have, under names of their own.
 ENTRIES = {
-    "only_strict": ("strict",),
-    "only_stock": ("foolbox-stock",),
-    "ours": ("strict", "foolbox"),
+    "only_strict": entry("only_strict", OnlyStrict),
+    "only_stock": entry("only_stock", None, "L2DeepFoolAttack"),
+    "ours": entry("ours", StrictAndFoolbox),
 }
 
 
 def entry_of(name: str) -> AttackEntry | None:
-    if name not in ENTRIES:
-        return attack_entry(name)
-    return AttackEntry(
-        name=name,
-        target="",
-        stock="",
-        norm="l2",
-        finds="minimum-norm",
-        gradients=True,
-        engines=ENTRIES[name],
-        options=(),
-        title=name,
-    )
+    return ENTRIES.get(name) or attack_entry(name)
 
 
 @pytest.fixture(autouse=True)
