@@ -24,15 +24,6 @@ SAME_FILE_NAMES = {
     "retry.py": "a command's module has the command's name",
     "verify.py": "a command's module has the command's name",
 }
-#: File names that occur more than once, and may not.
-FILES_TO_RENAME: set[str] = {
-    "attacks.py",
-    "bisection.py",
-    "engine.py",
-    "eps_levels.py",
-    "requests.py",
-    "security_curves.py",
-}
 
 
 def classes(tree: ast.Module) -> set[str]:
@@ -83,7 +74,7 @@ def test_module_names_are_telling():
         if path.name != "__init__.py":
             places[path.name].add(str(path.relative_to(ROOT)))
     twice = {name: files for name, files in places.items() if len(files) > 1}
-    assert set(twice) == SAME_FILE_NAMES.keys() | FILES_TO_RENAME, twice
+    assert set(twice) == SAME_FILE_NAMES.keys(), twice
 
 
 def test_what_counts_as_many_and_as_a_reason():

@@ -30,11 +30,11 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.eps_levels import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.dense_curves import Calibration, Step, rule_findings
+from prunegrid.orchestrator.tuning.eps_rule import Rule, eps_as_written
 from prunegrid.orchestrator.tuning.measured_curves import calibrate_measured, measured
 from prunegrid.orchestrator.tuning.piece import eps_piece
 from prunegrid.orchestrator.tuning.search_plan import dense_plan
-from prunegrid.orchestrator.tuning.security_curves import Calibration, Step, rule_findings
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
-from prunegrid.orchestrator.commands.requests import driver_of, find_pause, named, write
+from prunegrid.orchestrator.commands.send_request import driver_of, find_pause, named, write
 from prunegrid.orchestrator.store.requests import Request
 from prunegrid.orchestrator.store.store import Store
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import SelectOption, StoreOption
-from prunegrid.orchestrator.commands.requests import driver_of, named, write
+from prunegrid.orchestrator.commands.send_request import driver_of, named, write
 from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection

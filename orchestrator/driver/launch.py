@@ -103,7 +103,7 @@ class RunContext:
             return InlineEngine(
                 self._settings, runner=options.runner, stop_requested=self.stop.is_requested
             )
-        from prunegrid.orchestrator.engines.ray.engine import RayEngine
+        from prunegrid.orchestrator.engines.ray.ray_engine import RayEngine
 
         with self.console.status("starting Ray"):
             return RayEngine(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunegrid.orchestrator.errors import GridError, expected
-from prunegrid.orchestrator.grid.attacks import SIZE, Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.attack_fields import SIZE, Protocol, read_attacks, read_protocols
 from prunegrid.orchestrator.grid.fields import (
     TEXT,
     Field,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunegrid.orchestrator.grid.attacks import AttackTable, ProtocolTable
+from prunegrid.orchestrator.grid.attack_fields import AttackTable, ProtocolTable
 from prunegrid.orchestrator.grid.fields import Table
 from prunegrid.orchestrator.grid.file import (
     ArchitectureTable,

@@ -11,14 +11,14 @@ import numpy as np
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.bisection import Bisection
-from prunegrid.orchestrator.tuning.eps_levels import Rule
-from prunegrid.orchestrator.tuning.scoring import distances_in
-from prunegrid.orchestrator.tuning.security_curves import (
+from prunegrid.orchestrator.tuning.dense_curves import (
     Calibration,
     SecurityCurve,
     calibrate_curve,
 )
+from prunegrid.orchestrator.tuning.eps_rule import Rule
+from prunegrid.orchestrator.tuning.level_crossing import Bisection
+from prunegrid.orchestrator.tuning.scoring import distances_in
 from prunegrid.orchestrator.tuning.stored_curves import nearest_curve
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask, Task

@@ -18,9 +18,9 @@ from typing import Any
 
 from ray import tune
 
-from prunegrid.orchestrator.engines.ray.engine import start_local
 from prunegrid.orchestrator.engines.ray.node_resources import Need, capacity
 from prunegrid.orchestrator.engines.ray.nodes import Nodes
+from prunegrid.orchestrator.engines.ray.ray_engine import start_local
 from prunegrid.orchestrator.engines.ray.start import join
 from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.tuning.study import Study

@@ -16,13 +16,13 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.eps_levels import Rule
-from prunegrid.orchestrator.tuning.objective import Floats
-from prunegrid.orchestrator.tuning.security_curves import (
+from prunegrid.orchestrator.tuning.dense_curves import (
     Calibration,
     SecurityCurve,
     calibrate_curve,
 )
+from prunegrid.orchestrator.tuning.eps_rule import Rule
+from prunegrid.orchestrator.tuning.objective import Floats
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from prunegrid.orchestrator.driver.driver import Driver
 from prunegrid.orchestrator.driver.run_view import RunView
-from prunegrid.orchestrator.engines.ray.engine import RayEngine, start_local
+from prunegrid.orchestrator.engines.ray.ray_engine import RayEngine, start_local
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import Plan, expand

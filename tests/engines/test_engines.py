@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prunegrid.orchestrator.engines.engine import Ended, Engine, InlineEngine
-from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.ray_engine import EngineError, RayEngine
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import expand, parent_of

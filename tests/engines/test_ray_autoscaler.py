@@ -17,8 +17,8 @@ from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.engines.ray import autoscaler, resource_request, worker_pool
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
-from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
 from prunegrid.orchestrator.engines.ray.node_resources import Need
+from prunegrid.orchestrator.engines.ray.ray_engine import EngineError, RayEngine
 from prunegrid.orchestrator.grid.grid import Resources
 from tests.autoscaled import AutoscaledCluster
 from tests.engines.test_engines import RUNNER, settings, task

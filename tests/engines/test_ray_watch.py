@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.ray_engine import EngineError, RayEngine
 from prunegrid.workers.contract import Attempt, FailureKind, Success
 from tests import fakes
 from tests.engines.test_engines import ONE_CPU, RUNNER, collect, settings, task

@@ -11,7 +11,7 @@ import pytest
 
 from prunegrid.orchestrator.engines.engine import Engine
 from prunegrid.orchestrator.engines.ray import worker_pool
-from prunegrid.orchestrator.engines.ray.engine import EngineError, RayEngine
+from prunegrid.orchestrator.engines.ray.ray_engine import EngineError, RayEngine
 from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.workers.contract import Attempt, FailureKind, Success, TrainTask

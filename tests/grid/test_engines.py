@@ -7,7 +7,6 @@ from types import MappingProxyType
 import pytest
 
 from prunegrid.orchestrator.errors import GridError
-from prunegrid.orchestrator.grid import attacks
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.workers.attacks.base import Attack
 from prunegrid.workers.catalog import AttackEntry, attack_entry
@@ -47,8 +46,8 @@ def entry_of(name: str) -> AttackEntry | None:
 
 @pytest.fixture(autouse=True)
 def catalog(monkeypatch):
-    monkeypatch.setattr(attacks, "attack_entry", entry_of)
-    monkeypatch.setattr(attacks, "ATTACKS", MappingProxyType(ENTRIES))
+    monkeypatch.setattr(attack_fields, "attack_entry", entry_of)
+    monkeypatch.setattr(attack_fields, "ATTACKS", MappingProxyType(ENTRIES))
 
 
 def grid(name: str, protocol: str, more: str = "{}"):

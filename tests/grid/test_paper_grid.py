@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from prunegrid.orchestrator.errors import GridError
-from prunegrid.orchestrator.grid.attacks import ProtocolTable
+from prunegrid.orchestrator.grid.attack_fields import ProtocolTable
 from prunegrid.orchestrator.grid.file import ArchitectureTable, parse_grid
 from prunegrid.orchestrator.grid.training import TrainingTable
 from prunegrid.orchestrator.plan.dag import expand

@@ -17,7 +17,7 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.eps_levels import EpsLevelsError, Rule
+from prunegrid.orchestrator.tuning.eps_rule import EpsLevelsError, Rule
 from prunegrid.orchestrator.tuning.search_plan import dense_plan
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from tests.grids import with_seeds
@@ -164,7 +164,7 @@ def test_a_store_without_cells_has_no_curves(tmp_path):
 
 
 def test_an_eps_beyond_all_pixels_is_no_eps():
-    from prunegrid.orchestrator.tuning.eps_levels import Ends, eps_levels
+    from prunegrid.orchestrator.tuning.eps_rule import Ends, eps_levels
 
     with pytest.raises(EpsLevelsError, match=r"even eps 0\.502 leaves 0\.55"):
         eps_levels("linf", Ends(weak=0.1, strong=1.0), lambda eps: 0.55, RULE)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.tuning.eps_levels import eps_as_written
+from prunegrid.orchestrator.tuning.eps_rule import eps_as_written
 from prunegrid.orchestrator.tuning.piece import attack_piece, eps_piece, training_piece
 from prunegrid.orchestrator.tuning.search_plan import SearchOptions, training_studies
 from prunegrid.workers.catalog import ATTACKS

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.tuning.eps_levels import (
+from prunegrid.orchestrator.tuning.dense_curves import (
+    SecurityCurve,
+    calibrate_curve,
+    rule_findings,
+)
+from prunegrid.orchestrator.tuning.eps_rule import (
     Ends,
     EpsLevelsError,
     Rule,
     eps_as_written,
     eps_levels,
-)
-from prunegrid.orchestrator.tuning.security_curves import (
-    SecurityCurve,
-    calibrate_curve,
-    rule_findings,
 )
 
 RULE = Rule()

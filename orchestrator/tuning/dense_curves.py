@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from prunegrid.orchestrator.tuning.eps_levels import Ends, Rule, eps_levels
+from prunegrid.orchestrator.tuning.eps_rule import Ends, Rule, eps_levels
 from prunegrid.orchestrator.tuning.objective import Floats
 
 
