@@ -1,5 +1,5 @@
-"""The worst case over attacks at their k-th eps (`report/eps_levels.py`): of an adversary who picks one
-attack for all images, and of one who picks an attack for each image. Pure."""
+"""The worst case over attacks at their k-th eps (`report/eps_levels.py`): of an adversary who picks
+one attack for all images, and of one who picks an attack for each image. Pure."""
 
 from __future__ import annotations
 

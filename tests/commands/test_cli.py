@@ -13,7 +13,7 @@ from prunegrid.orchestrator import commands
 from prunegrid.orchestrator.cli import COMMANDS, app, load, module_name, summary
 
 #: What several commands share.
-SHARED = {"__init__", "options", "requests"}
+SHARED = {"__init__", "options", "send_request"}
 
 
 def test_every_module_of_commands_is_listed():

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from prunegrid.orchestrator.errors import GridError
+from prunegrid.orchestrator.grid import attack_fields
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.workers.attacks.base import Attack
 from prunegrid.workers.catalog import AttackEntry, attack_entry
