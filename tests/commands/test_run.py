@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -190,11 +191,20 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
 
 
 def spawn(
-    folder: Path, text: str, engine: str = "inline", stdout: int = subprocess.PIPE
+    folder: Path,
+    text: str,
+    engine: str = "inline",
+    stdout: int = subprocess.PIPE,
+    ignored: Collection[signal.Signals] = (),
 ) -> subprocess.Popen:
+    """A driver in a session of its own. It ignores the signals of `ignored`, and no others that
+    this process may ignore, as under nohup or in the background of a script."""
     (folder / "grid.yaml").write_text(text)
+    ignored_now = [int(number) for number in ignored]
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console;"
+        "import signal, sys; from pathlib import Path; from rich.console import Console;"
+        f"[signal.signal(n, signal.SIG_IGN if n in {ignored_now} else signal.SIG_DFL)"
+        " for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
         "from prunegrid.orchestrator.commands.run import run_grid;"
         "from tests.fakes import RUNNER;"
@@ -207,6 +217,7 @@ def spawn(
         stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 

@@ -24,7 +24,7 @@ from prunegrid.orchestrator.engines.ray.demand_controller import (
     most_slots,
 )
 from prunegrid.orchestrator.engines.ray.node_resources import Need, Node, capacity
-from prunegrid.orchestrator.engines.ray.nodes import node_of
+from prunegrid.orchestrator.engines.ray.nodes import node_infos, node_of
 from prunegrid.orchestrator.engines.ray.resource_request import RENEW_EVERY_S, ResourceRequester
 
 LOOK_EVERY_S = 1.0
@@ -123,7 +123,7 @@ def _refused(ray: Any) -> list[int]:
 def _head(ray: Any) -> list[Node]:
     """The node of the driver and the autoscaler: no worker node, but it may hold slots."""
     here = ray.get_runtime_context().get_node_id()
-    return [node_of(entry) for entry in ray.nodes() if entry["NodeID"] == here]
+    return [node for node in map(node_of, node_infos(ray)) if node.id == here]
 
 
 def _offer(ray: Any) -> Offer | None:
