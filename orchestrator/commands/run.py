@@ -55,6 +55,10 @@ def command(
             "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
         ),
     ] = False,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most N tasks at once (default: all that fit)."),
+    ] = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
     ] = False,
@@ -69,6 +73,7 @@ def command(
         data_dir=absolute(data_dir),
         report=report,
         slices=slices,
+        slots=slots,
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Console()))

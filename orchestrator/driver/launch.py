@@ -43,6 +43,7 @@ class RunOptions:
     data_dir: str | None = None
     report: Path | None = None
     slices: bool = False  #: whole publishable slices first
+    slots: int | None = None  #: at most so many tasks at once
     dashboard: bool = False
     runner: Runner = REAL_RUNNER  #: tests name their own
 
@@ -113,7 +114,11 @@ class RunContext:
             self.console.print(f"joining {where}", highlight=False, markup=False)
         with self.console.status("starting Ray"):
             return RayEngine(
-                self._settings, self._resources, address=options.address, runner=options.runner
+                self._settings,
+                self._resources,
+                address=options.address,
+                runner=options.runner,
+                slots=options.slots,
             )
 
     def __enter__(self) -> RunContext:

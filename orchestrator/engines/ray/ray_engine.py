@@ -65,11 +65,12 @@ class RayEngine:
         *,
         address: str | None = None,
         runner: Runner = REAL_RUNNER,
+        slots: int | None = None,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
-        `local_cpus`, `local_gpus`: what a local Ray takes the machine to have (tests)."""
+        `slots`: at most so many. `local_cpus`, `local_gpus`: what a local Ray takes the machine to have (tests)."""
         if address is None:
             keep_to_ourselves()
         import ray
@@ -95,6 +96,7 @@ class RayEngine:
             elastic=self._autoscaler.offers(need),
             silence_s=resources.silence_s,
             timeout_s=resources.timeout_s,
+            most=slots,
         )
         self._actors = Actors(ray, self._nodes, need, settings, runner)
         self._ends: list[Ended] = []  #: not returned yet
@@ -186,7 +188,8 @@ class RayEngine:
 
     @property
     def room(self) -> int:
-        return sum(capacity(node, self._need) for node in self._nodes.alive.values())
+        room = sum(capacity(node, self._need) for node in self._nodes.alive.values())
+        return room if self._pool.most is None else min(room, self._pool.most)
 
     @property
     def description(self) -> str:
@@ -213,7 +216,7 @@ class RayEngine:
     # ------------------------------------------------------------------ work
 
     def demand(self, tasks: int) -> None:
-        self._pool.demand = tasks
+        self._pool.demand = tasks if self._pool.most is None else min(tasks, self._pool.most)
 
     def prepare(self, data: DataSettings) -> str | None:
         node: str | None = None

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from prunegrid.orchestrator.engines.ray import daemons
+from prunegrid.orchestrator.engines.ray.usable_cpus import usable_cpus
 from prunegrid.orchestrator.errors import PrunegridError
 
 JOIN_S = 10.0  #: a cluster must answer within that time
@@ -86,7 +87,7 @@ def _check_answer(address: str) -> None:
 
 
 def start_local(*, cpus: int | None, gpus: int | None) -> Any:
-    """Start Ray on loopback; returns the module. Tries twice, since a busy machine may exceed
+    """Start Ray on loopback; returns the module. `cpus`: None for those that we may use. Tries twice, since a busy machine may exceed
     Ray's fixed start-up limit of 30 s. Raises EngineError."""
     keep_to_ourselves()
     import ray
@@ -97,7 +98,7 @@ def start_local(*, cpus: int | None, gpus: int | None) -> Any:
                 ray.init(
                     address="local",
                     include_dashboard=False,
-                    num_cpus=cpus,
+                    num_cpus=usable_cpus() if cpus is None else cpus,
                     num_gpus=gpus,
                     object_store_memory=100 * 2**20,
                     **_QUIET,
