@@ -27,6 +27,10 @@ class StorageError(Exception):
     """The store refused: the message says what was tried, where, and why it failed."""
 
 
+class PathError(StorageError):
+    """As the store's files and folders are, it can't be done: to try again is of no use."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
     path: str  #: relative to the root
@@ -92,13 +96,16 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
     errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EISDIR: "a folder stands where a file is needed",
 }
+_LASTING = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def _refused(verb: str, path: object, error: Exception) -> StorageError:
     number = error.errno if isinstance(error, OSError) else None
     reason = _REASONS.get(number or 0, str(error) or type(error).__name__)
-    return StorageError(f"can't {verb} {path}: {reason}")
+    kind = PathError if number in _LASTING else StorageError
+    return kind(f"can't {verb} {path}: {reason}")
 
 
 @contextlib.contextmanager
@@ -148,9 +155,13 @@ class LocalFiles:
                 write_aside(target, content, place)
             except FileNotFoundError:  # `compact` has just replaced the folder: try once more
                 write_aside(target, content, place)
+            except FileExistsError:
+                if target.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "a folder", str(target)) from None
+                raise
 
     def exists(self, path: str) -> bool:
-        return self._path(path).exists()
+        return self._path(path).is_file()
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         stack = [self._path(prefix)]
@@ -176,7 +187,7 @@ class LocalFiles:
 
     def rename(self, source: str, target: str) -> None:
         with _refusals("rename", self._path(source)):
-            self._path(target).parent.mkdir(parents=True, exist_ok=True)
+            _make_parent(self._path(target))
             os.replace(self._path(source), self._path(target))
 
 
@@ -200,7 +211,7 @@ def write_aside(
     """Write any file atomically: write it aside, flush it to the disk, then `place` it. Raises
     OSError."""
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(target)
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -211,6 +222,21 @@ def write_aside(
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+def append(target: Path, content: bytes) -> None:
+    """Raises StorageError."""
+    with _refusals("write", target):
+        _make_parent(target)
+        with target.open("ab") as file:
+            file.write(content)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a file", str(path.parent)) from error
 
 
 # --------------------------------------------------------------------------- an object store

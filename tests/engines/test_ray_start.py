@@ -71,7 +71,7 @@ def test_a_host_that_nobody_knows_is_an_error():
 def test_auto_without_a_cluster_says_so(monkeypatch):
     from ray._private import services
 
-    monkeypatch.setattr(services, "find_gcs_addresses", lambda: set())
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
     monkeypatch.setattr(services, "find_bootstrap_address", lambda temp_dir: None)
     with pytest.raises(EngineError, match="auto: no Ray cluster runs on this machine; expected"):
         join("auto")
@@ -105,14 +105,14 @@ class Cluster:
         self.silent = False
         self.dead: set[str] = set()
         self.now_s = 0.0
-        client = SimpleNamespace(
-            get_all_node_info=self._infos, get_all_resource_usage=self._no_usage
+        client = SimpleNamespace(get_all_node_info=self._infos)
+        self._private = SimpleNamespace(
+            worker=SimpleNamespace(global_worker=SimpleNamespace(gcs_client=client)),
+            state=SimpleNamespace(state=SimpleNamespace(get_draining_nodes=dict)),
         )
-        worker = SimpleNamespace(global_worker=SimpleNamespace(gcs_client=client))
-        self._private = SimpleNamespace(worker=worker)
 
     def get_runtime_context(self) -> Any:
-        return SimpleNamespace(get_node_id=lambda: b"here".hex())
+        return SimpleNamespace(get_node_id=b"here".hex)
 
     def _infos(self, timeout: float) -> dict[str, Any]:
         if self.silent:
@@ -128,9 +128,6 @@ class Cluster:
             )
             for name in ("here", "there")
         }
-
-    def _no_usage(self, timeout: float) -> Any:
-        return SimpleNamespace(resource_usage_data=SimpleNamespace(batch=[]))
 
 
 @pytest.fixture

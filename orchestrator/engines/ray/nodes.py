@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -43,14 +44,14 @@ class Nodes:
             return []
         try:
             infos = node_infos(self._ray)
-            draining = self._draining()
         except self._ray.exceptions.RpcError:
             return self._note_silence(now_s)
         finally:
             self._looked_s = time.monotonic()
         self._check_own(infos)
+        draining = self._draining()
         seen = {
-            info.node_id.hex(): node_of(info, draining=info.node_id in draining)
+            info.node_id.hex(): node_of(info, draining=info.node_id.hex() in draining)
             for info in infos
             if _is_alive(info)
         }
@@ -95,10 +96,13 @@ class Nodes:
             return False
         return any(info.node_id.hex() == node and not _is_alive(info) for info in infos)
 
-    def _draining(self) -> set[bytes]:
-        """Ids of nodes with a drain notice. Ray has no public call for it."""
-        usage = _gcs(self._ray).get_all_resource_usage(timeout=ANSWER_S)
-        return {each.node_id for each in usage.resource_usage_data.batch if each.is_draining}
+    def _draining(self) -> dict[str, int]:
+        """Ids of nodes with a drain notice. Ray has no public call for it; without it a node is
+        lost without warning."""
+        with contextlib.suppress(Exception):
+            found: dict[str, int] = self._ray._private.state.state.get_draining_nodes()
+            return found
+        return {}
 
 
 def node_infos(ray: Any) -> list[Any]:

@@ -70,7 +70,8 @@ class RayEngine:
         local_gpus: int | None = None,
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
-        `slots`: at most so many. `local_cpus`, `local_gpus`: what a local Ray takes the machine to have (tests)."""
+        `slots`: at most so many. `local_cpus`, `local_gpus`: what a local Ray takes the machine to
+        have (tests)."""
         if address is None:
             keep_to_ourselves()
         import ray

@@ -87,8 +87,9 @@ def _check_answer(address: str) -> None:
 
 
 def start_local(*, cpus: int | None, gpus: int | None) -> Any:
-    """Start Ray on loopback; returns the module. `cpus`: None for those that we may use. Tries twice, since a busy machine may exceed
-    Ray's fixed start-up limit of 30 s. Raises EngineError."""
+    """Start Ray on loopback; returns the module. `cpus`: None for those that we may use. Tries
+    twice, since a busy machine may exceed Ray's fixed start-up limit of 30 s. Raises EngineError.
+    """
     keep_to_ourselves()
     import ray
 
