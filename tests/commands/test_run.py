@@ -197,14 +197,11 @@ def spawn(
     stdout: int = subprocess.PIPE,
     ignored: Collection[signal.Signals] = (),
 ) -> subprocess.Popen:
-    """A driver in a session of its own. It ignores the signals of `ignored`, and no others that
-    this process may ignore, as under nohup or in the background of a script."""
+    """A driver in a session of its own, which ignores these signals."""
     (folder / "grid.yaml").write_text(text)
-    ignored_now = [int(number) for number in ignored]
     code = (
         "import signal, sys; from pathlib import Path; from rich.console import Console;"
-        f"[signal.signal(n, signal.SIG_IGN if n in {ignored_now} else signal.SIG_DFL)"
-        " for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)];"
+        f"[signal.signal(n, signal.SIG_IGN) for n in {[int(number) for number in ignored]}];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
         "from prunegrid.orchestrator.commands.run import run_grid;"
         "from tests.fakes import RUNNER;"
