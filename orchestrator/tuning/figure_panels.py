@@ -8,9 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study
-from prunegrid.orchestrator.tuning.trials import TrialRow
+from prunegrid.orchestrator.tuning.trials import SearchOutcome, TrialRow
 from prunegrid.orchestrator.tuning.wording import settings_text, varied
 
 PointRole = Literal["complete", "stopped early", "grid", "best", "image"]

@@ -14,7 +14,7 @@ from prunegrid.orchestrator.report.matplotlib_figures import SETTINGS
 from prunegrid.orchestrator.report.plotly_figures import CONFIG as _REPORT
 from prunegrid.orchestrator.report.style import REFERENCE
 from prunegrid.orchestrator.tuning.figure_panels import FigurePanel, FigurePanels, Points, panels_of
-from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
+from prunegrid.orchestrator.tuning.trials import SearchOutcome
 
 CONFIG = {name: value for name, value in _REPORT.items() if name != "showEditInChartStudio"}
 #: Okabe and Ito's colours; plotly's and matplotlib's marker, size.

@@ -59,6 +59,8 @@ class SearchOptions:
     vary: tuple[str, ...] = ()
     images: int | None = None
     seed: int = 0
+    slots: int | None = None  #: trials at once; None: as many as fit, or a share of that
+    whole: bool = False  #: also against the grid's settings at their full cost
 
 
 # --------------------------------------------------------------------------- attacks

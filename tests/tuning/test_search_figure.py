@@ -14,9 +14,8 @@ from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.tuning.figure_panels import FigurePanels, panels_of
 from prunegrid.orchestrator.tuning.objective import compare
 from prunegrid.orchestrator.tuning.search_figure import log_ticks, page, static
-from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
 from prunegrid.orchestrator.tuning.search_plan import SearchOptions, attack_studies
-from prunegrid.orchestrator.tuning.trials import TrialRow, best
+from prunegrid.orchestrator.tuning.trials import Rival, SearchOutcome, TrialRow, best
 from prunegrid.orchestrator.tuning.wording import attack_report, trial_line
 from tests.grids import SMALL
 from tests.report.test_browser import browser  # noqa: F401
