@@ -10,6 +10,7 @@ import numpy as np
 
 from prunegrid.orchestrator.tuning.eps_rule import Ends, Rule, eps_levels
 from prunegrid.orchestrator.tuning.objective import Floats
+from prunegrid.workers.catalog import attack_entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,25 @@ class SecurityCurve:
             weak = max(weak, min(self.points))
             strong = min(strong, max(self.points))
         return Ends(weak=weak, strong=strong)
+
+
+def nearest_curve(
+    architecture: str, attack: str, distances: Floats, *, models: int, norm: str = ""
+) -> SecurityCurve:
+    return SecurityCurve(
+        architecture=architecture,
+        attack=attack,
+        norm=norm or norm_of(attack),
+        clean=float(np.mean(distances > 0)),
+        models=models,
+        distances=distances,
+    )
+
+
+def norm_of(attack: str) -> str:
+    """By the catalog, else by the name's end."""
+    entry = attack_entry(attack)
+    return entry.norm if entry is not None else attack.rpartition("_")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
