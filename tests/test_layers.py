@@ -62,11 +62,10 @@ PURE_MODULES = {
     "tuning.space",
     "tuning.study",
     "tuning.objective",
-    "tuning.eps_levels",
-    "tuning.bisection",
+    "tuning.eps_rule",
     "tuning.piece",
     "tuning.search_plan",
-    "tuning.figure_panels",
+    "tuning.wording",
 }
 IMPURE = {"time", "os", "pathlib", "random", "socket", "subprocess"}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.dense_curves import (
+from prunegrid.orchestrator.tuning.eps_rule import (
     Calibration,
+    Rule,
     SecurityCurve,
     calibrate_curve,
     nearest_curve,
 )
-from prunegrid.orchestrator.tuning.eps_rule import Rule
-from prunegrid.orchestrator.tuning.level_crossing import Bisection
-from prunegrid.orchestrator.tuning.scoring import distances_in
+from prunegrid.orchestrator.tuning.trials import distances_in
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask, Task
 from prunegrid.workers.image_rows import ImageRows
@@ -30,6 +30,62 @@ from prunegrid.workers.scratch import find_images
 Compute = Callable[[Sequence[Task], str], None]
 #: Rounds of proposing at most: eps that a proposal adds are measured before the next.
 _ROUNDS = 6
+#: Of eps, from one point to the next, until a level is between two.
+_FACTOR = 2.0
+
+
+@dataclass(kw_only=True)
+class Bisection:
+    """Where a falling curve crosses a level, when each point of it costs an attack: call `next_eps`
+    and `take` until there is no next one; then `eps` is the answer.
+
+    In log eps: double or halve until the level is between two points, then halve that bracket until
+    its ends are within `tolerance`. A fixed-eps attack's curve may rise in places; the answer is
+    then one of its crossings.
+    """
+
+    level: float
+    first: float  #: the first eps
+    tolerance: float = 1.05  #: the bracket's upper end over its lower one
+    least: float = 1e-6
+    most: float = 1.0  #: of L-infinity in [0, 1] there is no more
+    above: float | None = None  #: the largest eps known to be at or above the level
+    below: float | None = None  #: the smallest known to be below
+    points: dict[float, float] = field(default_factory=dict)
+
+    def next_eps(self) -> float | None:
+        """None once the crossing is known, or is beyond `least` or `most`."""
+        if self.above is None and self.below is None:
+            return self.first
+        if self.below is None:
+            assert self.above is not None
+            return None if self.above >= self.most else min(self.above * _FACTOR, self.most)
+        if self.above is None:
+            return None if self.below <= self.least else max(self.below / _FACTOR, self.least)
+        if self.below / self.above <= self.tolerance:
+            return None
+        return math.sqrt(self.above * self.below)
+
+    def take(self, eps: float, robust: float) -> None:
+        """Note a point of the curve; points measured for another level help, too."""
+        self.points[eps] = robust
+        if robust >= self.level:
+            if self.above is None or eps > self.above:
+                self.above = eps
+        elif self.below is None or eps < self.below:
+            self.below = eps
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            # The curve rises here: only points below the smallest miss form a bracket.
+            lower = [e for e, r in self.points.items() if r >= self.level and e < self.below]
+            self.above = max(lower, default=None)
+
+    @property
+    def eps(self) -> float:
+        """The largest eps known to be at or above the level; `least` where none is, and infinite
+        where even `most` is."""
+        if self.below is None:
+            return math.inf
+        return self.least if self.above is None else self.above
 
 
 @dataclass(kw_only=True)

@@ -58,7 +58,7 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        from prunegrid.orchestrator.tuning.scoring import score
+        from prunegrid.orchestrator.tuning.trials import score
 
         study, settings = self._study, self._settings
         options = study.options(self._number)

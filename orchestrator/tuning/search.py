@@ -18,7 +18,6 @@ from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.store.lease import Lease, is_alive, read_holder
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
-from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
 from prunegrid.orchestrator.tuning.search_plan import cut_base
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
@@ -29,7 +28,9 @@ from prunegrid.orchestrator.tuning.trials import (
     TrialRow,
     TrialUpdate,
     best,
+    distances_of,
     read_trials,
+    score_attack,
     state_of,
     write_held_out,
     write_trial,

@@ -16,14 +16,14 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.dense_curves import (
+from prunegrid.orchestrator.tuning.eps_rule import (
     Calibration,
+    Rule,
     SecurityCurve,
     calibrate_curve,
     nearest_curve,
     norm_of,
 )
-from prunegrid.orchestrator.tuning.eps_rule import Rule
 from prunegrid.orchestrator.tuning.objective import Floats
 from prunegrid.workers import layout
 
