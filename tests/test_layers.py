@@ -50,7 +50,6 @@ PURE_MODULES = {
     "grid.grid",
     "grid.selection",
     "driver.retries",
-    "engines.ray.demand_controller",
     "engines.ray.node_exclusion",
     "engines.ray.node_resources",
     "engines.ray.slot_resizer",
