@@ -45,13 +45,13 @@ IMAGE_SCHEMA = pa.schema(
         ("image", pa.int32()),  # index in the split
         ("eps", pa.float64()),  # null for a minimum-norm attack
         ("label", pa.int16()),
-        ("clean_prediction", pa.int16()),
+        ("clean_prediction", pa.int16()),  # -1: the logits are not finite; null: not computed
         ("adversarial_prediction", pa.int16()),  # null where none was found
         ("distance", pa.float64()),  # in the attack's norm; 0 if misclassified, inf if not found
         ("distance_loose", pa.float64()),  # L0 alone: elements with |delta| > 1e-4; else null
         ("broken", pa.bool_()),  # misclassified, or a re-checked adversarial was found (within eps)
         ("verified", pa.bool_()),  # class, box and norm of the returned image were re-checked
-        ("skipped", pa.bool_()),  # the attack did not run: clean accuracy under its threshold
+        ("skipped", pa.bool_()),  # the attack did not run: too low an accuracy, or diverged
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
         ("compute_batch", pa.int16()),  # images per model call: strict's padded shape, halved under
         # memory pressure, or the size of Foolbox's batch; 0 where nothing ran

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,14 +51,15 @@ class LayerCount:
 class ModelResult:
     """One trained model's scores and counts."""
 
-    accuracy: float  #: on the test split
+    accuracy: float  #: on the test split; NaN where the loss there is not finite
     loss: float
     validation_accuracy: float
     validation_loss: float
     train_loss: float
     epochs: int
     stopped_early: bool
-    diverged: bool  #: the loss became NaN or infinite: a result, not a crash
+    #: The loss became NaN or infinite: a result, not a crash. Weights kept from before may be good.
+    diverged: bool
     nominal_rate: float
     layers: tuple[LayerCount, ...]
     weights_sha256: str  #: of weights.npz's arrays, in name order
@@ -66,6 +68,16 @@ class ModelResult:
     latency_ms: float | None = None
     shrunk_latency_ms: float | None = None
     latency_batch: int | None = None
+
+    @property
+    def unusable(self) -> bool:
+        """Diverged, and the kept weights give no finite loss: there is no network to judge."""
+        return self.diverged and not math.isfinite(self.loss)
+
+    @property
+    def summary(self) -> tuple[tuple[str, float], ...]:
+        """For the journal."""
+        return (("diverged", 1.0),) if self.unusable else (("accuracy", self.accuracy),)
 
     @property
     def params_total(self) -> int:

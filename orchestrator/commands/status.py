@@ -13,6 +13,7 @@ from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.output import print_json
 from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.guesses import flops_per_s
@@ -154,6 +155,9 @@ def show(store: Store, progress: PlanProgress, console: Console) -> None:
         say(line)
     for key in numbers["failed"][:10]:
         say(f"given up: prunegrid explain --store {store.address} {key}")
+    if progress.index is not None:
+        for key in numbers["diverged"][:10]:
+            say(f"diverged, no accuracy: {describe(progress.index.plan.tasks[key])} ({key})")
     if numbers["failed"]:
         say(f"to try them again: prunegrid retry --store {store.address} --failed")
 

@@ -333,15 +333,16 @@ def _score_training(
     """The mean validation loss of all links so far, over all chains."""
     tasks = [task for r in range(rung + 1) for task in study.tasks(options, r)]
     records = [find_record(task, store) for task in tasks]
-    losses = [
-        math.inf if record.result.diverged else record.result.validation_loss for record in records
-    ]
+    lost = any(record.result.unusable for record in records)
+    loss = math.fsum(record.result.validation_loss for record in records) / len(records)
     return TrialScore(
         size=rung + 1,
-        value=math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.inf,
-        tie=-math.fsum(r.result.validation_accuracy for r in records),
+        value=loss if math.isfinite(loss) else math.inf,
+        tie=math.inf if lost else -math.fsum(r.result.validation_accuracy for r in records),
         queries_mean=None,
-        test_accuracy=math.fsum(r.result.accuracy for r in records) / len(records),
+        test_accuracy=None
+        if lost
+        else math.fsum(r.result.accuracy for r in records) / len(records),
         task_keys=tuple(task.key for task in tasks),
         provenance=latest([record.provenance for record in records]),
     )
