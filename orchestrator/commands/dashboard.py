@@ -22,6 +22,7 @@ from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.server import DEFAULT_PORT, address_of, listen
 from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.store import Store
 
 
@@ -58,7 +59,7 @@ def command(
 ) -> None:
     """Watch a store in a browser: live, beside a driver or after its end."""
     if export_to is not None:
-        export_page(store, export_to, Console())
+        export_page(store, export_to, Terminal())
         return
     options = ServerOptions(
         store=store,
@@ -67,7 +68,7 @@ def command(
         allow_retry=allow_retry,
         allowed_hosts=tuple(allowed_host or ()),
     )
-    serve(options, Console())
+    serve(options, Terminal())
 
 
 def serve(options: ServerOptions, console: Console) -> None:

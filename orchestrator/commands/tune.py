@@ -29,6 +29,7 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
@@ -146,7 +147,7 @@ def command(
         address=cluster_of(address),
         data_dir=absolute(data_dir),
     )
-    raise typer.Exit(tune(options, Console()))
+    raise typer.Exit(tune(options, Terminal()))
 
 
 def tune(options: TuneOptions, console: Console) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 
 from prunegrid.orchestrator.dashboard.access import Access
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.errors import UsageError
 
 DEFAULT_PORT = 8050
 _TRIES = 20
 
 
-class ServerError(PrunegridError):
+class ServerError(UsageError):
     """The server can't listen where it should."""
 
 

@@ -21,6 +21,7 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
@@ -152,7 +153,7 @@ def read_trials(store: Store, study: Study) -> dict[int, TrialRow]:
             row: dict[str, Any] = read_table(store.files.read(info.path)).to_pylist()[0]
             found = TrialRow(
                 trial=int(row["trial"]),
-                options=json.loads(row["settings"]),
+                options=parse_json(row["settings"]),
                 state=row["state"],
                 size=int(row["size"]),
                 value=_number(row["value"]),
