@@ -29,6 +29,7 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStud
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
@@ -148,7 +149,7 @@ def read_trials(store: Store, study: Study) -> dict[int, TrialRow]:
         try:
             row: dict[str, Any] = read_table(store.files.read(info.path)).to_pylist()[0]
             known = {name: row[name] for name in _STANDING if row[name] is not None}
-            trial, options = int(row["trial"]), json.loads(row["settings"])
+            trial, options = int(row["trial"]), parse_json(row["settings"])
             out[trial] = TrialRow(trial=trial, options=options, state=row["state"], **known)
         except (ValueError, KeyError, IndexError, TypeError, FileNotFoundError):
             continue
