@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
-from prunegrid.workers.decode import from_dict
+from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
@@ -144,8 +144,8 @@ def images_of(table: pa.Table) -> ImageRows:
     version = int(metadata.get(b"prunegrid.schema", b"0"))
     if version > SCHEMA_VERSION:
         raise ValueError(f"schema version {version} is newer than this program's {SCHEMA_VERSION}")
-    task = task_from_dict(json.loads(metadata[b"prunegrid.task"]))
+    task = task_from_dict(parse_json(metadata[b"prunegrid.task"]))
     if not isinstance(task, AttackTask):
         raise ValueError(f"image rows of a {task.kind} task, expected an attack")
-    provenance = from_dict(Provenance, json.loads(metadata[b"prunegrid.provenance"]))
+    provenance = from_dict(Provenance, parse_json(metadata[b"prunegrid.provenance"]))
     return ImageRows(task=task, provenance=provenance, table=table)

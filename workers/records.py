@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunegrid.workers.contract import Task, task_from_dict, task_to_dict
-from prunegrid.workers.decode import from_dict
+from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.files import Files
 
 
@@ -121,7 +121,7 @@ class ModelRecord:
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelRecord:
         """Raises ValueError where the text is not a whole record."""
-        raw: dict[str, Any] = json.loads(text)
+        raw: dict[str, Any] = parse_json(text)
         missing = {"task", "result", "provenance"} - set(raw)
         if missing:
             raise ValueError(f"model record: missing {sorted(missing)}")

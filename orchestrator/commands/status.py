@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.descriptions import describe
@@ -44,9 +44,9 @@ def command(
 ) -> None:
     """How far a store's grid is, what fails, and how long it will take."""
     if watching and not as_json:
-        watch(store, Console())
+        watch(store, Terminal())
         return
-    status(store, as_json=as_json, console=Console())
+    status(store, as_json=as_json, console=Terminal())
 
 
 def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:

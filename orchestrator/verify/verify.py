@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.authors.imported_rows import PREFIX as IMPORTED
+from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
 from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
