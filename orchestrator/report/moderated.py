@@ -4,9 +4,6 @@
   3(1), 2004; limma). Cells of a family differ in mean, but their variances over seeds are alike:
   each is shrunk to a prior that all cells give, which adds the prior's degrees of freedom. About
   new seeds, on these images.
-- `crossed_t`: seeds and images as crossed random effects, where both sides attacked the same
-  images. The variance of the mean difference from a two-way analysis of variance, degrees of
-  freedom by Satterthwaite. About new seeds and new images.
 - `false_discovery`: Benjamini and Hochberg's adjusted p (Journal of the Royal Statistical Society
   B 57, 1995): of the differences called, at most that share is expected to be false.
 """
@@ -17,16 +14,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special, stats
 
 from prunegrid.orchestrator.report.statistics import LEVEL, TINY, Floats
 
 #: A prior needs the variances of at least that many cells.
 LEAST_CELLS = 5
-
-#: Of a crossed test.
-LEAST_SEEDS = 3
 
 #: Variances below this share of the median one are raised to it before the prior is fitted: a
 #: variance of 0 (equal counts of images in every seed) has no logarithm.
@@ -108,56 +101,6 @@ def moderated_t(n: Floats, mean: Floats, sd: Floats) -> ModeratedTests:
     p = 2 * stats.t.sf(np.abs(mean) / error, freedom)
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
     return ModeratedTests(p=p, half=half, freedom=freedom, prior=prior)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrossedTest:
-    """A mean over seeds and images, about both populations."""
-
-    mean: float
-    half: float  #: half width of the 95 % interval; NaN: not tested
-    p: float  #: two-sided; NaN: not tested
-    freedom: float
-
-
-def crossed_t(differences: NDArray[np.floating]) -> CrossedTest:
-    """`differences` [seeds, images]: of one image under one seed, robust (1) or not (0) on one side
-    less the same on the other.
-
-    Not tested with fewer than three seeds (two too often have a small variance by chance), fewer
-    than two images, or where every difference is the same.
-    """
-    d = np.asarray(differences, dtype=float)
-    if d.ndim != 2:
-        raise ValueError(f"expected [seeds, images], got the shape {d.shape}")
-    seeds, images = d.shape
-    mean = float(d.mean()) if d.size else math.nan
-    if seeds < LEAST_SEEDS or images < 2 or np.ptp(d) < TINY:
-        return CrossedTest(mean=mean, half=math.nan, p=math.nan, freedom=math.nan)
-    of_seeds, of_images = d.mean(axis=1), d.mean(axis=0)
-    rest = d - of_seeds[:, None] - of_images[None, :] + mean
-    squares = np.array(
-        [
-            images * of_seeds.var(ddof=1),
-            seeds * of_images.var(ddof=1),
-            (rest**2).sum() / ((seeds - 1) * (images - 1)),
-        ]
-    )
-    each = np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)], dtype=float)
-    # seed + image - rest is unbiased for the variance of the mean times seeds * images; it is kept
-    # at or above the larger of the first two, so that chance can't make it vanish.
-    total = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
-    freedom = total**2 / float((squares**2 / each).sum())
-    error = math.sqrt(total / (seeds * images))
-    if error < TINY:
-        return CrossedTest(mean=mean, half=math.nan, p=math.nan, freedom=math.nan)
-    freedom = max(freedom, 1.0)
-    return CrossedTest(
-        mean=mean,
-        half=float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error,
-        p=float(2 * stats.t.sf(abs(mean) / error, freedom)),
-        freedom=freedom,
-    )
 
 
 def false_discovery(p: Floats) -> Floats:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from prunegrid.orchestrator.report.moderated import crossed_t, false_discovery, moderated_t
+from prunegrid.orchestrator.report.moderated import false_discovery, moderated_t
 from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Floats, holm, paired_p
 
 CELLS = 60  #: of a family
@@ -55,7 +55,6 @@ def p_values(differences: NDArray[np.float64]) -> dict[str, Floats]:
     return {
         "paired t": paired_p(n, mean, sd),
         "moderated t": moderated_t(n, mean, sd).p,
-        "crossed t": np.array([crossed_t(cell).p for cell in differences]),
     }
 
 

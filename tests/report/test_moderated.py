@@ -1,4 +1,4 @@
-"""Moderated and crossed tests: their arithmetic, their false positives, their power."""
+"""Moderated tests: their arithmetic, their false positives, their power."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from scipy import special, stats
 
 from prunegrid.orchestrator.report.moderated import (
     LEAST_CELLS,
-    crossed_t,
     false_discovery,
     fit_prior,
     moderated_t,
@@ -84,32 +83,6 @@ def test_one_seed_is_no_test_beside_cells_with_more():
     found = moderated_t(n, np.full(6, 0.03), sd)
     assert np.isnan(found.p[0])
     assert not np.isnan(found.p[1:]).any()
-
-
-def test_crossed_by_hand():
-    """Mean squares of the two-way analysis of variance, from their definitions."""
-    d = np.random.default_rng(3).integers(-1, 2, (4, 30)).astype(float)
-    total = d.mean()
-    seed = 30 * sum((row.mean() - total) ** 2 for row in d) / 3
-    image = 4 * sum((column.mean() - total) ** 2 for column in d.T) / 29
-    rest = sum(
-        (d[s, i] - d[s].mean() - d[:, i].mean() + total) ** 2 for s in range(4) for i in range(30)
-    ) / (3 * 29)
-    variance = max(seed + image - rest, seed, image)
-    freedom = variance**2 / (seed**2 / 3 + image**2 / 29 + rest**2 / 87)
-    found = crossed_t(d)
-    t = total / math.sqrt(variance / 120)
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), max(freedom, 1)))
-    assert found.mean == pytest.approx(total)
-
-
-@pytest.mark.parametrize("shape", [(2, 50), (3, 1), (0, 0)])
-def test_crossed_needs_seeds_and_images(shape):
-    assert math.isnan(crossed_t(np.ones(shape)).p)
-
-
-def test_crossed_without_variance_is_no_certainty():
-    assert math.isnan(crossed_t(np.full((3, 40), -1.0)).p)
 
 
 @settings(max_examples=100, deadline=None)
