@@ -30,15 +30,15 @@ TWO_METHODS = "methods: [magnitude-global-unstructured, random-local-filter]"
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
-        (lambda files: files.write("file/x", b""), "a file stands where a folder is needed"),
-        (lambda files: files.write_once("file/x", b""), "a file stands where a folder is needed"),
-        (lambda files: files.write("file/a/b/x", b""), "a file stands where a folder is needed"),
-        (lambda files: files.rename("file", "file/x"), "a file stands where a folder is needed"),
-        (lambda files: files.read("file/x"), "a file stands where a folder is needed"),
+        (lambda files: files.write("file/x", b""), "stands where a folder is needed"),
+        (lambda files: files.write_once("file/x", b""), "stands where a folder is needed"),
+        (lambda files: files.write("file/a/b/x", b""), "stands where a folder is needed"),
+        (lambda files: files.rename("file", "file/x"), "stands where a folder is needed"),
+        (lambda files: files.read("file/x"), "stands where a folder is needed"),
         (lambda files: files.write("folder", b""), "a folder stands where a file is needed"),
         (lambda files: files.write_once("folder", b""), "a folder stands where a file is needed"),
         (lambda files: files.read("folder"), "a folder stands where a file is needed"),
-        (lambda files: files.write("x" * 5000, b""), "name too long"),
+        (lambda files: files.write("x" * 5000, b""), "name is too long"),
     ],
 )
 def test_a_path_that_can_not_be_is_no_passing_refusal(
@@ -63,7 +63,7 @@ def test_a_store_whose_results_folder_is_a_file_is_refused_at_once(tmp_path):
     Store.open_or_create(str(tmp_path / "store"))
     (tmp_path / "store/journal").write_bytes(b"")
     out = io.StringIO()
-    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="stands where a folder is needed"):
         run_grid(options(tmp_path), Console(file=out, width=300))
     assert "trying again" not in out.getvalue()
     assert len(attempts_of(tmp_path / "store")) <= 1
@@ -84,7 +84,7 @@ def test_tasks_that_meet_it_are_tried_once_and_the_run_stops_early(tmp_path, mon
     out = io.StringIO()
     assert run_grid(options(tmp_path, text), Console(file=out, width=300)) == 1
     assert sorted(attempts_of(tmp_path / "store").values()) == [1, 1, 1], "of eight"
-    assert out.getvalue().count("a file stands where a folder is needed") == 2, out.getvalue()
+    assert out.getvalue().count("stands where a folder is needed") == 2, out.getvalue()
 
 
 def test_one_cause_is_said_once_with_coordinates_and_ends_the_run(tmp_path):
