@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from prunegrid.orchestrator.commands import run
+from prunegrid.orchestrator.commands.options import cluster_of
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import PrunegridError
@@ -20,7 +21,8 @@ def main() -> int:
     grid, store, address = sys.argv[1:]
     store_module.open_files = weathered
     run._report = lambda *_: None  # it would take half of a round's time
-    options = RunOptions(grid=Path(grid), store=store, address=address, runner=RUNNER)
+    joined = cluster_of(address)
+    options = RunOptions(grid=Path(grid), store=store, address=joined, runner=RUNNER)
     try:
         return run_grid(options, Console(width=200))
     except PrunegridError as error:

@@ -106,9 +106,10 @@ def start_local(*, cpus: int | None, gpus: int | None) -> Any:
                 )
             return ray
         except Exception as error:
+            cause = daemons.why_ended() or error
             stop_local()
             if last:
-                raise EngineError(f"can't start Ray on this machine: {error}") from error
+                raise EngineError(f"can't start Ray on this machine: {cause}") from error
     raise AssertionError("unreachable")
 
 
