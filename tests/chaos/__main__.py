@@ -68,8 +68,8 @@ def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> 
         f"{', '.join(HARM)}. Each {LOCAL_EVERY}th round runs on a Ray that the driver "
         f"starts itself; there it is {', '.join(LOCAL_HARM)}. A driver that ended is started "
         "again. Then the harm stops, the driver finishes, and cells, models and attacked images "
-        "are compared with those of an undisturbed run, value for value, and the store is verified. A torn file is one "
-        "truncated behind our back, of any kind that a store holds.",
+        "are compared with those of an undisturbed run, value for value, and the store is "
+        "verified. A torn file is one truncated behind our back, of any kind that a store holds.",
         "",
         f"**{len(reports)} of {rounds} rounds equal**, {total} harms, seed {seed}, "
         f"{seconds / 60:.0f} min. The choices come from the seed; the moments are the machine's.",
