@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import Scalar, digest, hashable
+from prunegrid.workers.revision import Code
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -47,6 +48,7 @@ class FailureKind(StrEnum):
     STORAGE = "storage"  #: the store or disk refused; usually passes
     TIMEOUT = "timeout"  #: over its limit, or no heartbeat
     INPUT = "input"  #: a stored result that it rests on is missing or torn
+    CODE = "code"  #: the worker would compute with other code than the driver's
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
 
@@ -60,6 +62,7 @@ _KINDS_BY_EXCEPTION: Mapping[str, FailureKind] = {
     "MemoryError": FailureKind.HOST_MEMORY,
     "StorageError": FailureKind.STORAGE,
     "TornInput": FailureKind.INPUT,
+    "OtherCode": FailureKind.CODE,
 }
 #: Of an OSError, where the disk and not the code is to blame.
 _DISK_ERRORS = frozenset(
@@ -241,10 +244,10 @@ class WorkerSettings:
     data_dir: str | None  #: prepared data sets of this node; None: ~/.cache/prunegrid
     threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
-    git_revision: str  #: of the driver's checkout, "" where there is none
     gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
+    code: Code | None = None  #: the driver's; None where no driver is
     #: Address of the store for results where that is not `store`; parents that are not there are
     #: read from `store`.
     results: str | None = None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from prunegrid.orchestrator.revision import git_revision
+from prunegrid.workers.revision import git_revision
 
 
 def _say_version(asked: bool) -> None:

@@ -25,7 +25,9 @@ from prunegrid.workers.contract import (
     Success,
     TrainTask,
 )
+from prunegrid.workers.device import arithmetic
 from prunegrid.workers.files import LocalFiles, StorageError
+from prunegrid.workers.revision import code_there, git_revision
 from tests.science import Patience, context, data, prune_task, train_task, training
 
 pytestmark = pytest.mark.tf
@@ -69,7 +71,9 @@ def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
     assert known["tensorflow"].startswith("2.")
     assert record.provenance.device
     assert record.provenance.task_key == DENSE.key
-    assert record.provenance.git_revision == "f" * 12
+    assert record.provenance.git_revision == git_revision()
+    assert record.provenance.code_digest == code_there().digest
+    assert record.provenance.arithmetic == arithmetic()
 
 
 @pytest.mark.parametrize("method", METHODS)
