@@ -194,6 +194,32 @@ def test_a_killed_process_is_resumed_by_another_to_the_same_bits(store, data_dir
     assert record.result == load_record(context(store, data_dir).files, DENSE.key).result
 
 
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from tests import science
+from tests.workers.test_stages import DENSE
+from prunegrid.workers.contract import Attempt
+from prunegrid.workers.entry import run_attempt
+
+settings = science.context(Path(sys.argv[1]), Path(sys.argv[2])).settings
+print(run_attempt(Attempt(task=DENSE, number=1), settings, lambda *_: None, lambda: False))
+"""
+
+
+def test_what_a_user_told_keras_changes_no_result(store, data_dir, tmp_path):
+    from prunegrid.workers.artifacts import load_record
+
+    told = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1}
+    (tmp_path / "keras.json").write_text(json.dumps(told | {"backend": "torch"}))
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "store"), str(data_dir)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout.startswith("Success"), ended.stdout + ended.stderr[-2000:]
+    got = load_record(context(tmp_path / "store", data_dir).files, DENSE.key).result
+    assert got == load_record(context(store, data_dir).files, DENSE.key).result
+
+
 def test_a_torn_checkpoint_means_starting_over(store, data_dir, tmp_path):
     from prunegrid.workers.artifacts import load_record
     from prunegrid.workers.stages import train
