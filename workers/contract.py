@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.keys import Scalar, digest, hashable
+from prunegrid.workers.keys import Scalar, digest, hashable, versioned
 from prunegrid.workers.revision import Code
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
@@ -151,6 +151,8 @@ class TrainTask:
     training: TrainingSettings
     seed: int
     salt: str  #: "" for a dense network shared by all methods, else the method it belongs to
+    #: What its architecture is where that is not what the name has always been: see `identity`.
+    configuration: str = versioned("")
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
 

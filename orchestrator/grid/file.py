@@ -40,6 +40,7 @@ from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
 from prunegrid.workers.contract import DataSettings
 from prunegrid.workers.decode import from_dict
+from prunegrid.workers.identity import identity
 
 DENSE_MODELS: tuple[DenseModel, ...] = ("per_method", "shared")
 SCHEDULES: tuple[PruningSchedule, ...] = ("iterative", "one-shot")
@@ -240,8 +241,13 @@ def _read_architecture(
                 pruning=variant.pruning,
             )
         )
+    try:
+        configuration = identity(name)
+    except (ValueError, SyntaxError) as error:
+        raise node.fail(f"can't be built: {error}") from error
     plan = ArchitecturePlan(
         name=name,
+        configuration=configuration,
         data=data,
         attack_images=images,
         variants=tuple(plans),
