@@ -10,7 +10,6 @@ the name alone is in the key while the configuration is.
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -22,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prunegrid.workers.cache import cache_folder, save
+from prunegrid.workers.cache import load, save
 from prunegrid.workers.catalog import ARCHITECTURES
 from prunegrid.workers.keys import digest
 
@@ -101,9 +100,10 @@ def _is_library(top: str) -> bool:
 def _configuration(target: str, shape: tuple[int, int, int], classes: int, sources: str) -> str:
     """The digest of what a function builds, from this machine's cache or from a child process."""
     asked = [target, *map(str, shape), str(classes)]
-    cached = cache_folder() / f"network-{digest([*asked, sources, version('keras')])}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(cached.read_text())["configuration"])
+    name = f"network-{digest([*asked, sources, version('keras')])}"
+    kept = load(name)
+    if isinstance(kept, dict) and isinstance(kept.get("configuration"), str):
+        return str(kept["configuration"])
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "prunegrid.workers.identity", *asked],
@@ -119,8 +119,7 @@ def _configuration(target: str, shape: tuple[int, int, int], classes: int, sourc
         answer = {"error": last}
     if "error" in answer:
         raise ValueError(answer["error"])
-    with contextlib.suppress(OSError):
-        save(cached, answer)
+    save(name, answer)
     return answer["configuration"]
 
 
