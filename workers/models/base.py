@@ -8,6 +8,8 @@ alone: neither build order nor other models in the process change an initial wei
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
@@ -77,7 +79,8 @@ def build(
 ) -> keras.Model:
     """A fresh network: images [n, h, w, c] in [0, 1] to logits [n, classes].
 
-    Raises ValueError where the images are too small for the architecture.
+    Raises ValueError where the images are too small for the architecture, and for layers that
+    could be neither pruned nor counted.
     """
     entry = ARCHITECTURES[architecture]
     height, width, channels = input_shape
@@ -89,7 +92,16 @@ def build(
         )
     inputs = keras.Input(input_shape, name="image")
     logits = load(entry.target)(inputs, classes, Layers(seed))
-    return keras.Model(inputs, logits, name=architecture)
+    model = keras.Model(inputs, logits, name=architecture)
+    kernels(model)  # refused now, not after training
+    return model
+
+
+_KINDS: Mapping[Literal["conv", "depthwise", "dense"], type[keras.Layer]] = {
+    "conv": keras.layers.Conv2D,
+    "depthwise": keras.layers.DepthwiseConv2D,
+    "dense": keras.layers.Dense,
+}
 
 
 def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
@@ -98,16 +110,17 @@ def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
 
 
 def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
-    """Every conv and dense layer, in the network's order."""
+    """Every conv, depthwise and dense layer, in the network's order. Raises ValueError for another
+    layer with kernels, which would be neither pruned nor counted."""
     out = []
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, height, width, _ = layer.output.shape
-            kind: Literal["conv", "dense"] = "conv"
-            positions = int(height * width)
-        elif isinstance(layer, keras.layers.Dense):
-            kind, positions = "dense", 1
-        else:
+        kind = next((kind for kind, of in _KINDS.items() if isinstance(layer, of)), None)
+        if kind is None:
+            if any(v.name.endswith(("kernel", "embeddings")) for v in layer.trainable_variables):
+                raise ValueError(
+                    f"{layer.name}: expected Conv2D, DepthwiseConv2D or Dense where a layer has "
+                    f"kernels, got {type(layer).__name__}"
+                )
             continue
         out.append(
             KernelLayer(
@@ -115,7 +128,7 @@ def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
                 path=f"{layer.name}/kernel",
                 kind=kind,
                 shape=tuple(int(n) for n in layer.kernel.shape),
-                positions=positions,
+                positions=math.prod(layer.output.shape[1:-1]),
                 prunable=not layer.name.endswith(PROJECTION),
             )
         )
