@@ -191,6 +191,8 @@ def test_what_prunes_nothing_is_never_chosen_and_named():
     said = findings(analysis)
     compression = " ".join(f.text for f in said if f.topic is Topic.COMPRESSION)
     assert f"{METHODS[2]} prunes nothing at rate 2, 4, 8" in compression
+    (side,) = compare_stores(results, dataclasses.replace(results, address="b"))
+    assert METHODS[2] not in " ".join(side.sentences())
     other = [f.text for f in said if f.topic is not Topic.COMPRESSION]
     assert METHODS[2] not in " ".join(other)
 
