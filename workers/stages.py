@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -198,7 +199,7 @@ def _finish(
         train_loss=fitted.train_loss,
         epochs=fitted.epochs,
         stopped_early=fitted.stopped_early,
-        diverged=fitted.diverged,
+        diverged=fitted.diverged or not math.isfinite(loss),
         nominal_rate=task.pruning.rate if isinstance(task, PruneTask) else 1.0,
         layers=layer_counts(kernels(model), masks),
         weights_sha256=weights_sha256(weights),
