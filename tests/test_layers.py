@@ -50,7 +50,6 @@ PURE_MODULES = {
     "grid.grid",
     "grid.selection",
     "driver.retries",
-    "engines.ray.demand_controller",
     "engines.ray.node_exclusion",
     "engines.ray.node_resources",
     "engines.ray.slot_resizer",
@@ -62,11 +61,10 @@ PURE_MODULES = {
     "tuning.space",
     "tuning.study",
     "tuning.objective",
-    "tuning.eps_levels",
-    "tuning.bisection",
+    "tuning.eps_rule",
     "tuning.piece",
     "tuning.search_plan",
-    "tuning.figure_panels",
+    "tuning.wording",
 }
 IMPURE = {"time", "os", "pathlib", "random", "socket", "subprocess"}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}
