@@ -20,7 +20,7 @@ from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
