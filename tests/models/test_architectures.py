@@ -203,8 +203,8 @@ def test_a_layer_whose_weights_would_be_neither_pruned_nor_counted_is_refused(te
     x = keras.layers.SeparableConv2D(4, 3, name="odd")(image)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(image, keras.layers.Dense(10)(x))
-    choices = "Conv2D, DepthwiseConv2D or Dense"
-    with pytest.raises(ValueError, match=r"layer 'odd' \(SeparableConv2D\) can't .*: expected Conv2D, DepthwiseConv2D and Dense"):
+    refused = r"'odd' \(SeparableConv2D\) can't .* expected Conv2D, DepthwiseConv2D and Dense"
+    with pytest.raises(ValueError, match=refused):
         kernels(model)
 
 
