@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -33,13 +32,6 @@ class MeasureError(PrunegridError):
     """This machine could not be measured."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasureOptions:
-    grid: Path
-    select: Sequence[str] = ()
-    slots: int = 1  #: tasks at once
-
-
 def command(
     grid: GridFile,
     select: SelectOption = None,
@@ -49,36 +41,20 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine, and print the batch and shard sizes to write into the grid file."""
-    options = MeasureOptions(grid=grid, select=tuple(select or ()), slots=slots)
-    show_measured(options, as_json=as_json, console=Console())
-
-
-def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
-    """Sizes for a plan's attacks by the speed of this machine. Raises MeasureError."""
-    probes = probes_of(plan)
-    names = ", ".join(probe.architecture for probe in probes)
-    with Console(stderr=True).status(f"measuring {names}: some seconds each"):
-        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
-    if isinstance(speeds, str):
-        raise MeasureError(f"{names}: {speeds}")
-    return choose_sizes(plan, speeds, slots=slots)
-
-
-def show_measured(options: MeasureOptions, *, as_json: bool, console: Console) -> None:
-    """Raises UsageError, GridError, MeasureError."""
-    if options.slots < 1:
-        raise UsageError(f"--slots: expected at least 1, got {options.slots}")
-    text = without_auto(read_grid_text(options.grid), batch_size=128, images_per_shard=250)
-    grid = parse_grid(text, source=str(options.grid))
-    plan = expand(grid, parse_selection(options.select))
-    sizes = measure_sizes(plan, slots=options.slots)
+    if slots < 1:
+        raise UsageError(f"--slots: expected at least 1, got {slots}")
+    text = without_auto(read_grid_text(grid), batch_size=128, images_per_shard=250)
+    parsed = parse_grid(text, source=str(grid))
+    plan = expand(parsed, parse_selection(select or ()))
+    sizes = measure_sizes(plan, slots=slots)
     first = sizes.speeds[0]
-    at_once = f"{options.slots} task{'s' * (options.slots != 1)} at once"
+    at_once = f"{slots} task{'s' * (slots != 1)} at once"
     rests_on = f"measured on {first.device} ({first.host}), for {at_once}"
-    piece = sizes_piece(grid, sizes, rests_on)
+    piece = sizes_piece(parsed, sizes, rests_on)
     now = {(c.place.model.architecture, c.attack.protocol, c.attack.label): c.attack
            for c in plan.cells}  # fmt: skip
     rows = [(row, now[row.architecture, row.protocol, row.attack]) for row in sizes.attacks]
+    console = Console()
     if as_json:
         print_json(
             {
@@ -91,8 +67,19 @@ def show_measured(options: MeasureOptions, *, as_json: bool, console: Console) -
     for speed in sizes.speeds:
         console.print(_speed_text(speed), highlight=False, soft_wrap=True)
     console.print(_table(rows))
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
+    console.print(f"\nfor {parsed.source}:", highlight=False, soft_wrap=True)
     console.print(piece.rstrip(), highlight=False, soft_wrap=True, markup=False)
+
+
+def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
+    """Sizes for a plan's attacks by the speed of this machine. Raises MeasureError."""
+    probes = probes_of(plan)
+    names = ", ".join(probe.architecture for probe in probes)
+    with Console(stderr=True).status(f"measuring {names}: some seconds each"):
+        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
+    if isinstance(speeds, str):
+        raise MeasureError(f"{names}: {speeds}")
+    return choose_sizes(plan, speeds, slots=slots)
 
 
 def _speed_text(speed: Speed) -> str:

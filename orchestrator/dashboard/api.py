@@ -124,9 +124,9 @@ class _Api:
         """Any other JSON: computed once per generation and address, for all viewers."""
         snapshot = self._watcher.current()
         name = request.url.path.rpartition("/")[2].removesuffix(".json")
-        query = Query(tuple(request.query_params.multi_items()))
+        query = Query(request.query_params)
         make = getattr(self._answers, name)
-        key = (name, query.items)
+        key = (name, str(query))
         body = self._cache.get(key, snapshot.generation, lambda: make(snapshot, query))
         return body.response(request)
 
@@ -140,7 +140,7 @@ class _Api:
         return self._cache.get("metrics", _moment(snapshot), make).response(request)
 
     def picture(self, request: Request) -> Response:
-        query = Query(tuple(request.query_params.multi_items()))
+        query = Query(request.query_params)
         key = query.get("task") or ""
         index = query.number("index") or 0.0
         if not is_attack_key(key):

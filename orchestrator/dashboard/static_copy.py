@@ -83,7 +83,7 @@ def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, 
 
 
 def _answer(make: Any, name: str, snapshot: Snapshot, query: dict[str, str]) -> tuple[str, Any]:
-    items = tuple(sorted(query.items()))
+    items = sorted(query.items())
     text = "&".join(f"{_encoded(key)}={_encoded(value)}" for key, value in items)
     return f"api/{name}.json?{text}", make(snapshot, Query(items))
 
