@@ -54,8 +54,9 @@ def test_its_report_has_the_same_numbers(before, tmp_path):
     expected = {path.name: path for path in (before / "expected/report/csv").iterdir()}
     assert {path.name for path in (out / "csv").iterdir()} == set(expected)
     for name, path in expected.items():
-        got = pd.read_csv(out / "csv" / name)
-        pd.testing.assert_frame_equal(got, pd.read_csv(path), check_exact=False, rtol=1e-12)
+        got, wanted = pd.read_csv(out / "csv" / name), pd.read_csv(path)
+        kept = got[list(wanted.columns)]  # later versions add columns
+        pd.testing.assert_frame_equal(kept, wanted, check_exact=False, rtol=1e-12)
 
 
 def test_its_status_is_the_same(before):
@@ -65,7 +66,7 @@ def test_its_status_is_the_same(before):
         status(str(before / "store"), as_json=True, console=Console(file=out, width=100))
     got = json.loads(out.getvalue())
     expected = json.loads((before / "expected/status.json").read_text())
-    assert {k: v for k, v in got.items() if k not in OF_THE_MOMENT} == {
+    assert {k: got[k] for k in expected if k not in OF_THE_MOMENT} == {
         k: v for k, v in expected.items() if k not in OF_THE_MOMENT
     }
 

@@ -57,7 +57,7 @@ def run_attempt(
                 record = stages.prune(task, context)
             else:
                 record = stages.train(task, context)
-            summary = (("accuracy", record.result.accuracy),)
+            summary = record.result.summary
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise

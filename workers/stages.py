@@ -67,10 +67,11 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
         seed=task.seed,
     )
     by_path = {layer.path: masks[layer.name] for layer in layers}
-    retained = task.pruning.weights == "retain"
+    lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
+    retained = task.pruning.weights == "retain" or lost
     start = parent.weights if retained else initial_weights(task)
     set_weights(model, masked(start, by_path))
-    if parent.record.result.diverged:  # NaN can't be trained away
+    if lost:
         fitted = FitResult(history=(), epochs=0, kept_epoch=0, stopped_early=False, diverged=True)
     else:
         stage = f"rate {task.pruning.rate:g}"
@@ -100,7 +101,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
             pool_images=split.floats(0, POOL_IMAGES),
             pool_labels=split.labels[:POOL_IMAGES],
             model_accuracy=stored.record.result.accuracy,
-            diverged=stored.record.result.diverged,
+            diverged=stored.record.result.unusable,
         ),
         beat=context.beat,
         stop_requested=context.stop_requested,

@@ -39,6 +39,7 @@ from prunegrid.orchestrator.grid.coordinates import (
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, QUANTILES
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files
 from prunegrid.workers.image_rows import IMAGE_SCHEMA, SCHEMA_VERSION, parquet_bytes
 from prunegrid.workers.keys import digest
@@ -62,20 +63,23 @@ class Imported:
     findings: tuple[AuthorFinding, ...]
 
 
-def import_authors(paths: Sequence[Path], files: Files) -> Imported:
-    """Write the files' rows and findings; importing the same files again changes nothing.
-
-    Raises UsageError where a file has another form or two hold the same architecture, StoreError
-    where the store already holds another version of an architecture.
-    """
-    sources = [read_authors_file(path) for path in paths]
+def read_sources(paths: Sequence[Path]) -> list[AuthorsFile]:
+    """Each file once. Raises UsageError where a file has another form or two hold the same
+    architecture."""
+    sources = {source.sha256: source for source in map(read_authors_file, paths)}
     owner: dict[str, str] = {}
-    for source in sources:
+    for source in sources.values():
         for architecture in {run.architecture for run in source.runs}:
             if owner.setdefault(architecture, source.sha256) != source.sha256:
                 raise UsageError(f"{source.name}: {architecture} is in another file as well")
-    _check_store(files, owner)
-    done = [_import(source, files) for source in {s.sha256: s for s in sources}.values()]
+    return list(sources.values())
+
+
+def import_authors(sources: Sequence[AuthorsFile], files: Files) -> Imported:
+    """Write the files' rows and findings; importing the same files again changes nothing. Raises
+    StoreError where the store already holds another version of an architecture."""
+    _check_store(files, {run.architecture: s.sha256 for s in sources for run in s.runs})
+    done = [_import(source, files) for source in sources]
     return Imported(
         models=sum(part.models for part in done),
         cells=sum(part.cells for part in done),
@@ -93,7 +97,7 @@ def _records(files: Files) -> list[dict[str, Any]]:
     out = []
     for info in sorted(files.list(FOLDER), key=lambda i: i.path):
         try:
-            raw = json.loads(files.read(info.path))
+            raw = parse_json(files.read(info.path))
             out.append({name: raw[name] for name in ("sha256", "architectures", "findings")})
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{files.address}/{info.path}: torn or not ours: {error}") from error

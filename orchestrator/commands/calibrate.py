@@ -27,6 +27,7 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
@@ -110,7 +111,7 @@ def command(
         address=cluster_of(address),
         data_dir=absolute(data_dir),
     )
-    raise typer.Exit(calibrate(options, Console()))
+    raise typer.Exit(calibrate(options, Terminal()))
 
 
 class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it

@@ -21,14 +21,15 @@ from prunegrid.orchestrator.dashboard.dashboard_process import end_with_parent
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.store import Store
 
 DEFAULT_PORT = 8050
 _TRIES = 20
 
 
-class ServerError(PrunegridError):
+class ServerError(UsageError):
     """The server can't listen where it should."""
 
 
@@ -55,7 +56,7 @@ def command(
     ] = None,
 ) -> None:
     """Watch a store in a browser: live, beside a driver or after its end."""
-    console = Console()
+    console = Terminal()
     found = Store.open(store)
     if export_to is not None:
         page = export(StoreReader(found), export_to)

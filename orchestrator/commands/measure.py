@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
@@ -16,7 +15,7 @@ from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid_text
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.task_sizes import AttackSizes, TaskSizes, choose_sizes, probes_of
@@ -54,7 +53,7 @@ def command(
     now = {(c.place.model.architecture, c.attack.protocol, c.attack.label): c.attack
            for c in plan.cells}  # fmt: skip
     rows = [(row, now[row.architecture, row.protocol, row.attack]) for row in sizes.attacks]
-    console = Console()
+    console = Terminal()
     if as_json:
         print_json(
             {
@@ -75,7 +74,7 @@ def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
     """Sizes for a plan's attacks by the speed of this machine. Raises MeasureError."""
     probes = probes_of(plan)
     names = ", ".join(probe.architecture for probe in probes)
-    with Console(stderr=True).status(f"measuring {names}: some seconds each"):
+    with Terminal(stderr=True).status(f"measuring {names}: some seconds each"):
         speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
     if isinstance(speeds, str):
         raise MeasureError(f"{names}: {speeds}")

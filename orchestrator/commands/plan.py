@@ -14,7 +14,7 @@ from rich.table import Table
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -50,7 +50,7 @@ def command(
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
     plan(
         grid,
-        Console(),
+        Terminal(),
         store=store,
         durations_from=durations_from or (),
         slots=slots or SLOTS,

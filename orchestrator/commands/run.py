@@ -29,6 +29,7 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -71,7 +72,7 @@ def command(
         slices=slices,
         dashboard=dashboard,
     )
-    raise typer.Exit(run_grid(options, Console()))
+    raise typer.Exit(run_grid(options, Terminal()))
 
 
 def run_grid(options: RunOptions, console: Console) -> int:
@@ -81,6 +82,10 @@ def run_grid(options: RunOptions, console: Console) -> int:
     grid = read_grid_for(options.grid, Store.find(options.store))
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
+    if options.report is not None:
+        from prunegrid.orchestrator.report.write import report_folder
+
+        report_folder(options.report)  # refused now, and not when all is done
     store = Store.open_or_create(options.store)
     lease = Lease.take(store)
     try:

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.guesses import flops_per_s
@@ -43,9 +44,9 @@ def command(
 ) -> None:
     """How far a store's grid is, what fails, and how long it will take."""
     if watching and not as_json:
-        watch(store, Console())
+        watch(store, Terminal())
         return
-    status(store, as_json=as_json, console=Console())
+    status(store, as_json=as_json, console=Terminal())
 
 
 def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
@@ -154,6 +155,9 @@ def show(store: Store, progress: PlanProgress, console: Console) -> None:
         say(line)
     for key in numbers["failed"][:10]:
         say(f"given up: prunegrid explain --store {store.address} {key}")
+    if progress.index is not None:
+        for key in numbers["diverged"][:10]:
+            say(f"diverged, no accuracy: {describe(progress.index.plan.tasks[key])} ({key})")
     if numbers["failed"]:
         say(f"to try them again: prunegrid retry --store {store.address} --failed")
 

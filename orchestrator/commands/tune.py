@@ -25,6 +25,7 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
@@ -119,7 +120,7 @@ def command(
     options = RunOptions(
         grid=grid, store=store, address=cluster_of(address), data_dir=absolute(data_dir)
     )
-    raise typer.Exit(tune(options, asked, Console()))
+    raise typer.Exit(tune(options, asked, Terminal()))
 
 
 def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:

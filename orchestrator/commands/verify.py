@@ -11,7 +11,7 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
 from prunegrid.orchestrator.verify.verify import Verifier
@@ -19,7 +19,7 @@ from prunegrid.orchestrator.verify.verify import Verifier
 
 def command(store: StoreOption, as_json: JsonOption = False) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
-    raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
+    raise typer.Exit(show_findings(store, as_json=as_json, console=Terminal()))
 
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:

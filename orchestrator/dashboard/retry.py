@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from prunegrid.orchestrator.dashboard.filters import view_of
@@ -10,6 +9,7 @@ from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.errors import PrunegridError, UsageError, expected
 from prunegrid.orchestrator.grid.selection import names_like
 from prunegrid.orchestrator.store.requests import VERSION, Request, parse_request
+from prunegrid.workers.decode import parse_json
 
 _TASK = re.compile(r"(train|prune|attack)-[0-9a-f]{4,20}")
 _MOST = 1000
@@ -25,8 +25,8 @@ def parse_retry(snapshot: Snapshot, content: bytes) -> Request:
     if snapshot.index is None or snapshot.problem is not None:
         raise UsageError("the store can't be read: nothing to retry")
     try:
-        raw = json.loads(content)
-    except (ValueError, RecursionError):
+        raw = parse_json(content)
+    except ValueError:
         raise UsageError("expected a JSON object") from None
     if not isinstance(raw, dict):
         raise UsageError("expected a JSON object")

@@ -26,6 +26,7 @@ from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
+from prunegrid.workers.files import expanded
 from prunegrid.workers.runner import Runner
 
 INTERRUPTED = 130
@@ -55,7 +56,7 @@ def check_cluster(address: str | None, store: str) -> None:
             f"--address, or RAY_ADDRESS: {address} is a dashboard, which takes `ray job "
             "submit`; expected auto, host:port, or none to start Ray here"
         )
-    if "://" not in store and not Path(store).expanduser().is_absolute():
+    if "://" not in store and not expanded(store).is_absolute():
         raise UsageError(
             f"--store {store}: workers of the cluster at {address} may not see "
             "this folder; expected an absolute path that all nodes share, s3://bucket/path or "

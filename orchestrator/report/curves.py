@@ -29,8 +29,8 @@ AXES = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CurvePanel:
-    """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate; x or mean is
-    NaN where there is no result."""
+    """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate, diverged (how
+    many seeds); x or mean is NaN where there is no result."""
 
     title: str
     x: str  #: title of the axis
@@ -41,6 +41,13 @@ class CurvePanel:
     @property
     def methods(self) -> list[str]:
         return legend_order(list(self.rows["method"]))
+
+    @property
+    def lost(self) -> pd.DataFrame:
+        """The rows of models that diverged, with a `text` that says how many."""
+        mine = self.rows[self.rows["diverged"] > 0]
+        some = mine["diverged"].map("{:g} diverged".format)
+        return mine.assign(text=some.where(mine["mean"].notna(), "diverged"))
 
     @property
     def top(self) -> float:
@@ -74,7 +81,7 @@ def _panel(
 ) -> CurvePanel:
     """`rows`: method, rate, n, mean, sd, half; x and effective rate come from `clean`. A model of
     `clean` that `rows` lacks has no mean: a gap in its line."""
-    extra = clean[["method", "rate", "effective_rate", "speedup"]]
+    extra = clean[["method", "rate", "effective_rate", "speedup", "diverged"]]
     lean = rows[["method", "rate", "n", "mean", "sd", "half"]]
     known = lean.dropna(subset="mean")["method"].unique()
     places = pd.concat([lean, extra])[["method", "rate"]].drop_duplicates()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
+from prunegrid.orchestrator.report.results import records
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
@@ -111,6 +112,16 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
             marker=look.mpl_marker,
             markersize=2.6,
             elinewidth=0.8,
+        )
+    for x, method, text in records(panel.lost[["x", "method", "text"]]):
+        axes.annotate(
+            text,
+            (x, 0),
+            color=look_of(method).colour,
+            fontsize=6,
+            rotation=90,
+            ha="center",
+            va="bottom",
         )
     axes.set_xscale("log")
     ticks = sorted({float(v) for v in panel.rows["rate"]})

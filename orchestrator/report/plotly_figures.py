@@ -87,6 +87,8 @@ def _fill(
     if not math.isnan(panel.reference):  # after the lines: plotly leaves empty panels without it
         line = {"color": REFERENCE, "width": 1.2, "dash": "dot"}
         figure.add_hline(y=100 * panel.reference, line=line, row=r, col=c)
+    if len(panel.lost):
+        figure.add_trace(_lost(panel.lost), row=r, col=c)
     ticks = sorted({round(float(v), 6) for v in panel.rows["rate"]})
     figure.update_xaxes(
         type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=r, col=c
@@ -117,6 +119,22 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
         line={"color": look.colour, "dash": look.dash, "width": 1.8},
         marker={"color": look.colour, "symbol": look.symbol, "size": 6},
         hovertemplate=f"<b>{name}</b><br>%{{customdata[0]}}<br>%{{customdata[1]}}<extra></extra>",
+    )
+
+
+def _lost(rows: pd.DataFrame) -> go.Scatter:
+    """A cross at 0 % for each model that diverged."""
+    return go.Scatter(
+        x=rows["x"].tolist(),
+        y=[0.0] * len(rows),
+        text=[
+            f"<b>{html.escape(method)}</b><br>rate {rate:g}: {text}"
+            for method, rate, text in records(rows[["method", "rate", "text"]])
+        ],
+        mode="markers",
+        marker={"color": REFERENCE, "symbol": "x", "size": 7},
+        showlegend=False,
+        hovertemplate="%{text}<extra></extra>",
     )
 
 

@@ -28,13 +28,15 @@ def model_name(method: str, rate: float, effective: float) -> str:
 
 
 def clean_table(results: Results) -> pd.DataFrame:
-    """Per PLACE: n, mean, sd, half, low, high of clean accuracy; the margin to the dense model,
-    paired by seed; effective rate and theoretical speed-up as mean over seeds (with the range of
-    the effective rate)."""
+    """Per PLACE: n, mean, sd, half, low, high of clean accuracy; `diverged`, seeds that have none;
+    the margin to the dense model, paired by seed; effective rate and theoretical speed-up as mean
+    over seeds (with the range of the effective rate)."""
     models = results.models
     out = over_seeds(models, PLACE, "accuracy")
     compression = models.replace({"effective_rate": {np.inf: np.nan}, "speedup": {np.inf: np.nan}})
     parts = compression.groupby(PLACE, sort=True)
+    lost = results.diverged.groupby(PLACE).size().rename("diverged").reset_index()
+    out = out.merge(lost, on=PLACE, how="left").fillna({"diverged": 0}).astype({"diverged": int})
     out["effective_rate"] = parts["effective_rate"].mean().to_numpy()
     out["effective_low"] = parts["effective_rate"].min().to_numpy()
     out["effective_high"] = parts["effective_rate"].max().to_numpy()

@@ -13,7 +13,14 @@ from rich.table import Table
 
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
-from prunegrid.orchestrator.report.results import Threat, eps_text, records, seeds_text, threats
+from prunegrid.orchestrator.report.results import (
+    Threat,
+    diverged_text,
+    eps_text,
+    records,
+    seeds_text,
+    threats,
+)
 from prunegrid.orchestrator.report.statistics import Estimate
 from prunegrid.orchestrator.report.style import method_order
 
@@ -38,6 +45,9 @@ def print_report(console: Console, analysis: Analysis) -> None:
             say(console, f"{part.title}:")
         for finding in shown:
             say(console, f"  {finding.topic}. {finding.text}")
+    for experiment in experiments:
+        if text := diverged_text(experiment.rows(analysis.results.diverged)):
+            say(console, f"{experiment.title}: {text}.")
     for line in comparison_lines(analysis):
         say(console, line, hang=6)
 
@@ -134,7 +144,8 @@ def _summary_table(part: Part) -> Table:
         names = _in_rows(method, len(mine))
         for row, name in zip(mine, names + [""] * len(mine), strict=False):
             values = [robust.get((method, row.rate, threat), "–") for threat in columns]
-            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", _text(row)]
+            shown = _text(row) if row.n or not row.diverged else "diverged"
+            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", shown]
             table.add_row(name, *numbers, *values)
     return table
 

@@ -10,7 +10,13 @@ import pandas as pd
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
-from prunegrid.orchestrator.report.results import attack_title, eps_text, groups, records
+from prunegrid.orchestrator.report.results import (
+    attack_title,
+    diverged_text,
+    eps_text,
+    groups,
+    records,
+)
 from prunegrid.orchestrator.report.statistics import half_width
 from prunegrid.orchestrator.store.rows import ZERO_GRADIENT_FRAC
 
@@ -35,6 +41,8 @@ def trust(part: Part) -> Iterator[str]:
         "that can't be told from it may be better on new ones."
     )
     yield from _left_out(rows)
+    if text := diverged_text(part.rows(analysis.results.diverged)):
+        yield f"{text}. Their weights are NaN: no mean and no choice counts them."
     gone = part.rows(analysis.missing)
     if len(gone):
         text = _sentence(missing_text(gone, len(gone) + len(rows)))

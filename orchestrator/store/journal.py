@@ -17,6 +17,7 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.store import Store, store_errors, this_host
 from prunegrid.workers import layout
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files
 
 PART_BYTES = 512 * 1024
@@ -118,8 +119,8 @@ class JournalReader:
         bad = 0
         for line in new[:whole].splitlines():
             try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
+                entry = parse_json(line)
+            except ValueError:
                 entry = None
             if isinstance(entry, dict):
                 entries.append(entry)

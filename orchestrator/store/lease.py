@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.errors import StoreError, TornError
 from prunegrid.orchestrator.store.history import finite
 from prunegrid.orchestrator.store.store import Store, this_host
 from prunegrid.workers.decode import from_dict
@@ -96,12 +96,12 @@ class Lease:
 
 def read_holder(store: Store, path: str = LEASE) -> Holder | None:
     """Who last held the store; None where nobody does, or the file is torn or not ours."""
-    text = store.read_text(path)
-    if text is None:
-        return None
     try:
-        holder = from_dict(Holder, json.loads(text))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        raw = store.read_json(path)
+        if raw is None:
+            return None
+        holder = from_dict(Holder, raw)
+    except (TornError, ValueError, TypeError, AttributeError):
         return None
     is_ours = (
         isinstance(holder.host, str)

@@ -132,8 +132,8 @@ def _measured(
     parts = [store.image_rows(task.key) for task in tasks]
     if any(part.table.column("skipped").to_pylist()[0] for part in parts):
         raise PrunegridError(
-            f"{key[0]} {key[1]}: the attack was skipped on a dense model, for its low accuracy; "
-            "expected dense models that are worth attacking"
+            f"{key[0]} {key[1]}: the attack was skipped on a dense model, for its low accuracy or "
+            "because it diverged; expected dense models that are worth attacking"
         )
     models = len({task.parent_key for task in tasks})
     if entry.finds == "minimum-norm":

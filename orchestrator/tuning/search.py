@@ -37,6 +37,7 @@ from prunegrid.orchestrator.tuning.trials import (
 )
 from prunegrid.orchestrator.tuning.wording import trial_line
 from prunegrid.workers import layout
+from prunegrid.workers.cache import cache_folder
 from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.keys import Scalar, digest
 from prunegrid.workers.scratch import find_images, scratch_address
@@ -74,8 +75,7 @@ def set_ray_switches() -> None:
 def ray_folder(store: Store) -> Path:
     """Ray's own state of this store's searches, on this machine: it is pickled, and nothing
     pickled is ever read from a store, which may come from anywhere."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "prunegrid" / "tune" / digest(store.address, length=12)
+    return cache_folder() / "tune" / digest(store.address, length=12)
 
 
 def share(slots: int, *, others: bool) -> int:

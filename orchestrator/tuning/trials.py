@@ -29,6 +29,7 @@ from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStud
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
@@ -148,7 +149,7 @@ def read_trials(store: Store, study: Study) -> dict[int, TrialRow]:
         try:
             row: dict[str, Any] = read_table(store.files.read(info.path)).to_pylist()[0]
             known = {name: row[name] for name in _STANDING if row[name] is not None}
-            trial, options = int(row["trial"]), json.loads(row["settings"])
+            trial, options = int(row["trial"]), parse_json(row["settings"])
             out[trial] = TrialRow(trial=trial, options=options, state=row["state"], **known)
         except (ValueError, KeyError, IndexError, TypeError, FileNotFoundError):
             continue
@@ -333,15 +334,16 @@ def _score_training(
     """The mean validation loss of all links so far, over all chains."""
     tasks = [task for r in range(rung + 1) for task in study.tasks(options, r)]
     records = [find_record(task, store) for task in tasks]
-    losses = [
-        math.inf if record.result.diverged else record.result.validation_loss for record in records
-    ]
+    lost = any(record.result.unusable for record in records)
+    loss = math.fsum(record.result.validation_loss for record in records) / len(records)
     return TrialScore(
         size=rung + 1,
-        value=math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.inf,
-        tie=-math.fsum(r.result.validation_accuracy for r in records),
+        value=loss if math.isfinite(loss) else math.inf,
+        tie=math.inf if lost else -math.fsum(r.result.validation_accuracy for r in records),
         queries_mean=None,
-        test_accuracy=math.fsum(r.result.accuracy for r in records) / len(records),
+        test_accuracy=None
+        if lost
+        else math.fsum(r.result.accuracy for r in records) / len(records),
         task_keys=tuple(task.key for task in tasks),
         provenance=latest([record.provenance for record in records]),
     )

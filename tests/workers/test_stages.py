@@ -51,6 +51,33 @@ def forget() -> None:
     model_cache._stored.clear()
 
 
+def attack_task(parent: TrainTask) -> AttackTask:
+    return AttackTask(
+        architecture="cnn5",
+        data=DENSE.data,
+        attack=AttackSettings(
+            attack="pgd_linf",
+            engine="strict",
+            outputs="logits",
+            options=(
+                ("nested", False),
+                ("random_start", True),
+                ("rel_stepsize", 0.1),
+                ("restarts", 1),
+                ("steps", 5),
+            ),
+            eps=(0.02, 0.3),
+            batch_size=16,
+            skip_at_or_below_accuracy=None,
+        ),
+        split="test",
+        start=10,
+        stop=30,
+        seed=0,
+        parent_key=parent.key,
+    )
+
+
 def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
     from prunegrid.workers.artifacts import load_record, load_weights, weights_sha256
 
@@ -228,6 +255,54 @@ def test_divergence_is_recorded_and_handed_down_the_chain(data_dir, tmp_path):
     assert record.result.epochs == 0
     assert record.result.params_left == round(61_470 / 4)
     assert np.isnan(load_record(where.files, child.key).result.train_loss)
+    for key in (wild.key, child.key):
+        judged = load_record(where.files, key).result
+        assert np.isnan([judged.accuracy, judged.validation_accuracy]).all()
+        assert judged.unusable
+
+
+def test_a_chain_without_a_network_stays_without_one_where_its_weights_are_rewound(
+    data_dir, tmp_path
+):
+    from prunegrid.workers.stages import prune, train
+
+    where = context(tmp_path, data_dir)
+    wild = train_task(training=training(learning_rate=1e30, max_epochs=4))
+    train(wild, where)
+    child = prune_task(wild)
+    rewound = replace(child, pruning=replace(child.pruning, weights="rewind"))
+    assert prune(rewound, where).result.unusable
+
+
+def test_weights_kept_from_before_a_divergence_are_judged_and_pruned_on(
+    data_dir, tmp_path, monkeypatch
+):
+    """The first epoch's weights are finite and kept; the loss is NaN in the second one."""
+    from prunegrid.workers.image_rows import read_images
+    from prunegrid.workers.stages import attack, prune, train
+    from prunegrid.workers.training.steps import Stepper
+
+    run, calls = Stepper.run, []
+
+    def diverging(self, source, cursor, epoch, first, last, learning_rate):
+        losses = run(self, source, cursor, epoch, first, last, learning_rate)
+        calls.append(first)
+        return losses * np.nan if calls.count(0) == 2 else losses
+
+    monkeypatch.setattr(Stepper, "run", diverging)
+    where = context(tmp_path, data_dir)
+    task = train_task(training=training(max_epochs=9, restore_best=True))
+    result = train(task, where).result
+    assert result.diverged
+    assert not result.unusable
+    assert (result.epochs, result.accuracy > 0.3) == (1, True)
+    monkeypatch.setattr(Stepper, "run", run)
+    child = prune(prune_task(task, training=ONE_EPOCH), where).result
+    assert (child.epochs, child.diverged) == (1, False)
+    shot = attack_task(task)
+    attack(shot, where)
+    rows = read_images(where.files.read(layout.image_rows(shot.key))).table
+    assert not any(rows["skipped"].to_pylist())
 
 
 class Refusing:
@@ -298,30 +373,7 @@ def test_attack_writes_a_row_per_image(store, data_dir):
     from prunegrid.workers.image_rows import read_images
     from prunegrid.workers.stages import attack, train
 
-    task = AttackTask(
-        architecture="cnn5",
-        data=DENSE.data,
-        attack=AttackSettings(
-            attack="pgd_linf",
-            engine="strict",
-            outputs="logits",
-            options=(
-                ("nested", False),
-                ("random_start", True),
-                ("rel_stepsize", 0.1),
-                ("restarts", 1),
-                ("steps", 5),
-            ),
-            eps=(0.02, 0.3),
-            batch_size=16,
-            skip_at_or_below_accuracy=None,
-        ),
-        split="test",
-        start=10,
-        stop=30,
-        seed=0,
-        parent_key=DENSE.key,
-    )
+    task = attack_task(DENSE)
     where = context(store, data_dir)
     attack(task, where)
     rows = read_images(where.files.read(layout.image_rows(task.key)))

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from prunegrid.workers.keys import Scalar
 
@@ -24,6 +24,7 @@ AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
 Spends = Literal["steps", "rounds"]
 
 _OPTION = "option"
+T = TypeVar("T", int, float, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +64,22 @@ def count(
     spends: Spends | None = None,
 ) -> int:
     """A field of an attack's class: a whole number."""
-    return _field(
-        type="int", default=default, doc=doc, minimum=minimum, search=search, spends=spends
-    )
+    return _field(default, type="int", doc=doc, minimum=minimum, search=search, spends=spends)
 
 
 def real(
     default: float, doc: str, *, minimum: float = 0.0, search: tuple[float, float] | None = None
 ) -> float:
     """A field of an attack's class: a number."""
-    return _field(type="float", default=default, doc=doc, minimum=minimum, search=search)
+    return _field(default, type="float", doc=doc, minimum=minimum, search=search)
 
 
 def switch(default: bool, doc: str) -> bool:
     """A field of an attack's class: true or false."""
-    return _field(type="bool", default=default, doc=doc)
+    return _field(default, type="bool", doc=doc)
 
 
-def _field(*, default: Scalar, **traits: Any) -> Any:
+def _field(default: T, **traits: object) -> T:
     return dataclasses.field(default=default, metadata={_OPTION: {"default": default, **traits}})
 
 

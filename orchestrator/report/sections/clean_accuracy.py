@@ -52,7 +52,7 @@ class CleanAccuracy(ExperimentSection):
 
 def _accuracy(found: Any, best: float) -> str:
     if found is None or not found.n:
-        return "--"
+        return "diverged" if found is not None and found.diverged else "--"
     mean = f"{100 * found.mean:.2f}"
     if found.mean == best:
         mean = f"\\textbf{{{mean}}}"

@@ -87,14 +87,17 @@ class Network:
             return self.model(x, training=False)
 
         run = self.compiled(("logits",), forward, [self.image_spec()])
+        logits: np.ndarray
         if micro_batches is None:
-            return run(tf.constant(images)).numpy()
+            logits = run(tf.constant(images)).numpy()
+            return logits
         (logits,) = micro_batches.map(lambda x: (run(x),), np.arange(len(images)), images)
         return logits
 
     def predictions(self, images: np.ndarray, micro_batches: MicroBatches) -> np.ndarray:
         """Classes int64 [n] by the largest logit, in micro-batches."""
-        return self.logits(images, micro_batches).argmax(axis=1)
+        classes: np.ndarray = self.logits(images, micro_batches).argmax(axis=1)
+        return classes
 
     def margin_and_gradient(self, *, smooth: bool = False) -> Callable[..., Any]:
         """(images, labels int32) to each image's margin, the score of its label less the best

@@ -43,7 +43,7 @@ class ShardRequest:
     #: On the test split. At or below the task's threshold nothing runs, and every row counts as
     #: broken.
     model_accuracy: float
-    diverged: bool = False  #: the model's training ended in NaN: nothing runs either
+    diverged: bool = False  #: the model's weights are NaN: nothing runs either
 
     def __post_init__(self) -> None:
         n, images, labels = self.task.stop - self.task.start, len(self.images), len(self.labels)
@@ -90,7 +90,7 @@ def attack_shard(
     batch, pool = request.batch, request.pool
     columns = ImageColumns(batch, settings.eps)
     if request.skipped:
-        columns.skip()
+        columns.skip(diverged=request.diverged)
         return columns.columns(entry), {}
     run = engine_method(entry, settings)
     strict = settings.engine == "strict"

@@ -126,7 +126,18 @@ class CWGraph:
         return self._network.compiled(key, advance, self._signature(per_image=True))
 
     # Parameters: the state of the optimiser, a tensor each.
-    def _step(self, x, x_attack, reconstructed, labels, consts, delta, m, v, pair):  # type: ignore[no-untyped-def]
+    def _step(
+        self,
+        x: tf.Tensor,
+        x_attack: tf.Tensor,
+        reconstructed: tf.Tensor,
+        labels: tf.Tensor,
+        consts: tf.Tensor,
+        delta: tf.Tensor,
+        m: tf.Tensor,
+        v: tf.Tensor,
+        pair: tuple[tf.Tensor, tf.Tensor],
+    ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
         """One Adam step. Returns the new (delta, m, v), and of the point before it: summed
         loss, loss per image, image, class changed, L2 norm."""
         rows = tf.shape(x)[0]
@@ -175,7 +186,9 @@ def _squared(gradient: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.concat(halves, axis=0), tf.shape(gradient))
 
 
-def _record(best, best_norm, image, norm, take):  # type: ignore[no-untyped-def]
+def _record(
+    best: tf.Tensor, best_norm: tf.Tensor, image: tf.Tensor, norm: tf.Tensor, take: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The nearest adversarial so far; a strict < keeps the first of equals."""
     take = take & (norm < best_norm)
     best = tf.where(take[:, None, None, None], image, best)

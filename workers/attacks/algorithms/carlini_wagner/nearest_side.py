@@ -113,11 +113,12 @@ def _onto_plane(clean: np.ndarray, slope: np.ndarray, fall: np.ndarray) -> np.nd
     elements must make up for what clipping takes away: the reach is found by iteration."""
     steep = np.maximum(np.einsum("nd,nd->n", slope, slope), 1e-20)
     reach = fall / steep
+    point: np.ndarray = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
     for _ in range(REACHES):
-        point = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
         got = np.einsum("nd,nd->n", slope, clean - point)
         reach = reach * np.clip(fall / np.maximum(got, 1e-20), 1.0, 4.0)
-    return np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
+        point = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
+    return point
 
 
 def _bisect(
