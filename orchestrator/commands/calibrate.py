@@ -42,9 +42,8 @@ from prunegrid.orchestrator.tuning.measured_curves import calibrate_measured, me
 from prunegrid.orchestrator.tuning.piece import eps_piece
 from prunegrid.orchestrator.tuning.search_plan import dense_plan, narrowed
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
-from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout
-from prunegrid.workers.contract import Task
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.keys import digest
 from prunegrid.workers.runner import Runner
@@ -114,10 +113,6 @@ def command(
     raise typer.Exit(calibrate(options, Terminal()))
 
 
-class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it
-    pass
-
-
 def calibrate(options: CalibrateOptions, console: Console) -> int:
     """Returns the exit code: 0, or 130 where it was interrupted. Raises PrunegridError."""
     _check(options)
@@ -134,10 +129,9 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
     plan = one_protocol(dense_plan(grid, options.select), console)
     store = Store.open_or_create(options.store)
     try:
-        if not have_grid_tasks(plan, store, options.run, console):
-            raise _Stopped
+        have_grid_tasks(plan, store, options.run, console)
         found = _measure(plan, store, options, console)
-    except _Stopped:
+    except RunInterrupted:
         console.print("interrupted; the same command resumes", highlight=False)
         return INTERRUPTED
     _show(found, options.rule, console)
@@ -177,12 +171,7 @@ def _measure(
 ) -> list[Calibration]:
     name = f"calibrate-{digest([plan.grid.text, options.select, options.rule], length=8)}"
     with ScratchRuns(plan.grid, store, options.run, console, name=name) as runs:
-
-        def compute(tasks: Sequence[Task], note: str) -> None:
-            if not runs.run(tasks, note):
-                raise _Stopped
-
-        return calibrate_measured(measured(plan, store), options.rule, store.address, compute)
+        return calibrate_measured(measured(plan, store), options.rule, store.address, runs.run)
 
 
 def _leave(

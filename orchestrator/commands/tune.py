@@ -36,7 +36,7 @@ from prunegrid.orchestrator.tuning.search_plan import (
     training_studies,
 )
 from prunegrid.orchestrator.tuning.study import Study, TrainingStudy
-from prunegrid.orchestrator.tuning.task_runs import have_grid_tasks, keep_grid
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, have_grid_tasks, keep_grid
 from prunegrid.orchestrator.tuning.trials import SearchOutcome
 from prunegrid.orchestrator.tuning.wording import (
     attack_report,
@@ -134,20 +134,20 @@ def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
     else:
         studies, dense = attack_studies(grid, asked)
     store = Store.open_or_create(options.store)
-    if dense is None:
-        keep_grid(store, grid)
-    elif not have_grid_tasks(dense, store, options, console):
-        return INTERRUPTED
     context = SearchContext(
         grid=grid, store=store, options=options, slots=asked.slots, console=console
     )
-    for study in studies:
-        ended = run_trials(study, context)
-        outcome = conclude(study, context, whole=asked.whole) if ended else None
-        if outcome is None:
-            console.print("interrupted; the same command resumes", highlight=False)
-            return INTERRUPTED
-        _present(outcome, grid, store, console)
+    try:
+        if dense is None:
+            keep_grid(store, grid)
+        else:
+            have_grid_tasks(dense, store, options, console)
+        for study in studies:
+            run_trials(study, context)
+            _present(conclude(study, context, whole=asked.whole), grid, store, console)
+    except RunInterrupted:
+        console.print("interrupted; the same command resumes", highlight=False)
+        return INTERRUPTED
     return 0
 
 
