@@ -132,7 +132,7 @@ def calibrate(options: CalibrateOptions, console: Console) -> int:
         have_grid_tasks(plan, store, options.run, console)
         found = _measure(plan, store, options, console)
     except RunInterrupted:
-        console.print("interrupted; the same command resumes", highlight=False)
+        console.print("interrupted; the same command resumes")
         return INTERRUPTED
     _show(found, options.rule, console)
     _leave(found, grid, store, options.rule, console)
@@ -159,8 +159,7 @@ def one_protocol(plan: Plan, console: Console) -> Plan:
     names = list(dict.fromkeys(cell.place.protocol for cell in plan.cells))
     if len(names) > 1:
         console.print(
-            f"protocol {names[0]} is calibrated; --select protocol={names[1]} takes another",
-            highlight=False,
+            f"protocol {names[0]} is calibrated; --select protocol={names[1]} takes another"
         )
     cells = tuple(cell for cell in plan.cells if cell.place.protocol == names[0])
     return narrowed(plan, cells)
@@ -185,9 +184,9 @@ def _leave(
     piece = eps_piece(grid, sets, "\n".join(comment))
     name = f"calibration-{digest([grid.text, rule, piece], length=8)}.yaml"
     store.write(f"{layout.TUNING}/{name}", piece.encode())
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
+    console.print(f"\nfor {grid.source}:", soft_wrap=True)
     body = [line for line in piece.splitlines() if not line.startswith("#")]
-    console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
+    console.print("\n".join(body), soft_wrap=True)
     console.print(f"\nthis piece: {store.address}/{layout.TUNING}/{name}", soft_wrap=True)
 
 
@@ -227,9 +226,8 @@ def _show(
         "robust accuracy of the dense models at each eps; the rule: the weakest costs at most "
         f"{100 * rule.marginal:g} points, the strongest leaves about {100 * rule.left:g} %, and "
         f"less than {100 * rule.most_left:g} %",
-        highlight=False,
         soft_wrap=True,
     )
     for item in found:
         for line in _lines_of(item, rule, whose=whose):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)

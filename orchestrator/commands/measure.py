@@ -64,10 +64,10 @@ def command(
         )
         return
     for speed in sizes.speeds:
-        console.print(_speed_text(speed), highlight=False, soft_wrap=True)
+        console.print(_speed_text(speed), soft_wrap=True)
     console.print(_table(rows))
-    console.print(f"\nfor {parsed.source}:", highlight=False, soft_wrap=True)
-    console.print(piece.rstrip(), highlight=False, soft_wrap=True, markup=False)
+    console.print(f"\nfor {parsed.source}:", soft_wrap=True)
+    console.print(piece.rstrip(), soft_wrap=True)
 
 
 def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:

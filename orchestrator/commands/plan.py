@@ -113,11 +113,9 @@ def plan(
         )
         return
     console.print(_table(path, expanded, numbers))
-    console.print(
-        f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
-    )
+    console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
     for line in _outlook(expanded, etas, durations.count):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:

@@ -109,11 +109,11 @@ def _summarise(
 ) -> None:
     took = duration_text(result.elapsed_s)
     if result.ran == 0 and not result.missing:
-        console.print(f"all done: {result.reused} tasks had their results already", highlight=False)
+        console.print(f"all done: {result.reused} tasks had their results already")
     else:
-        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}", highlight=False)
+        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}")
     if result.interrupted:
-        console.print("interrupted; the same command resumes", highlight=False)
+        console.print("interrupted; the same command resumes")
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
@@ -122,9 +122,7 @@ def _summarise(
             table.add_row(item.key, item.kind, item.message)
         console.print(table)
         console.print(
-            f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}",
-            highlight=False,
-            markup=False,
+            f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}"
         )
 
 
@@ -151,4 +149,4 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
         formats=["html"],
     )
     print_report(console, paths.analysis)
-    console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)
+    console.print(f"figures: {paths.page}", soft_wrap=True)

@@ -146,7 +146,7 @@ def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
             run_trials(study, context)
             _present(conclude(study, context, whole=asked.whole), grid, store, console)
     except RunInterrupted:
-        console.print("interrupted; the same command resumes", highlight=False)
+        console.print("interrupted; the same command resumes")
         return INTERRUPTED
     return 0
 
@@ -183,13 +183,12 @@ def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console)
         store.write(f"{folder}/{name}", content)
     console.print()
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
+    console.print(f"\nfor {grid.source}:", soft_wrap=True)
     body = [line for line in piece.splitlines() if not line.startswith("#")]
-    console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
+    console.print("\n".join(body), soft_wrap=True)
     console.print(
         f"\nthis piece, the figure and the numbers: {store.address}/{folder}; "
         f"every trial: {store.address}/{layout.TUNING_ROWS}",
-        highlight=False,
         soft_wrap=True,
     )

@@ -62,7 +62,7 @@ class DashboardProcess:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             for line in self._process.stdout:
-                self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+                self._console.print(line.rstrip(), soft_wrap=True)
 
     def __exit__(
         self,

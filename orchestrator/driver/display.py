@@ -43,7 +43,7 @@ class Display:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(Text(line), highlight=False, soft_wrap=True)
+        self._console.print(Text(line), soft_wrap=True)
 
     def show(self, view: RunView) -> None:
         if self._live is not None:

@@ -66,7 +66,7 @@ def say(console: Console, text: str, *, hang: int = 4) -> None:
 
 def say_whole(console: Console, text: str) -> None:
     """As it is: a path must stay in one piece."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def comparison_lines(analysis: Analysis) -> Iterator[str]:

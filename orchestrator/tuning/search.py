@@ -89,7 +89,7 @@ def run_trials(study: Study, context: SearchContext) -> None:
     known = read_trials(store, study)
     count = len(study.proposals)
     if len([trial for trial in known.values() if trial.ended]) == count:
-        console.print(f"{study.name}: all {count} trials have their results", highlight=False)
+        console.print(f"{study.name}: all {count} trials have their results")
         return
     set_ray_switches()
     from prunegrid.orchestrator.tuning import ray_search
@@ -105,7 +105,7 @@ def run_trials(study: Study, context: SearchContext) -> None:
         if update.ended and update.trial not in shown:
             shown.add(update.trial)
             line = trial_line(study, known, update.trial, update.error)
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
 
     try:
         with lease.kept(), ray_search.connected(address):
@@ -118,7 +118,6 @@ def run_trials(study: Study, context: SearchContext) -> None:
                 f"{study.name}: {count} trials, at most {slots} at once"
                 + (" (a share: others are at work)" if beside and not context.slots else "")
                 + f"; Ray's own files: {folder}",
-                highlight=False,
                 soft_wrap=True,
             )
             need = need_of(context.grid.resources, gpus=gpus)
