@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 
@@ -64,12 +63,7 @@ class DashboardProcess:
             for line in self._process.stdout:
                 self._console.print(line.rstrip(), soft_wrap=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._held)
         if self._process is None:
             return

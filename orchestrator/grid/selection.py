@@ -109,17 +109,10 @@ class GridSelection:
         return all(v in wanted[axis] for axis, v in coordinates.items() if axis in wanted)
 
     def lets_model(self, place: ModelCoordinates) -> bool:
-        return self.lets(
-            architecture=place.architecture,
-            variant=place.variant,
-            method=place.method,
-            rate=place.rate,
-            seed=place.seed,
-        )
+        return self.lets(**vars(place))
 
     def lets_cell(self, place: CellCoordinates) -> bool:
-        of_cell = self.lets(protocol=place.protocol, attack=place.attack, eps=place.eps)
-        return of_cell and self.lets_model(place.model)
+        return self.lets(**vars(place)) and self.lets_model(place.model)
 
 
 def _axes(grid: Grid) -> dict[str, Sequence[AxisValue]]:
