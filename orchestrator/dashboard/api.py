@@ -15,12 +15,11 @@ from starlette.routing import Route
 
 from prunegrid.orchestrator.dashboard.access import Access, SafeHeaders, TokenGate, why_not_write
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
-from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
+from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache, StaticFiles
 from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
 from prunegrid.orchestrator.dashboard.retry import RefusedError, parse_retry
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.static_files import StaticFiles
+from prunegrid.orchestrator.dashboard.status_payload import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import UnknownNameError

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.bodies import PLOTLY, StaticFiles
 from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.output import OwnFolder
 

@@ -11,10 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from prunegrid.orchestrator.errors import UsageError, expected, nearest
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
-from prunegrid.orchestrator.grid.grid import AXES, Grid, Selection
-from prunegrid.orchestrator.grid.numbers import named_numbers
-from prunegrid.orchestrator.names import number_text
+from prunegrid.orchestrator.grid.grid import (
+    AXES,
+    CellCoordinates,
+    Grid,
+    ModelCoordinates,
+    Selection,
+)
+from prunegrid.orchestrator.names import named_numbers, number_text
 
 #: A place on an axis: a name, a rate, a seed, an eps.
 AxisValue: TypeAlias = str | int | float

@@ -14,7 +14,7 @@ from typing import TypeVar
 import yaml
 
 from prunegrid.orchestrator.errors import GridError, expected
-from prunegrid.orchestrator.grid.numbers import parse_number
+from prunegrid.orchestrator.names import parse_number
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from prunegrid.orchestrator.errors import UsageError, expected
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates
 from prunegrid.orchestrator.output import OwnFolder
 from prunegrid.orchestrator.report.analysis import Against, Analysis, analyse
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
