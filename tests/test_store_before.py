@@ -2,13 +2,15 @@
 
 `tests/data/store-9a0cb5a.tar.gz` has the store (small grid, imaginary results; seed 900 fails for
 good, 910 once; seed 1 is not selected) and, under `expected/`, what that revision said of it: its
-rows, the report's CSV files, `status --json`. Never made anew.
+rows, the report's CSV files, `status --json`. Never made anew. Since then columns were added, the
+intervals of accuracies (`low`, `high`) are Wilson's, and values without spread have no half width.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -55,8 +57,26 @@ def test_its_report_has_the_same_numbers(before, tmp_path):
     assert {path.name for path in (out / "csv").iterdir()} == set(expected)
     for name, path in expected.items():
         got, wanted = pd.read_csv(out / "csv" / name), pd.read_csv(path)
-        kept = got[list(wanted.columns)]  # later versions add columns
-        pd.testing.assert_frame_equal(kept, wanted, check_exact=False, rtol=1e-12)
+        if name == "findings.csv":
+            assert set(map(in_old_words, got.text)) >= set(map(in_old_words, wanted.text))
+            continue
+        for column in wanted.columns:
+            if column.endswith("half"):
+                wanted[column] = wanted[column].mask(wanted[column] == 0)
+        kept = wanted.columns.difference(["low", "high"], sort=False)
+        pd.testing.assert_frame_equal(got[kept], wanted[kept], check_exact=False, rtol=1e-12)
+
+
+def in_old_words(text: str) -> str:
+    """A finding without its intervals, which are of another kind since, without the clean accuracy
+    on the attacked images, and without the typical interval."""
+    text = re.sub(
+        r"clean \S+ \([^)]*\) % on the same images, (.*) % on the whole.*split", r"clean \1 %", text
+    )
+    text = re.sub(
+        r" \(([\d.]+–[\d.]+|no spread|untestable)\)| ± [\d.]+(?= %)| ± 0.0(?= p)", "", text
+    )
+    return re.sub(r"; the 95 % interval.*few seeds", "; few seeds", text)
 
 
 def test_its_status_is_the_same(before):

@@ -24,7 +24,7 @@ from prunegrid.orchestrator.report.paper import PaperComparison, compare_with_pa
 from prunegrid.orchestrator.report.results import Results, Setting
 from prunegrid.orchestrator.report.strategies import Strategy, strategies
 from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
-from prunegrid.orchestrator.report.tables import cell_table, clean_table
+from prunegrid.orchestrator.report.tables import attacked_clean_table, cell_table, clean_table
 from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
 
 #: What results stand beside: the published tables, or another store's results.
@@ -36,6 +36,7 @@ class Analysis:
     results: Results
     clean: pd.DataFrame  #: `clean_table`
     cells: pd.DataFrame  #: `cell_table`
+    attacked: pd.DataFrame  #: `attacked_clean_table`
     worst: pd.DataFrame  #: `worst_table`
     worst_images: pd.DataFrame  #: `worst_per_image`
     convergence: pd.DataFrame  #: `convergence_table`
@@ -132,6 +133,7 @@ def analyse(
         results=results,
         clean=clean,
         cells=cells,
+        attacked=attacked_clean_table(results),
         worst=worst_table(results),
         worst_images=worst_per_image(results, evidence.images),
         convergence=convergence,

@@ -100,11 +100,11 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
     for method in panel.methods:
         rows = panel.rows[panel.rows["method"] == method]
         look = look_of(method)
-        mean, half = 100 * rows["mean"].to_numpy(float), 100 * rows["half"].to_numpy(float)
+        low, mean, high = (100 * rows[name].to_numpy(float) for name in ("low", "mean", "high"))
         axes.errorbar(
             rows["x"],
             mean,
-            yerr=_within(mean, half),
+            yerr=np.nan_to_num([mean - low, high - mean]),  # none where there is no interval
             color=look.colour,
             ecolor=(look.colour, BAR_ALPHA),
             linestyle=look.mpl_dash,
@@ -133,13 +133,6 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
         axes.tick_params(labelleft=True)
     if last or not panel.title:
         axes.set_xlabel(panel.x)
-
-
-def _within(mean: Any, half: Any) -> Any:
-    """Error bars [2, n] that stop at 0 and 100 %; none where there is no interval. With two seeds
-    a t interval may be many times the scale."""
-    half, mean = np.nan_to_num(half), np.nan_to_num(mean)
-    return np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]).clip(0)
 
 
 def _in_lines(title: str) -> str:

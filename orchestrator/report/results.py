@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.report.statistics import sampling_half
 from prunegrid.orchestrator.report.style import norm_rank
 from prunegrid.orchestrator.store.frames import read_all, read_ours
 from prunegrid.orchestrator.store.merged import conform
@@ -159,6 +160,20 @@ def seeds_text(n: pd.Series[int]) -> str:
     low, high = int(n.min()), int(n.max())
     seeds = "seed" if high == 1 else "seeds"
     return f"{high} {seeds}" if low == high else f"{low} to {high} {seeds}"
+
+
+def sampling_text(images: pd.Series[int]) -> str:
+    """What intervals over seeds leave out, and how much that is. `images`: how many, by cell."""
+    known = images.dropna()
+    if known.empty:
+        return "All seeds attack the same images: no interval covers their choice."
+    low, high = int(known.min()), int(known.max())
+    count = f"{low}" if low == high else f"{low} to {high}"
+    return (
+        f"All seeds attack the same {count} images: no interval covers their choice. At {low} "
+        "images the sampling error of an accuracy of 50 % is ± "
+        f"{100 * sampling_half(low):.1f} points (95 %, binomial), of one nearer to 0 or 100 % less."
+    )
 
 
 def threats(cells: pd.DataFrame) -> list[Threat]:

@@ -9,6 +9,7 @@ from prunegrid.orchestrator.report.missing import missing_text
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE
 from prunegrid.orchestrator.report.results import diverged_text
 from prunegrid.orchestrator.report.section import ReportSection
+from prunegrid.orchestrator.report.statistics import INTERVAL
 from prunegrid.orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN
 
 
@@ -28,6 +29,7 @@ class Overview(ReportSection):
                 for e in analysis.experiments()
                 if (text := diverged_text(e.rows(analysis.results.diverged)))
             ],
+            "interval": INTERVAL,
             "most": f"most pruned, losing under {100 * TOLERANCE:g} points",
             "rows": [_row(part) for part in analysis.parts()],
         }

@@ -103,7 +103,11 @@ def attack_shard(
         )
     else:
         micro_batches = MicroBatches(settings.batch_size)
-    clean, zero = _examine(network, batch, micro_batches)
+    examine = network.examiner(entry.loss, movable=strict)
+    labels = batch.labels.astype(np.int32)
+    logits, zero = micro_batches.map(examine, np.arange(len(batch)), batch.images, labels)
+    finite = np.isfinite(logits).all(axis=1)
+    clean = np.where(finite, logits.argmax(axis=1), -1)
     columns.clean(clean, zero, micro_batches.size)
     wrong = clean != batch.labels
     slices = _slices(settings, wrong, batch)
@@ -177,13 +181,3 @@ def _slices(settings: AttackSettings, wrong: np.ndarray, batch: Batch) -> list[n
     else:
         rows, size = np.arange(len(batch)), settings.batch_size
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _examine(
-    network: Network, batch: Batch, micro_batches: MicroBatches
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clean predictions int64 [n] (-1 where logits are not finite) and all-zero gradients."""
-    rows = np.arange(len(batch))
-    logits, zero = micro_batches.map(network.examine, rows, batch.images, batch.labels)
-    finite = np.isfinite(logits).all(axis=1)
-    return np.where(finite, logits.argmax(axis=1), -1), zero
