@@ -21,7 +21,7 @@ from prunegrid.orchestrator.dashboard.dashboard_process import end_with_parent
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.store import Store
 
@@ -29,7 +29,7 @@ DEFAULT_PORT = 8050
 _TRIES = 20
 
 
-class ServerError(PrunegridError):
+class ServerError(UsageError):
     """The server can't listen where it should."""
 
 
