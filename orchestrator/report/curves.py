@@ -49,6 +49,14 @@ class CurvePanel:
         some = mine["diverged"].map("{:g} diverged".format)
         return mine.assign(text=some.where(mine["mean"].notna(), "diverged"))
 
+    def y_in_lines(self, newline: str) -> str:
+        """A long title of the y axis broken once, near its middle, so that it fits the panel."""
+        if len(self.y) <= 24:
+            return self.y
+        spaces = [k for k, letter in enumerate(self.y) if letter == " "]
+        middle = min(spaces, key=lambda k: abs(k - len(self.y) / 2))
+        return f"{self.y[:middle]}{newline}{self.y[middle + 1 :]}"
+
     @property
     def top(self) -> float:
         """Of the y axis, percent: just above the highest mean; bars may leave the panel."""
