@@ -28,7 +28,7 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
+from prunegrid.orchestrator.tuning.piece import attack_piece, show_piece, training_piece
 from prunegrid.orchestrator.tuning.search import SearchContext, conclude, run_trials
 from prunegrid.orchestrator.tuning.search_plan import (
     SearchOptions,
@@ -184,9 +184,7 @@ def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console)
     console.print()
     for line in lines:
         console.print(line, soft_wrap=True)
-    console.print(f"\nfor {grid.source}:", soft_wrap=True)
-    body = [line for line in piece.splitlines() if not line.startswith("#")]
-    console.print("\n".join(body), soft_wrap=True)
+    show_piece(piece, grid, console)
     console.print(
         f"\nthis piece, the figure and the numbers: {store.address}/{folder}; "
         f"every trial: {store.address}/{layout.TUNING_ROWS}",
