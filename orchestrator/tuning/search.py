@@ -159,7 +159,7 @@ def _hold_out(
     """The tuned settings and the grid's on the held-out images. `whole`: also the grid's settings
     as they are, whatever they cost. Raises PrunegridError, RunInterrupted."""
     store = context.store
-    cut, _ = cut_base(study)
+    cut = cut_base(study)
     entries: list[tuple[TrialRole, int, dict[str, Scalar]]] = [
         ("held-out tuned", winner.trial, dict(winner.options)),
         ("held-out cut", 0, cut),
