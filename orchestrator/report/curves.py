@@ -7,15 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength, with_counterparts
-from prunegrid.orchestrator.report.results import (
-    attack_title,
-    eps_text,
-    groups,
-    records,
-    threats,
-)
+from prunegrid.orchestrator.report.results import groups, records, threats
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 from prunegrid.orchestrator.report.style import legend_order
 from prunegrid.orchestrator.report.tables import DENSE, seed_averages

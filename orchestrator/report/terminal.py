@@ -11,12 +11,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
 from prunegrid.orchestrator.report.results import (
     Threat,
     diverged_text,
-    eps_text,
     records,
     seeds_text,
     threats,
