@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
     cell_id,
