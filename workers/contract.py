@@ -46,6 +46,7 @@ class FailureKind(StrEnum):
     HOST_MEMORY = "host-memory"
     DEVICE_MEMORY = "device-memory"
     STORAGE = "storage"  #: the store or disk refused; usually passes
+    PATH = "path"  #: a file stands where a folder should be, or the reverse: it lasts
     TIMEOUT = "timeout"  #: over its limit, or no heartbeat
     INPUT = "input"  #: a stored result that it rests on is missing or torn
     CODE = "code"  #: the worker would compute with other code than the driver's
@@ -60,6 +61,7 @@ _KINDS_BY_EXCEPTION: Mapping[str, FailureKind] = {
     "DataUnavailable": FailureKind.DATA,
     "ResourceExhaustedError": FailureKind.DEVICE_MEMORY,
     "MemoryError": FailureKind.HOST_MEMORY,
+    "PathError": FailureKind.PATH,
     "StorageError": FailureKind.STORAGE,
     "TornInput": FailureKind.INPUT,
     "OtherCode": FailureKind.CODE,
@@ -75,6 +77,8 @@ def classify(error: BaseException) -> FailureKind:
     for base in type(error).__mro__:
         if base.__name__ in _KINDS_BY_EXCEPTION:
             return _KINDS_BY_EXCEPTION[base.__name__]
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return FailureKind.PATH
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return FailureKind.STORAGE
     return FailureKind.BUG

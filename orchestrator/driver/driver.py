@@ -21,6 +21,7 @@ from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_
 from prunegrid.orchestrator.engines.engine import Ended, Engine, Notice
 from prunegrid.orchestrator.errors import PrunegridError, TornError
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.scheduling.events import (
     BlockCommand,
@@ -33,11 +34,12 @@ from prunegrid.orchestrator.scheduling.events import (
     RetryCommand,
     RunCommand,
     SlotsEvent,
+    StopEarlyCommand,
     StopEvent,
     SucceededEvent,
     TickEvent,
 )
-from prunegrid.orchestrator.scheduling.policies import POLICIES
+from prunegrid.orchestrator.scheduling.policies import ALIKE, POLICIES
 from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
 from prunegrid.orchestrator.store.journal import Journal
 from prunegrid.orchestrator.store.lease import Lease
@@ -98,6 +100,7 @@ class Driver:
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
+        self._stopped_early = False
         self._other_code = ""  #: of a worker, in a sentence
         self._over = False
         self._slots = -1
@@ -114,7 +117,7 @@ class Driver:
             self._retried(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
             reused = len(scan.done) if reused is None else reused
             self._run_pass(scan, number, began_s)
-            if self._stopping or number == MAX_PASSES or not self._repair():
+            if self._ending or number == MAX_PASSES or not self._repair():
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
         self._retried(self._journal.close)
@@ -133,7 +136,8 @@ class Driver:
     def _run_pass(self, scan: StoreScan, number: int, began_s: float) -> None:
         """Run every task that is not done."""
         todo = self._plan.unfinished(scan.done)
-        self._scheduler = Scheduler([self._job(task, todo, scan) for task in todo.values()])
+        jobs = [self._job(task, todo, scan) for task in todo.values()]
+        self._scheduler = Scheduler(jobs, alike=None if scan.done else ALIKE)
         self._torn.clear()
         self._tally.given_up.clear()
         self._tally.blocked.clear()
@@ -233,6 +237,11 @@ class Driver:
         took_s = time.thread_time() - processor_s
         self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
 
+    @property
+    def _ending(self) -> bool:
+        """Nothing more starts, and what runs was asked to end."""
+        return self._stopping or self._stopped_early
+
     def _look_for_other_code(self, ends: Sequence[Ended], notices: Sequence[Notice]) -> None:
         """Where a worker refuses to compute, the run stops: all that start later would, too."""
         failures = [ended.outcome for ended in ends if isinstance(ended.outcome, Failure)]
@@ -284,7 +293,7 @@ class Driver:
             self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
             self._succeed(failure.key, ended.attempt, now_s)
             return
-        if not self._stopping:
+        if not self._ending:
             self._tally.failures[kind.value] += 1
             self._retried(lambda: self._store.record_failure(failure, ended.attempt))
         self._feed(
@@ -313,16 +322,29 @@ class Driver:
             case RetryCommand():
                 self._journal.write("retry", key=command.key, kind=command.kind.value)
             case GiveUpCommand():
-                self._tally.given_up.append(
-                    GivenUp(key=command.key, kind=command.kind.value, message=command.message)
-                )
-                self._journal.write("given-up", key=command.key, kind=command.kind.value)
-                self._say(f"given up: {command.key}: {command.message}")
+                self._give_up(command)
             case BlockCommand():
                 self._tally.blocked[command.key] = command.ancestor
                 self._journal.write("blocked", key=command.key, ancestor=command.ancestor)
             case ReopenCommand():
                 self._tally.reopen(command.key)
                 self._journal.write("reopened", key=command.key, was=command.was)
+            case StopEarlyCommand():
+                self._stopped_early = True
+                self._say(
+                    f"stopping: the first {command.tasks} tasks all failed for one cause, and "
+                    "none has succeeded; once it is gone, the same command resumes (--select "
+                    "chooses other tasks)"
+                )
+                self._engine.request_stop()
             case EndCommand():
                 self._over = True
+
+    def _give_up(self, command: GiveUpCommand) -> None:
+        """Each cause is said once."""
+        name = short(self._plan.tasks[command.key])
+        item = GivenUp(key=command.key, name=name, kind=command.kind.value, message=command.message)
+        if item.cause not in {known.cause for known in self._tally.given_up}:
+            self._say(f"given up: {name}: {item.kind}: {item.message}")
+        self._tally.given_up.append(item)
+        self._journal.write("given-up", key=item.key, kind=item.kind)

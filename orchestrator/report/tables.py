@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.results import CELL, PLACE, SETTING, Results
+from prunegrid.orchestrator.report.moderated import false_discovery, moderated_t
+from prunegrid.orchestrator.report.results import CELL, PLACE, SETTING, Results, groups
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds, holm, over_seeds, paired_p
 
 #: The dense model's nominal rate.
@@ -25,6 +26,12 @@ def model_name(method: str, rate: float, effective: float) -> str:
         return "no pruning"
     far = abs(effective / rate - 1) > COMPRESSION_TOLERANCE
     return f"{method} at rate {rate:g}" + (f" (effective {effective:.3g})" if far else "")
+
+
+def pruned_nothing(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Of rows with `rate` and `effective_rate`: dense networks that were only trained again, by the
+    control or by a method that found nothing to prune."""
+    return (rows["rate"] != DENSE) & (rows["effective_rate"] <= 1)
 
 
 def clean_table(results: Results) -> pd.DataFrame:
@@ -60,7 +67,8 @@ def cell_table(results: Results) -> pd.DataFrame:
     margin to the dense model under the same threat.
 
     Margin columns: `margin` (mean of paired differences), `margin_n`, `margin_half`, `p` (paired
-    t) and `p_holm`, corrected over all comparisons of one setting and protocol.
+    t) and `p_holm`, corrected over all comparisons of one setting and protocol; of the same family,
+    `p_moderated` (moderated t), `p_moderated_holm` and `p_moderated_fdr` (Benjamini-Hochberg).
     """
     cells = results.cells
     out = accuracy_over_seeds(cells, CELL, "robust_accuracy")
@@ -72,7 +80,20 @@ def cell_table(results: Results) -> pd.DataFrame:
     out = out.merge(_margins(cells, CELL, "robust_accuracy"), on=CELL, how="left")
     families = out.groupby([*SETTING, "protocol"], sort=False)["p"]
     out["p_holm"] = families.transform(lambda p: holm(p.to_numpy(float)))
-    return out
+    tested = [_moderated(family) for _, family in groups(out, [*SETTING, "protocol"])]
+    return pd.concat([out, *([pd.concat(tested)] if tested else [])], axis=1)
+
+
+def _moderated(family: pd.DataFrame) -> pd.DataFrame:
+    found = moderated_t(*(family[c].to_numpy(float) for c in ("margin_n", "margin", "margin_sd")))
+    return pd.DataFrame(
+        {
+            "p_moderated": found.p,
+            "p_moderated_holm": holm(found.p),
+            "p_moderated_fdr": false_discovery(found.p),
+        },
+        index=family.index,
+    )
 
 
 def paired_margins(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:

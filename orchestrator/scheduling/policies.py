@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunegrid.workers.contract import FailureKind
 
+#: A run stops where so many tasks are given up for one cause before any has succeeded.
+ALIKE = 3
+_TASK = re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}")
 #: A task that runs out of memory gets a slot twice as large each time, up to this many slots.
 MAX_SHARE = 8
 
@@ -77,6 +81,11 @@ POLICIES: Mapping[FailureKind, Policy] = {
         delay_s=2,
         advice="the store or a disk refuses: check its space and permissions",
     ),
+    FailureKind.PATH: Policy(
+        attempts=1,
+        final=True,
+        advice="move away what stands in the way of the file or folder, then run again",
+    ),
     FailureKind.TIMEOUT: Policy(
         attempts=3,
         result_may_exist=True,
@@ -103,3 +112,8 @@ POLICIES: Mapping[FailureKind, Policy] = {
     ),
 }
 FINAL_KINDS = frozenset(kind for kind, policy in POLICIES.items() if policy.final)
+
+
+def cause(kind: str, message: str) -> str:
+    """Equal for the failures of several tasks that have one cause."""
+    return f"{kind}: {_TASK.sub('<task>', message)}"

@@ -136,7 +136,9 @@ class Verifier:
                 yield "pruned-weight-alive", f"{layer.name}: {alive} pruned weights not 0"
         if isinstance(record.task, PruneTask):
             parent = self._masks_of(record.task)
-            for where, message in pruning_findings(record.task, masks, parent):
+            layers = record.result.layers
+            kinds = {k.name: k.kind or ("conv" if len(k.shape) == 4 else "dense") for k in layers}
+            for where, message in pruning_findings(record.task, masks, kinds, parent):
                 yield "not-pruned-as-claimed", f"{where}: {message}" if where else message
 
     def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:

@@ -83,7 +83,9 @@ class Actors:
         if isinstance(instruction, StartWorker):
             self._start(slot, instruction.node, instruction.share)
             return
-        actor = self._actors[slot]
+        actor = self._actors.get(slot)
+        if actor is None:
+            return  # its Ray has ended, and the actor with it
         match instruction:
             case RunAttempt():
                 self._running[actor.handle.run.remote(instruction.attempt)] = slot
