@@ -45,6 +45,7 @@ from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import ARCHITECTURES, AUGMENTATIONS, DATASETS, METHODS, DatasetEntry
 from prunegrid.workers.contract import AdversarialTraining, DataSettings, TrainingSettings
 from prunegrid.workers.decode import from_dict
+from prunegrid.workers.identity import identity
 
 
 class ScheduleTable(Table):
@@ -307,8 +308,13 @@ def _read_architecture(
                 pruning=variant.pruning,
             )
         )
+    try:
+        configuration = identity(name)
+    except (ValueError, SyntaxError) as error:
+        raise node.fail(f"can't be built: {error}") from error
     plan = ArchitecturePlan(
         name=name,
+        configuration=configuration,
         data=data,
         attack_images=images,
         variants=tuple(plans),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from prunegrid.orchestrator.report import latex
 from prunegrid.orchestrator.report.analysis import Analysis, Part
-from prunegrid.orchestrator.report.results import by_rate, sampling_text, seeds_text, threats
+from prunegrid.orchestrator.report.results import PLACE, by_rate, sampling_text, seeds_text, threats
 from prunegrid.orchestrator.report.section import ProtocolSection
 from prunegrid.orchestrator.report.style import method_order
 
@@ -20,7 +20,8 @@ class AccuracyMargins(ProtocolSection):
     title = "Accuracy and margin to the unpruned model"
 
     def frames(self, analysis: Analysis) -> Mapping[str, pd.DataFrame]:
-        return {"cells": analysis.cells}
+        compression = analysis.clean[[*PLACE, "effective_rate", "speedup"]]
+        return {"cells": analysis.cells.merge(compression, on=PLACE, how="left")}
 
     def values(self, part: Part) -> Mapping[str, object]:
         clean, cells = part.rows(part.analysis.clean), part.rows(part.analysis.cells)
