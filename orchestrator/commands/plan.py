@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,15 +33,6 @@ from prunegrid.workers.contract import TaskKind
 SLOTS = (1, 8, 64)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    grid: Path
-    store: str | None = None  #: count what is done there, and learn from it
-    durations_from: tuple[str, ...] = ()  #: learn from these stores too
-    slots: tuple[int, ...] = SLOTS
-    select: Sequence[str] = ()
-
-
 def command(
     grid: GridFile,
     store: Annotated[
@@ -60,14 +50,15 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
-    options = PlanOptions(
-        grid=grid,
+    plan(
+        grid,
+        Terminal(),
         store=store,
-        durations_from=tuple(durations_from or ()),
-        slots=tuple(slots or SLOTS),
-        select=select or [],
+        durations_from=durations_from or (),
+        slots=slots or SLOTS,
+        select=select or (),
+        as_json=as_json,
     )
-    plan(options, as_json=as_json, console=Terminal())
 
 
 def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
@@ -82,23 +73,33 @@ def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
     }
 
 
-def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
-    """Raises UsageError, GridError, StoreError."""
-    if any(count < 1 for count in options.slots):
-        raise UsageError(f"--slots: expected at least 1, got {min(options.slots)}")
-    found = Store.find(options.store) if options.store is not None else None
-    grid = read_grid_for(options.grid, found)
-    expanded = expand(grid, parse_selection(options.select))
+def plan(
+    path: Path,
+    console: Console,
+    *,
+    store: str | None = None,
+    durations_from: Iterable[str] = (),
+    slots: Sequence[int] = SLOTS,
+    select: Iterable[str] = (),
+    as_json: bool = False,
+) -> None:
+    """`store`: count what is done there, and learn from it; `durations_from`: learn from these
+    stores too. Raises UsageError, GridError, StoreError."""
+    if any(count < 1 for count in slots):
+        raise UsageError(f"--slots: expected at least 1, got {min(slots)}")
+    found = Store.find(store) if store is not None else None
+    grid = read_grid_for(path, found)
+    expanded = expand(grid, parse_selection(select))
     done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
     history = RunHistory() if found is None else read_history(found)
     history.learn(durations, expanded.tasks)
-    for address in options.durations_from:
-        store = Store.open(address)
-        read_history(store).learn(durations, load_plan(store, whole=True).tasks)
+    for address in durations_from:
+        other = Store.open(address)
+        read_history(other).learn(durations, load_plan(other, whole=True).tasks)
     left = expanded.unfinished(done)
-    etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in options.slots}
+    etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
     notes = [*_unpruned(grid), *_run_again(grid, found)]
     if as_json:
@@ -115,12 +116,10 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
             }
         )
         return
-    console.print(_table(options.grid, expanded, numbers))
-    console.print(
-        f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
-    )
+    console.print(_table(path, expanded, numbers))
+    console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
     for line in [*notes, *_outlook(expanded, etas, durations.count)]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _unpruned(grid: Grid) -> Iterator[str]:

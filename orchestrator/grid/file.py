@@ -372,7 +372,7 @@ def _plan_attacks(
             protocol=protocol.name,
             settings=draft.settle(eps[label]),
             eps=eps[label],
-            split=protocol.split(dataset.name),
+            split=protocol.splits[dataset.name],
             images_per_shard=shard,
         )
         for protocol in protocols

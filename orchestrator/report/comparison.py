@@ -13,7 +13,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.results import THREAT, Results, attack_title, groups
+from prunegrid.orchestrator.names import attack_title
+from prunegrid.orchestrator.report.results import THREAT, Results, groups
 from prunegrid.orchestrator.report.statistics import (
     TINY,
     accuracy_over_seeds,
@@ -89,7 +90,8 @@ def _by_model(known: pd.DataFrame) -> pd.DataFrame:
     """Mean over the cells of each (method, rate) that has all of them."""
     models = known.groupby(["method", "rate"])[["mean_a", "mean_b", "eps"]]
     out = models.agg({"mean_a": "mean", "mean_b": "mean", "eps": "count"})
-    return out[out["eps"] == out["eps"].max()]
+    whole: pd.DataFrame = out[out["eps"] == out["eps"].max()]
+    return whole
 
 
 def _order(known: pd.DataFrame) -> str:

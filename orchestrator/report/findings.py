@@ -10,9 +10,10 @@ from enum import StrEnum
 
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE, NonInferiorModel
-from prunegrid.orchestrator.report.results import Setting, Threat, attack_title, groups, records
+from prunegrid.orchestrator.report.results import Setting, Threat, groups, records
 from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
 from prunegrid.orchestrator.report.strategies import (
     ATTACK_KNOWN,

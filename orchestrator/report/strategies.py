@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import (
     SETTING,
     Results,
     Setting,
     Threat,
-    attack_title,
     groups,
     records,
     threats,

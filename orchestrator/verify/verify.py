@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
+from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.store.mixed_provenance import (
     COLUMNS,

@@ -194,6 +194,20 @@ def test_depthwise_convolutions_are_counted_and_pruned(tensorflow):
     }
 
 
+def test_a_layer_whose_weights_would_be_neither_pruned_nor_counted_is_refused(tensorflow):
+    import keras
+
+    from prunegrid.workers.models.base import kernels
+
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.SeparableConv2D(4, 3, name="odd")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(10)(x))
+    refused = r"'odd' \(SeparableConv2D\) can't .* expected Conv2D, DepthwiseConv2D and Dense"
+    with pytest.raises(ValueError, match=refused):
+        kernels(model)
+
+
 _models: dict[str, object] = {}
 
 

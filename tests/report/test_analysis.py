@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.comparison import compare_stores
 from prunegrid.orchestrator.report.curves import compression_grid

@@ -46,16 +46,7 @@ def network_of(
     counted."""
     inputs = keras.Input(input_shape, name="image")
     model = keras.Model(inputs, load(target)(inputs, classes, Layers(seed)), name=name)
-    counted = {layer.path for layer in kernels(model)}
-    for layer in model.layers:
-        left = {f"{layer.name}/{v.name}" for v in layer.variables if v.name.endswith("kernel")}
-        nested = len(list(layer._flatten_layers(include_self=False))) > 0 and layer.variables
-        if nested or left - counted:
-            raise ValueError(
-                f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
-                "expected Conv2D, DepthwiseConv2D and Dense layers for all kernels, none inside "
-                "another layer"
-            )
+    kernels(model)  # refused now, not after training
     return model
 
 
@@ -72,11 +63,20 @@ def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
 
 
 def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
-    """Every conv, depthwise and dense layer, in the network's order."""
+    """Every conv, depthwise and dense layer, in the network's order. Raises ValueError for another
+    layer with kernels, and for layers inside another one: they could be neither pruned nor
+    counted."""
     out = []
     for layer in model.layers:
         kind = next((kind for kind, of in _KINDS.items() if isinstance(layer, of)), None)
         if kind is None:
+            nested = any(inner.variables for inner in layer._flatten_layers(include_self=False))
+            if nested or any(v.name.endswith(("kernel", "embeddings")) for v in layer.variables):
+                raise ValueError(
+                    f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
+                    "expected Conv2D, DepthwiseConv2D and Dense for all layers with kernels, none "
+                    "inside another layer"
+                )
             continue
         out.append(
             KernelLayer(
