@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal, print_json
@@ -88,6 +89,7 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     grid = read_grid_for(options.grid, found)
     expanded = expand(grid, parse_selection(options.select))
     done = found.finished() if found is not None else set()
+    notes = check_foolbox_attacks(expanded, done)
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
     history = RunHistory() if found is None else read_history(found)
@@ -115,7 +117,7 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
     console.print(
         f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
     )
-    for line in _outlook(expanded, etas, durations.count):
+    for line in [*notes, *_outlook(expanded, etas, durations.count)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ from prunegrid.orchestrator.commands.options import (
     cluster_of,
 )
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     RunContext,
@@ -82,6 +83,9 @@ def run_grid(options: RunOptions, console: Console) -> int:
     grid = read_grid_for(options.grid, Store.find(options.store))
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
+    known = Store.find(options.store)
+    for note in check_foolbox_attacks(plan, known.finished() if known is not None else ()):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.declaration import Loss
 from prunegrid.workers.attacks.runtime.image_gradient import (
     FirstConvolution,
     first_convolution,
@@ -176,7 +175,9 @@ class Network:
                     return False
         return True
 
-    def examiner(self, loss: Loss, *, movable: bool) -> Callable[..., Any]:
+    def examiner(
+        self, loss: Literal["cross-entropy", "margin"], *, movable: bool
+    ) -> Callable[..., Any]:
         """(images, labels int32) to logits [n, classes], and whether the gradient that an attack
         by this loss follows is all zero at each image (bool [n]), a sign of masked gradients.
 
