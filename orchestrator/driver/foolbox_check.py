@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import prunegrid
@@ -19,7 +19,7 @@ _MODULE = "prunegrid.workers.attacks.foolbox_classes"
 _MOST_S = 300.0
 
 
-def check_foolbox_attacks(plan: Plan, done: Collection[str]) -> list[str]:
+def check_foolbox_attacks(plan: Plan, done: AbstractSet[str]) -> list[str]:
     """Of the attacks of unfinished tasks; without such attacks nothing is started.
 
     Returns what users should know of them. Raises UsageError on an attack that no worker could
@@ -31,7 +31,7 @@ def check_foolbox_attacks(plan: Plan, done: Collection[str]) -> list[str]:
         for key in cell.task_keys[:1]
         if isinstance(task := plan.tasks[key], AttackTask)
         and task.attack.engine == "foolbox-stock"
-        and not done.issuperset(cell.task_keys)
+        and not set(cell.task_keys) <= done
     }
     if not labels:
         return []

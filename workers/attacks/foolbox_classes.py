@@ -19,7 +19,6 @@ from prunegrid.workers.keys import Scalar
 
 #: Options of the adapter, not of the class, and their types.
 OURS = {"restarts": int, "nested": bool}
-_NORMS = ("l0", "l2", "linf")
 
 
 def foolbox_class(name: str) -> type:
@@ -71,10 +70,11 @@ def make_attack(entry: AttackEntry, options: Mapping[str, Scalar]) -> Any:
             f"Foolbox's {name} needs numba (pip install numba), got: {error}; "
             "the engines strict and foolbox do not"
         ) from error
-    distances = {getattr(foolbox.distances, norm): norm.upper() for norm in (*_NORMS, "l1")}
-    norm = distances.get(getattr(attack, "distance", None), "no such")
-    if norm != entry.norm.upper():
-        raise ValueError(f"{name}: expected an L0, L2 or Linf attack, got an {norm} attack")
+    norms = {getattr(foolbox.distances, norm): norm for norm in ("l0", "l1", "l2", "linf")}
+    norm = norms.get(getattr(attack, "distance", None))
+    if norm != entry.norm:
+        got = "one without a norm" if norm is None else f"an {norm.capitalize()} attack"
+        raise ValueError(f"{name}: expected an L0, L2 or Linf attack, got {got}")
     return attack
 
 
