@@ -32,6 +32,8 @@ PROVENANCE_FIELDS = [
     ("started_at", pa.string()),
     ("duration_s", pa.float64()),
     ("attempt", pa.int16()),
+    ("code_digest", pa.string()),  # of the Python files of workers/
+    ("arithmetic", pa.string()),  # what else a result's last bits depend on
 ]
 
 IMAGE_SCHEMA = pa.schema(

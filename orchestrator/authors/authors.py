@@ -30,7 +30,7 @@ from prunegrid.orchestrator.authors.oddities import (
 )
 from prunegrid.orchestrator.authors.raw_results import AuthorsFile, read_authors_file
 from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
     cell_id,

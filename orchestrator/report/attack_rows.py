@@ -32,7 +32,7 @@ class AttackRows:
             return np.asarray(self.distance[0] > eps if self.within else self.distance[0] >= eps)
         for k, other in enumerate(self.eps):
             if other == eps:
-                return ~self.broken[k]
+                return np.asarray(~self.broken[k])
         raise KeyError(f"{self.attack}: expected one of eps {list(self.eps)}, got {eps}")
 
 

@@ -41,7 +41,8 @@ def flat_curves(cells: pd.DataFrame) -> pd.DataFrame:
     out = out.merge(dense[["dense_left"]].reset_index(), on=of_setting)
     flat = (out["strongest"] >= FLAT * out["weakest"]) & (out["weakest"] >= LEAST_ACCURACY)
     suspicious = flat & (out["dense_left"] <= FALLEN) & (out["rate"] != DENSE)
-    return out.loc[suspicious, [*by, "weakest", "strongest"]].reset_index(drop=True)
+    found: pd.DataFrame = out.loc[suspicious, [*by, "weakest", "strongest"]]
+    return found.reset_index(drop=True)
 
 
 def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Results:

@@ -11,12 +11,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
 from prunegrid.orchestrator.report.results import (
     Threat,
     diverged_text,
-    eps_text,
     records,
     seeds_text,
     threats,
@@ -52,6 +52,8 @@ def print_report(console: Console, analysis: Analysis) -> None:
             say(console, f"{experiment.title}: {text}.")
     for line in comparison_lines(analysis):
         say(console, line, hang=6)
+    for mixed in analysis.mixed:
+        say(console, f"warning: {mixed}")
 
 
 def say(console: Console, text: str, *, hang: int = 4) -> None:
@@ -68,7 +70,7 @@ def say(console: Console, text: str, *, hang: int = 4) -> None:
 
 def say_whole(console: Console, text: str) -> None:
     """As it is: a path must stay in one piece."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def comparison_lines(analysis: Analysis) -> Iterator[str]:

@@ -8,17 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
-from prunegrid.orchestrator.report.results import (
-    attack_title,
-    diverged_text,
-    eps_text,
-    groups,
-    records,
-    sampling_text,
-)
+from prunegrid.orchestrator.report.results import diverged_text, groups, records, sampling_text
 from prunegrid.orchestrator.report.statistics import INTERVAL, NO_SPREAD, half_width
 from prunegrid.orchestrator.store.rows import AUTHORS_COUNT, ZERO_GRADIENT_FRAC
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import PruneTask

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.commands.plan import PlanOptions
 from prunegrid.orchestrator.commands.plan import plan as show_plan
 from prunegrid.orchestrator.driver import foolbox_check
 from prunegrid.orchestrator.errors import UsageError
@@ -51,7 +50,7 @@ def test_what_foolbox_lacks_is_refused_with_its_label_and_nothing_runs(
 def test_plan_refuses_the_same(tmp_path):
     file = options(tmp_path, grid("foolbox:NoSuchAttack")).grid
     with pytest.raises(UsageError, match="no attack 'NoSuchAttack'"):
-        show_plan(PlanOptions(grid=file), as_json=False, console=Console(quiet=True))
+        show_plan(file, Console(quiet=True))
 
 
 def test_a_minimum_norm_attack_by_class_is_told_to_run_at_each_eps(tmp_path):

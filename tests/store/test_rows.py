@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.rows import (
     CELL_SCHEMA,

@@ -28,7 +28,7 @@ from prunegrid.orchestrator.engines.ray.node_resources import (
     capacity,
     most_slots,
 )
-from prunegrid.orchestrator.engines.ray.nodes import node_of
+from prunegrid.orchestrator.engines.ray.nodes import node_infos, node_of
 
 LOOK_EVERY_S = 1.0
 NAME = "prunegrid-resource-request"  #: of the actor
@@ -129,7 +129,7 @@ def _refused(ray: Any) -> list[int]:
 def _head(ray: Any) -> list[Node]:
     """The node of the driver and the autoscaler: no worker node, but it may hold slots."""
     here = ray.get_runtime_context().get_node_id()
-    return [node_of(entry) for entry in ray.nodes() if entry["NodeID"] == here]
+    return [node for node in map(node_of, node_infos(ray)) if node.id == here]
 
 
 def _offer(ray: Any) -> Offer | None:

@@ -18,6 +18,8 @@ from prunegrid.workers.attacks.runtime.micro_batches import QUANTUM, MicroBatche
 
 #: Scores are at most that far apart where all count: exp(-16) is a weight that float32 keeps.
 FURTHEST = 16.0
+Loss = Literal["cross-entropy", "margin"]
+
 _KEPT = "_prunegrid_compiled"
 _PLACES = "_prunegrid_places"
 
@@ -43,13 +45,16 @@ class Network:
         self.outputs = outputs
         self.xla = xla
         self.shape: tuple[int, ...] = tuple(model.input_shape[1:])
-        self.classes: int = model.output_shape[-1]
         if not hasattr(model, _KEPT):
             object.__setattr__(model, _KEPT, {})
             object.__setattr__(model, _PLACES, {})
         self._compiled: dict[Any, Callable[..., Any]] = getattr(model, _KEPT)
         self._places: dict[tuple[str, bool, int], bool] = getattr(model, _PLACES)
         self._first = None if xla else first_convolution(model)
+
+    @property
+    def classes(self) -> int:
+        return int(self.model.output_shape[-1])
 
     def scores(self, images: tf.Tensor) -> tf.Tensor:
         """[n, h, w, c] to [n, classes]; traceable."""
