@@ -21,6 +21,7 @@ from prunegrid.orchestrator.commands.options import (
     cluster_of,
 )
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     RunContext,
@@ -85,9 +86,12 @@ def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
+    known = Store.find(options.store)
+    grid = read_grid_for(options.grid, known)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
+    for note in check_foolbox_attacks(plan, known.finished() if known is not None else set()):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder
 
