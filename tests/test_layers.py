@@ -21,13 +21,13 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "speeds",
     "runner",
     "cache",
+    "revision",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [
     "errors",
     "output",
     "names",
-    "revision",
     "grid",
     "plan",
     "scheduling",

@@ -117,4 +117,4 @@ def test_it_resumes_where_it_was(before):
         expected = pd.read_csv(before / f"expected/{kind}.csv")
         got = pd.read_parquet(store / "results" / kind)
         assert len(got) == len(expected) * 3 // 2
-        assert list(got.columns) == list(expected.columns)
+        assert [name for name in got.columns if name in expected] == list(expected.columns)

@@ -21,7 +21,8 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.keys import Scalar, digest, hashable
+from prunegrid.workers.keys import Scalar, digest, hashable, versioned
+from prunegrid.workers.revision import Code
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -48,6 +49,7 @@ class FailureKind(StrEnum):
     PATH = "path"  #: a file stands where a folder should be, or the reverse: it lasts
     TIMEOUT = "timeout"  #: over its limit, or no heartbeat
     INPUT = "input"  #: a stored result that it rests on is missing or torn
+    CODE = "code"  #: the worker would compute with other code than the driver's
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
 
@@ -62,6 +64,7 @@ _KINDS_BY_EXCEPTION: Mapping[str, FailureKind] = {
     "PathError": FailureKind.PATH,
     "StorageError": FailureKind.STORAGE,
     "TornInput": FailureKind.INPUT,
+    "OtherCode": FailureKind.CODE,
 }
 #: Of an OSError, where the disk and not the code is to blame.
 _DISK_ERRORS = frozenset(
@@ -152,6 +155,8 @@ class TrainTask:
     training: TrainingSettings
     seed: int
     salt: str  #: "" for a dense network shared by all methods, else the method it belongs to
+    #: What its architecture is where that is not what the name has always been: see `identity`.
+    configuration: str = versioned("")
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
 
@@ -245,10 +250,10 @@ class WorkerSettings:
     data_dir: str | None  #: prepared data sets of this node; None: ~/.cache/prunegrid
     threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
-    git_revision: str  #: of the driver's checkout, "" where there is none
     gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
+    code: Code | None = None  #: the driver's; None where no driver is
     #: Address of the store for results where that is not `store`; parents that are not there are
     #: read from `store`.
     results: str | None = None

@@ -20,7 +20,7 @@ from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
@@ -32,6 +32,8 @@ PROVENANCE_FIELDS = [
     ("started_at", pa.string()),
     ("duration_s", pa.float64()),
     ("attempt", pa.int16()),
+    ("code_digest", pa.string()),  # of the Python files of workers/
+    ("arithmetic", pa.string()),  # what else a result's last bits depend on
 ]
 
 IMAGE_SCHEMA = pa.schema(

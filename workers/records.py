@@ -23,7 +23,7 @@ class Provenance:
 
     task_key: str
     seed: int
-    git_revision: str
+    git_revision: str  #: of the worker's checkout
     versions: tuple[tuple[str, str], ...]  #: library -> version, sorted by name
     device: str  #: "cpu" or the GPU's name
     threads: int  #: TensorFlow's intra-op threads
@@ -31,6 +31,8 @@ class Provenance:
     started_at: str  #: ISO 8601, UTC
     duration_s: float
     attempt: int
+    code_digest: str | None = None  #: of the worker's code; None in results of earlier versions
+    arithmetic: str | None = None  #: what else the last bits depend on: see `device.arithmetic`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class LayerCount:
     flops_total: int  #: multiply-adds of one forward pass of one image
     flops_left: int  #: those that touch a weight that is not pruned
     prunable: bool = True
+    kind: str = ""  #: "conv", "depthwise" or "dense"; "": of an earlier version, without depthwise
 
 
 @dataclass(frozen=True, kw_only=True)

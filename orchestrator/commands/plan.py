@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
@@ -25,6 +26,8 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.contract import TaskKind
 
 #: How many tasks at once, where the user names no number.
@@ -99,9 +102,11 @@ def plan(
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
+    notes = [*_unpruned(grid), *_run_again(grid, found)]
     if as_json:
         print_json(
             numbers
+            | {"notes": notes}
             | bill_of(grid, history, first)
             | {
                 "eta_s": {n: [round(e.low_s, 1), round(e.high_s, 1)] for n, e in etas.items()},
@@ -114,8 +119,45 @@ def plan(
         return
     console.print(_table(path, expanded, numbers))
     console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
-    for line in _outlook(expanded, etas, durations.count):
+    for line in [*notes, *_outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
+
+
+def _unpruned(grid: Grid) -> Iterator[str]:
+    """Methods that find nothing to prune; the control is there for that."""
+    for name in (architecture.name for architecture in grid.architectures):
+        for method in grid.methods:
+            structured = METHODS[method].structure in ("kernel", "filter")
+            if structured and not ARCHITECTURES[name].conv_weights:
+                yield (
+                    f"{method} prunes nothing of {name}, which has no convolutions: its models are "
+                    "the dense network, trained again"
+                )
+
+
+def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
+    """Rates of the store's grid whose chain has other steps now."""
+    if store is None or store.read_text(layout.GRID) is None:
+        return
+    variants = [variant for architecture in grid.architectures for variant in architecture.variants]
+    if all(variant.pruning.schedule == "one-shot" for variant in variants):
+        return
+    before = load_plan(store, whole=True).grid.rates
+
+    def steps(rates: Sequence[float], last: float) -> str:
+        return ", ".join(f"{rate:g}" for rate in rates if rate <= last)
+
+    both = [rate for rate in grid.rates if rate in before]
+    if again := [rate for rate in both if steps(grid.rates, rate) != steps(before, rate)]:
+        what = (
+            f"rate {again[0]:g} runs"
+            if len(again) == 1
+            else f"rates {steps(again, max(again))} run"
+        )
+        yield (
+            f"{what} again: networks are pruned rate by rate, now through "
+            f"{steps(grid.rates, max(again))} and not {steps(before, max(again))}"
+        )
 
 
 def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:

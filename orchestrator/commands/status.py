@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +21,7 @@ from prunegrid.orchestrator.plan.plan_index import PlanIndex
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.lease import is_alive, read_holder
+from prunegrid.orchestrator.store.mixed_provenance import mixed_lines
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.plan_progress import (
     PlanProgress,
@@ -114,10 +115,12 @@ def status(address: str, *, as_json: bool, console: Console) -> None:
     if as_json:
         print_json(progress.to_json())
     else:
-        show(store, progress, console)
+        show(store, progress, console, mixed=mixed_lines(store, load_plan(store)))
 
 
-def show(store: Store, progress: PlanProgress, console: Console) -> None:
+def show(
+    store: Store, progress: PlanProgress, console: Console, *, mixed: Sequence[str] = ()
+) -> None:
     numbers = progress.to_json()
 
     def say(line: str) -> None:
@@ -153,6 +156,8 @@ def show(store: Store, progress: PlanProgress, console: Console) -> None:
     _say_costs(numbers, say)
     for line in progress.health.lines():
         say(line)
+    for line in mixed:
+        say(f"warning: {line}")
     for key in numbers["failed"][:10]:
         say(f"given up: prunegrid explain --store {store.address} {key}")
     if progress.index is not None:

@@ -25,13 +25,21 @@ def command(store: StoreOption, as_json: JsonOption = False) -> None:
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
     store = Store.open(address)
+    verifier = Verifier(store)
     try:
-        findings = list(Verifier(store).findings())
+        findings = list(verifier.findings())
     except PrunegridError as error:
         findings = [StoreFinding(name="unreadable", where=address, message=str(error))]
     if as_json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
+        print_json(
+            {
+                "findings": [asdict(finding) for finding in findings],
+                "mixed": [asdict(mixed) for mixed in verifier.mixed],
+            }
+        )
         return 1 if findings else 0
+    for mixed in verifier.mixed:
+        console.print(f"warning: {mixed}", soft_wrap=True)
     if not findings:
         console.print(f"{store.address}: every claim checked, no doubt found")
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from prunegrid.orchestrator.driver.recorder import Recorder
@@ -18,7 +18,7 @@ from prunegrid.orchestrator.driver.run_view import (
     make_view,
 )
 from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_torn_parents_aside
-from prunegrid.orchestrator.engines.engine import Ended, Engine
+from prunegrid.orchestrator.engines.engine import Ended, Engine, Notice
 from prunegrid.orchestrator.errors import PrunegridError, TornError
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.plan.descriptions import short
@@ -55,6 +55,10 @@ MAX_PASSES = 4
 
 class DataError(PrunegridError):
     """A data set is not available; nothing was started."""
+
+
+class CodeError(PrunegridError):
+    """A worker has other code than the driver; what ran has saved its state."""
 
 
 class Driver:
@@ -97,13 +101,14 @@ class Driver:
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
         self._stopped_early = False
+        self._other_code = ""  #: of a worker, in a sentence
         self._over = False
         self._slots = -1
         self._show_due_s = 0.0
 
     def run(self) -> RunResult:
         """Run until every task has ended or the run is stopped. Raises DataError, EngineError,
-        and StoreError where the store refuses for long."""
+        CodeError, and StoreError where the store refuses for long."""
         began_s = self._clock()
         reused: int | None = None
         for number in range(1, MAX_PASSES + 1):
@@ -116,6 +121,8 @@ class Driver:
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
         self._retried(self._journal.close)
+        if self._other_code:
+            raise CodeError(self._other_code)
         return RunResult(
             missing=tuple(self._recorder.missing_cells()),
             given_up=tuple(self._tally.given_up),
@@ -193,10 +200,12 @@ class Driver:
         self._requests.handle_new(self._clock())
         self._engine.demand(self._scheduler.demand)
         ends = [] if self._over else self._engine.poll(POLL_S)
+        notices = self._engine.notices()
+        self._look_for_other_code(ends, notices)
         self._check_stop()  # an attempt that ended because of the stop is no failure
         for ended in ends:
             self._take(ended)
-        for notice in self._engine.notices():
+        for notice in notices:
             self._journal.write("notice", **asdict(notice))
             self._say(notice.text)
         if not self._over:
@@ -233,10 +242,21 @@ class Driver:
         """Nothing more starts, and what runs was asked to end."""
         return self._stopping or self._stopped_early
 
+    def _look_for_other_code(self, ends: Sequence[Ended], notices: Sequence[Notice]) -> None:
+        """Where a worker refuses to compute, the run stops: all that start later would, too."""
+        failures = [ended.outcome for ended in ends if isinstance(ended.outcome, Failure)]
+        found = [
+            f.message.removeprefix("OtherCode: ") for f in failures if POLICIES[f.kind].ends_run
+        ]
+        found += [notice.text for notice in notices if notice.kind == "other-code"]
+        self._other_code = self._other_code or next(iter(found), "")
+
     def _check_stop(self) -> None:
-        if self._stop_requested() and not self._stopping:
+        asked = self._stop_requested()
+        if (asked or self._other_code) and not self._stopping:
             self._stopping = True
-            self._say("stopping: what runs saves its state; once more to stop at once")
+            why = "" if asked else f"{self._other_code}; "
+            self._say(f"{why}stopping: what runs saves its state; once more to stop at once")
             self._engine.request_stop()
             self._feed(StopEvent(at_s=self._clock()))
 

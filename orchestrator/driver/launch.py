@@ -23,12 +23,12 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.slices import slice_ranks
-from prunegrid.orchestrator.revision import git_revision
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
+from prunegrid.workers.revision import CODE
 from prunegrid.workers.runner import Runner
 
 INTERRUPTED = 130
@@ -171,7 +171,7 @@ def worker_settings(resources: Resources, store: str, data_dir: str | None) -> W
         data_dir=data_dir,
         threads=resources.threads,
         gpu_memory_mib=resources.gpu_memory_mib,
-        git_revision=git_revision(),
+        code=CODE,
         latency_batch=resources.latency_batch,
     )
 

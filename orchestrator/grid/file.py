@@ -45,6 +45,7 @@ from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import ARCHITECTURES, AUGMENTATIONS, DATASETS, METHODS, DatasetEntry
 from prunegrid.workers.contract import AdversarialTraining, DataSettings, TrainingSettings
 from prunegrid.workers.decode import from_dict
+from prunegrid.workers.identity import identity
 
 
 class ScheduleTable(Table):
@@ -116,7 +117,10 @@ class GridTable(Table):
         unique(number(minimum=1), "compression rates"),
         "weights before over weights left; 1 is the dense network",
     )
-    methods = Field(unique(names_of(METHODS, "name"), "pruning methods"), "how weights are chosen")
+    methods = Field(
+        unique(names_of(METHODS, "name"), "pruning methods"),
+        "how weights are chosen; fine-tuning-only, the control, prunes none",
+    )
     dense_model: Field[DenseModel] = Field(
         choice(get_args(DenseModel)),
         "a dense network for each method, or one",
@@ -304,8 +308,13 @@ def _read_architecture(
                 pruning=variant.pruning,
             )
         )
+    try:
+        configuration = identity(name)
+    except (ValueError, SyntaxError) as error:
+        raise node.fail(f"can't be built: {error}") from error
     plan = ArchitecturePlan(
         name=name,
+        configuration=configuration,
         data=data,
         attack_images=images,
         variants=tuple(plans),

@@ -49,6 +49,7 @@ class PlannedAttack:
 @dataclass(frozen=True, kw_only=True)
 class ArchitecturePlan:
     name: str
+    configuration: str  #: see `prunegrid.workers.identity`
     data: DataSettings
     attack_images: int
     variants: tuple[Variant, ...]

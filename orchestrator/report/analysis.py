@@ -26,6 +26,7 @@ from prunegrid.orchestrator.report.strategies import Strategy, strategies
 from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
 from prunegrid.orchestrator.report.tables import attacked_clean_table, cell_table, clean_table
 from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
+from prunegrid.orchestrator.store.mixed_provenance import MixedValues, mixed_values, rows_of
 
 #: What results stand beside: the published tables, or another store's results.
 Against: TypeAlias = Literal["paper"] | Results
@@ -47,6 +48,7 @@ class Analysis:
     non_inferiority: list[NonInferiority]
     flat: pd.DataFrame  #: `flat_curves`
     missing: pd.DataFrame  #: `missing_cells`
+    mixed: tuple[MixedValues, ...]  #: `mixed_values`
     wanted: int  #: cells that should be there
     paper: tuple[PaperComparison, ...] | None  #: None: not asked for
     stores: tuple[SideComparison, ...] | None
@@ -144,6 +146,7 @@ def analyse(
         non_inferiority=non_inferiority(margins),
         flat=flat_curves(cells),
         missing=missing,
+        mixed=mixed_values(rows_of(results.models, results.cells)),
         wanted=len(results.cells) + len(missing) if planned is None else len(planned),
         paper=compare_with_paper(results) if isinstance(against, str) else None,
         stores=compare_stores(results, against) if isinstance(against, Results) else None,

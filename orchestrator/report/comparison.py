@@ -21,7 +21,7 @@ from prunegrid.orchestrator.report.statistics import (
     over_seeds,
     welch_half,
 )
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import DENSE, pruned_nothing
 
 _MATCH = ["method", "rate", *THREAT]
 
@@ -47,6 +47,7 @@ class SideComparison:
     b: str
     paired: bool  #: the same trained networks on both sides
     table: pd.DataFrame
+    idle: frozenset[tuple[str, float]] = frozenset()  #: models that nothing was pruned of
 
     def sentences(self) -> list[str]:
         """The outcome in plain words."""
@@ -73,7 +74,11 @@ class SideComparison:
             mean = 100 * part["difference"].mean()
             found = f"{mean:+.1f} points over {len(part)} cells{_order(part)}"
             lines.append(f"{attack_title(str(attack))}: {found}")
-        best = [_best(known, side) for side in ("mean_a", "mean_b")]
+        models = zip(known["method"], known["rate"], strict=True)
+        chosen = known[[model not in self.idle for model in models]]
+        if chosen.empty:
+            return lines
+        best = [_best(chosen, side) for side in ("mean_a", "mean_b")]
         if best[0] == best[1]:
             lines.append(f"best on average over these cells, in a as in b: {best[0]}")
         else:
@@ -150,7 +155,10 @@ def _compare(
     keys = [*_MATCH, "seed"]
     both = rows[0].merge(rows[1], on=keys, suffixes=("_a", "_b"))
     paired = bool(len(both)) and bool((both["model_a"] == both["model_b"]).all())
+    models = pd.concat([_part(r.models, architecture, dataset) for r in (a, b)])
+    idle = models.loc[pruned_nothing(models), ["method", "rate"]]
     return SideComparison(
+        idle=frozenset(idle.itertuples(index=False, name=None)),
         architecture=architecture,
         dataset=dataset,
         a=names[0],

@@ -52,6 +52,8 @@ def print_report(console: Console, analysis: Analysis) -> None:
             say(console, f"{experiment.title}: {text}.")
     for line in comparison_lines(analysis):
         say(console, line, hang=6)
+    for mixed in analysis.mixed:
+        say(console, f"warning: {mixed}")
 
 
 def say(console: Console, text: str, *, hang: int = 4) -> None:

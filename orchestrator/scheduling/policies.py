@@ -33,6 +33,8 @@ class Policy:
     result_may_exist: bool = False
     #: The stored result that the task rests on may be torn: look, and have it made anew.
     input_suspect: bool = False
+    #: Every worker to come would fail alike: the run stops in order, and says why.
+    ends_run: bool = False
     #: The task would fail on every worker: a search doesn't try it again.
     final: bool = False
     advice: str = ""  #: for people, once the task is given up
@@ -95,6 +97,12 @@ POLICIES: Mapping[FailureKind, Policy] = {
         delay_s=1,
         input_suspect=True,
         advice="a result that it depends on is missing or torn: run again to make it anew",
+    ),
+    FailureKind.CODE: Policy(
+        attempts=2,
+        blameless=True,
+        ends_run=True,
+        advice="the code changed since the driver started: run the same command again",
     ),
     FailureKind.DATA: Policy(
         attempts=1, final=True, advice="make the data set available, then run again"

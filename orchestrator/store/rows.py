@@ -249,6 +249,7 @@ def cell_table(
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
     provenance = _by_column(last) | {
         "seed": place.model.seed,
+        **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic")},
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
         "attempt": max(shard.provenance.attempt for shard in shards),
     }
@@ -263,6 +264,12 @@ def cell_table(
         provenance=provenance,
     )
     return _table(CELL_COLUMNS, source, CELL_SCHEMA)
+
+
+def _all_of(shards: Sequence[ImageRows], name: str) -> str | None:
+    """What the shards' provenance says, each value once; None where none says anything."""
+    values = {value for shard in shards if (value := getattr(shard.provenance, name))}
+    return ", ".join(sorted(values)) or None
 
 
 #: Of an image row, all that a cell is made of.

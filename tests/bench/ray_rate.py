@@ -85,7 +85,7 @@ def ours(work: Mapping[str, Task], profile: cProfile.Profile | None) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open_or_create(str(Path(folder) / "store"))
         settings = WorkerSettings(
-            store=store.address, data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
+            store=store.address, data_dir=None, threads=1, gpu_memory_mib=None
         )
         resources = Resources(cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None)
         engine = RayEngine(settings, resources, runner=RUNNER)

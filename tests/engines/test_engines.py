@@ -35,7 +35,7 @@ Make = Callable[[], Engine]
 
 def settings(folder: Path) -> WorkerSettings:
     return WorkerSettings(
-        store=str(folder / "store"), data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
+        store=str(folder / "store"), data_dir=None, threads=1, gpu_memory_mib=None
     )
 
 

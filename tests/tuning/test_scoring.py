@@ -49,7 +49,6 @@ def settings(store: Store) -> WorkerSettings:
         data_dir="",
         threads=1,
         gpu_memory_mib=None,
-        git_revision="f" * 12,
     )
 
 

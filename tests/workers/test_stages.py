@@ -25,7 +25,9 @@ from prunegrid.workers.contract import (
     Success,
     TrainTask,
 )
+from prunegrid.workers.device import arithmetic
 from prunegrid.workers.files import LocalFiles, StorageError
+from prunegrid.workers.revision import code_there, git_revision
 from tests.science import Patience, context, data, prune_task, train_task, training
 
 pytestmark = pytest.mark.tf
@@ -96,7 +98,9 @@ def test_train_leaves_a_whole_model_and_no_checkpoint(store, data_dir):
     assert known["tensorflow"].startswith("2.")
     assert record.provenance.device
     assert record.provenance.task_key == DENSE.key
-    assert record.provenance.git_revision == "f" * 12
+    assert record.provenance.git_revision == git_revision()
+    assert record.provenance.code_digest == code_there().digest
+    assert record.provenance.arithmetic == arithmetic()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -215,6 +219,32 @@ def test_a_killed_process_is_resumed_by_another_to_the_same_bits(store, data_dir
     assert (saved.state["epoch"], saved.state["step"]) == (1, 3)
     record = train(DENSE, where)
     assert record.result == load_record(context(store, data_dir).files, DENSE.key).result
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from tests import science
+from tests.workers.test_stages import DENSE
+from prunegrid.workers.contract import Attempt
+from prunegrid.workers.entry import run_attempt
+
+settings = science.context(Path(sys.argv[1]), Path(sys.argv[2])).settings
+print(run_attempt(Attempt(task=DENSE, number=1), settings, lambda *_: None, lambda: False))
+"""
+
+
+def test_what_a_user_told_keras_changes_no_result(store, data_dir, tmp_path):
+    from prunegrid.workers.artifacts import load_record
+
+    told = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1}
+    (tmp_path / "keras.json").write_text(json.dumps(told | {"backend": "torch"}))
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "store"), str(data_dir)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout.startswith("Success"), ended.stdout + ended.stderr[-2000:]
+    got = load_record(context(tmp_path / "store", data_dir).files, DENSE.key).result
+    assert got == load_record(context(store, data_dir).files, DENSE.key).result
 
 
 def test_a_torn_checkpoint_means_starting_over(store, data_dir, tmp_path):

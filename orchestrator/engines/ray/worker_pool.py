@@ -221,6 +221,8 @@ class WorkerPool:
         match event:
             case StartFailedEvent():
                 self._doubted_s[slot.node] = self._now_s
+                if event.other_code:
+                    self._notify(Notice(kind="other-code", node=slot.node[:8], text=event.reason))
                 if event.reason:
                     self._note_start_failure(slot.node, event.reason)
             case PreparedEvent(reason=None) if slot.state is SlotState.PREPARING:
