@@ -47,7 +47,13 @@ def cell_row_findings(
         model=model, protocol=str(row["protocol"]), attack=str(row["attack"]), eps=eps
     )
     try:
-        again = cell_table(place, settings=settings, traits=traits, shards=shards)
+        again = cell_table(
+            place,
+            settings=settings,
+            traits=traits,
+            shards=shards,
+            unrecorded=row.get("broken_at") is None,
+        )
     except ValueError as error:
         yield str(error)
         return
