@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.workers.files import write_aside
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def plain(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is, on as few lines as the terminal makes of it."""
+    return functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 
 class OwnFolder:

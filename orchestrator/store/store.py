@@ -13,9 +13,9 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +34,10 @@ from prunegrid.workers.files import (
     FileInfo,
     Files,
     StorageError,
+    is_temporary,
     open_files,
+    sweep_temporary,
+    temporary_name,
 )
 from prunegrid.workers.image_rows import (
     IMAGE_SCHEMA,
@@ -102,13 +105,15 @@ class Store:
         store = cls(files)
         if store._check_marker():
             return store
-        if others := _strangers(files):
+        others = _strangers(files)
+        if others and not store._check_marker():  # another start may have made it just now
             raise StoreError(
                 f"{files.address}: not a prunegrid store: it holds {', '.join(others)} and no "
                 f"{MARKER}; expected a new or empty folder"
             )
         made = {"format": FORMAT, "made_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        store.write(MARKER, json.dumps(made).encode())
+        with store_errors():
+            files.write_once(MARKER, json.dumps(made).encode())
         return store
 
     def _check_marker(self) -> bool:
@@ -126,6 +131,12 @@ class Store:
                 "made by another version of prunegrid"
             )
         return True
+
+    def sweep(self) -> None:
+        """Delete the temporary files of writers that are gone. Raises StoreError."""
+        if self.files.folder is not None:  # an object store has none
+            with store_errors():
+                sweep_temporary(self.files.folder)
 
     # ------------------------------------------------------------------ plain files
 
@@ -256,7 +267,7 @@ class Store:
         self.write(target, parquet_bytes(self._merged.read(merged, name).table))
         rest = (member for member in self._merged.all(merged) if member.name != name)
         # One rename: no reader sees the rest twice or not at all.
-        aside = f"{folder}/.{uuid.uuid4().hex}.parquet"
+        aside = f"{folder}/{temporary_name('rows')}"
         self.write(aside, merge(rest, SCHEMAS[folder]))
         self._move(aside, merged.path)
 
@@ -356,8 +367,17 @@ def store_files(address: str) -> Files:
         return open_files(address)
 
 
+#: What systems put into folders by themselves.
+_LITTER = (
+    *(".DS_Store", "._*", ".localized", ".Spotlight-V100", ".fseventsd", ".Trashes"),
+    *("lost+found", ".Trash-*", ".directory", ".nfs*", ".snapshot"),
+    *("Thumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),
+)
+
+
 def _strangers(files: Files) -> list[str]:
-    """Up to three names in a place that should be empty. Raises StoreError."""
+    """Up to three names in a place that should be empty, but for what systems leave in folders and
+    killed writers of ours. Raises StoreError."""
     if files.folder is not None:
         try:
             names = sorted(entry.name for entry in os.scandir(files.folder))
@@ -368,6 +388,7 @@ def _strangers(files: Files) -> list[str]:
     else:
         with store_errors():
             names = sorted({info.path.split("/")[0] for info in files.list("")})
+    names = [n for n in names if not is_temporary(n) and not any(fnmatch(n, p) for p in _LITTER)]
     return names[:3] + (["..."] if len(names) > 3 else [])
 
 

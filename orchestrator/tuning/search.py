@@ -15,7 +15,8 @@ from prunegrid.orchestrator.engines.ray.node_resources import need_of
 from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.grid import Grid
-from prunegrid.orchestrator.store.lease import Lease, is_alive, read_holder
+from prunegrid.orchestrator.output import plain
+from prunegrid.orchestrator.store.lease import Lease, find_driver
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
 from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
@@ -93,9 +94,7 @@ def run_trials(study: Study, context: SearchContext) -> bool:
     set_ray_switches()
     from prunegrid.orchestrator.tuning import ray_search
 
-    lease = Lease.take(store, f"{layout.TUNING}/leases/{study.name}.json")
-    holder = read_holder(store)
-    beside = address is not None or (holder is not None and is_alive(holder))
+    beside = address is not None or find_driver(store)[1]
     shown: set[int] = set()
 
     def on_update(update: TrialUpdate) -> None:
@@ -106,33 +105,31 @@ def run_trials(study: Study, context: SearchContext) -> bool:
             line = trial_line(study, known, update.trial, update.error)
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    try:
-        with lease.kept(), ray_search.connected(address):
-            room, gpus = ray_search.rooms(need_of(context.grid.resources, gpus=True))
-            if not room:
-                raise PrunegridError("no node has room for a trial: see the grid's `resources`")
-            slots = context.slots or share(room, others=beside)
-            folder = ray_folder(store)
-            console.print(
-                f"{study.name}: {count} trials, at most {slots} at once"
-                + (" (a share: others are at work)" if beside and not context.slots else "")
-                + f"; Ray's own files: {folder}",
-                highlight=False,
-                soft_wrap=True,
-            )
-            need = need_of(context.grid.resources, gpus=gpus)
-            if ray_search.is_full(need):
-                console.print("every place is taken: trials wait until others end")
-            work = TrialWork(study=study, settings=context.settings, runner=context.options.runner)
-            return ray_search.search(
-                work,
-                folder=folder,
-                slots=slots,
-                need=need,
-                on_update=on_update,
-            )
-    finally:
-        lease.release()
+    path = f"{layout.TUNING}/leases/{study.name}.json"
+    with Lease.take(store, path, say=plain(console)), ray_search.connected(address):
+        room, gpus = ray_search.rooms(need_of(context.grid.resources, gpus=True))
+        if not room:
+            raise PrunegridError("no node has room for a trial: see the grid's `resources`")
+        slots = context.slots or share(room, others=beside)
+        folder = ray_folder(store)
+        console.print(
+            f"{study.name}: {count} trials, at most {slots} at once"
+            + (" (a share: others are at work)" if beside and not context.slots else "")
+            + f"; Ray's own files: {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        need = need_of(context.grid.resources, gpus=gpus)
+        if ray_search.is_full(need):
+            console.print("every place is taken: trials wait until others end")
+        work = TrialWork(study=study, settings=context.settings, runner=context.options.runner)
+        return ray_search.search(
+            work,
+            folder=folder,
+            slots=slots,
+            need=need,
+            on_update=on_update,
+        )
 
 
 def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]:

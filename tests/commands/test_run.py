@@ -21,8 +21,9 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.lease import LEASE
-from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.lease import LEASE, Holder
+from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers.process_id import process_place, process_start
 from tests.fakes import BUG, DATA, RUNNER, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -165,14 +166,12 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
     assert run(tmp_path) == 0
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        from prunegrid.orchestrator.store.lease import Holder, _process_start
-        from prunegrid.orchestrator.store.store import this_host
-
         holder = Holder(
             host=this_host(),
             pid=other.pid,
-            process_start=_process_start(other.pid),
+            process_start=process_start(other.pid),
             renewed_at_s=time.time(),
+            place=process_place(),
         )
         lease = tmp_path / "store" / LEASE
         lease.write_text(json.dumps(holder.__dict__))
@@ -190,10 +189,15 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
 
 
 def spawn(
-    folder: Path, text: str, engine: str = "inline", stdout: int = subprocess.PIPE
+    folder: Path,
+    text: str,
+    engine: str = "inline",
+    stdout: int = subprocess.PIPE,
+    before: str = "",
 ) -> subprocess.Popen:
+    """`before`: code that runs in that process first."""
     (folder / "grid.yaml").write_text(text)
-    code = (
+    code = before + (
         "import sys; from pathlib import Path; from rich.console import Console;"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
         "from prunegrid.orchestrator.commands.run import run_grid;"
