@@ -109,10 +109,12 @@ class Driver:
             scan = self._retried(lambda: scan_store(self._plan, self._store, self._say))
             self._durations = scan.durations
             self._retried(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            self._retried(self._store.save_checked)
             reused = len(scan.done) if reused is None else reused
             self._run_pass(scan, number, began_s)
             if self._stopping or number == MAX_PASSES or not self._repair():
                 break
+        self._retried(self._store.save_checked)
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
         self._retried(self._journal.close)
         return RunResult(

@@ -116,7 +116,10 @@ class MergedFiles:
     def _group(self, file: FileInfo, group: int) -> pa.Table:
         key = (file, group)
         if key not in self._groups:
-            self._groups[key] = self._file(file).read_row_group(group)
+            try:
+                self._groups[key] = self._file(file).read_row_group(group)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"row group {group} can't be read: {error}") from error
             while len(self._groups) > _KEPT:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
