@@ -44,6 +44,7 @@ def clean(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(clean, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
     monkeypatch.setattr("prunegrid.orchestrator.store.compaction.PAUSE_S", 0.0)
     shutil.copytree(clean, tmp_path / "s")
     return tmp_path / "s"
@@ -116,7 +117,9 @@ def prune_less(store: Path) -> None:
 def damage(path: Path, *, footer: bool = True) -> None:
     """Both ends stay."""
     content = bytearray(path.read_bytes())
-    stop = len(content) * 2 // 3 if footer else pq.read_metadata(path).row_group(0).total_byte_size
+    stop = len(content) * 2 // 3
+    if not footer:
+        stop = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     content[20:stop] = bytes(stop - 20)
     path.write_bytes(content)
 
