@@ -88,6 +88,13 @@ class MergedFiles:
         table = self._rows(file, start, stop).combine_chunks()
         return Member(name=name, table=table.replace_schema_metadata(metadata))
 
+    def has(self, file: FileInfo, name: str) -> bool:
+        """Whether the member can be read."""
+        try:
+            return self.read(file, name) is not None
+        except ValueError:
+            return False
+
     def all(self, file: FileInfo) -> Iterable[Member]:
         return (self.read(file, name) for name in list(self._index(file) or ()))
 

@@ -231,6 +231,13 @@ class Store:
         Our own writes are atomic; a torn file comes from a crashed disk or from outside.
         Returns the moved files' old paths.
         """
+        with store_errors():
+            files = [file for folder in SCHEMAS for file in self.files.list(folder)]
+        merged = [file for file in files if is_merged(file.path) and not self.is_readable(file)]
+        for file in merged:
+            for name in self._set_merged_aside(file):
+                for row in rows(name):
+                    self.set_row_aside(row)
         torn = {k: path for k, path in self._result_files().items() if not self._is_whole(path)}
         for key in torn:
             self.set_aside(key, rows(key))
@@ -243,7 +250,21 @@ class Store:
             ]
         for path in unreadable:  # readers of the whole folder fail on them
             self._move(path, _torn(Path(path).stem, ".parquet"))
-        return [*torn.values(), *unreadable]
+        return [*(file.path for file in merged), *torn.values(), *unreadable]
+
+    def _set_merged_aside(self, file: FileInfo) -> list[str]:
+        """Move a damaged merged file to `torn/`; what can be read of it stays. The lost names."""
+        names = list(self._merged.members(file) or ())
+        lost = [name for name in names if not self._merged.has(file, name)]
+        kept = (self._merged.read(file, name) for name in names if name not in set(lost))
+        folder = file.path.rpartition("/")[0]
+        aside = f"{folder}/{temporary_name('rows')}"
+        if len(lost) < len(names):
+            self.write(aside, merge(kept, SCHEMAS[folder]))
+        self._move(file.path, _torn(Path(file.path).stem, ".parquet"))
+        if len(lost) < len(names):
+            self._move(aside, file.path)
+        return lost
 
     def is_readable(self, file: FileInfo) -> bool:
         """Whether readers of the folder can read one of its Parquet files. Raises StoreError."""

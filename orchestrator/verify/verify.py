@@ -62,6 +62,8 @@ class Verifier:
         for finding in self.findings():
             path = PurePosixPath(finding.where)
             folder = str(path.parent)
+            if is_merged(finding.where):  # `run` sets it aside whole
+                continue
             if finding.name == "foreign-file" or folder in (layout.MODEL_ROWS, layout.CELL_ROWS):
                 rows.add(finding.where)
             elif folder == layout.IMAGE_ROWS or path.parts[0] == layout.MODELS:
@@ -70,7 +72,7 @@ class Verifier:
                     tasks.add(key)
         moved = []
         for name in sorted(rows | tasks):
-            with contextlib.suppress(TornError):  # of a merged file, which `run` sets aside whole
+            with contextlib.suppress(TornError):
                 (self._store.set_row_aside if name in rows else self._store.set_aside)(name)
                 moved.append(name)
         return moved
