@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 from prunegrid.orchestrator import commands
 from prunegrid.orchestrator.commands.options import VersionOption
-from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.output import Terminal
+from prunegrid.workers.files import StorageError
 
 #: In the order of `--help`. The module's function `command` has the options; its docstring is
 #: the help.
@@ -97,18 +100,31 @@ def prunegrid(version: VersionOption = False) -> None:
 def guarded(command: Callable[[], object]) -> int:
     """Run a command; what a user can mend is one line on standard error, not a traceback."""
     try:
+        _check_folder()
         command()
-    except PrunegridError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
-        return error.exit_code
+    except (PrunegridError, StorageError) as error:
+        Terminal(stderr=True).print(f"error: {error}", soft_wrap=True)
+        return error.exit_code if isinstance(error, PrunegridError) else 1
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     return 0
 
 
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"the working directory is gone ({error.strerror}); enter another"
+        ) from error
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `prunegrid`; exits with 0, 1, 2 or 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # no character that it lacks ends a run
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(guarded(lambda: app(args=arguments, prog_name="prunegrid")))
 
 

@@ -31,6 +31,10 @@ class StoreError(PrunegridError):
     """A store that is not ours, can't be read or written, or is held by another driver."""
 
 
+class NotOursError(UsageError, StoreError):
+    """A place that the user named is no store, or no folder of ours, and is left as it is."""
+
+
 class TornError(StoreError):
     """A file of the store that is missing, torn or not ours: made anew, not waited for."""
 

@@ -1,19 +1,45 @@
-"""What other programs and people read: JSON on standard output, folders of files."""
+"""What other programs and people read: the terminal, JSON on standard output, folders of files."""
 
 from __future__ import annotations
 
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from prunegrid.orchestrator.errors import StoreError
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from prunegrid.orchestrator.errors import NotOursError, StoreError
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import write_aside
 
-if TYPE_CHECKING:
-    from rich.console import Console
+
+def printable(text: str) -> str:
+    """With `\\x1b` and the like for characters that a terminal would obey, or not show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+class Terminal(Console):
+    """Standard output or error. Names and messages, which come from anywhere, are shown as they
+    are: nothing in them is markup, and nothing steers the terminal."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 def print_json(value: object) -> None:
@@ -34,7 +60,7 @@ class OwnFolder:
         """`what` the files are, for messages; a lone index.html that holds `generator` near its
         beginning is ours without a marker.
 
-        Raises StoreError where the folder is neither absent, empty nor ours, or can't be read.
+        Raises NotOursError where the folder is neither absent, empty nor ours, or can't be read.
         """
         self._path = path
         self._marker = path / marker
@@ -46,19 +72,19 @@ class OwnFolder:
         try:
             names = sorted(path.name for path in out.iterdir()) if out.exists() else []
             if self._marker.name in names:
-                raw = json.loads(self._marker.read_text(encoding="utf-8"))
+                raw = parse_json(self._marker.read_bytes())
                 return [str(path) for path in raw["files"]]
             if generator and names == ["index.html"]:
                 text = (out / "index.html").read_text(encoding="utf-8", errors="replace")
                 if generator in text[:1000]:
                     return names
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self._marker}: torn: {error}; choose another folder") from error
+            raise NotOursError(f"{self._marker}: torn: {error}; choose another folder") from error
         except OSError as error:
-            raise StoreError(f"{out}: can't be read: {error.strerror or error}") from error
+            raise NotOursError(f"{out}: can't be read: {error.strerror or error}") from error
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise StoreError(
+            raise NotOursError(
                 f"{out}: not a {what} of ours, it is left as it is: expected a new or empty folder "
                 f"or an earlier {what}; it holds {shown}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,37 +10,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunegrid.workers.decode import from_dict
-from prunegrid.workers.files import write_aside
+from prunegrid.workers.decode import from_dict, parse_json
+from prunegrid.workers.files import StorageError, expanded, write_aside
 from prunegrid.workers.speeds import Probe, Speed
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "prunegrid"
+    """Raises StorageError where the home is not known."""
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunegrid"
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
-    """As JSON, atomically: a machine's workers share the folder. Raises OSError."""
-    write_aside(path, json.dumps(content).encode())
+def save(name: str, content: Mapping[str, Any]) -> None:
+    """As JSON, atomically: a machine's workers share the folder. What can't be kept is measured
+    again."""
+    with contextlib.suppress(OSError, StorageError):
+        write_aside(cache_folder() / f"{name}.json", json.dumps(content).encode())
+
+
+def load(name: str) -> Any:
+    """None where nothing is kept, or it can't be read."""
+    try:
+        return parse_json((cache_folder() / f"{name}.json").read_bytes())
+    except (OSError, StorageError, ValueError):
+        return None
 
 
 def save_speed(speed: Speed, identity: str) -> None:
     """`identity`: a digest of the network's shape, the device and the libraries."""
-    save(_speed_file(speed.probe, identity), dataclasses.asdict(speed))
+    save(_speed_name(speed.probe, identity), dataclasses.asdict(speed))
 
 
 def load_speed(probe: Probe, identity: str) -> Speed | None:
     """None where it was not measured here, or the file is torn."""
-    return _read(_speed_file(probe, identity), probe)
-
-
-def _speed_file(probe: Probe, identity: str) -> Path:
-    return cache_folder() / f"speed-{probe.architecture}-{probe.dataset}-{identity}.json"
-
-
-def _read(path: Path, probe: Probe) -> Speed | None:
     try:
-        speed = from_dict(Speed, json.loads(path.read_text()))
-        return speed if speed.probe == probe else None
-    except (OSError, ValueError, TypeError, AttributeError):
+        speed = from_dict(Speed, load(_speed_name(probe, identity)))
+    except (ValueError, TypeError, AttributeError):
         return None
+    return speed if speed.probe == probe else None
+
+
+def _speed_name(probe: Probe, identity: str) -> str:
+    return f"speed-{probe.architecture}-{probe.dataset}-{identity}"

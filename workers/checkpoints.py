@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prunegrid.workers import layout
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files
 
 _STATE = "__state__"
@@ -56,7 +57,7 @@ class Checkpoint:
         """None where the file is missing or torn: the task starts over. Raises StorageError."""
         try:
             arrays = unpack(self._files.read(self._path))
-            state = json.loads(arrays.pop(_STATE).tobytes())
+            state = parse_json(arrays.pop(_STATE).tobytes())
         except (FileNotFoundError, ValueError, KeyError):
             return None
         return Saved(arrays=arrays, state=state)

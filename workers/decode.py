@@ -1,16 +1,25 @@
-"""Parsed JSON to frozen dataclasses, with every type checked."""
+"""JSON from outside, and parsed JSON to frozen dataclasses with every type checked."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 _AT = re.compile(r" - at `\$(.*)`$")
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Raises ValueError, also for what is no text, or nested too deep for the parser."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def from_dict(cls: type[T], raw: object) -> T:

@@ -29,6 +29,10 @@ class StorageError(Exception):
     """The store refused: the message says what was tried, where, and why it failed."""
 
 
+class PathError(StorageError):
+    """As the store's files and folders are, it can't be done: to try again is of no use."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
     path: str  #: relative to the root
@@ -75,16 +79,24 @@ REMOTE_SCHEMES = ("s3", "gs", "gcs")
 def open_files(address: str) -> Files:
     """`address`: a folder, s3://bucket/prefix or gs://bucket/prefix.
 
-    Raises StorageError for another scheme. Creates nothing.
+    Raises StorageError for anything else. Creates nothing.
     """
     match = _SCHEME.match(address)
-    if match is None:
-        return LocalFiles(Path(address))
-    if match.group(1).lower() in REMOTE_SCHEMES:
-        return RemoteFiles(address.rstrip("/"))
+    if match is None and address:
+        return LocalFiles(expanded(address))
+    if match is not None and match.group(1).lower() in REMOTE_SCHEMES:
+        return RemoteFiles(address)
     raise StorageError(
         f"store address: expected a folder, s3://bucket/path or gs://bucket/path, got {address!r}"
     )
+
+
+def expanded(path: str | Path) -> Path:
+    """With the home directory for `~`. Raises StorageError where that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise StorageError(f"{path}: the home directory is not known; set HOME") from None
 
 
 _REASONS = {
@@ -94,22 +106,26 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
     errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EEXIST: "a file, or a link to nothing, stands where a folder is needed",
+    errno.EISDIR: "a folder stands where a file is needed",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "links lead in a circle",
 }
+_LASTING = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def _refused(verb: str, path: object, error: Exception) -> StorageError:
     number = error.errno if isinstance(error, OSError) else None
     reason = _REASONS.get(number or 0, str(error) or type(error).__name__)
-    return StorageError(f"can't {verb} {path}: {reason}")
+    kind = PathError if number in _LASTING else StorageError
+    return kind(f"can't {verb} {path}: {reason}")
 
 
 @contextlib.contextmanager
-def _refusals(verb: str, path: object, *, but: tuple[type[OSError], ...] = ()) -> Iterator[None]:
-    """Turns an OSError into a StorageError; those of `but` pass."""
+def _refusals(verb: str, path: object) -> Iterator[None]:
+    """Turns an OSError into a StorageError."""
     try:
         yield
-    except but:
-        raise
     except OSError as error:
         raise _refused(verb, path, error) from error
 
@@ -121,38 +137,36 @@ class LocalFiles:
     """A folder on this machine (or a network mount with atomic renames)."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = Path(os.path.abspath(root.expanduser()))
+        self.folder = Path(os.path.abspath(root))
         self.address = str(self.folder)
 
     def _path(self, path: str) -> Path:
         return self.folder / path
 
     def read(self, path: str) -> bytes:
-        with _refusals("read", self._path(path), but=(FileNotFoundError,)):
+        try:
             return self._path(path).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _refused("read", self._path(path), error) from error
 
     def write(self, path: str, content: bytes) -> None:
         self._write(path, content, os.replace)
 
     def write_once(self, path: str, content: bytes) -> bool:
-        if self.exists(path):
-            return False
-        try:
-            self._write(path, content, _link)
-        except FileExistsError:
-            return False
-        return True
+        return not self.exists(path) and bool(self._write(path, content, _link))
 
-    def _write(self, path: str, content: bytes, place: Callable[[Path, Path], None]) -> None:
+    def _write(self, path: str, content: bytes, place: Callable[[Path, Path], object]) -> object:
         target = self._path(path)
-        with _refusals("write", target, but=(FileExistsError,)):
+        with _refusals("write", target):
             try:
-                write_aside(target, content, place)
+                return write_aside(target, content, place)
             except FileNotFoundError:  # `compact` has just replaced the folder: try once more
-                write_aside(target, content, place)
+                return write_aside(target, content, place)
 
     def exists(self, path: str) -> bool:
-        return self._path(path).exists()
+        return self._path(path).is_file()
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         stack = [self._path(prefix)]
@@ -182,25 +196,29 @@ class LocalFiles:
             os.replace(self._path(source), self._path(target))
 
 
-def _link(source: Path, target: Path) -> None:
-    """A rename that does not replace. Raises FileExistsError."""
+def _link(source: Path, target: Path) -> bool:
+    """A rename that does not replace: False where the target exists."""
+    is_free = True
     try:
         os.link(source, target)
     except FileExistsError:
-        raise
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder", str(target)) from None
+        is_free = False
     except OSError:  # no hard links here, so a moment passes between the look and the rename
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, "it exists", str(target)) from None
-        os.replace(source, target)
-    else:
-        source.unlink()
+        is_free = not target.exists()
+        if is_free:
+            os.replace(source, target)
+            return True
+    source.unlink()
+    return is_free
 
 
 def write_aside(
-    target: Path, content: bytes, place: Callable[[Path, Path], None] = os.replace
-) -> None:
-    """Write any file atomically: write it aside, flush it to the disk, then `place` it. Raises
-    OSError."""
+    target: Path, content: bytes, place: Callable[[Path, Path], object] = os.replace
+) -> object:
+    """Write any file atomically: write it aside, flush it to the disk, then `place` it. Returns
+    what that returns. Raises OSError."""
     aside = target.with_name(temporary_name(target.name))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -208,11 +226,19 @@ def write_aside(
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        place(aside, target)
+        return place(aside, target)
     except OSError:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+def append(target: Path, content: bytes) -> None:
+    """Raises StorageError."""
+    with _refusals("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("ab") as file:
+            file.write(content)
 
 
 def temporary_name(name: str) -> str:
@@ -294,9 +320,9 @@ class RemoteFiles:
     def __init__(self, address: str) -> None:
         import pyarrow.fs
 
-        self.address = address
+        self.address = address.rstrip("/")
         scheme, _, rest = address.partition("://")
-        self._root = rest
+        self._root = rest.rstrip("/")
         if not rest.split("/")[0]:
             raise StorageError(f"store address: expected {scheme}://bucket/path, got {address!r}")
         attempts = os.environ.get("AWS_MAX_ATTEMPTS", "")

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
-from prunegrid.workers.decode import from_dict
+from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
@@ -32,6 +32,8 @@ PROVENANCE_FIELDS = [
     ("started_at", pa.string()),
     ("duration_s", pa.float64()),
     ("attempt", pa.int16()),
+    ("code_digest", pa.string()),  # of the Python files of workers/
+    ("arithmetic", pa.string()),  # what else a result's last bits depend on
 ]
 
 IMAGE_SCHEMA = pa.schema(
@@ -45,13 +47,13 @@ IMAGE_SCHEMA = pa.schema(
         ("image", pa.int32()),  # index in the split
         ("eps", pa.float64()),  # null for a minimum-norm attack
         ("label", pa.int16()),
-        ("clean_prediction", pa.int16()),
+        ("clean_prediction", pa.int16()),  # -1: the logits are not finite; null: not computed
         ("adversarial_prediction", pa.int16()),  # null where none was found
         ("distance", pa.float64()),  # in the attack's norm; 0 if misclassified, inf if not found
         ("distance_loose", pa.float64()),  # L0 alone: elements with |delta| > 1e-4; else null
         ("broken", pa.bool_()),  # misclassified, or a re-checked adversarial was found (within eps)
         ("verified", pa.bool_()),  # class, box and norm of the returned image were re-checked
-        ("skipped", pa.bool_()),  # the attack did not run: clean accuracy under its threshold
+        ("skipped", pa.bool_()),  # the attack did not run: too low an accuracy, or diverged
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
         ("compute_batch", pa.int16()),  # images per model call: strict's padded shape, halved under
         # memory pressure, or the size of Foolbox's batch; 0 where nothing ran
@@ -144,8 +146,8 @@ def images_of(table: pa.Table) -> ImageRows:
     version = int(metadata.get(b"prunegrid.schema", b"0"))
     if version > SCHEMA_VERSION:
         raise ValueError(f"schema version {version} is newer than this program's {SCHEMA_VERSION}")
-    task = task_from_dict(json.loads(metadata[b"prunegrid.task"]))
+    task = task_from_dict(parse_json(metadata[b"prunegrid.task"]))
     if not isinstance(task, AttackTask):
         raise ValueError(f"image rows of a {task.kind} task, expected an attack")
-    provenance = from_dict(Provenance, json.loads(metadata[b"prunegrid.provenance"]))
+    provenance = from_dict(Provenance, parse_json(metadata[b"prunegrid.provenance"]))
     return ImageRows(task=task, provenance=provenance, table=table)

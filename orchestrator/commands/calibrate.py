@@ -27,14 +27,20 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.dense_curves import Calibration, Step, rule_findings
-from prunegrid.orchestrator.tuning.eps_rule import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.eps_rule import (
+    Calibration,
+    Rule,
+    Step,
+    eps_as_written,
+    rule_findings,
+)
 from prunegrid.orchestrator.tuning.measured_curves import calibrate_measured, measured
 from prunegrid.orchestrator.tuning.piece import eps_piece
-from prunegrid.orchestrator.tuning.search_plan import dense_plan
+from prunegrid.orchestrator.tuning.search_plan import dense_plan, narrowed
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
 from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout
@@ -105,7 +111,7 @@ def command(
         address=cluster_of(address),
         data_dir=absolute(data_dir),
     )
-    raise typer.Exit(calibrate(options, Console()))
+    raise typer.Exit(calibrate(options, Terminal()))
 
 
 class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it
@@ -163,9 +169,7 @@ def one_protocol(plan: Plan, console: Console) -> Plan:
             highlight=False,
         )
     cells = tuple(cell for cell in plan.cells if cell.place.protocol == names[0])
-    keys = {m.task_key for m in plan.models} | {key for cell in cells for key in cell.task_keys}
-    tasks = {key: task for key, task in plan.tasks.items() if key in keys}
-    return dataclasses.replace(plan, cells=cells, tasks=tasks)
+    return narrowed(plan, cells)
 
 
 def _measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
-from prunegrid.orchestrator.output import plain
+from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.store.compaction import KEPT, SNAPSHOTS, compact_store
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
@@ -13,7 +13,7 @@ from prunegrid.orchestrator.store.store import Store
 
 def command(store: StoreOption) -> None:
     """Merge many small result files into few; readers may go on reading."""
-    compact(store, Console())
+    compact(store, Terminal())
 
 
 def compact(address: str, console: Console) -> None:

@@ -15,6 +15,7 @@ from prunegrid.orchestrator.commands.status import read_progress
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.selection import GridSelection, one_name, parse_selection
 from prunegrid.orchestrator.names import number_text
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.scheduling.policies import POLICIES
@@ -38,7 +39,7 @@ def command(
     store: StoreOption,
 ) -> None:
     """Why a task or cell is done, waiting, failed, or would run again; its traceback and log."""
-    explain(store, what, Console())
+    explain(store, what, Terminal())
 
 
 def explain(address: str, what: str, console: Console) -> None:

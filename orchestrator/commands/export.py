@@ -12,6 +12,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.selection import GridSelection, names_like, parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
@@ -44,7 +45,7 @@ def command(
     ] = None,
 ) -> None:
     """A model as a plain Keras file or a SavedModel; pruned weights are its zeros."""
-    export(store, what, out, form=form, latency_batch=latency_batch, console=Console())
+    export(store, what, out, form=form, latency_batch=latency_batch, console=Terminal())
 
 
 def export(

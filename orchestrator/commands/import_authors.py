@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prunegrid.orchestrator.authors.authors import import_authors as import_files
+from prunegrid.orchestrator.authors.authors import import_authors as import_sources
+from prunegrid.orchestrator.authors.authors import read_sources
 from prunegrid.orchestrator.authors.oddities import FINDINGS
 from prunegrid.orchestrator.commands.options import StoreOption
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.report.terminal import say, say_whole
 from prunegrid.orchestrator.store.store import Store
 
@@ -27,13 +29,14 @@ def command(
     store: StoreOption,
 ) -> None:
     """Read raw results in the form of the paper's authors into a store."""
-    import_authors(files, store, console=Console())
+    import_authors(files, store, console=Terminal())
 
 
 def import_authors(files: Sequence[Path], store: str, *, console: Console) -> None:
     """Import and print what is odd. Raises StoreError, UsageError."""
+    sources = read_sources(files)
     opened = Store.open_or_create(store)
-    done = import_files(files, opened.files)
+    done = import_sources(sources, opened.files)
     rows = f"{done.models} models, {done.cells} cells and {done.images} image rows"
     say_whole(console, f"{rows} in {opened.address}")
     if not done.findings:

@@ -17,7 +17,7 @@ from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid_text
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.task_sizes import AttackSizes, TaskSizes, choose_sizes, probes_of
@@ -50,14 +50,14 @@ def command(
 ) -> None:
     """Measure this machine, and print the batch and shard sizes to write into the grid file."""
     options = MeasureOptions(grid=grid, select=tuple(select or ()), slots=slots)
-    show_measured(options, as_json=as_json, console=Console())
+    show_measured(options, as_json=as_json, console=Terminal())
 
 
 def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
     """Sizes for a plan's attacks by the speed of this machine. Raises MeasureError."""
     probes = probes_of(plan)
     names = ", ".join(probe.architecture for probe in probes)
-    with Console(stderr=True).status(f"measuring {names}: some seconds each"):
+    with Terminal(stderr=True).status(f"measuring {names}: some seconds each"):
         speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
     if isinstance(speeds, str):
         raise MeasureError(f"{names}: {speeds}")

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from prunegrid.orchestrator.revision import git_revision
+from prunegrid.orchestrator.errors import UsageError
+from prunegrid.workers.files import StorageError, expanded
+from prunegrid.workers.revision import git_revision
 
 
 def _say_version(asked: bool) -> None:
@@ -41,7 +43,9 @@ AddressOption = Annotated[
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option(help="Prepared data sets of each node (default: ~/.cache/prunegrid)."),
+    typer.Option(
+        file_okay=False, help="Prepared data sets of each node (default: ~/.cache/prunegrid)."
+    ),
 ]
 VersionOption = Annotated[
     bool,
@@ -60,5 +64,8 @@ def cluster_of(address: str | None) -> str | None:
 
 
 def absolute(folder: Path | None) -> str | None:
-    """`folder` as workers need it, whose working directory is another."""
-    return None if folder is None else str(folder.expanduser().absolute())
+    """`folder` as workers need it, whose working directory is another. Raises UsageError."""
+    try:
+        return None if folder is None else str(expanded(folder).absolute())
+    except StorageError as error:
+        raise UsageError(str(error)) from error

@@ -6,13 +6,14 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.commands.send_request import driver_of, find_pause, named, write
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.requests import Request, since_text
 from prunegrid.orchestrator.store.store import Store
 
 
 def command(store: StoreOption) -> None:
     """Start nothing new until 'resume'; what runs goes on to its end."""
-    pause(store, Console())
+    pause(store, Terminal())
 
 
 def pause(address: str, console: Console) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import print_json
+from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -65,7 +65,7 @@ def command(
         slots=tuple(slots or SLOTS),
         select=select or [],
     )
-    plan(options, as_json=as_json, console=Console())
+    plan(options, as_json=as_json, console=Terminal())
 
 
 def counts(plan: Plan, done: set[str]) -> dict[str, Any]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.options import DataDirOption, GridFile, absolute
+from prunegrid.orchestrator.output import Terminal
+
 
 def command(
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")],
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where prepared data sets are kept (default: ~/.cache/prunegrid)."),
-    ] = None,
+    grid: GridFile,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Fetch and check a grid's data sets on this machine, as a cluster node's set-up does."""
-    raise typer.Exit(prepare_data(grid, data_dir, console=Console()))
+    raise typer.Exit(prepare_data(grid, data_dir, console=Terminal()))
 
 
 def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
@@ -26,11 +25,8 @@ def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     from prunegrid.workers.contract import WorkerSettings
     from prunegrid.workers.entry import prepare as prepare_here
 
-    folder = None if data_dir is None else str(data_dir.expanduser().absolute())
     wanted = {plan.data.dataset: plan.data for plan in read_grid(grid).architectures}
-    settings = WorkerSettings(
-        store="", data_dir=folder, threads=1, gpu_memory_mib=None, git_revision=""
-    )
+    settings = WorkerSettings(store="", data_dir=absolute(data_dir), threads=1, gpu_memory_mib=None)
     failed = 0
     for name, data in wanted.items():
         reason = prepare_here(data, settings)

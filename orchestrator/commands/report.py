@@ -10,6 +10,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.analysis import Against
 from prunegrid.orchestrator.report.evidence import gather
@@ -32,7 +33,7 @@ def command(
     ] = None,
 ) -> None:
     """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
-    report(store, out, against=against, console=Console())
+    report(store, out, against=against, console=Terminal())
 
 
 def report(store: str, out: Path, *, against: str | None, console: Console) -> None:

@@ -13,6 +13,7 @@ from prunegrid.orchestrator.commands.send_request import driver_of, named, write
 from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan
@@ -36,7 +37,7 @@ def command(
     ] = False,
 ) -> None:
     """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
-    retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Console())
+    retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Terminal())
 
 
 def retry(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import (
     AddressOption,
@@ -27,9 +28,9 @@ from prunegrid.orchestrator.driver.launch import (
     check_cluster,
     run_plan,
 )
-from prunegrid.orchestrator.driver.run_view import RunResult
+from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import plain
+from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -56,6 +57,10 @@ def command(
             "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
         ),
     ] = False,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most N tasks at once (default: all that fit)."),
+    ] = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
     ] = False,
@@ -70,9 +75,10 @@ def command(
         data_dir=absolute(data_dir),
         report=report,
         slices=slices,
+        slots=slots,
         dashboard=dashboard,
     )
-    raise typer.Exit(run_grid(options, Console()))
+    raise typer.Exit(run_grid(options, Terminal()))
 
 
 def run_grid(options: RunOptions, console: Console) -> int:
@@ -82,6 +88,10 @@ def run_grid(options: RunOptions, console: Console) -> int:
     grid = read_grid_for(options.grid, Store.find(options.store))
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
+    if options.report is not None:
+        from prunegrid.orchestrator.report.write import report_folder
+
+        report_folder(options.report)  # refused now, and not when all is done
     store = Store.open_or_create(options.store)
     with (
         Lease.take(store, say=plain(console)) as lease,
@@ -112,15 +122,25 @@ def _summarise(
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        table = Table("task", "why", "message", box=None)
-        for item in result.given_up[:20]:
-            table.add_row(item.key, item.kind, item.message)
-        console.print(table)
-        console.print(
-            f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}",
-            highlight=False,
-            markup=False,
-        )
+        console.print(f"{len(result.given_up)} tasks given up:", highlight=False)
+        for items in by_cause(result.given_up)[:20]:
+            more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+            first = items[0]
+            console.print(
+                f"  {first.name}{more}: {first.kind}: {first.message}\n"
+                f"    see it: prunegrid explain --store {options.store} {first.key}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def by_cause(given_up: Iterable[GivenUp]) -> list[list[GivenUp]]:
+    """The most frequent cause first."""
+    groups: dict[str, list[GivenUp]] = defaultdict(list)
+    for item in given_up:
+        groups[item.cause].append(item)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:

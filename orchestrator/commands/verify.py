@@ -12,7 +12,7 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.orchestrator.output import plain, print_json
+from prunegrid.orchestrator.output import Terminal, plain, print_json
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
@@ -33,9 +33,9 @@ def command(
 ) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
     if setting_aside:
-        set_aside(store, Console())
+        set_aside(store, Terminal())
     else:
-        raise typer.Exit(show_findings(store, as_json=as_json, console=Console()))
+        raise typer.Exit(show_findings(store, as_json=as_json, console=Terminal()))
 
 
 def set_aside(address: str, console: Console) -> None:
@@ -54,13 +54,21 @@ def set_aside(address: str, console: Console) -> None:
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
     store = Store.open(address)
+    verifier = Verifier(store)
     try:
-        findings = list(Verifier(store).findings())
+        findings = list(verifier.findings())
     except PrunegridError as error:
         findings = [StoreFinding(name="unreadable", where=address, message=str(error))]
     if as_json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
+        print_json(
+            {
+                "findings": [asdict(finding) for finding in findings],
+                "mixed": [asdict(mixed) for mixed in verifier.mixed],
+            }
+        )
         return 1 if findings else 0
+    for mixed in verifier.mixed:
+        console.print(f"warning: {mixed}", highlight=False, markup=False, soft_wrap=True)
     if not findings:
         console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
         return 0

@@ -18,12 +18,13 @@ from prunegrid.orchestrator.dashboard.answers import Answers, Query
 from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
 from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
-from prunegrid.orchestrator.dashboard.retry import RefusedError, take_request
+from prunegrid.orchestrator.dashboard.retry import RefusedError, parse_retry
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.static_files import StaticFiles
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import UnknownNameError
+from prunegrid.orchestrator.store.requests import write_request
 from prunegrid.workers.files import StorageError
 
 #: The status of an unchanged store is renewed this often, for the age of its data.
@@ -100,7 +101,7 @@ class _Api:
         return self._file(request, "index.html")
 
     def icon(self, request: Request) -> Response:
-        return self._file(request, "favicon.ico")
+        return self._file(request, "favicon.svg")
 
     def static(self, request: Request) -> Response:
         return self._file(request, request.path_params["name"])
@@ -163,7 +164,8 @@ class _Api:
             if len(content) > _MOST_BYTES:
                 return JSONResponse({"error": "the request is too large"}, 413)
         files = self._watcher.reader.store.files
-        name = await run_in_threadpool(take_request, files, snapshot, bytes(content))
+        asked = await run_in_threadpool(parse_retry, snapshot, bytes(content))
+        name = await run_in_threadpool(write_request, files, asked)
         return JSONResponse({"request": name}, 202)
 
 

@@ -45,7 +45,8 @@ class DashboardProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 pass_fds=(child,),
                 env=_environment(child),
                 start_new_session=True,  # Ctrl-C is for the run, which then ends this one
@@ -84,7 +85,8 @@ def _environment(child: int) -> dict[str, str]:
     """With this checkout on the path: the child finds it even if it is not installed."""
     sources = str(Path(prunegrid.__file__).parents[1])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, WATCH_VARIABLE: str(child)}
+    own = {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": path, WATCH_VARIABLE: str(child)}
+    return {**os.environ, **own}
 
 
 def end_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +23,7 @@ from prunegrid.orchestrator.store.history import AttemptRecord, finite
 from prunegrid.orchestrator.store.plan_progress import why_not_done
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files, StorageError
 
 #: A longer history was not written by us.
@@ -156,7 +156,7 @@ def _history(files: Files, index: PlanIndex, key: str) -> dict[str, list[float |
     task = index.plan.tasks[key]
     model = task.parent_key if isinstance(task, AttackTask) else key
     try:
-        raw = json.loads(files.read(layout.model_file(model, "history.json")))
+        raw = parse_json(files.read(layout.model_file(model, "history.json")))
     except (FileNotFoundError, StorageError, ValueError):
         return None
     if not isinstance(raw, list) or not all(isinstance(epoch, dict) for epoch in raw):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -99,12 +98,9 @@ class StoreReader:
 
     def _check_marker(self) -> None:
         address = self.store.address
-        try:
-            raw = json.loads(self.store.files.read(MARKER))
-        except FileNotFoundError:
-            raise StoreError(f"{address}: the store is gone: no {MARKER} is there") from None
-        except ValueError as error:
-            raise StoreError(f"{address}/{MARKER} is torn: {error}") from error
+        raw = self.store.read_json(MARKER)
+        if raw is None:
+            raise StoreError(f"{address}: the store is gone: no {MARKER} is there")
         if not isinstance(raw, dict):
             raise StoreError(f"{address}/{MARKER} is torn or not ours")
 

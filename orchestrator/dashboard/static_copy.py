@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
@@ -107,9 +107,8 @@ def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
             yield f"static/{name}", body.content
             if name.endswith(".js") and name != PLOTLY:
                 modules[name] = body.content.decode()
-    page = static.get("index.html")
-    icon = static.get("favicon.ico")
-    assert page is not None  # there is one for stores without a page, too
+    page, icon = static.get("index.html"), static.get("favicon.svg")
+    assert page is not None
     assert icon is not None
     yield "favicon.ico", icon.content
     yield "index.html", offline_page(page.content.decode(), modules, answers).encode()

@@ -12,20 +12,9 @@ _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".ico": "image/x-icon",
 }
 PLOTLY = "plotly.min.js"
-_ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#3b6ea8">'
-    '<path d="M1 1h4v4H1zM6 1h4v4H6zM1 6h4v4H1z"/><path d="M11 1h4v4h-4zM6 6h4v4H6zM1 11h4v4H1z" '
-    'opacity=".6"/><path d="M11 6h4v4h-4zM6 11h4v4H6zM11 11h4v4h-4z" opacity=".25"/></g></svg>'
-)
-_NO_PAGE = """<!doctype html><meta charset="utf-8"><title>prunegrid</title>
-<p>The page is not installed; the numbers are in <a href="api/status.json">api/status.json</a>.</p>
-"""
 
 
 class StaticFiles:
@@ -35,17 +24,11 @@ class StaticFiles:
         self._bodies: dict[str, tuple[int, Body]] = {}
 
     def names(self) -> list[str]:
-        """Of the page's own files, without index.html."""
-        if not _FOLDER.is_dir():
-            return []
+        """Of the page's own files."""
         return sorted(p.name for p in _FOLDER.iterdir() if p.suffix in _TYPES and p.is_file())
 
     def get(self, name: str) -> Body | None:
         """None where there is no such file."""
-        if name == "favicon.ico" and not (_FOLDER / name).is_file():
-            return Body(_ICON.encode(), _TYPES[".svg"])
-        if name == "index.html" and not (_FOLDER / name).is_file():
-            return Body(_NO_PAGE.encode(), _TYPES[".html"])
         path = plotly_file() if name == PLOTLY else _FOLDER / name
         if name != PLOTLY and name not in self.names():
             return None
@@ -60,6 +43,6 @@ class StaticFiles:
 def plotly_file() -> Path:
     """plotly.js inside the installed plotly package, without importing that."""
     spec = find_spec("plotly")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("the package plotly is not installed")
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "package_data" / PLOTLY

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prunegrid.orchestrator.dashboard.axes import axes_payload
+from prunegrid.orchestrator.dashboard.filters import axes_payload
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.plan.plan_index import count_states
 

@@ -48,6 +48,7 @@ class PlannedAttack:
 @dataclass(frozen=True, kw_only=True)
 class ArchitecturePlan:
     name: str
+    configuration: str  #: see `prunegrid.workers.identity`
     data: DataSettings
     attack_images: int
     variants: tuple[Variant, ...]
@@ -62,7 +63,6 @@ class Resources:
     gpus_per_task: float
     threads: int
     gpu_memory_mib: int | None
-    price_per_hour: float | None  #: of one task slot, in the grid's currency of choice
     silence_s: float = 900.0  #: a task without a heartbeat for so long hangs: it is ended
     timeout_s: float | None = None  #: for one attempt; None: as long as it takes
     latency_batch: int | None = None  #: images of the forward pass that models are timed with

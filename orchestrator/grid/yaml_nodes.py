@@ -41,8 +41,11 @@ class YamlNode:
                 file=file,
                 line=mark.line + 1 if mark else None,
             ) from error
-        except yaml.YAMLError as error:
-            raise GridError(f"not valid YAML: {error}", file=file, line=None) from error
+        except RecursionError:
+            raise GridError("not valid YAML: nested too deep", file=file, line=None) from None
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as "\UFFFFFFFF"
+            text = " ".join(str(error).split())
+            raise GridError(f"not valid YAML: {text}", file=file, line=None) from error
         if node is None:
             raise GridError("expected a grid, got an empty file", file=file, line=None)
         return cls(node, file=file, path="")
@@ -74,7 +77,10 @@ class YamlNode:
     def _scalar(self, what: str) -> str:
         if not isinstance(self._node, yaml.ScalarNode) or self.is_null:
             raise self.fail(f"expected {what}, got {self._describe()}")
-        return str(self._node.value)
+        text = str(self._node.value)
+        if any("\ud800" <= char <= "\udfff" for char in text):  # half a character: no file holds it
+            raise self.fail(f"expected {what}, got {text!r}")
+        return text
 
     def _describe(self) -> str:
         if self.is_mapping:
@@ -92,7 +98,8 @@ class YamlNode:
         choices = None if known is None else list(known)
         out: dict[str, YamlNode] = {}
         for key_node, value_node in self._node.value:
-            key = self._child(key_node, getattr(key_node, "value", "?"))
+            is_scalar = isinstance(key_node, yaml.ScalarNode)
+            key = self._child(key_node, key_node.value if is_scalar else "?")
             name = key._scalar("a name as key")
             if name in out:
                 raise key.fail("given twice")

@@ -131,6 +131,7 @@ class _Builder:
             training=variant.training,
             seed=seed,
             salt=salt,
+            configuration=architecture.configuration,
         )
         previous = dense_key = self._add(dense)
         previous_rate = 1.0

@@ -14,10 +14,17 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.report.results import THREAT, Results, attack_title, groups
-from prunegrid.orchestrator.report.statistics import TINY, over_seeds, welch_half
+from prunegrid.orchestrator.report.statistics import (
+    TINY,
+    accuracy_over_seeds,
+    over_seeds,
+    welch_half,
+)
 from prunegrid.orchestrator.report.tables import DENSE
 
 _MATCH = ["method", "rate", *THREAT]
+
+_OF_A_SIDE = ("n", "mean", "sd", "half", "low", "high")
 
 #: The attack of a row that compares clean accuracy.
 CLEAN = "clean"
@@ -28,8 +35,9 @@ class SideComparison:
     """One experiment, as two sides have it; `table` has a row per cell of either side.
 
     Columns: method, rate, attack ("clean": the whole test split), norm, eps; n_a, mean_a, sd_a,
-    half_a, and the same of b (fractions); `difference` (a - b) and its 95 % `half`; `verdict`: "a
-    higher", "b higher", "no difference shown", "one seed", "missing in a", "missing in b".
+    half_a, low_a, high_a, and the same of b (fractions); `difference` (a - b) and its 95 % `half`;
+    `verdict`: "a higher", "b higher", "no difference shown", "one seed", "untestable" (no spread
+    over seeds), "missing in a", "missing in b".
     """
 
     architecture: str
@@ -167,7 +175,7 @@ def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.
 def _table(
     rows_a: pd.DataFrame, rows_b: pd.DataFrame, both: pd.DataFrame, *, paired: bool
 ) -> pd.DataFrame:
-    sides = [over_seeds(rows, _MATCH, "value") for rows in (rows_a, rows_b)]
+    sides = [accuracy_over_seeds(rows, _MATCH, "value") for rows in (rows_a, rows_b)]
     table = sides[0].merge(sides[1], on=_MATCH, how="outer", suffixes=("_a", "_b"))
     table[["n_a", "n_b"]] = table[["n_a", "n_b"]].fillna(0).astype(int)
     if paired:
@@ -183,7 +191,7 @@ def _table(
     table = table.assign(order=order).sort_values(["order", "attack", "eps", "method", "rate"])
     names = [
         *_MATCH,
-        *(f"{value}_{s}" for s in ("a", "b") for value in ("n", "mean", "sd", "half")),
+        *(f"{value}_{s}" for s in ("a", "b") for value in _OF_A_SIDE),
     ]
     return table[[*names, "difference", "half", "verdict"]].reset_index(drop=True)
 
@@ -194,7 +202,8 @@ def _verdicts(table: pd.DataFrame) -> pd.Series[str]:
         (table["n_a"].to_numpy() == 0, "missing in a"),
         (table["n_b"].to_numpy() == 0, "missing in b"),
         (np.abs(difference) < TINY, "no difference shown"),
-        (np.isnan(half), "one seed"),
+        (table[["n_a", "n_b"]].min(axis=1).to_numpy() < 2, "one seed"),
+        (np.isnan(half), "untestable"),
         (difference - half > 0, "a higher"),
         (difference + half < 0, "b higher"),
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
+from prunegrid.orchestrator.report.results import records
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
@@ -99,11 +100,11 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
     for method in panel.methods:
         rows = panel.rows[panel.rows["method"] == method]
         look = look_of(method)
-        mean, half = 100 * rows["mean"].to_numpy(float), 100 * rows["half"].to_numpy(float)
+        low, mean, high = (100 * rows[name].to_numpy(float) for name in ("low", "mean", "high"))
         axes.errorbar(
             rows["x"],
             mean,
-            yerr=_within(mean, half),
+            yerr=np.nan_to_num([mean - low, high - mean]),  # none where there is no interval
             color=look.colour,
             ecolor=(look.colour, BAR_ALPHA),
             linestyle=look.mpl_dash,
@@ -111,6 +112,16 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
             marker=look.mpl_marker,
             markersize=2.6,
             elinewidth=0.8,
+        )
+    for x, method, text in records(panel.lost[["x", "method", "text"]]):
+        axes.annotate(
+            text,
+            (x, 0),
+            color=look_of(method).colour,
+            fontsize=6,
+            rotation=90,
+            ha="center",
+            va="bottom",
         )
     axes.set_xscale("log")
     ticks = sorted({float(v) for v in panel.rows["rate"]})
@@ -122,13 +133,6 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
         axes.tick_params(labelleft=True)
     if last or not panel.title:
         axes.set_xlabel(panel.x)
-
-
-def _within(mean: Any, half: Any) -> Any:
-    """Error bars [2, n] that stop at 0 and 100 %; none where there is no interval. With two seeds
-    a t interval may be many times the scale."""
-    half, mean = np.nan_to_num(half), np.nan_to_num(mean)
-    return np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]).clip(0)
 
 
 def _in_lines(title: str) -> str:

@@ -18,11 +18,11 @@ from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import SETTING, Results, Setting, groups, threats
 from prunegrid.orchestrator.report.statistics import (
     SIGNIFICANT,
-    TINY,
     Estimate,
     Floats,
     holm,
     over_seeds,
+    untestable,
 )
 from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
 from prunegrid.orchestrator.report.tables import model_name, paired_margins, seed_averages
@@ -117,12 +117,12 @@ def _worst(cells: pd.DataFrame, attacks: int) -> pd.DataFrame:
 
 
 def _loses(both: pd.DataFrame, end: str) -> Floats:
-    """One-sided p of losing TOLERANCE or more; NaN for fewer than two seeds or no spread."""
+    """One-sided p of losing TOLERANCE or more; NaN where it is untestable."""
     n, mean, sd = (both[f"{v}{end}"].to_numpy(float) for v in ("n", "mean", "sd"))
     with np.errstate(invalid="ignore", divide="ignore"):
         t = (mean + TOLERANCE) / (sd / np.sqrt(n))
         p = stats.t.sf(t, np.where(n > 1, n - 1, np.nan))
-    return np.asarray(np.where(sd > TINY, p, np.nan), dtype=float)
+    return np.where(untestable(n, sd), np.nan, p)
 
 
 def non_inferiority(margins: pd.DataFrame) -> list[NonInferiority]:

@@ -32,7 +32,6 @@ from prunegrid.orchestrator.report.statistics import (
     Floats,
     estimate,
     holm,
-    over_seeds,
     paired_p,
 )
 from prunegrid.orchestrator.report.tables import DENSE, UNPRUNED, model_name
@@ -65,6 +64,7 @@ class Strategy:
     rate: float
     effective_rate: float
     clean: Estimate  #: accuracy of the chosen models on the whole test split
+    attacked: Estimate  #: on the attacked images; n = 0 where it is not recorded
     score: Estimate  #: of the criterion, fractions
     margin: Estimate  #: score minus the dense model's, paired by seed
     rivals: int  #: other candidates that no paired test tells from the best; -1: not tested
@@ -100,6 +100,13 @@ def strategies(results: Results, clean: pd.DataFrame) -> list[Strategy]:
     return out
 
 
+def _of_seeds(accuracy: pd.Series[float], method: str, rate: float) -> Estimate:
+    """`accuracy`: by method, rate and seed."""
+    places = accuracy.index.to_frame(index=False)
+    mine = (places["method"] == method) & (places["rate"] == rate)
+    return estimate(accuracy[mine.to_numpy()].tolist())
+
+
 def _pooled(frame: pd.DataFrame) -> pd.DataFrame:
     """Dense models of all methods are one candidate."""
     return frame.assign(method=frame["method"].where(frame["rate"] != DENSE, UNPRUNED))
@@ -111,7 +118,9 @@ class _Field:
     def __init__(self, cells: pd.DataFrame, models: pd.DataFrame, clean: pd.DataFrame) -> None:
         pooled = _pooled(cells)
         accuracy = _pooled(models).groupby(["method", "rate", "seed"])["accuracy"].mean()
-        self._accuracy = over_seeds(accuracy.reset_index(), ["method", "rate"], "accuracy")
+        ran = pooled[pooled["n_skipped"].fillna(0) == 0]
+        attacked = ran.groupby(["method", "rate", "seed"])["clean_accuracy"].mean()
+        self._clean, self._attacked = accuracy, attacked
         self.threats = threats(cells)
         keys = [*zip(pooled["attack"], pooled["eps"], strict=True)]
         column = {(t.attack, t.eps): i for i, t in enumerate(self.threats)}
@@ -138,12 +147,6 @@ class _Field:
             [1.0 if m == UNPRUNED else float(known.get((m, r), np.nan)) for m, r in self.candidates]
         )
 
-    def _clean(self, method: str, rate: float) -> Estimate:
-        at = (self._accuracy["method"] == method) & (self._accuracy["rate"] == rate)
-        for n, mean, sd, half in records(self._accuracy.loc[at, ["n", "mean", "sd", "half"]]):
-            return Estimate(n=int(n), mean=mean, sd=sd, half=half)
-        return estimate([])
-
     def best(self, setting: Setting, protocol: str, least_rate: float) -> Iterator[Strategy]:
         for knowledge, threat, criterion, columns in self._assumptions():
             scores = self._scores(columns, criterion)
@@ -166,7 +169,8 @@ class _Field:
                 method=method,
                 rate=rate,
                 effective_rate=float(self.effective[best]),
-                clean=self._clean(method, rate),
+                clean=_of_seeds(self._clean, method, rate),
+                attacked=_of_seeds(self._attacked, method, rate),
                 score=estimate(scores[best].tolist()),
                 margin=estimate(margin.tolist()),
                 rivals=rivals,

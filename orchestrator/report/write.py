@@ -50,13 +50,13 @@ def write_report(
     `against`: "paper", or another store's results; `formats`: some of FORMATS ("html" alone takes
     a second; "figures" draws PNG and SVG with matplotlib).
 
-    Raises StoreError where `out` is neither absent, empty nor a report of ours, or can't be
-    written; UsageError for an unknown format.
+    Raises NotOursError as `report_folder` does, StoreError where `out` can't be written;
+    UsageError for an unknown format.
     """
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"report format: {expected(FORMATS, name)}")
-    folder = OwnFolder(out, marker=MARKER, what="report", generator=_GENERATOR)
+    folder = report_folder(out)
     analysis = analyse(results, planned=planned, against=against, evidence=evidence)
     title = title or f"prunegrid: {Path(results.address).name or 'report'}"
     files = dict(_contents(analysis, title, formats))
@@ -67,6 +67,11 @@ def write_report(
         files=tuple(out / path for path in files),
         analysis=analysis,
     )
+
+
+def report_folder(out: Path) -> OwnFolder:
+    """Raises NotOursError where it is neither absent, empty nor a report of ours."""
+    return OwnFolder(out, marker=MARKER, what="report", generator=_GENERATOR)
 
 
 def _contents(

@@ -7,7 +7,6 @@ sizes and kept them in the store's sizes.json. Such a store is read by these siz
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,11 +111,11 @@ def name_kept_sizes(error: GridError, store: Store) -> GridError:
 
 def _read_sizes(store: Store) -> KeptSizes:
     """Raises StoreError: by other sizes no result would count."""
-    text = store.read_text(SIZES)
+    raw = store.read_json(SIZES)
     where = f"{store.address}/{SIZES}"
-    if text is None:
+    if raw is None:
         raise StoreError(f"{where} is missing, and grid.yaml leaves its sizes to it by 'auto'")
     try:
-        return from_dict(KeptSizes, json.loads(text))
+        return from_dict(KeptSizes, raw)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise StoreError(f"{where} is torn or not ours: {error}") from error

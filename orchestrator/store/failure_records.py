@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunegrid.workers import layout
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files
 
 
@@ -27,7 +27,7 @@ def read_failures(files: Files, key: str, *, last: int | None = None) -> Iterato
     infos = sorted(files.list(f"{layout.FAILURES}/{key}"), key=lambda info: info.mtime_s)
     for info in infos if last is None else infos[-last:]:
         try:
-            raw = json.loads(files.read(info.path))
+            raw = parse_json(files.read(info.path))
             record = FailureRecord(
                 attempt=int(raw["attempt"]),
                 kind=str(raw["kind"]),
@@ -37,6 +37,6 @@ def read_failures(files: Files, key: str, *, last: int | None = None) -> Iterato
             )
         except FileNotFoundError:
             continue
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
         yield record

@@ -23,7 +23,7 @@ from pathlib import PurePosixPath
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
 from prunegrid.orchestrator.store.history import finite
 from prunegrid.orchestrator.store.store import Store, store_errors, this_host
-from prunegrid.workers.decode import from_dict
+from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.process_id import process_lives, process_place, process_start
 
 LEASE = "lease.json"
@@ -329,8 +329,8 @@ def _read(store: Store, path: str) -> str | None:
 def _parsed(text: str | None) -> Holder | None:
     """None where there is none, or it is torn or not ours."""
     try:
-        holder = from_dict(Holder, json.loads(text or ""))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        holder = from_dict(Holder, parse_json(text or ""))
+    except ValueError:
         return None
     is_ours = 0 < holder.pid < 2**31 and finite(holder.renewed_at_s) is not None
     return holder if is_ours and 0 <= holder.number < 2**53 else None

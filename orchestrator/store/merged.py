@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import FileInfo, Files
 from prunegrid.workers.image_rows import SCHEMA_VERSION
 
@@ -185,7 +186,7 @@ def _unpacked(text: bytes) -> dict[str, Any]:
             content = unpacker.decompress(base64.b64decode(text), _INDEX_BYTES)
         except zlib.error as error:
             raise ValueError(f"the list of members can't be read: {error}") from error
-    index: dict[str, Any] = json.loads(content)
+    index: dict[str, Any] = parse_json(content)
     return index
 
 

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import expected
 from prunegrid.orchestrator.grid.grid import AXES
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files
 
 FOLDER = "requests"
@@ -92,10 +93,10 @@ def _read(files: Files) -> list[tuple[str, Request | str]]:
         if "/" in name or not name.endswith(".json"):
             continue
         try:
-            out.append((name, parse_request(json.loads(files.read(path)))))
+            out.append((name, parse_request(parse_json(files.read(path)))))
         except FileNotFoundError:  # handled between listing and reading
             continue
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             out.append((name, str(error)))
     return out
 
@@ -152,11 +153,11 @@ def read_pause(files: Files) -> Pause | None:
     """The pause in effect, if any. A torn file counts as a pause: unwanted work costs more than
     waiting. Raises StorageError."""
     try:
-        raw = json.loads(files.read(PAUSED))
+        raw = parse_json(files.read(PAUSED))
         return Pause(since_s=float(raw["since_s"]), by=str(raw["by"]))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return Pause(since_s=0.0, by="")
 
 

@@ -96,15 +96,20 @@ class ModelSource(RowSource):
         return self.record.result
 
 
+def _known(accuracy: float) -> float | None:
+    """A diverged model has none."""
+    return None if math.isnan(accuracy) else accuracy
+
+
 #: A new column is one line here (and a new SCHEMA_VERSION: see tests/store/test_rows.py).
 MODEL_COLUMNS: tuple[Column[ModelSource], ...] = (
     Column("model_id", pa.string(), lambda m: model_id(m.model, m.record.task.key)),
     *_PLACE,
     Column("task_key", pa.string(), lambda m: m.record.task.key),
     Column("parent_key", pa.string(), lambda m: parent_of(m.record.task)),
-    Column("accuracy", pa.float64(), lambda m: m.result.accuracy),
+    Column("accuracy", pa.float64(), lambda m: _known(m.result.accuracy)),
     Column("loss", pa.float64(), lambda m: m.result.loss),
-    Column("validation_accuracy", pa.float64(), lambda m: m.result.validation_accuracy),
+    Column("validation_accuracy", pa.float64(), lambda m: _known(m.result.validation_accuracy)),
     Column("validation_loss", pa.float64(), lambda m: m.result.validation_loss),
     Column("train_loss", pa.float64(), lambda m: m.result.train_loss),
     Column("epochs", pa.int32(), lambda m: m.result.epochs),
@@ -244,6 +249,7 @@ def cell_table(
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
     provenance = _by_column(last) | {
         "seed": place.model.seed,
+        **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic")},
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
         "attempt": max(shard.provenance.attempt for shard in shards),
     }
@@ -258,6 +264,12 @@ def cell_table(
         provenance=provenance,
     )
     return _table(CELL_COLUMNS, source, CELL_SCHEMA)
+
+
+def _all_of(shards: Sequence[ImageRows], name: str) -> str | None:
+    """What the shards' provenance says, each value once; None where none says anything."""
+    values = {value for shard in shards if (value := getattr(shard.provenance, name))}
+    return ", ".join(sorted(values)) or None
 
 
 #: Of an image row, all that a cell is made of.
@@ -278,7 +290,8 @@ CELL_NEEDS = (
 def summarise(
     columns: Mapping[str, np.ndarray], *, eps: float, minimum_norm: bool
 ) -> dict[str, Any]:
-    """One cell's numbers from its image rows (arrays of one length, at least one image)."""
+    """One cell's numbers from its image rows (arrays of one length, at least one image); None for
+    those that a diverged model has not."""
     n = len(columns["label"])
     if n == 0:
         raise ValueError(f"no image rows at eps {eps:g}")
@@ -295,6 +308,8 @@ def summarise(
         "queries_mean": float(columns["queries"].astype(float).mean()),
         "zero_gradient_frac": float((columns["zero_gradient"] == True).mean()),  # noqa: E712 - null
     }
+    if np.all(columns["skipped"].astype(bool) & (columns["clean_prediction"] == -1)):
+        summary |= dict.fromkeys(("clean_accuracy", "robust_accuracy", "n_broken"))
     for q in QUANTILES:
         name = f"distance_q{round(100 * q)}"
         # "lower": a quantile is one image's distance, and inf stays inf instead of nan
@@ -326,6 +341,8 @@ def masking_flags(
 ) -> list[str]:
     """Signs, visible in one attack's rows, that gradients may be masked (Carlini et al. 2019);
     the report adds those that take two attacks."""
+    if summary["clean_accuracy"] is None:
+        return ["diverged"]
     flags = ["weaker-than-first-step"] if lost_first_steps else []
     if rises:
         flags.append("not-monotone")

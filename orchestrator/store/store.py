@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.errors import NotOursError, StoreError, TornError
 from prunegrid.orchestrator.grid.coordinates import place_of
 from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
@@ -30,6 +30,7 @@ from prunegrid.orchestrator.store.wholeness import ReadableFiles, is_whole_zip
 from prunegrid.workers import layout
 from prunegrid.workers.artifacts import MASKS, WEIGHTS
 from prunegrid.workers.contract import Failure, TaskKind
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import (
     FileInfo,
     Files,
@@ -87,7 +88,7 @@ class Store:
         """An existing store. Raises StoreError where there is none, or it is not ours."""
         store = cls.find(address)
         if store is None:
-            raise StoreError(
+            raise NotOursError(
                 f"{address}: there is no store here (expected a folder with {MARKER}); "
                 f"'prunegrid run GRID --store {address}' makes one"
             )
@@ -108,7 +109,7 @@ class Store:
             return store
         others = _strangers(files)
         if others and not store._check_marker():  # another start may have made it just now
-            raise StoreError(
+            raise NotOursError(
                 f"{files.address}: not a prunegrid store: it holds {', '.join(others)} and no "
                 f"{MARKER}; expected a new or empty folder"
             )
@@ -118,13 +119,9 @@ class Store:
         return store
 
     def _check_marker(self) -> bool:
-        try:
-            with store_errors():
-                raw = json.loads(self.files.read(MARKER))
-        except FileNotFoundError:
+        raw = self.read_json(MARKER)
+        if raw is None:
             return False
-        except ValueError as error:
-            raise StoreError(f"{self.address}/{MARKER} is torn or not ours: {error}") from error
         version = raw.get("format") if isinstance(raw, dict) else None
         if version != FORMAT:
             raise StoreError(
@@ -147,11 +144,21 @@ class Store:
             self.files.write(path, content)
 
     def read_text(self, path: str) -> str | None:
+        """None where there is no such file. Raises StoreError."""
+        return self._read(path, bytes.decode)
+
+    def read_json(self, path: str) -> Any:
+        """None where there is no such file. Raises StoreError."""
+        return self._read(path, parse_json)
+
+    def _read(self, path: str, parse: Callable[[bytes], T]) -> T | None:
         try:
             with store_errors():
-                return self.files.read(path).decode()
+                return parse(self.files.read(path))
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise TornError(f"{self.address}/{path} is torn or not ours: {error}") from error
 
     def set_grid(self, text: str) -> None:
         """Keep the grid as last run; an older, different one moves to `history/`."""
@@ -171,10 +178,10 @@ class Store:
 
     def selection(self) -> dict[str, tuple[str, ...]]:
         try:
-            raw = json.loads(self.read_text(SELECTION) or "{}")
+            raw = self.read_json(SELECTION) or {}
             return {str(axis): tuple(map(str, values)) for axis, values in raw.items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise StoreError(f"{self.address}/{SELECTION} is torn: {error}") from error
+        except (AttributeError, TypeError) as error:
+            raise TornError(f"{self.address}/{SELECTION} is torn or not ours: {error}") from error
 
     def record_failure(self, failure: Failure, attempt: int) -> None:
         content = json.dumps({**dataclasses.asdict(failure), "attempt": attempt, "at": time.time()})
@@ -403,9 +410,15 @@ class Store:
 
 
 def store_files(address: str) -> Files:
-    """Raises StoreError for an address of another kind."""
-    with store_errors():
-        return open_files(address)
+    """Raises NotOursError for an address of another kind, or of a file."""
+    try:
+        files = open_files(address)
+    except StorageError as error:
+        raise NotOursError(str(error)) from error
+    if files.folder is not None and os.path.lexists(files.folder) and not files.folder.is_dir():
+        what = "a file" if files.folder.exists() else "a link to nothing"
+        raise NotOursError(f"{files.address}: expected a folder, got {what}")
+    return files
 
 
 #: What systems put into folders by themselves.

@@ -11,6 +11,7 @@ import os
 import zlib
 
 from prunegrid.orchestrator.errors import StoreError
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files, StorageError
 from prunegrid.workers.image_rows import read_table
 
@@ -62,9 +63,9 @@ class ReadableFiles:
 
     def _load(self) -> dict[str, int]:
         try:
-            sums = json.loads(self._files.read(CHECKED))
+            sums = parse_json(self._files.read(CHECKED))
             return {str(path): int(crc) for path, crc in sums.items()}
-        except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return {}
 
     def save(self) -> None:

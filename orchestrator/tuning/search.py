@@ -19,24 +19,26 @@ from prunegrid.orchestrator.output import plain
 from prunegrid.orchestrator.store.lease import Lease, find_driver
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
-from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
-from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
 from prunegrid.orchestrator.tuning.search_plan import cut_base
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
 from prunegrid.orchestrator.tuning.trials import (
+    Rival,
+    SearchOutcome,
     TrialRole,
     TrialRow,
     TrialUpdate,
-    TrialWork,
     best,
+    distances_of,
     read_trials,
+    score_attack,
     state_of,
     write_held_out,
     write_trial,
 )
 from prunegrid.orchestrator.tuning.wording import trial_line
 from prunegrid.workers import layout
+from prunegrid.workers.cache import cache_folder
 from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.keys import Scalar, digest
 from prunegrid.workers.scratch import find_images, scratch_address
@@ -74,8 +76,7 @@ def set_ray_switches() -> None:
 def ray_folder(store: Store) -> Path:
     """Ray's own state of this store's searches, on this machine: it is pickled, and nothing
     pickled is ever read from a store, which may come from anywhere."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "prunegrid" / "tune" / digest(store.address, length=12)
+    return cache_folder() / "tune" / digest(store.address, length=12)
 
 
 def share(slots: int, *, others: bool) -> int:
@@ -122,9 +123,10 @@ def run_trials(study: Study, context: SearchContext) -> bool:
         need = need_of(context.grid.resources, gpus=gpus)
         if ray_search.is_full(need):
             console.print("every place is taken: trials wait until others end")
-        work = TrialWork(study=study, settings=context.settings, runner=context.options.runner)
         return ray_search.search(
-            work,
+            study,
+            context.settings,
+            context.options.runner,
             folder=folder,
             slots=slots,
             need=need,
@@ -132,24 +134,30 @@ def run_trials(study: Study, context: SearchContext) -> bool:
         )
 
 
-def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]:
-    """Raises NothingFoundError."""
-    trials = read_trials(store, study)
+def conclude(study: Study, context: SearchContext, *, whole: bool) -> SearchOutcome | None:
+    """The best trial; of an attack also on the held-out images. None where it was interrupted.
+    Raises PrunegridError, NothingFoundError among them."""
+    trials = read_trials(context.store, study)
     winner = best(trials)
     if winner is None:
         raise NothingFoundError(
             f"{study.name}: none of {len(trials)} trials went all the way; see their states in "
-            f"{store.address}/{layout.TUNING_ROWS}"
+            f"{context.store.address}/{layout.TUNING_ROWS}"
         )
-    return winner, trials
+    outcome = SearchOutcome(study=study, trials=trials, best=winner)
+    if isinstance(study, TrainingStudy):
+        return outcome
+    rivals = _hold_out(study, winner, context, whole=whole)
+    return dataclasses.replace(outcome, rivals=rivals) if rivals else None
 
 
-def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> SearchOutcome | None:
+def _hold_out(
+    study: AttackStudy, winner: TrialRow, context: SearchContext, *, whole: bool
+) -> tuple[Rival, ...] | None:
     """The tuned settings and the grid's on the held-out images; None where it was interrupted.
 
     `whole`: also the grid's settings as they are, whatever they cost. Raises PrunegridError."""
     store = context.store
-    winner, trials = conclude(study, store)
     cut, _ = cut_base(study)
     entries: list[tuple[TrialRole, int, dict[str, Scalar]]] = [
         ("held-out tuned", winner.trial, dict(winner.options)),
@@ -182,4 +190,4 @@ def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> Sear
                 else compare(ours, distances, eps=study.eps, seed=study.seed),
             )
         )
-    return SearchOutcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))
+    return tuple(rivals)

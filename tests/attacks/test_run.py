@@ -68,6 +68,11 @@ def test_a_model_at_or_below_the_threshold_is_skipped(shard, cnn5):
     assert shard(cnn5, use, 0, 2, diverged=True)["skipped"] == [True] * 2
 
 
+def test_rows_tell_a_diverged_model_from_one_below_the_threshold(shard, cnn5):
+    columns = shard(cnn5, settings("bb_l0", "strict"), 0, 3, diverged=True)
+    assert columns["clean_prediction"] == [-1] * 3, "as of logits that are not finite"
+
+
 @pytest.mark.parametrize(("name", "engine"), [c for c in CASES if c[1] != "foolbox-stock"])
 def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, images, cnn5, name, engine):
     """All weights 0: one class for everything, so that no image of another class exists."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prunegrid.orchestrator.authors.authors import import_authors
+from prunegrid.orchestrator.authors.authors import import_authors, read_sources
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.report import load_results, write_report
 from prunegrid.orchestrator.report.results import Results
@@ -22,7 +22,7 @@ from tests.authors.synthetic import RATES, SEEDS, Row, rows, write
 
 def imported(tmp_path: Path, changed=None) -> Store:
     store = Store.open_or_create(str(tmp_path / "s"))
-    import_authors([write(tmp_path / "f.parquet", changed)], store.files)
+    import_authors(read_sources([write(tmp_path / "f.parquet", changed)]), store.files)
     return store
 
 

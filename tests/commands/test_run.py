@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -194,11 +195,14 @@ def spawn(
     engine: str = "inline",
     stdout: int = subprocess.PIPE,
     before: str = "",
+    ignored: Collection[signal.Signals] = (),
 ) -> subprocess.Popen:
-    """`before`: code that runs in that process first."""
+    """A driver in a session of its own, which ignores these signals. `before`: code that runs in
+    that process first."""
     (folder / "grid.yaml").write_text(text)
     code = before + (
-        "import sys; from pathlib import Path; from rich.console import Console;"
+        "import signal, sys; from pathlib import Path; from rich.console import Console;"
+        f"[signal.signal(n, signal.SIG_IGN) for n in {[int(number) for number in ignored]}];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
         "from prunegrid.orchestrator.commands.run import run_grid;"
         "from tests.fakes import RUNNER;"
@@ -211,6 +215,7 @@ def spawn(
         stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 

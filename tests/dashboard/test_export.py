@@ -12,7 +12,7 @@ import pytest
 
 from prunegrid.orchestrator.dashboard import static_files
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.static_copy import MARKER, export, offline_page
 from prunegrid.orchestrator.errors import StoreError
@@ -38,6 +38,7 @@ def page(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     for name, text in (("index.html", PAGE), ("app.js", APP), ("app.css", "p {}")):
         (folder / name).write_text(text)
+    (folder / "favicon.svg").write_text("<svg/>")
     for name in ("one", "two"):
         (folder / f"{name}.js").write_text(f"export const {name} = 1;")
     monkeypatch.setattr(static_files, "_FOLDER", folder)

@@ -203,20 +203,40 @@ def test_a_broken_grid_is_refused_with_its_reason(name, command, tmp_path, capsy
         (["plan", "GRID", "--select", "method=random-local-flter"], ["did you mean"]),
         (["plan", "GRID", "--select", "attack=pgd"], ["pgd_linf, cw_l2", "'pgd'"]),
         (["plan", "GRID", "--select", "eps=3"], ["eps=3"]),
+        (["plan", "GRID", "--store", ""], ["a folder, s3://", "got ''"]),
+        (["run", "GRID", "--store", ""], ["a folder, s3://", "got ''"]),
+        (["run", "GRID", "--store", "GRID"], ["expected a folder, got a file"]),
+        (["run", "GRID", "--store", "LINK"], ["expected a folder, got a link to nothing"]),
+        (["run", "GRID", "--store", "FULL"], ["not a prunegrid store", "thesis.tex"]),
+        (["run", "GRID", "--store", "S", "--report", "FULL"], ["not a report", "thesis.tex"]),
+        (["run", "GRID", "--store", "S", "--data-dir", "GRID"], ["--data-dir", "is a file"]),
+        (["prepare", "GRID", "--data-dir", "GRID"], ["--data-dir", "is a file"]),
+        (["report", "--store", "S", "--out", "FULL"], ["no store here"]),
+        (["report", "--store", "FULL", "--out", "S"], ["no store here"]),
+        (["dashboard", "--store", "GRID"], ["expected a folder, got a file"]),
+        (["dashboard", "--store", "FULL", "--port", "99999"], ["no store here"]),
+        (["import-authors", "nowhere.parquet", "--store", "S"], ["nowhere.parquet"]),
         (["status"], ["--store"]),
+        (["status", "--store", "GRID"], ["expected a folder, got a file"]),
+        (["status", "--store", "ftp://x/y"], ["a folder, s3://", "'ftp://x/y'"]),
+        (["status", "--store", "s3://"], ["expected s3://bucket/path, got 's3://'"]),
+        (["status", "--store", "S"], ["no store here", "prunegrid run GRID --store"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0] in ("plan", "run") else None,
 )
 def test_a_broken_command_line_is_refused(arguments, words, tmp_path, capsys):
     grid = tmp_path / "grid.yaml"
     grid.write_text(SMALL)
-    named = [
-        str(grid) if a == "GRID" else str(tmp_path / "store") if a == "S" else a for a in arguments
-    ]
-    message = refused(named, capsys)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    paths = {"GRID": "grid.yaml", "S": "store", "FULL": "full", "LINK": "link"}
+    message = refused([str(tmp_path / paths[a]) if a in paths else a for a in arguments], capsys)
     for word in words:
         assert word in message, f"expected {word!r} in: {message}"
     assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "nothing").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
 def test_the_whole_program_exits_with_2_and_one_line(tmp_path):

@@ -1,4 +1,4 @@
-"""The four architectures: the published weight counts, stateless initial weights, pruning of
+"""Every architecture: the published weight counts, stateless initial weights, pruning of
 real shapes by every method to rate 64."""
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ def make(name: str, seed: int = 0, shape=None):
     return build(name, shape or small, 10, seed=seed)
 
 
+def test_the_papers_networks_have_the_published_numbers_of_weights():
+    assert {name: ARCHITECTURES[name].prunable_weights for name in PUBLISHED} == PUBLISHED
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_prunable_weights_are_the_published_ones(name, tensorflow):
+def test_the_catalog_counts_prunable_weights(name, tensorflow):
     from prunegrid.workers.models.base import prunable
 
     layers = prunable(make(name))
-    assert sum(int(np.prod(layer.shape)) for layer in layers) == PUBLISHED[name]
-    assert ARCHITECTURES[name].prunable_weights == PUBLISHED[name]
+    counted = sum(int(np.prod(layer.shape)) for layer in layers)
+    assert ARCHITECTURES[name].prunable_weights == counted
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -91,6 +95,30 @@ def test_images_may_be_as_small_as_the_catalog_says_and_no_smaller(name, tensorf
         got = f"got {least + 5}x{least - 1}x{channels}"
         with pytest.raises(ValueError, match=f"{name}: expected .* least {least}x{least}, {got}"):
             make(name, shape=(least + 5, least - 1, channels))
+
+
+@pytest.mark.parametrize("layer", ["attention", "model", "wrapper", "transpose", "separable"])
+def test_what_cannot_be_pruned_and_counted_is_refused_by_its_name(layer, monkeypatch, tensorflow):
+    """Before it is trained, and not with the number of a variable as the message."""
+    import keras
+
+    from prunegrid.workers.models import base
+
+    made = {
+        "attention": keras.layers.MultiHeadAttention(num_heads=2, key_dim=4, name="odd"),
+        "model": keras.Sequential([keras.layers.Dense(3)], name="odd"),
+        "wrapper": keras.layers.TimeDistributed(keras.layers.Dense(3), name="odd"),
+        "transpose": keras.layers.Conv2DTranspose(3, 2, name="odd"),
+        "separable": keras.layers.SeparableConv2D(3, 2, name="odd"),
+    }[layer]
+
+    def build(inputs, classes, layers):
+        x = made(inputs, inputs) if layer == "attention" else made(inputs)
+        return layers.dense(keras.layers.Flatten()(x), "logits", classes)
+
+    monkeypatch.setattr(base, "load", lambda target: build)
+    with pytest.raises(ValueError, match=r"^layer 'odd' \(\w+\) can't be pruned and counted"):
+        base.build("cnn5", (28, 28, 1), 10, seed=0)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -8,7 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prunegrid.orchestrator.authors.authors import import_authors, stored_author_findings
+from prunegrid.orchestrator.authors.authors import (
+    import_authors,
+    read_sources,
+    stored_author_findings,
+)
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.report.paper import PaperVerdict, compare_with_paper
 from prunegrid.orchestrator.report.paper_tables import find_misprints, paper_cells
@@ -25,7 +29,7 @@ def published(shared: Path, name: str) -> pd.DataFrame:
 def imported(shared, tmp_path_factory) -> LocalFiles:
     """A store with the authors' ResNet18."""
     store = Store.open_or_create(str(tmp_path_factory.mktemp("authors") / "s"))
-    import_authors([shared / "reference/authors_resnet18.parquet"], store.files)
+    import_authors(read_sources([shared / "reference/authors_resnet18.parquet"]), store.files)
     return store.files
 
 
@@ -71,7 +75,7 @@ def test_a_changed_result_no_longer_agrees(shared, tmp_path):
     raw.loc[first, "accuracy"] += 0.01
     raw.to_parquet(tmp_path / "changed.parquet")
     store = Store.open_or_create(str(tmp_path / "s"))
-    import_authors([tmp_path / "changed.parquet"], store.files)
+    import_authors(read_sources([tmp_path / "changed.parquet"]), store.files)
     (compared,) = compare_with_paper(load_results(store.files))
     assert compared.count(1)[PaperVerdict.AGREES] == 62
     assert compared.count(1)[PaperVerdict.DIFFERS] == 1
@@ -90,7 +94,7 @@ def test_the_same_form_of_another_architecture(shared, tmp_path):
     raw["architecture"] = "vgg11"
     raw.to_parquet(tmp_path / "other.parquet")
     store = Store.open_or_create(str(tmp_path / "s"))
-    done = import_authors([tmp_path / "other.parquet"], store.files)
+    done = import_authors(read_sources([tmp_path / "other.parquet"]), store.files)
     assert done.models > 0
     results = load_results(store.files)
     assert set(results.models["architecture"]) == {"vgg11"}
@@ -100,9 +104,9 @@ def test_the_same_form_of_another_architecture(shared, tmp_path):
 def test_importing_again_changes_nothing(shared, tmp_path):
     store = Store.open_or_create(str(tmp_path / "s"))
     path = [shared / "reference/authors_resnet18.parquet"]
-    first = import_authors(path, store.files)
+    first = import_authors(read_sources(path), store.files)
     before = {info.path for info in store.files.list("results")}
-    again = import_authors(path, store.files)
+    again = import_authors(read_sources(path), store.files)
     assert again == first
     assert {info.path for info in store.files.list("results")} == before
 
@@ -111,4 +115,4 @@ def test_a_file_of_another_form_is_refused(tmp_path):
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "other.parquet")
     store = Store.open_or_create(str(tmp_path / "s"))
     with pytest.raises(PrunegridError, match=r"other\.parquet"):
-        import_authors([tmp_path / "other.parquet"], store.files)
+        import_authors(read_sources([tmp_path / "other.parquet"]), store.files)

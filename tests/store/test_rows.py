@@ -136,7 +136,8 @@ def flags_of(settings_change=None, **more) -> list[str]:
         for name, value in more.items():
             index = table.schema.get_field_index(name)
             field = table.schema.field(name)
-            table = table.set_column(index, field, [[value] * len(table)])
+            column = pa.array([value] * len(table), field.type)
+            table = table.set_column(index, field, column)
         changed.append(ImageRows(task=shard.task, provenance=shard.provenance, table=table))
     settings = dataclasses.replace(cell.attack.settings, **(settings_change or {}))
     content = cell_row(cell.place, settings=settings, traits=traits(cell), shards=changed)
@@ -149,6 +150,16 @@ def test_signs_of_masked_gradients_are_flagged():
     assert flags_of(zero_gradient=True) == ["zero-gradients"]
     assert flags_of(broken_first_step=True, broken=False) == ["weaker-than-first-step"]
     assert "unverified" in flags_of(verified=False, broken=True)
+
+
+def test_a_diverged_model_has_no_accuracy_and_is_named():
+    dead = columns([0, 0], clean=[-1, -1], broken=[True, True], skipped=np.ones(2, bool))
+    found = summarise(dead, eps=1.0, minimum_norm=True)
+    names = ("clean_accuracy", "robust_accuracy", "n_broken")
+    assert [found[name] for name in names] == [None] * 3
+    assert flags_of(skipped=True, clean_prediction=-1, verified=False) == ["diverged"]
+    below = columns([0, 0], clean=[None, None], broken=[True, True], skipped=np.ones(2, bool))
+    assert summarise(below, eps=1.0, minimum_norm=True)["robust_accuracy"] == 0
 
 
 def test_accuracy_that_rises_with_eps_is_flagged_where_it_rises():
@@ -180,6 +191,17 @@ def test_a_model_row_has_both_rates():
     assert (row["rate"], row["effective_rate"], row["speedup"]) == (4, 4, 4)
     assert (row["params_total"], row["params_left"]) == (200, 50)
     assert row["parent_key"] in PLAN.tasks
+
+
+def test_a_diverged_model_has_no_accuracy_in_its_row():
+    model = next(m for m in PLAN.models if m.place.rate == 4)
+    record = fake_model(PLAN.tasks[model.task_key])
+    lost = dict.fromkeys(("accuracy", "validation_accuracy", "loss"), math.nan)
+    record = dataclasses.replace(
+        record, result=dataclasses.replace(record.result, diverged=True, **lost)
+    )
+    row = pq.read_table(io.BytesIO(model_row(model.place, record))).to_pylist()[0]
+    assert [row["accuracy"], row["validation_accuracy"], row["diverged"]] == [None, None, True]
 
 
 def test_another_column_is_another_version_of_the_schema():

@@ -68,10 +68,10 @@ def test_where_they_differ_the_published_weakest_is_not_marginal(authors, attack
 
 
 def test_an_imported_store_says_the_same_as_its_files(authors, shared, tmp_path):
-    from prunegrid.orchestrator.authors.authors import import_authors
+    from prunegrid.orchestrator.authors.authors import import_authors, read_sources
 
     store = Store.open_or_create(str(tmp_path / "s"))
-    import_authors([shared / "reference/authors_cnn5.parquet"], store.files)
+    import_authors(read_sources([shared / "reference/authors_cnn5.parquet"]), store.files)
     found = {item.key: item for item in stored_curves(store, RULE)}
     assert {key for key in authors if key[0] == "cnn5"} == set(found)
     for key, item in found.items():

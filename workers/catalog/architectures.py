@@ -17,6 +17,10 @@ class ArchitectureEntry:
     #: Multiply-adds of one forward pass of one image of that shape.
     forward_flops: int
     title: str
+    #: What it was when results of its name were first made, and the sources that said so: see
+    #: `workers/identity.py`, which also prints them. Without them the key has the configuration.
+    configuration: str = ""
+    sources: str = ""
 
 
 ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
@@ -30,6 +34,8 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             prunable_weights=61_470,
             forward_flops=416_520,
             title="CNN5",
+            configuration="09abd033607008d3feff",
+            sources="982e139a75c1",
         ),
         ArchitectureEntry(
             name="resnet8",
@@ -39,6 +45,8 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             prunable_weights=1_164_640,
             forward_flops=11_233_792,
             title="ResNet8",
+            configuration="9d3b584de9c917ee690a",
+            sources="6799ab24f535",
         ),
         ArchitectureEntry(
             name="vgg11",
@@ -48,6 +56,8 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             prunable_weights=11_325_120,
             forward_flops=607_856_640,
             title="VGG11",
+            configuration="a32c80f04fe80f146c46",
+            sources="0107136d88a4",
         ),
         ArchitectureEntry(
             name="resnet18",
@@ -57,6 +67,8 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             prunable_weights=11_000_000,
             forward_flops=1_813_566_464,
             title="ResNet18",
+            configuration="83094bfa90f05359d74a",
+            sources="6799ab24f535",
         ),
     )
 }

@@ -22,6 +22,7 @@ import numpy as np
 from prunegrid.workers import catalog
 from prunegrid.workers.catalog import DATASETS, DatasetEntry
 from prunegrid.workers.contract import DataSettings
+from prunegrid.workers.files import StorageError, expanded
 
 
 class DataUnavailable(Exception):  # noqa: N818 - the contract's name for it
@@ -64,8 +65,12 @@ class Dataset:
 
 
 def default_data_dir() -> Path:
+    """Raises DataUnavailable where the home directory is not known."""
     named = os.environ.get("PRUNEGRID_DATA_DIR")
-    return Path(named) if named else Path.home() / ".cache" / "prunegrid"
+    try:
+        return Path(named) if named else expanded("~/.cache/prunegrid")
+    except StorageError as error:
+        raise DataUnavailable(f"{error}, or PRUNEGRID_DATA_DIR, or give --data-dir") from None
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,68 +8,14 @@ alone: neither build order nor other models in the process change an initial wei
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 
 from prunegrid.workers.catalog import ARCHITECTURES, load
-from prunegrid.workers.keys import derive_seed
+from prunegrid.workers.models.layers import PROJECTION, Layers
 from prunegrid.workers.pruning.counts import KernelLayer
-
-
-class Layers:
-    """Makes named, seeded layers. Kernels are Glorot uniform, biases zero."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def _glorot(self, name: str) -> keras.initializers.Initializer:
-        seed = derive_seed(self._seed, "init", name) % 2**31
-        return keras.initializers.GlorotUniform(seed=seed)
-
-    # Parameters: the part of Keras' Conv2D that architectures vary, by its names.
-    def conv(
-        self,
-        x: Any,
-        name: str,
-        filters: int,
-        size: int,
-        *,
-        stride: int = 1,
-        padding: Literal["same", "valid"] = "same",
-        bias: bool = False,
-        relu: bool = False,
-    ) -> Any:
-        layer = keras.layers.Conv2D(
-            filters,
-            size,
-            strides=stride,
-            padding=padding,
-            use_bias=bias,
-            activation="relu" if relu else None,
-            kernel_initializer=self._glorot(name),
-            name=name,
-        )
-        return layer(x)
-
-    def dense(self, x: Any, name: str, units: int, *, relu: bool = False) -> Any:
-        layer = keras.layers.Dense(
-            units,
-            activation="relu" if relu else None,
-            kernel_initializer=self._glorot(name),
-            name=name,
-        )
-        return layer(x)
-
-    def norm(self, x: Any, name: str) -> Any:
-        return keras.layers.BatchNormalization(name=name)(x)
-
-    def relu(self, x: Any, name: str) -> Any:
-        return keras.layers.ReLU(name=name)(x)
-
-
-PROJECTION = "_project"  #: ends the name of a residual block's projection
 
 
 def build(
@@ -77,7 +23,8 @@ def build(
 ) -> keras.Model:
     """A fresh network: images [n, h, w, c] in [0, 1] to logits [n, classes].
 
-    Raises ValueError where the images are too small for the architecture.
+    Raises ValueError where the images are too small for the architecture, or a layer can't be
+    pruned and counted.
     """
     entry = ARCHITECTURES[architecture]
     height, width, channels = input_shape
@@ -87,9 +34,26 @@ def build(
             f"{architecture}: expected images of at least {least}x{least}, "
             f"got {height}x{width}x{channels}"
         )
+    return network_of(entry.target, input_shape, classes, seed=seed, name=architecture)
+
+
+def network_of(
+    target: str, input_shape: tuple[int, int, int], classes: int, *, seed: int, name: str
+) -> keras.Model:
+    """What the function at `target` builds. Raises ValueError where a layer can't be pruned and
+    counted."""
     inputs = keras.Input(input_shape, name="image")
-    logits = load(entry.target)(inputs, classes, Layers(seed))
-    return keras.Model(inputs, logits, name=architecture)
+    model = keras.Model(inputs, load(target)(inputs, classes, Layers(seed)), name=name)
+    counted = {layer.path for layer in kernels(model)}
+    for layer in model.layers:
+        left = {f"{layer.name}/{v.name}" for v in layer.variables if v.name.endswith("kernel")}
+        nested = len(list(layer._flatten_layers(include_self=False))) > 0 and layer.variables
+        if nested or left - counted:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
+                "expected Conv2D and Dense layers for all kernels, none inside another layer"
+            )
+    return model
 
 
 def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:

@@ -3,7 +3,6 @@ once and cached on the machine. A task never chooses its own batch, which is par
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from prunegrid.workers.attacks.runtime.network import Network
-from prunegrid.workers.cache import cache_folder, load_speed, save, save_speed
+from prunegrid.workers.cache import load, load_speed, save, save_speed
 from prunegrid.workers.device import device_name
 from prunegrid.workers.keys import digest
 from prunegrid.workers.speeds import WORTH, Probe, Speed
@@ -70,15 +69,15 @@ def xla_is_faster(
     name = f"xla-{_identity(model, outputs, (size,))}"
     if name in _CHOSEN:
         return _CHOSEN[name]
-    path = cache_folder() / f"{name}.json"
-    try:
-        pays = json.loads(path.read_text())["pays"] is True
-    except (OSError, ValueError, KeyError, TypeError):
+    kept = load(name)
+    if isinstance(kept, dict) and "pays" in kept:
+        pays = kept["pays"] is True
+    else:
         plain, fused = (
             _speed(Network(model, outputs, xla=xla), size, seconds) for xla in (False, True)
         )
         pays = fused > WORTH * plain
-        save(path, {"pays": pays, "plain": plain, "xla": fused})
+        save(name, {"pays": pays, "plain": plain, "xla": fused})
     _CHOSEN[name] = pays
     return pays
 

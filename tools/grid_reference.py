@@ -5,13 +5,15 @@ from __future__ import annotations
 from prunegrid.orchestrator.grid.attack_fields import AttackTable, ProtocolTable
 from prunegrid.orchestrator.grid.fields import Table
 from prunegrid.orchestrator.grid.file import (
+    AdversarialTable,
     ArchitectureTable,
     GridTable,
     PruningTable,
+    ScheduleTable,
+    TrainingTable,
     VariantTable,
 )
 from prunegrid.orchestrator.grid.resources import PriceTable, ResourcesTable
-from prunegrid.orchestrator.grid.training import AdversarialTable, ScheduleTable, TrainingTable
 
 TABLES: tuple[type[Table], ...] = (
     GridTable,
