@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -118,3 +119,23 @@ def test_it_resumes_where_it_was(before):
         got = pd.read_parquet(store / "results" / kind)
         assert len(got) == len(expected) * 3 // 2
         assert [name for name in got.columns if name in expected] == list(expected.columns)
+
+
+def test_its_report_says_how_it_counted_at_exactly_eps(before, tmp_path):
+    """And what the report advises mends it: rows derived anew, no task run again."""
+    store = before / "store"
+
+    def told(out: Path) -> bool:
+        files = Store.open(str(store)).files
+        results = load_results(files)
+        write_report(results, out, evidence=gather(files, results, None), formats=("html",))
+        return "counted a distance of exactly ε as robust" in (out / "index.html").read_text()
+
+    assert told(tmp_path / "one")
+    tasks = {path: path.read_bytes() for path in (store / "results/images").rglob("*.parquet")}
+    shutil.rmtree(store / "results/cells")
+    resume(before, "seed=0,910")
+    assert {path: path.read_bytes() for path in tasks} == tasks
+    again = pd.read_parquet(store / "results/cells")
+    assert set(again["broken_at"]) == {"distance <= eps"}
+    assert not told(tmp_path / "two")

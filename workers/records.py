@@ -47,6 +47,7 @@ class LayerCount:
     flops_total: int  #: multiply-adds of one forward pass of one image
     flops_left: int  #: those that touch a weight that is not pruned
     prunable: bool = True
+    kind: str = ""  #: "conv", "depthwise" or "dense"; "": of an earlier version, without depthwise
 
 
 @dataclass(frozen=True, kw_only=True)

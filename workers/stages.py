@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -110,9 +111,9 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     )
     if samples:
         clean = {i: split.floats(i, i + 1)[0] for i in samples}  # to compare with
-        arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
-        arrays |= {f"clean.{image}": array.astype(np.float16) for image, array in clean.items()}
-        context.files.write(layout.adversarials(task.key), pack(arrays))
+        arrays = {str(image): array for image, array in samples.items()}
+        arrays |= {f"clean.{image}": array for image, array in clean.items()}
+        context.files.write(layout.adversarials(task.key), pack(arrays, compressed=True))
     provenance = _provenance(task, context, clock)
     if uses_xla(model, task.attack):  # it rounds differently, so the rows name it
         provenance = dataclasses.replace(provenance, device=f"{provenance.device} (XLA)")
@@ -198,7 +199,7 @@ def _finish(
         train_loss=fitted.train_loss,
         epochs=fitted.epochs,
         stopped_early=fitted.stopped_early,
-        diverged=fitted.diverged,
+        diverged=fitted.diverged or not math.isfinite(loss),
         nominal_rate=task.pruning.rate if isinstance(task, PruneTask) else 1.0,
         layers=layer_counts(kernels(model), masks),
         weights_sha256=weights_sha256(weights),

@@ -30,13 +30,13 @@ from prunegrid.orchestrator.authors.oddities import (
 )
 from prunegrid.orchestrator.authors.raw_results import AuthorsFile, read_authors_file
 from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
     cell_id,
     model_id,
 )
-from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, QUANTILES
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, QUANTILES, broken_at
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.decode import parse_json
@@ -245,6 +245,7 @@ class RowBuilder:
             "norm": entry.norm if entry else attack.rpartition("_")[2],
             "finds": "minimum-norm" if minimum else "fixed-eps",
             "eps": eps,
+            "broken_at": broken_at(PROTOCOL, minimum_norm=minimum),
             "model_key": key,
             "n_images": n or None,
             "robust_accuracy": robust,

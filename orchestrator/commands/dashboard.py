@@ -60,7 +60,7 @@ def command(
     found = Store.open(store)
     if export_to is not None:
         page = export(StoreReader(found), export_to)
-        console.print(f"a copy to read: {page}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"a copy to read: {page}", soft_wrap=True)
         return
     access = access_for(
         host, allow_retry=allow_retry, allowed=allowed_host or (), token=token_of_environment()
@@ -74,9 +74,9 @@ def serve(store: Store, access: Access, console: Console, *, host: str, port: in
     listener = listen(host, port)
     number = int(listener.getsockname()[1])
     if port is None and number != DEFAULT_PORT:
-        console.print(f"port {DEFAULT_PORT} is taken; using {number}", highlight=False)
-    console.print(f"dashboard of {store.address}:", highlight=False, soft_wrap=True, markup=False)
-    console.print(address_of(host, number, access), soft_wrap=True, markup=False)
+        console.print(f"port {DEFAULT_PORT} is taken; using {number}")
+    console.print(f"dashboard of {store.address}:", soft_wrap=True)
+    console.print(address_of(host, number, access), soft_wrap=True)
     end_with_parent()
     app = make_app(Watcher(StoreReader(store)), access)
     config = uvicorn.Config(

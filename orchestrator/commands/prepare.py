@@ -31,5 +31,5 @@ def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     for name, data in wanted.items():
         reason = prepare_here(data, settings)
         failed += reason is not None
-        console.print(f"{name}: {reason or 'ready'}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{name}: {reason or 'ready'}", soft_wrap=True)
     return 1 if failed else 0

@@ -114,23 +114,21 @@ def _summarise(
 ) -> None:
     took = duration_text(result.elapsed_s)
     if result.ran == 0 and not result.missing:
-        console.print(f"all done: {result.reused} tasks had their results already", highlight=False)
+        console.print(f"all done: {result.reused} tasks had their results already")
     else:
-        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}", highlight=False)
+        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}")
     if result.interrupted:
-        console.print("interrupted; the same command resumes", highlight=False)
+        console.print("interrupted; the same command resumes")
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        console.print(f"{len(result.given_up)} tasks given up:", highlight=False)
+        console.print(f"{len(result.given_up)} tasks given up:")
         for items in by_cause(result.given_up)[:20]:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
             first = items[0]
             console.print(
                 f"  {first.name}{more}: {first.kind}: {first.message}\n"
                 f"    see it: prunegrid explain --store {options.store} {first.key}",
-                highlight=False,
-                markup=False,
                 soft_wrap=True,
             )
 
@@ -166,4 +164,4 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
         formats=["html"],
     )
     print_report(console, paths.analysis)
-    console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)
+    console.print(f"figures: {paths.page}", soft_wrap=True)

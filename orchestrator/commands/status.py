@@ -130,7 +130,7 @@ def show(
     numbers = progress.to_json()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     total = sum(numbers["tasks"].values())
     percent = 100 * numbers["done"] // max(total, 1)

@@ -28,7 +28,7 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
+from prunegrid.orchestrator.tuning.piece import attack_piece, show_piece, training_piece
 from prunegrid.orchestrator.tuning.search import SearchContext, conclude, run_trials
 from prunegrid.orchestrator.tuning.search_plan import (
     SearchOptions,
@@ -36,7 +36,7 @@ from prunegrid.orchestrator.tuning.search_plan import (
     training_studies,
 )
 from prunegrid.orchestrator.tuning.study import Study, TrainingStudy
-from prunegrid.orchestrator.tuning.task_runs import have_grid_tasks, keep_grid
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, have_grid_tasks, keep_grid
 from prunegrid.orchestrator.tuning.trials import SearchOutcome
 from prunegrid.orchestrator.tuning.wording import (
     attack_report,
@@ -134,20 +134,20 @@ def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
     else:
         studies, dense = attack_studies(grid, asked)
     store = Store.open_or_create(options.store)
-    if dense is None:
-        keep_grid(store, grid)
-    elif not have_grid_tasks(dense, store, options, console):
-        return INTERRUPTED
     context = SearchContext(
         grid=grid, store=store, options=options, slots=asked.slots, console=console
     )
-    for study in studies:
-        ended = run_trials(study, context)
-        outcome = conclude(study, context, whole=asked.whole) if ended else None
-        if outcome is None:
-            console.print("interrupted; the same command resumes", highlight=False)
-            return INTERRUPTED
-        _present(outcome, grid, store, console)
+    try:
+        if dense is None:
+            keep_grid(store, grid)
+        else:
+            have_grid_tasks(dense, store, options, console)
+        for study in studies:
+            run_trials(study, context)
+            _present(conclude(study, context, whole=asked.whole), grid, store, console)
+    except RunInterrupted:
+        console.print("interrupted; the same command resumes")
+        return INTERRUPTED
     return 0
 
 
@@ -183,13 +183,10 @@ def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console)
         store.write(f"{folder}/{name}", content)
     console.print()
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
-    body = [line for line in piece.splitlines() if not line.startswith("#")]
-    console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
+    show_piece(piece, grid, console)
     console.print(
         f"\nthis piece, the figure and the numbers: {store.address}/{folder}; "
         f"every trial: {store.address}/{layout.TUNING_ROWS}",
-        highlight=False,
         soft_wrap=True,
     )

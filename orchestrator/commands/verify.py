@@ -70,21 +70,21 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     for mixed in verifier.mixed:
         console.print(f"warning: {mixed}", highlight=False, markup=False, soft_wrap=True)
     if not findings:
-        console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
+        console.print(f"{store.address}: every claim checked, no doubt found")
         return 0
     counts: Counter[str] = Counter()
     for finding in findings:
         counts[finding.name] += finding.count
     for name, count in counts.most_common():
-        console.print(f"{count} x {name}", highlight=False)
+        console.print(f"{count} x {name}")
     table = Table(box=None)
     for title in ("finding", "where", "what"):
         table.add_column(title, overflow="fold")  # a name is never cut
     for finding in findings[:50]:
         table.add_row(finding.name, finding.where, finding.message)
-    console.print(table, markup=False)
+    console.print(table)
     if len(findings) > 50:
-        console.print(f"... and {len(findings) - 50} more (--json has all)", highlight=False)
+        console.print(f"... and {len(findings) - 50} more (--json has all)")
     if store.read_text(layout.GRID) is not None:  # imported results can't be made anew
         plain(console)(
             f"to make anew what is doubted: prunegrid verify --store {address} --set-aside; then "

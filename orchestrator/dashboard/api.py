@@ -15,12 +15,11 @@ from starlette.routing import Route
 
 from prunegrid.orchestrator.dashboard.access import Access, SafeHeaders, TokenGate, why_not_write
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
-from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
+from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache, StaticFiles
 from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
 from prunegrid.orchestrator.dashboard.retry import RefusedError, parse_retry
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.static_files import StaticFiles
+from prunegrid.orchestrator.dashboard.status_payload import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import UnknownNameError
@@ -124,9 +123,9 @@ class _Api:
         """Any other JSON: computed once per generation and address, for all viewers."""
         snapshot = self._watcher.current()
         name = request.url.path.rpartition("/")[2].removesuffix(".json")
-        query = Query(tuple(request.query_params.multi_items()))
+        query = Query(request.query_params)
         make = getattr(self._answers, name)
-        key = (name, query.items)
+        key = (name, str(query))
         body = self._cache.get(key, snapshot.generation, lambda: make(snapshot, query))
         return body.response(request)
 
@@ -140,7 +139,7 @@ class _Api:
         return self._cache.get("metrics", _moment(snapshot), make).response(request)
 
     def picture(self, request: Request) -> Response:
-        query = Query(tuple(request.query_params.multi_items()))
+        query = Query(request.query_params)
         key = query.get("task") or ""
         index = query.number("index") or 0.0
         if not is_attack_key(key):

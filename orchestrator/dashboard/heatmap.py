@@ -214,6 +214,7 @@ def square_payload(
                 "variant": place.variant,
                 "state": STATES[states[i]],
                 "value": number(snapshot.model_value[i]),
+                "diverged": index.plan.models[i].task_key in snapshot.diverged,
                 "tasks": [index.plan.models[i].task_key],
             }
         )
@@ -231,6 +232,7 @@ def square_payload(
                 "eps": cell.place.eps,
                 "state": STATES[snapshot.cell_state[i]],
                 "value": number(snapshot.cell_value[i]),
+                "diverged": index.plan.parent(cell.task_keys[0]) in snapshot.diverged,
                 "tasks": list(cell.task_keys),
             }
         )

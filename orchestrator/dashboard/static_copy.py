@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
+from prunegrid.orchestrator.dashboard.bodies import PLOTLY, StaticFiles
 from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.output import OwnFolder
 
@@ -83,7 +83,7 @@ def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, 
 
 
 def _answer(make: Any, name: str, snapshot: Snapshot, query: dict[str, str]) -> tuple[str, Any]:
-    items = tuple(sorted(query.items()))
+    items = sorted(query.items())
     text = "&".join(f"{_encoded(key)}={_encoded(value)}" for key, value in items)
     return f"api/{name}.json?{text}", make(snapshot, Query(items))
 

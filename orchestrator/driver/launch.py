@@ -99,7 +99,7 @@ class RunContext:
             if not needed:
                 return _NoEngine(self._settings)
             self._engine = self._start()
-            self.console.print(f"running on {self._engine.description}", highlight=False)
+            self.console.print(f"running on {self._engine.description}")
         return self._engine
 
     def _start(self) -> Engine:
@@ -112,7 +112,7 @@ class RunContext:
 
         if options.address is not None:
             where = f"the Ray cluster at {options.address} (--address, or RAY_ADDRESS)"
-            self.console.print(f"joining {where}", highlight=False, markup=False)
+            self.console.print(f"joining {where}")
         with self.console.status("starting Ray"):
             return RayEngine(
                 self._settings,
@@ -138,8 +138,7 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
     console.print(
         f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
         + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
-        + f" tasks into {store.address}",
-        highlight=False,
+        + f" tasks into {store.address}"
     )
     with Display(console, title=plan.grid.name) as display:
         return drive(plan, context, lease, display)

@@ -117,7 +117,10 @@ class GridTable(Table):
         unique(number(minimum=1), "compression rates"),
         "weights before over weights left; 1 is the dense network",
     )
-    methods = Field(unique(names_of(METHODS, "name"), "pruning methods"), "how weights are chosen")
+    methods = Field(
+        unique(names_of(METHODS, "name"), "pruning methods"),
+        "how weights are chosen; fine-tuning-only, the control, prunes none",
+    )
     dense_model: Field[DenseModel] = Field(
         choice(get_args(DenseModel)),
         "a dense network for each method, or one",
@@ -369,7 +372,7 @@ def _plan_attacks(
             protocol=protocol.name,
             settings=draft.settle(eps[label]),
             eps=eps[label],
-            split=protocol.split(dataset.name),
+            split=protocol.splits[dataset.name],
             images_per_shard=shard,
         )
         for protocol in protocols

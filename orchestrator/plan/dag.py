@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.coordinates import (
-    CellCoordinates,
-    ModelCoordinates,
-    cell_id,
-    model_id,
-)
 from prunegrid.orchestrator.grid.grid import (
     ArchitecturePlan,
+    CellCoordinates,
     Grid,
+    ModelCoordinates,
     PlannedAttack,
     Selection,
     Variant,
+    cell_id,
+    model_id,
 )
 from prunegrid.orchestrator.grid.selection import GridSelection
 from prunegrid.workers.contract import (

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates
 from prunegrid.orchestrator.report.comparison import SideComparison, compare_stores
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence

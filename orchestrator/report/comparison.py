@@ -13,14 +13,15 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.results import THREAT, Results, attack_title, groups
+from prunegrid.orchestrator.names import attack_title
+from prunegrid.orchestrator.report.results import THREAT, Results, groups
 from prunegrid.orchestrator.report.statistics import (
     TINY,
     accuracy_over_seeds,
     over_seeds,
     welch_half,
 )
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import DENSE, pruned_nothing
 
 _MATCH = ["method", "rate", *THREAT]
 
@@ -46,6 +47,7 @@ class SideComparison:
     b: str
     paired: bool  #: the same trained networks on both sides
     table: pd.DataFrame
+    idle: frozenset[tuple[str, float]] = frozenset()  #: models that nothing was pruned of
 
     def sentences(self) -> list[str]:
         """The outcome in plain words."""
@@ -72,7 +74,11 @@ class SideComparison:
             mean = 100 * part["difference"].mean()
             found = f"{mean:+.1f} points over {len(part)} cells{_order(part)}"
             lines.append(f"{attack_title(str(attack))}: {found}")
-        best = [_best(known, side) for side in ("mean_a", "mean_b")]
+        models = zip(known["method"], known["rate"], strict=True)
+        chosen = known[[model not in self.idle for model in models]]
+        if chosen.empty:
+            return lines
+        best = [_best(chosen, side) for side in ("mean_a", "mean_b")]
         if best[0] == best[1]:
             lines.append(f"best on average over these cells, in a as in b: {best[0]}")
         else:
@@ -84,7 +90,8 @@ def _by_model(known: pd.DataFrame) -> pd.DataFrame:
     """Mean over the cells of each (method, rate) that has all of them."""
     models = known.groupby(["method", "rate"])[["mean_a", "mean_b", "eps"]]
     out = models.agg({"mean_a": "mean", "mean_b": "mean", "eps": "count"})
-    return out[out["eps"] == out["eps"].max()]
+    whole: pd.DataFrame = out[out["eps"] == out["eps"].max()]
+    return whole
 
 
 def _order(known: pd.DataFrame) -> str:
@@ -148,7 +155,10 @@ def _compare(
     keys = [*_MATCH, "seed"]
     both = rows[0].merge(rows[1], on=keys, suffixes=("_a", "_b"))
     paired = bool(len(both)) and bool((both["model_a"] == both["model_b"]).all())
+    models = pd.concat([_part(r.models, architecture, dataset) for r in (a, b)])
+    idle = models.loc[pruned_nothing(models), ["method", "rate"]]
     return SideComparison(
+        idle=frozenset(idle.itertuples(index=False, name=None)),
         architecture=architecture,
         dataset=dataset,
         a=names[0],

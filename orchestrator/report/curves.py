@@ -7,15 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength, with_counterparts
-from prunegrid.orchestrator.report.results import (
-    attack_title,
-    eps_text,
-    groups,
-    records,
-    threats,
-)
+from prunegrid.orchestrator.report.results import groups, records, threats
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 from prunegrid.orchestrator.report.style import legend_order
 from prunegrid.orchestrator.report.tables import DENSE, seed_averages
@@ -48,6 +43,14 @@ class CurvePanel:
         mine = self.rows[self.rows["diverged"] > 0]
         some = mine["diverged"].map("{:g} diverged".format)
         return mine.assign(text=some.where(mine["mean"].notna(), "diverged"))
+
+    def y_in_lines(self, newline: str) -> str:
+        """A long title of the y axis broken once, near its middle, so that it fits the panel."""
+        if len(self.y) <= 24:
+            return self.y
+        spaces = [k for k, letter in enumerate(self.y) if letter == " "]
+        middle = min(spaces, key=lambda k: abs(k - len(self.y) / 2))
+        return f"{self.y[:middle]}{newline}{self.y[middle + 1 :]}"
 
     @property
     def top(self) -> float:

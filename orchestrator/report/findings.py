@@ -10,9 +10,10 @@ from enum import StrEnum
 
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE, NonInferiorModel
-from prunegrid.orchestrator.report.results import Setting, Threat, attack_title, records
+from prunegrid.orchestrator.report.results import Setting, Threat, groups, records
 from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
 from prunegrid.orchestrator.report.strategies import (
     ATTACK_KNOWN,
@@ -23,8 +24,14 @@ from prunegrid.orchestrator.report.strategies import (
     WORST_ATTACK,
     Strategy,
 )
-from prunegrid.orchestrator.report.tables import COMPRESSION_TOLERANCE, UNPRUNED, model_name
+from prunegrid.orchestrator.report.tables import (
+    COMPRESSION_TOLERANCE,
+    UNPRUNED,
+    model_name,
+    pruned_nothing,
+)
 from prunegrid.orchestrator.report.trust import trust
+from prunegrid.workers.catalog import CONTROL
 
 
 class Topic(StrEnum):
@@ -135,12 +142,17 @@ def _score(s: Strategy) -> str:
         return f"{_against(s.score)} under its least favourable threat; {clean}"
     what = "Robust under the worst attack" if s.criterion == WORST_ATTACK else "Robust"
     text = f"{what} {s.score.text()} %, {clean}"
-    return text if s.method == UNPRUNED else f"{text}; robust {_against(s.margin)}"
+    if s.method == UNPRUNED:
+        return text
+    text += f"; robust {_against(s.margin)}"
+    if s.control.n:
+        text += f", {_against(s.control, 'as much fine-tuning without pruning')}"
+    return text
 
 
-def _against(e: Estimate) -> str:
+def _against(e: Estimate, other: str = "unpruned") -> str:
     """`+1.5 ± 2.2 points against unpruned (no gain shown)`."""
-    text = f"{e.points()} against unpruned"
+    text = f"{e.points()} against {other}"
     if e.n > 1 and math.isnan(e.half):
         return f"{text} (untestable)"
     unsure = math.isnan(e.half) or abs(e.mean) < e.half
@@ -245,6 +257,12 @@ def _gains_and_losses(cells: pd.DataFrame, p: str) -> str:
 
 def _compression(part: Part) -> Iterator[str]:
     mine = part.rows(part.analysis.clean).dropna(subset="effective_rate")
+    idle = pruned_nothing(mine)
+    for (method,), rows in groups(mine[idle], ["method"]):
+        rates = ", ".join(f"{rate:g}" for rate in rows["rate"])
+        what = "the control" if method == CONTROL else "no choice counts it"
+        yield f"{method} prunes nothing at rate {rates}: dense networks trained again, {what}."
+    mine = mine[~idle]
     off = mine[(mine["effective_rate"] / mine["rate"] - 1).abs() > COMPRESSION_TOLERANCE]
     if off.empty:
         if len(mine):

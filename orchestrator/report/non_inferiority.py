@@ -25,7 +25,12 @@ from prunegrid.orchestrator.report.statistics import (
     untestable,
 )
 from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
-from prunegrid.orchestrator.report.tables import model_name, paired_margins, seed_averages
+from prunegrid.orchestrator.report.tables import (
+    model_name,
+    paired_margins,
+    pruned_nothing,
+    seed_averages,
+)
 
 #: A loss that one may accept, of clean accuracy and of robustness: two points.
 TOLERANCE = 0.02
@@ -134,6 +139,7 @@ def non_inferiority(margins: pd.DataFrame) -> list[NonInferiority]:
         *setting, protocol, attack, criterion = map(str, place)
         order = part.sort_values(["effective_rate", "robust_mean"], ascending=False)
         kept = order.dropna(subset=["robust_mean", "clean_mean", "effective_rate"])
+        kept = kept[~pruned_nothing(kept)]
         small = (kept[["robust_mean", "clean_mean"]] >= -TOLERANCE).all(axis=1)
         out.append(
             NonInferiority(

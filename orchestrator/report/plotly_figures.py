@@ -67,13 +67,10 @@ def draw(grid: CurveGrid) -> go.Figure:
             if below is None or below.x != panel.x or not titled:
                 figure.update_xaxes(title_text=panel.x, row=r, col=c)
             if all(other is None for other in row[: c - 1]):
-                figure.update_yaxes(title_text=_folded(panel.y), showticklabels=True, row=r, col=c)
+                figure.update_yaxes(
+                    title_text=panel.y_in_lines("<br>"), showticklabels=True, row=r, col=c
+                )
     return _dressed(figure, height=height, top=above)
-
-
-def _folded(title: str) -> str:
-    """An axis title that fits a panel's height."""
-    return title.replace("under the ", "under<br>the ").replace(", mean over", ",<br>mean over")
 
 
 def _fill(

@@ -1,10 +1,10 @@
 """The best pruning strategy under what is known of the adversary (paper, section 4). Pure.
 
-Candidates are all (method, rate), and the dense model (pooled over methods: nothing is pruned
-yet). Three states of knowledge: attack and eps are known; the attack alone; nothing. Where eps
-or attack is unknown, a candidate is judged by its average, by its worst attack at each strength,
-or by its smallest margin to the dense model. A bound on compression is one on the effective rate:
-a nominal rate saves no memory.
+Candidates are all (method, rate) that prune something, and the dense model (pooled over methods:
+nothing is pruned yet). Three states of knowledge: attack and eps are known; the attack alone;
+nothing. Where eps or attack is unknown, a candidate is judged by its average, by its worst attack
+at each strength, or by its smallest margin to the dense model. A bound on compression is one on the
+effective rate: a nominal rate saves no memory.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import (
     SETTING,
     Results,
     Setting,
     Threat,
-    attack_title,
     groups,
     records,
     threats,
@@ -35,6 +35,7 @@ from prunegrid.orchestrator.report.statistics import (
     paired_p,
 )
 from prunegrid.orchestrator.report.tables import DENSE, UNPRUNED, model_name
+from prunegrid.workers.catalog import CONTROL
 
 KNOWN, ATTACK_KNOWN, NOTHING_KNOWN = "attack and eps known", "attack known", "unknown adversary"
 ACCURACY, AVERAGE, WORST_ATTACK, LEAST_MARGIN = (
@@ -67,6 +68,7 @@ class Strategy:
     attacked: Estimate  #: on the attacked images; n = 0 where it is not recorded
     score: Estimate  #: of the criterion, fractions
     margin: Estimate  #: score minus the dense model's, paired by seed
+    control: Estimate  #: score minus that of as much fine-tuning without pruning; n = 0: not run
     rivals: int  #: other candidates that no paired test tells from the best; -1: not tested
     candidates: int
     incomplete: int  #: candidates left out because a cell is missing
@@ -154,9 +156,10 @@ class _Field:
             if chosen is None:
                 continue
             best, rivals, allowed, incomplete = chosen
-            dense = self._dense()
-            margin = scores[best] - scores[dense] if dense is not None else np.array([np.nan])
             method, rate = self.candidates[best]
+            dense, control = self._dense(), (CONTROL, rate)
+            margin = scores[best] - scores[dense] if dense is not None else np.array([np.nan])
+            fine_tuned = [scores[i] for i, pair in enumerate(self.candidates) if pair == control]
             yield Strategy(
                 setting=setting,
                 protocol=protocol,
@@ -173,6 +176,7 @@ class _Field:
                 attacked=_of_seeds(self._attacked, method, rate),
                 score=estimate(scores[best].tolist()),
                 margin=estimate(margin.tolist()),
+                control=estimate((scores[best] - fine_tuned[0]).tolist() if fine_tuned else []),
                 rivals=rivals,
                 candidates=allowed,
                 incomplete=incomplete,
@@ -220,7 +224,9 @@ class _Field:
         """Best candidate's row, its rivals, how many were allowed, how many lacked cells."""
         n = (~np.isnan(scores)).sum(axis=1)
         full = n == n.max(initial=0)
-        allowed = self.effective >= RATE_TOLERANCE * least_rate
+        unpruned = np.array([method == UNPRUNED for method, _ in self.candidates])
+        idle = (self.effective <= 1) & ~unpruned
+        allowed = (self.effective >= RATE_TOLERANCE * least_rate) & ~idle
         usable = allowed & full & (n > 0)
         if not usable.any():
             return None

@@ -28,6 +28,12 @@ def model_name(method: str, rate: float, effective: float) -> str:
     return f"{method} at rate {rate:g}" + (f" (effective {effective:.3g})" if far else "")
 
 
+def pruned_nothing(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Of rows with `rate` and `effective_rate`: dense networks that were only trained again, by the
+    control or by a method that found nothing to prune."""
+    return (rows["rate"] != DENSE) & (rows["effective_rate"] <= 1)
+
+
 def clean_table(results: Results) -> pd.DataFrame:
     """Per PLACE: n, mean, sd, half, low, high of clean accuracy; `diverged`, seeds that have none;
     the margin to the dense model, paired by seed; effective rate and theoretical speed-up as mean

@@ -11,12 +11,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
 from prunegrid.orchestrator.report.results import (
     Threat,
     diverged_text,
-    eps_text,
     records,
     seeds_text,
     threats,
@@ -70,7 +70,7 @@ def say(console: Console, text: str, *, hang: int = 4) -> None:
 
 def say_whole(console: Console, text: str) -> None:
     """As it is: a path must stay in one piece."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def comparison_lines(analysis: Analysis) -> Iterator[str]:

@@ -8,19 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
-from prunegrid.orchestrator.report.results import (
-    attack_title,
-    diverged_text,
-    eps_text,
-    groups,
-    records,
-    sampling_text,
-)
+from prunegrid.orchestrator.report.results import diverged_text, groups, records, sampling_text
 from prunegrid.orchestrator.report.statistics import INTERVAL, NO_SPREAD, half_width
-from prunegrid.orchestrator.store.rows import ZERO_GRADIENT_FRAC
+from prunegrid.orchestrator.store.rows import AUTHORS_COUNT, ZERO_GRADIENT_FRAC
 
 
 def trust(part: Part) -> Iterator[str]:
@@ -54,6 +48,7 @@ def trust(part: Part) -> Iterator[str]:
         yield f"{text}. A model that lacks cells is not chosen."
     if skipped := int((rows["n_skipped"].fillna(0) > 0).sum()):
         yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
+    yield from _uncounted(rows)
     yield from _flat(part.rows(analysis.flat))
     yield from _masking(rows)
     yield from _convergence(part.rows(analysis.convergence))
@@ -67,6 +62,18 @@ def _left_out(rows: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{attack_title(str(attack))} at {listed} has no counterpart among the other attacks: "
             "it counts in no average and no worst case."
+        )
+
+
+def _uncounted(rows: pd.DataFrame) -> Iterator[str]:
+    """Rows of schema 1 that a run of today would count otherwise."""
+    other = ~rows["protocol"].isin(AUTHORS_COUNT) & (rows["finds"] == "minimum-norm")
+    if old := int((other & rows["broken_at"].isna()).sum()):
+        yield (
+            f"{old} of {len(rows)} cells are of an earlier version, which counted a distance of "
+            "exactly ε as robust: their robust accuracies may be too high, most of all in L0. "
+            "Remove results/cells and run the grid again: the rows are derived anew from the "
+            "images', and nothing is attacked again."
         )
 
 

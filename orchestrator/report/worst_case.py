@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.eps_levels import with_counterparts
-from prunegrid.orchestrator.report.evidence import TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 
@@ -76,10 +76,10 @@ _NOTHING: _Standing = (np.empty(0, np.int64), np.empty(0, bool))
 def _stands(
     cell: Any, images: Mapping[str, TaskImages], cache: dict[tuple[str, ...], AttackRows | None]
 ) -> _Standing | None:
-    tasks = tuple(cell.task_keys)
-    if tasks not in cache:
-        cache[tasks] = attack_rows(images, tasks, attack=cell.attack, norm=cell.norm)
-    rows = cache[tasks]
+    key = (str(cell.broken_at), *cell.task_keys)
+    if key not in cache:
+        cache[key] = rows_of(images, cell)
+    rows = cache[key]
     try:
         return None if rows is None else (rows.images, rows.robust(cell.eps))
     except KeyError:

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
     cell_id,
@@ -165,6 +165,7 @@ class CellSource(RowSource):
     place: CellCoordinates
     settings: AttackSettings
     traits: AttackTraits
+    broken_at: str | None  #: None: as rows of schema 1
     tasks: tuple[AttackTask, ...]  #: the cell's shards
     summary: Mapping[str, object]  #: see `summarise`
     flags: list[str]
@@ -176,6 +177,18 @@ class CellSource(RowSource):
 
 def _summary(name: str, kind: pa.DataType) -> Column[CellSource]:
     return Column(name, kind, lambda c: c.summary[name])
+
+
+#: When a cell counts an image as broken, in its column `broken_at`. Rows of schema 1 lack it; they
+#: are by BELOW where an attack minimises a norm.
+WITHIN, BELOW = "distance <= eps", "distance < eps"
+#: Protocols that count as the paper's authors did; all others take the threat model at its word.
+AUTHORS_COUNT = ("paper", "authors")
+
+
+def broken_at(protocol: str, *, minimum_norm: bool) -> str:
+    """The rule of a protocol's cells."""
+    return BELOW if minimum_norm and protocol in AUTHORS_COUNT else WITHIN
 
 
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -194,6 +207,7 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     Column("norm", pa.string(), lambda c: c.traits.norm),
     Column("finds", pa.string(), lambda c: c.traits.finds),
     Column("eps", pa.float64(), lambda c: c.place.eps),
+    Column("broken_at", pa.string(), lambda c: c.broken_at),
     Column("model_key", pa.string(), lambda c: c.tasks[0].parent_key),
     _summary("n_images", pa.int32()),
     _summary("clean_accuracy", pa.float64()),
@@ -228,22 +242,25 @@ def cell_table(
     settings: AttackSettings,
     traits: AttackTraits,
     shards: Sequence[ImageRows],
+    unrecorded: bool = False,
 ) -> pa.Table:
     """One row of CELL_SCHEMA from all of a cell's shards. Raises ValueError where none of their
     rows is at its eps.
 
-    Robust accuracy is the share of images that are not broken: for a minimum-norm attack those
-    whose distance is at least eps (a misclassified image has distance 0), else those for which
-    no re-checked adversarial within eps was found.
+    Robust accuracy is the share of images that are not broken: for a minimum-norm attack by
+    distance (a misclassified image has 0), as `broken_at` says, else those for which no re-checked
+    adversarial within eps was found. `unrecorded`: the row as schema 1 had it.
     """
+    minimum = traits.finds == "minimum-norm"
+    rule = None if unrecorded else broken_at(place.protocol, minimum_norm=minimum)
     table = pa.concat_tables([shard.table for shard in shards])
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in CELL_NEEDS}
     rises = False
-    if traits.finds == "fixed-eps":
+    if not minimum:
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
         at_eps = columns["eps"].astype(float) == place.eps
         columns = {name: column[at_eps] for name, column in columns.items()}
-    summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
+    summary = summarise(columns, eps=place.eps, minimum_norm=minimum, within=rule == WITHIN)
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
     lost = int((first & ~columns["broken"].astype(bool)).sum())
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
@@ -258,6 +275,7 @@ def cell_table(
         place=place,
         settings=settings,
         traits=traits,
+        broken_at=rule,
         tasks=tuple(shard.task for shard in shards),
         summary=summary,
         flags=masking_flags(summary, settings, traits, lost_first_steps=lost, rises=rises),
@@ -288,15 +306,17 @@ CELL_NEEDS = (
 
 
 def summarise(
-    columns: Mapping[str, np.ndarray], *, eps: float, minimum_norm: bool
+    columns: Mapping[str, np.ndarray], *, eps: float, minimum_norm: bool, within: bool = False
 ) -> dict[str, Any]:
     """One cell's numbers from its image rows (arrays of one length, at least one image); None for
-    those that a diverged model has not."""
+    those that a diverged model has not. `within`: a distance of exactly eps is broken."""
     n = len(columns["label"])
     if n == 0:
         raise ValueError(f"no image rows at eps {eps:g}")
     distance = columns["distance"].astype(float)
-    broken = distance < eps if minimum_norm else columns["broken"].astype(bool)
+    broken = columns["broken"].astype(bool)
+    if minimum_norm:
+        broken = distance <= eps if within else distance < eps
     correct = columns["clean_prediction"] == columns["label"]
     summary: dict[str, Any] = {
         "n_images": n,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.file import parse_grid
@@ -104,6 +105,12 @@ def training_piece(
     if not any(variant.training == settings for variant in plan.variants):
         raise PieceError(f"{architecture}: expected training {shown} in the piece, got another")
     return text
+
+
+def show_piece(piece: str, grid: Grid, console: Console) -> None:
+    """Without its comments, which the command has said."""
+    lines = [line for line in piece.splitlines() if not line.startswith("#")]
+    console.print(f"\nfor {grid.source}:", *lines, sep="\n", soft_wrap=True)
 
 
 def _piece(grid: Grid, part: Any, comment: str) -> tuple[str, Grid]:

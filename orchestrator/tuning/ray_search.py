@@ -43,12 +43,11 @@ NICE = 19
 class Trial(tune.Trainable):
     """Trials one after another on one actor, which keeps TensorFlow, data and compiled attacks."""
 
-    def setup(
-        self, config: dict[str, Any], study: Study, settings: WorkerSettings, runner: Runner
-    ) -> None:
-        self._study = study
-        self._settings = settings
-        self._runner = runner
+    def setup(self, config: dict[str, Any], **work: Any) -> None:
+        """`work`: the study, the workers' settings and the runner, as `search` gives them."""
+        self._study: Study = work["study"]
+        self._settings: WorkerSettings = work["settings"]
+        self._runner: Runner = work["runner"]
         os.nice(NICE)
         self._number = int(config["trial"])
         self._rung = 0
@@ -160,7 +159,7 @@ def is_full(need: Need) -> bool:
     which Ray says nothing."""
     import ray
 
-    free = ray.available_resources()
+    free: dict[str, float] = ray.available_resources()
     return free.get("CPU", 0.0) < need.cpus or free.get("GPU", 0.0) < need.gpus
 
 
@@ -187,7 +186,7 @@ def search(
     finally:
         _listeners.remove(on_update)
     ended = 0
-    for result in results:
+    for result in map(results.__getitem__, range(len(results))):
         if result.error is not None:
             ended += 1
         elif (update := _last(result.metrics)) and result.metrics.get("done"):

@@ -20,8 +20,8 @@ from prunegrid.orchestrator.store.lease import Lease, find_driver
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
 from prunegrid.orchestrator.tuning.search_plan import cut_base
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
-from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, ScratchRuns
 from prunegrid.orchestrator.tuning.trials import (
     Rival,
     SearchOutcome,
@@ -84,14 +84,14 @@ def share(slots: int, *, others: bool) -> int:
     return max(1, slots // 2 if others else slots)
 
 
-def run_trials(study: Study, context: SearchContext) -> bool:
-    """Until every trial has ended; False where it was interrupted. Raises PrunegridError."""
+def run_trials(study: Study, context: SearchContext) -> None:
+    """Until every trial has ended. Raises PrunegridError, RunInterrupted."""
     store, console, address = context.store, context.console, context.options.address
     known = read_trials(store, study)
     count = len(study.proposals)
     if len([trial for trial in known.values() if trial.ended]) == count:
-        console.print(f"{study.name}: all {count} trials have their results", highlight=False)
-        return True
+        console.print(f"{study.name}: all {count} trials have their results")
+        return
     set_ray_switches()
     from prunegrid.orchestrator.tuning import ray_search
 
@@ -104,7 +104,7 @@ def run_trials(study: Study, context: SearchContext) -> bool:
         if update.ended and update.trial not in shown:
             shown.add(update.trial)
             line = trial_line(study, known, update.trial, update.error)
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
 
     path = f"{layout.TUNING}/leases/{study.name}.json"
     with Lease.take(store, path, say=plain(console)), ray_search.connected(address):
@@ -117,13 +117,12 @@ def run_trials(study: Study, context: SearchContext) -> bool:
             f"{study.name}: {count} trials, at most {slots} at once"
             + (" (a share: others are at work)" if beside and not context.slots else "")
             + f"; Ray's own files: {folder}",
-            highlight=False,
             soft_wrap=True,
         )
         need = need_of(context.grid.resources, gpus=gpus)
         if ray_search.is_full(need):
             console.print("every place is taken: trials wait until others end")
-        return ray_search.search(
+        if not ray_search.search(
             study,
             context.settings,
             context.options.runner,
@@ -131,12 +130,13 @@ def run_trials(study: Study, context: SearchContext) -> bool:
             slots=slots,
             need=need,
             on_update=on_update,
-        )
+        ):
+            raise RunInterrupted
 
 
-def conclude(study: Study, context: SearchContext, *, whole: bool) -> SearchOutcome | None:
-    """The best trial; of an attack also on the held-out images. None where it was interrupted.
-    Raises PrunegridError, NothingFoundError among them."""
+def conclude(study: Study, context: SearchContext, *, whole: bool) -> SearchOutcome:
+    """The best trial; of an attack also on the held-out images. Raises PrunegridError,
+    NothingFoundError among them, and RunInterrupted."""
     trials = read_trials(context.store, study)
     winner = best(trials)
     if winner is None:
@@ -144,21 +144,19 @@ def conclude(study: Study, context: SearchContext, *, whole: bool) -> SearchOutc
             f"{study.name}: none of {len(trials)} trials went all the way; see their states in "
             f"{context.store.address}/{layout.TUNING_ROWS}"
         )
-    outcome = SearchOutcome(study=study, trials=trials, best=winner)
-    if isinstance(study, TrainingStudy):
-        return outcome
-    rivals = _hold_out(study, winner, context, whole=whole)
-    return dataclasses.replace(outcome, rivals=rivals) if rivals else None
+    rivals: tuple[Rival, ...] = ()
+    if isinstance(study, AttackStudy):
+        rivals = _hold_out(study, winner, context, whole=whole)
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=rivals)
 
 
 def _hold_out(
     study: AttackStudy, winner: TrialRow, context: SearchContext, *, whole: bool
-) -> tuple[Rival, ...] | None:
-    """The tuned settings and the grid's on the held-out images; None where it was interrupted.
-
-    `whole`: also the grid's settings as they are, whatever they cost. Raises PrunegridError."""
+) -> tuple[Rival, ...]:
+    """The tuned settings and the grid's on the held-out images. `whole`: also the grid's settings
+    as they are, whatever they cost. Raises PrunegridError, RunInterrupted."""
     store = context.store
-    cut, _ = cut_base(study)
+    cut = cut_base(study)
     entries: list[tuple[TrialRole, int, dict[str, Scalar]]] = [
         ("held-out tuned", winner.trial, dict(winner.options)),
         ("held-out cut", 0, cut),
@@ -170,8 +168,7 @@ def _hold_out(
     with ScratchRuns(
         context.grid, store, context.options, context.console, name=study.name
     ) as runs:
-        if not runs.run(todo, "the images that no trial has seen"):
-            return None
+        runs.run(todo, "the images that no trial has seen")
     ours: Floats | None = None
     rivals = []
     for role, trial, options in entries:

@@ -13,7 +13,6 @@ from prunegrid.orchestrator.grid.selection import match
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel, expand
 from prunegrid.orchestrator.tuning.space import (
     Axis,
-    Costs,
     attack_space,
     costs_of,
     proposals,
@@ -223,12 +222,11 @@ def _images(asked: SearchOptions, available: int) -> int:
     return images
 
 
-def cut_base(study: AttackStudy) -> tuple[dict[str, Scalar], Costs]:
-    """The grid's settings at the study's budget, and what anything costs."""
+def cut_base(study: AttackStudy) -> dict[str, Scalar]:
+    """The grid's settings at the study's budget."""
     entry = attack_entry(study.base.attack)
     assert entry is not None
-    costs = costs_of(entry, study.base.engine)
-    return costs.cut(dict(study.base.options), study.budget), costs
+    return costs_of(entry, study.base.engine).cut(dict(study.base.options), study.budget)
 
 
 # --------------------------------------------------------------------------- training

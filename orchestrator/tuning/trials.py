@@ -25,7 +25,8 @@ from prunegrid.orchestrator.tuning.objective import (
     median_distance,
     robust_accuracy,
 )
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy, TrialOptions
+from prunegrid.orchestrator.tuning.space import TrialOptions
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import AttackTask

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.authors.authors import PREFIX, stored_author_findings
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
 )

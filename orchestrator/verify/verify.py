@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError, TornError
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
+from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.store.merged import is_merged
 from prunegrid.orchestrator.store.mixed_provenance import (
@@ -166,7 +166,9 @@ class Verifier:
                 yield "pruned-weight-alive", f"{layer.name}: {alive} pruned weights not 0"
         if isinstance(record.task, PruneTask):
             parent = self._masks_of(record.task)
-            for where, message in pruning_findings(record.task, masks, parent):
+            layers = record.result.layers
+            kinds = {k.name: k.kind or ("conv" if len(k.shape) == 4 else "dense") for k in layers}
+            for where, message in pruning_findings(record.task, masks, kinds, parent):
                 yield "not-pruned-as-claimed", f"{where}: {message}" if where else message
 
     def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prunegrid.orchestrator.dashboard import static_files
+from prunegrid.orchestrator.dashboard import bodies
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
 from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
@@ -41,7 +41,7 @@ def page(tmp_path, monkeypatch) -> Path:
     (folder / "favicon.svg").write_text("<svg/>")
     for name in ("one", "two"):
         (folder / f"{name}.js").write_text(f"export const {name} = 1;")
-    monkeypatch.setattr(static_files, "_FOLDER", folder)
+    monkeypatch.setattr(bodies, "_FOLDER", folder)
     return folder
 
 

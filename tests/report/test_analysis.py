@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.comparison import compare_stores
 from prunegrid.orchestrator.report.curves import compression_grid
@@ -16,10 +16,17 @@ from prunegrid.orchestrator.report.findings import Topic, findings
 from prunegrid.orchestrator.report.masking import flat_curves
 from prunegrid.orchestrator.report.missing import missing_cells, missing_text
 from prunegrid.orchestrator.report.results import Results
-from prunegrid.orchestrator.report.strategies import ATTACK_KNOWN, KNOWN, NOTHING_KNOWN, strategies
+from prunegrid.orchestrator.report.strategies import (
+    ATTACK_KNOWN,
+    AVERAGE,
+    KNOWN,
+    NOTHING_KNOWN,
+    strategies,
+)
 from prunegrid.orchestrator.report.tables import cell_table, clean_table
 from prunegrid.orchestrator.report.terminal import summary_tables
 from prunegrid.orchestrator.report.write import write_report
+from prunegrid.workers.catalog import CONTROL
 from tests.report.synthetic import METHODS, synthetic, without
 
 
@@ -156,6 +163,54 @@ def test_a_candidate_that_lacks_a_cell_is_not_chosen():
         if s.knowledge == NOTHING_KNOWN:
             assert (s.method, s.rate) != (METHODS[0], 2.0)
             assert s.incomplete == (1 if s.least_rate <= 2 else 0)
+
+
+def fine_tuned_alone(results: Results, method: str, name: str | None = None) -> Results:
+    """The method prunes nothing: further training makes its models the best by far."""
+    results = changed(results, 0.3, method=method, rate=4.0)
+    models = results.models.copy()
+    mine = (models.method == method) & (models.rate > 1)
+    models.loc[mine, ["effective_rate", "speedup"]] = 1.0
+    results = dataclasses.replace(results, models=models)
+    if name is None:
+        return results
+    return dataclasses.replace(
+        results,
+        models=results.models.replace({"method": {method: name}}),
+        cells=results.cells.replace({"method": {method: name}}),
+    )
+
+
+def test_what_prunes_nothing_is_never_chosen_and_named():
+    results = fine_tuned_alone(synthetic(seeds=3, noise=0.001), METHODS[2])
+    analysis = analyse(results)
+    assert all(s.method != METHODS[2] for s in analysis.strategies)
+    chosen = [m for f in analysis.non_inferiority for m in f.models if m is not None]
+    assert all(method != METHODS[2] for method, _ in chosen)
+    assert METHODS[2] not in set(analysis.sweet_models.method)
+    said = findings(analysis)
+    compression = " ".join(f.text for f in said if f.topic is Topic.COMPRESSION)
+    assert f"{METHODS[2]} prunes nothing at rate 2, 4, 8" in compression
+    (side,) = compare_stores(results, dataclasses.replace(results, address="b"))
+    assert METHODS[2] not in " ".join(side.sentences())
+    other = [f.text for f in said if f.topic is not Topic.COMPRESSION]
+    assert METHODS[2] not in " ".join(other)
+
+
+def test_a_choice_stands_beside_as_much_fine_tuning_without_pruning():
+    results = changed(synthetic(seeds=3, noise=0.001), 0.2, method=METHODS[0], rate=4.0)
+    results = fine_tuned_alone(results, METHODS[2], CONTROL)
+    best = next(
+        s
+        for s in analyse(results).strategies
+        if (s.knowledge, s.criterion, s.least_rate) == (NOTHING_KNOWN, AVERAGE, 1)
+    )
+    assert (best.method, best.rate) == (METHODS[0], 4.0)
+    cells = results.cells[results.cells.rate == 4]
+    of = {m: cells[cells.method == m].robust_accuracy.mean() for m in (METHODS[0], CONTROL)}
+    assert best.control.mean == pytest.approx(of[METHODS[0]] - of[CONTROL])
+    deploy = next(f.text for f in findings(analyse(results)) if f.topic is Topic.DEPLOY)
+    assert "against as much fine-tuning without pruning" in deploy
 
 
 # ------------------------------------------------------------------ trust, and words

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,9 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.status import status
+from prunegrid.orchestrator.dashboard.drill import why
+from prunegrid.orchestrator.dashboard.heatmap import square_payload
+from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.findings import findings
@@ -91,4 +93,10 @@ def test_a_run_status_and_verify_agree_on_a_diverged_model(tmp_path):
     models = pd.read_parquet(f"{store}/results/models")
     assert models.accuracy.isna().tolist() == (models.seed == DIVERGES).tolist()
     assert list(Verifier(Store.open(store)).findings()) == []
-    assert json.loads(next((tmp_path / "s").glob("models/*/result.json")).read_text())
+    snapshot = StoreReader(Store.open(store)).refresh(budget_s=60)
+    place = {"method": ("random-local-filter",), "rate": ("4",)}
+    square = square_payload(snapshot, place)
+    for one in (*square["models"], *square["cells"]):
+        assert one["diverged"] == (one["seed"] == DIVERGES) == (one["value"] is None)
+        if one["diverged"]:
+            assert "diverged" in why(snapshot, one["tasks"], address=store)

@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.rows import (
     CELL_SCHEMA,
     MODEL_SCHEMA,
     AttackTraits,
     cell_row,
+    cell_table,
     model_row,
     summarise,
 )
@@ -60,6 +61,37 @@ def test_robust_is_at_least_eps_away():
     assert (found["n_images"], found["n_broken"]) == (10, 4)
     assert found["distance_q50"] == 5, "over the nine that were classified correctly"
     assert found["queries_mean"] == 10
+
+
+@pytest.mark.parametrize(
+    ("protocol", "attack", "rule", "robust"),
+    [
+        ("paper", "cw_l2", "distance < eps", 1.0),
+        ("authors", "cw_l2", "distance < eps", 1.0),
+        ("strict", "cw_l2", "distance <= eps", 0.0),
+        ("mine", "cw_l2", "distance <= eps", 0.0),
+        ("paper", "pgd_linf", "distance <= eps", 0.0),
+        ("strict", "pgd_linf", "distance <= eps", 0.0),
+    ],
+)
+def test_a_distance_of_exactly_eps_counts_by_the_protocol(protocol, attack, rule, robust):
+    """The threat model is D <= eps; the paper's authors counted otherwise. The row says which."""
+    cell = next(c for c in PLAN.cells if c.place.attack == attack)
+    place = dataclasses.replace(cell.place, protocol=protocol)
+    rows = []
+    for shard in shards(cell):
+        table = shard.table
+        for name, value in (("distance", place.eps), ("broken", True), ("clean_prediction", 3)):
+            at = table.schema.get_field_index(name)
+            column = pa.array([value] * len(table), table.schema.field(at).type)
+            table = table.set_column(at, table.schema.field(at), column)
+        rows.append(dataclasses.replace(shard, table=table))
+    use = {"settings": cell.attack.settings, "traits": traits(cell), "shards": rows}
+    (row,) = cell_table(place, **use).to_pylist()
+    assert (row["broken_at"], row["robust_accuracy"]) == (rule, robust)
+    (old,) = cell_table(place, **use, unrecorded=True).to_pylist()
+    assert old["broken_at"] is None
+    assert old["robust_accuracy"] == (1.0 if attack == "cw_l2" else 0.0), "as schema 1 counted"
 
 
 def test_a_fixed_eps_attack_counts_what_it_broke():
@@ -120,7 +152,7 @@ def test_a_cell_counts_every_shard_at_its_eps_alone(attack):
             images = [image for image in images if image["eps"] == cell.place.eps]
             stand = [not image["broken"] for image in images]
         else:
-            stand = [image["distance"] >= cell.place.eps for image in images]
+            stand = [image["distance"] > cell.place.eps for image in images]
         assert row["n_images"] == len(stand) == 24
         assert row["robust_accuracy"] == pytest.approx(sum(stand) / 24)
         assert row["cell_id"] == cell_id(cell.place, cell.task_keys)

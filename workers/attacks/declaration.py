@@ -17,10 +17,10 @@ from prunegrid.workers.keys import Scalar
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.base import Attack
+    from prunegrid.workers.attacks.runtime.network import Loss
 
 Norm = Literal["l0", "l2", "linf"]
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
-Loss = Literal["cross-entropy", "margin"]
 #: How an option multiplies the queries of an image: as steps, or as rounds of all the steps.
 Spends = Literal["steps", "rounds"]
 

@@ -8,6 +8,8 @@ alone: neither build order nor other models in the process change an initial wei
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Literal
 
 import keras
@@ -44,16 +46,15 @@ def network_of(
     counted."""
     inputs = keras.Input(input_shape, name="image")
     model = keras.Model(inputs, load(target)(inputs, classes, Layers(seed)), name=name)
-    counted = {layer.path for layer in kernels(model)}
-    for layer in model.layers:
-        left = {f"{layer.name}/{v.name}" for v in layer.variables if v.name.endswith("kernel")}
-        nested = len(list(layer._flatten_layers(include_self=False))) > 0 and layer.variables
-        if nested or left - counted:
-            raise ValueError(
-                f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
-                "expected Conv2D and Dense layers for all kernels, none inside another layer"
-            )
+    kernels(model)  # refused now, not after training
     return model
+
+
+_KINDS: Mapping[Literal["conv", "depthwise", "dense"], type[keras.Layer]] = {
+    "conv": keras.layers.Conv2D,
+    "depthwise": keras.layers.DepthwiseConv2D,
+    "dense": keras.layers.Dense,
+}
 
 
 def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
@@ -62,16 +63,20 @@ def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
 
 
 def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
-    """Every conv and dense layer, in the network's order."""
+    """Every conv, depthwise and dense layer, in the network's order. Raises ValueError for another
+    layer with kernels, and for layers inside another one: they could be neither pruned nor
+    counted."""
     out = []
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, height, width, _ = layer.output.shape
-            kind: Literal["conv", "dense"] = "conv"
-            positions = int(height * width)
-        elif isinstance(layer, keras.layers.Dense):
-            kind, positions = "dense", 1
-        else:
+        kind = next((kind for kind, of in _KINDS.items() if isinstance(layer, of)), None)
+        if kind is None:
+            nested = any(inner.variables for inner in layer._flatten_layers(include_self=False))
+            if nested or any(v.name.endswith(("kernel", "embeddings")) for v in layer.variables):
+                raise ValueError(
+                    f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
+                    "expected Conv2D, DepthwiseConv2D and Dense for all layers with kernels, none "
+                    "inside another layer"
+                )
             continue
         out.append(
             KernelLayer(
@@ -79,7 +84,7 @@ def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
                 path=f"{layer.name}/kernel",
                 kind=kind,
                 shape=tuple(int(n) for n in layer.kernel.shape),
-                positions=positions,
+                positions=math.prod(layer.output.shape[1:-1]),
                 prunable=not layer.name.endswith(PROJECTION),
             )
         )

@@ -12,6 +12,7 @@ events; `actors` performs that on Ray and returns events. This module connects t
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -78,7 +79,7 @@ class RayEngine:
 
         self._ray = ray
         self._mine = not ray.is_initialized()
-        self._start = lambda: start_local(cpus=local_cpus, gpus=local_gpus)
+        self._start = functools.partial(start_local, cpus=local_cpus, gpus=local_gpus)
         if self._mine and address is None:
             self._start()
         elif self._mine and address is not None:

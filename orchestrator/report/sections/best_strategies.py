@@ -82,7 +82,7 @@ def _score(s: Strategy) -> str:
 def _flat(s: Strategy) -> dict[str, object]:
     """A column for each number of an estimate."""
     row = {f.name: getattr(s, f.name) for f in dataclasses.fields(s) if f.name != "setting"}
-    for name in ("clean", "attacked", "score", "margin"):
+    for name in ("clean", "attacked", "score", "margin", "control"):
         estimate = dataclasses.asdict(row.pop(name))
         row |= {f"{name}_{key}": value for key, value in estimate.items()}
     return dict(zip(SETTING, s.setting, strict=True)) | row

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.declaration import Loss
 from prunegrid.workers.attacks.runtime.image_gradient import (
     FirstConvolution,
     first_convolution,
@@ -19,6 +18,8 @@ from prunegrid.workers.attacks.runtime.micro_batches import QUANTUM, MicroBatche
 
 #: Scores are at most that far apart where all count: exp(-16) is a weight that float32 keeps.
 FURTHEST = 16.0
+Loss = Literal["cross-entropy", "margin"]
+
 _KEPT = "_prunegrid_compiled"
 _PLACES = "_prunegrid_places"
 

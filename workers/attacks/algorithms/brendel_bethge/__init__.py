@@ -39,7 +39,7 @@ BISECTIONS = 4
 #: `strict` leaves a start after this many steps without a smaller norm.
 PATIENCE = 4
 #: ... or that many, once it was where the best other class had no slope.
-FLAT_PATIENCE = 16
+FLAT_PATIENCE = 8
 #: `strict` goes on from this many of the results of its starts, the nearest first, and gives each
 #: but the last this part of the queries that are left.
 LEADS = 4
