@@ -29,6 +29,7 @@ from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.terminal import say
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.dense_curves import Calibration, Step, rule_findings
@@ -240,4 +241,4 @@ def _show(
     )
     for item in found:
         for line in _lines_of(item, rule, whose=whose):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line, hang=12)

@@ -17,7 +17,7 @@ from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid_text
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal, print_json
+from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.task_sizes import AttackSizes, TaskSizes, choose_sizes, probes_of
@@ -90,7 +90,7 @@ def show_measured(options: MeasureOptions, *, as_json: bool, console: Console) -
         return
     for speed in sizes.speeds:
         console.print(_speed_text(speed), highlight=False, soft_wrap=True)
-    console.print(_table(rows))
+    print_table(console, _table(rows), keys=3)
     console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
     console.print(piece.rstrip(), highlight=False, soft_wrap=True, markup=False)
 

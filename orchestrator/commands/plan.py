@@ -15,7 +15,7 @@ from rich.table import Table
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal, print_json
+from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -111,7 +111,7 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
             }
         )
         return
-    console.print(_table(options.grid, expanded, numbers))
+    print_table(console, _table(options.grid, expanded, numbers))
     console.print(
         f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
     )

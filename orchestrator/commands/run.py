@@ -29,7 +29,7 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.output import Terminal, print_table
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -120,11 +120,10 @@ def _summarise(
         table = Table("task", "why", "message", box=None)
         for item in result.given_up[:20]:
             table.add_row(item.key, item.kind, item.message)
-        console.print(table)
+        print_table(console, table)
         console.print(
             f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}",
-            highlight=False,
-            markup=False,
+            soft_wrap=True,
         )
 
 

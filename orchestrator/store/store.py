@@ -294,7 +294,7 @@ class Store:
         if not self.files.exists(path):
             merged = self._merged.find(layout.IMAGE_ROWS, key)
             if merged is not None:
-                return images_of(self._merged.read(merged, key).table)
+                return images_of(self._merged_rows(merged, key))
         return self._parsed(path, read_images)
 
     def row(self, folder: str, name: str) -> pa.Table:
@@ -303,8 +303,14 @@ class Store:
         if not self.files.exists(path):
             merged = self._merged.find(folder, name)
             if merged is not None:
-                return self._merged.read(merged, name).table
+                return self._merged_rows(merged, name)
         return self._parsed(path, read_table)
+
+    def _merged_rows(self, file: FileInfo, name: str) -> pa.Table:
+        try:
+            return self._merged.read(file, name).table
+        except (ValueError, KeyError) as error:
+            raise TornError(f"{self.address}/{error}") from error
 
     def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T:
         try:
@@ -365,7 +371,7 @@ def store_files(address: str) -> Files:
         raise NotOursError(str(error)) from error
     if files.folder is not None and os.path.lexists(files.folder) and not files.folder.is_dir():
         what = "a file" if files.folder.exists() else "a link to nothing"
-        raise NotOursError(f"{files.address}: expected a folder, got {what}")
+        raise NotOursError(f"{files.address}: {what} stands where a folder is needed")
     return files
 
 
