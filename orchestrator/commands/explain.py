@@ -126,7 +126,7 @@ def _budget(kind: str) -> str:
     if kind not in set(FailureKind):
         return ""
     attempts = POLICIES[FailureKind(kind)].attempts
-    text = f"a task is given up after {attempts} failures of class {kind} in a run"
+    text = f"a task fails after {attempts} failed attempts of class {kind} in a run"
     return f"{text}: {advice(kind)}"
 
 

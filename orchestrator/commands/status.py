@@ -136,7 +136,7 @@ def show(store: Store, progress: PlanProgress, console: Console) -> None:
         f"{percent} % done: {numbers['done']:,} of {total:,} tasks, "
         f"{numbers['cells_done']:,} of {numbers['cells']:,} cells; "
         f"{by_state['running']} running, {by_state['waiting']} waiting, "
-        f"{by_state['failed']} given up, {by_state['blocked']} blocked"
+        f"{by_state['failed']} failed, {by_state['blocked']} blocked"
     )
     if progress.pause is not None:
         say(f"paused{since_text(progress.pause)}: prunegrid resume --store {store.address}")
@@ -153,7 +153,7 @@ def show(store: Store, progress: PlanProgress, console: Console) -> None:
     for line in progress.health.lines():
         say(line)
     for key in numbers["failed"][:10]:
-        say(f"given up: prunegrid explain --store {store.address} {key}")
+        say(f"failed: prunegrid explain --store {store.address} {key}")
     if numbers["failed"]:
         say(f"to try them again: prunegrid retry --store {store.address} --failed")
 

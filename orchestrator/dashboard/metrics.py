@@ -43,7 +43,7 @@ class _StatusCollector(Collector):
         yield _gauge("tasks_done", "Tasks with a result.", status["done"])
         yield _gauge("tasks_remaining", "Tasks that must run yet.", status["remaining"])
         yield _gauge("tasks_running", "Tasks that run.", len(snapshot.running))
-        yield _gauge("tasks_failed", "Tasks given up.", len(snapshot.failed))
+        yield _gauge("tasks_failed", "Tasks whose attempts are used up.", len(snapshot.failed))
         for what in ("tasks", "cells"):
             text = f"{what.capitalize()} by state."
             yield _gauges(f"{what}_by_state", text, "state", status[f"{what}_by_state"])

@@ -24,7 +24,7 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         **numbers,
         "running": numbers["running"][:NAMES],
         "failed": numbers["failed"][:NAMES],
-        "trouble": {**trouble, "quarantined": trouble["quarantined"][:NAMES]},
+        "trouble": {**trouble, "failed": trouble["failed"][:NAMES]},
         # What follows is the page's own.
         "state": snapshot.state,
         "problem": snapshot.problem,

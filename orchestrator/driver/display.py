@@ -82,7 +82,7 @@ def one_line(view: RunView) -> str:
     if view.failures:
         parts.append(f"{view.failures} failed attempts")
     if count["failed"] or count["blocked"]:
-        parts.append(f"{count['failed']} given up, {count['blocked']} blocked")
+        parts.append(f"tasks: {count['failed']} failed, {count['blocked']} blocked")
     if view.paused:
         parts.append("paused")
     return f"{', '.join(parts)}; left: {eta_text(view.eta)}"

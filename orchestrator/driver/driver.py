@@ -297,7 +297,7 @@ class Driver:
                     GivenUp(key=command.key, kind=command.kind.value, message=command.message)
                 )
                 self._journal.write("given-up", key=command.key, kind=command.kind.value)
-                self._say(f"given up: {command.key}: {command.message}")
+                self._say(f"failed: {command.key}: {command.message}")
             case BlockCommand():
                 self._tally.blocked[command.key] = command.ancestor
                 self._journal.write("blocked", key=command.key, ancestor=command.ancestor)

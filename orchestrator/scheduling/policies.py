@@ -18,7 +18,7 @@ MAX_SHARE = 8
 class Policy:
     """Of one class of failure."""
 
-    attempts: int  #: the task is given up after that many failures of the class
+    attempts: int  #: the task fails after that many failed attempts of the class
     delay_s: float = 0.0  #: before a retry; doubles with each further failure of the class
     max_delay_s: float = 300.0
     free: int = 0  #: so many first retries have no delay
@@ -31,7 +31,7 @@ class Policy:
     input_suspect: bool = False
     #: The task would fail on every worker: a search doesn't try it again.
     final: bool = False
-    advice: str = ""  #: for people, once the task is given up
+    advice: str = ""  #: for people, once the task has failed
 
     def delay_s_after(self, failures: int) -> float:
         """Seconds to wait after that many failures of the class."""

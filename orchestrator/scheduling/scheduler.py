@@ -1,9 +1,9 @@
 """Which task next: a pure state machine. `handle(event)` returns commands; others perform them.
 
 Every task is in one state: waiting (for its parent), ready, delayed (before a retry), running,
-done, failed (given up) or blocked (an ancestor was given up). Ready tasks run by the longest
-remaining path first, so that chains move and attack shards fill the gaps; a rank, where given,
-comes before that.
+done, failed (its attempts are used up) or blocked (an ancestor failed). Ready tasks run by the
+longest remaining path first, so that chains move and attack shards fill the gaps; a rank, where
+given, comes before that.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from prunegrid.orchestrator.store.store import Store
 from tests.data.make_store import GRID, run
 from tests.fakes import BROKEN, CAUSE, RUNNER
 
+SMALLER = GRID.replace("magnitude-global-unstructured, ", "")
 DEEP = 100_000
 LINK = "a link to nothing"
 FOLDER = "a folder"
@@ -55,12 +56,12 @@ def whole(tmp_path_factory) -> Path:
     """A store with a file of every kind: half of its rows are merged, a task failed, requests
     wait."""
     store = tmp_path_factory.mktemp("anything") / "store"
-    assert run(store, GRID.replace("[0, 1]", "[0]")) == 0
+    assert run(store, SMALLER.replace("[0, 1]", "[0]")) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PAUSE, 0.0)
         compact(str(store), Terminal())
     (store / CAUSE).touch()
-    assert run(store, GRID.replace("[0, 1]", f"[0, 1, {BROKEN}]")) == 1
+    assert run(store, SMALLER.replace("[0, 1]", f"[0, 1, {BROKEN}]")) == 1
     (store / CAUSE).unlink()
     files = Store.open(str(store)).files
     set_paused(files, Pause(since_s=1.0, by="cli"))
@@ -167,7 +168,7 @@ def _no_pause(monkeypatch):
 
 
 @settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
 @given(seed=st.integers(0, 2**32))
 def test_whatever_a_file_of_the_store_holds(seed, whole, tmp_path_factory):
@@ -210,7 +211,7 @@ TEXTS = st.text(max_size=8).filter(lambda text: "\0" not in text)
 
 
 @settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
 @given(
     command=st.sampled_from([name for name in COMMANDS if name not in ("measure", "prepare")]),

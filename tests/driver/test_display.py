@@ -64,7 +64,7 @@ def test_nothing_is_cut_on_a_narrow_terminal(width):
 def test_a_plain_line_says_the_same():
     assert one_line(view()) == (
         "[2.1 min] 5/24 tasks, 8/48 cells, 1 running, 3 failed attempts, "
-        "1 given up, 7 blocked; left: 60 s to 2.5 min"
+        "tasks: 1 failed, 7 blocked; left: 60 s to 2.5 min"
     )
 
 
