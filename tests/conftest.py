@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,14 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.pop("RAY_ADDRESS", None)  # no test joins a cluster of the developer's
 keep_to_ourselves()  # Ray reads it when it is first imported, whichever test does so
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each worker would compile TensorFlow anew
+
+# However the tests were started: a signal that is ignored here (under nohup, in the background of a
+# script) would be ignored by each driver that a test starts; one that is handled is not.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)  # what rich reads
 
 # A landing is judged on the change, not on the draw; a developer's runs go on looking.
 # A busy machine is no reason to fail.

@@ -44,6 +44,8 @@ BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
 #: 400 MiB of GPU, fails on the node whose raylet's pid is in the store's `bad-node`.
 HANGS, HANGS_LOCKED, DEAF, CRAMPED, NODE_BOUND = 905, 906, 907, 908, range(920, 990)
 BROKEN = 990
+#: Its trainings diverge: the weights are NaN in the end.
+DIVERGES = 913
 #: Runs like SLOW, and leaves a checkpoint when it is stopped.
 SAVES = 909
 #: Its first training fails once, as with an error of this kind from the real libraries.
@@ -75,7 +77,8 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
         files.write(layout.model_file(task.key, "masks.npz"), pack_masks(masks))
         content = record.to_json().encode()
         leave(files, layout.model_record(task.key), content, check=ModelRecord.from_json)
-    return Success(key=task.key, duration_s=0.01, host="fake", device="cpu", summary=(("x", 1.0),))
+    summary = (("x", 1.0),) if isinstance(task, AttackTask) else record.result.summary
+    return Success(key=task.key, duration_s=0.01, host="fake", device="cpu", summary=summary)
 
 
 def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
@@ -186,15 +189,16 @@ def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
         flops_total=2000,
         flops_left=round(2000 / rate),
     )
+    lost = np.nan if task.seed == DIVERGES else 0.0
     result = ModelResult(
-        accuracy=0.9 + draw.random() / 10,
-        loss=draw.random(),
-        validation_accuracy=0.9,
-        validation_loss=0.1,
+        accuracy=0.9 + draw.random() / 10 + lost,
+        loss=draw.random() + lost,
+        validation_accuracy=0.9 + lost,
+        validation_loss=0.1 + lost,
         train_loss=0.05,
         epochs=3,
         stopped_early=False,
-        diverged=False,
+        diverged=task.seed == DIVERGES,
         nominal_rate=rate,
         layers=(layer,),
         weights_sha256=weights_sha256(fake_weights(task)[0]),
@@ -204,22 +208,23 @@ def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
 
 def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
     columns: dict[str, list] = {name: [] for name in _VARYING}
+    lost = task.seed == DIVERGES
     for image in range(task.start, task.stop):
         draw = random.Random(f"{task.parent_key}-{task.attack}-{image}")
-        misclassified = draw.random() < 0.05
+        misclassified = draw.random() < 0.05 or lost
         reach = 0.0 if misclassified else draw.expovariate(1.0)
         for eps in task.attack.eps or (None,):
             broken = reach < eps if eps is not None else True
             columns["image"].append(image)
             columns["eps"].append(eps)
             columns["label"].append(image % 10)
-            columns["clean_prediction"].append((image + misclassified) % 10)
+            columns["clean_prediction"].append(-1 if lost else (image + misclassified) % 10)
             columns["adversarial_prediction"].append((image + 1) % 10 if broken else None)
             columns["distance"].append(reach if broken else float("inf"))
             columns["distance_loose"].append(None)
             columns["broken"].append(broken)
             columns["verified"].append(True)
-            columns["skipped"].append(False)
+            columns["skipped"].append(lost)
             columns["queries"].append(0 if misclassified else 40)
             columns["zero_gradient"].append(False)
             columns["broken_first_step"].append(None)

@@ -95,7 +95,6 @@ def context(store: Path, data_dir: Path, stop_requested: Any = lambda: False) ->
             data_dir=str(data_dir),
             threads=1,
             gpu_memory_mib=None,
-            git_revision="f" * 12,
         ),
         attempt=1,
         beat=lambda fraction, note: None,

@@ -21,13 +21,13 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "speeds",
     "runner",
     "cache",
+    "revision",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [
     "errors",
     "output",
     "names",
-    "revision",
     "grid",
     "plan",
     "scheduling",
@@ -50,7 +50,6 @@ PURE_MODULES = {
     "grid.grid",
     "grid.selection",
     "driver.retries",
-    "engines.ray.demand_controller",
     "engines.ray.node_exclusion",
     "engines.ray.node_resources",
     "engines.ray.slot_resizer",
@@ -62,11 +61,10 @@ PURE_MODULES = {
     "tuning.space",
     "tuning.study",
     "tuning.objective",
-    "tuning.eps_levels",
-    "tuning.bisection",
+    "tuning.eps_rule",
     "tuning.piece",
     "tuning.search_plan",
-    "tuning.figure_panels",
+    "tuning.wording",
 }
 IMPURE = {"time", "os", "pathlib", "random", "socket", "subprocess"}
 HEAVY = {"tensorflow", "keras", "foolbox", "tensorflow_datasets"}

@@ -51,13 +51,13 @@ def test_an_editable_install_puts_one_name_on_the_path(tmp_path):
 
 
 def test_the_installed_wheel_is_the_program_of_the_checkout(wheel, tmp_path):
-    from prunegrid.orchestrator.revision import source_digest
+    from prunegrid.workers.revision import source_digest
 
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
         "import json, prunegrid\n"
-        "from prunegrid.orchestrator.revision import git_revision\n"
+        "from prunegrid.workers.revision import git_revision\n"
         "print(json.dumps([prunegrid.__file__, git_revision()]))"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunegrid.orchestrator.revision import git_revision, source_digest
+from prunegrid.workers.revision import git_revision, source_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -37,7 +37,7 @@ ROLES = {
     "orchestrator/scheduling": "which task next (pure)",
     "orchestrator/plan": "models, cells, tasks (pure)",
     "orchestrator/grid": "the grid file, checked",
-    "orchestrator/base": "names, output, revision",
+    "orchestrator/base": "names, output",
     "workers/task": "a task, arrival to result",
     "workers/export": "models as plain files",
     "workers/attacks": "adversarials, each verified",

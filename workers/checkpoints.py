@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,11 @@ from prunegrid.workers.files import Files
 _STATE = "__state__"
 
 
-def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An uncompressed .npz; names may hold slashes."""
+def pack(arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> bytes:
+    """An .npz; names may hold slashes."""
     sink = io.BytesIO()
     plain: Any = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez(sink, allow_pickle=False, **plain)
+    (np.savez_compressed if compressed else np.savez)(sink, allow_pickle=False, **plain)
     return sink.getvalue()
 
 
@@ -31,7 +32,7 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError) as error:
         raise ValueError(f"not a whole .npz: {error}") from error
 
 

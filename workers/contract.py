@@ -21,7 +21,8 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.keys import Scalar, digest, hashable
+from prunegrid.workers.keys import Scalar, digest, hashable, versioned
+from prunegrid.workers.revision import Code
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -45,8 +46,10 @@ class FailureKind(StrEnum):
     HOST_MEMORY = "host-memory"
     DEVICE_MEMORY = "device-memory"
     STORAGE = "storage"  #: the store or disk refused; usually passes
+    PATH = "path"  #: a file stands where a folder should be, or the reverse: it lasts
     TIMEOUT = "timeout"  #: over its limit, or no heartbeat
     INPUT = "input"  #: a stored result that it rests on is missing or torn
+    CODE = "code"  #: the worker would compute with other code than the driver's
     DATA = "data"  #: the data set can't be had: no other task on it can succeed either
     BUG = "bug"  #: an exception in the task's own code
 
@@ -58,8 +61,10 @@ _KINDS_BY_EXCEPTION: Mapping[str, FailureKind] = {
     "DataUnavailable": FailureKind.DATA,
     "ResourceExhaustedError": FailureKind.DEVICE_MEMORY,
     "MemoryError": FailureKind.HOST_MEMORY,
+    "PathError": FailureKind.PATH,
     "StorageError": FailureKind.STORAGE,
     "TornInput": FailureKind.INPUT,
+    "OtherCode": FailureKind.CODE,
 }
 #: Of an OSError, where the disk and not the code is to blame.
 _DISK_ERRORS = frozenset(
@@ -72,6 +77,8 @@ def classify(error: BaseException) -> FailureKind:
     for base in type(error).__mro__:
         if base.__name__ in _KINDS_BY_EXCEPTION:
             return _KINDS_BY_EXCEPTION[base.__name__]
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return FailureKind.PATH
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return FailureKind.STORAGE
     return FailureKind.BUG
@@ -148,6 +155,8 @@ class TrainTask:
     training: TrainingSettings
     seed: int
     salt: str  #: "" for a dense network shared by all methods, else the method it belongs to
+    #: What its architecture is where that is not what the name has always been: see `identity`.
+    configuration: str = versioned("")
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
 
@@ -241,10 +250,10 @@ class WorkerSettings:
     data_dir: str | None  #: prepared data sets of this node; None: ~/.cache/prunegrid
     threads: int  #: TensorFlow's intra-op threads on CPU; results' last bits depend on it
     gpu_memory_mib: int | None  #: TensorFlow's limit on a shared GPU; None: grow as needed
-    git_revision: str  #: of the driver's checkout, "" where there is none
     gpu_frac: float = 1.0  #: of one GPU; below 1 others compute on it too
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
+    code: Code | None = None  #: the driver's; None where no driver is
     #: Address of the store for results where that is not `store`; parents that are not there are
     #: read from `store`.
     results: str | None = None

@@ -26,13 +26,20 @@ def configure(threads: int, gpu_memory_mib: int | None, gpu_frac: float = 1.0) -
     if _configured is not None:
         return _configured
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     with _stderr_withheld() as withheld:
+        import keras
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
         # If a GPU was assigned and TensorFlow does not see it, its messages say why.
         withheld.shown = not gpus and os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("", "-1")
 
+    # Whatever the user's keras.json says.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_epsilon(1e-7)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     # Grappler's meta optimizer rewrites arithmetic: attacks' distances would differ from the eager
@@ -60,12 +67,40 @@ def device_name() -> str:
     """The model of the GPU or CPU in use: CPUs differ in speed as GPUs do."""
     if _configured not in (None, "cpu"):
         return str(_configured)
+    return _cpuinfo("model name") or platform.processor() or platform.machine() or "CPU"
+
+
+def _cpuinfo(*names: str) -> str:
+    """The first line of one of these names; "" where there is none."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
         for line in lines:
             name, _, value = line.partition(":")
-            if name.strip() == "model name" and value.strip():
+            if name.strip() in names and value.strip():
                 return value.strip()
-    return platform.processor() or platform.machine() or "CPU"
+    return ""
+
+
+#: What decides which of its kernels a library on a CPU takes, widest first.
+_VECTORS = ("avx512f", "avx2", "avx", "asimd")
+
+
+def arithmetic() -> str:
+    """What the last bits of a result depend on beside device and threads: on a CPU oneDNN, which
+    TF_ENABLE_ONEDNN_OPTS or the CPU switches, and the widest vectors; on a GPU TF32."""
+    if _configured not in (None, "cpu"):
+        import tensorflow as tf
+
+        return "TF32" if tf.config.experimental.tensor_float_32_execution_enabled() else "FP32"
+    try:
+        from tensorflow.python.util import _pywrap_util_port  # there is no public one
+
+        library = "oneDNN" if _pywrap_util_port.IsMklEnabled() else "Eigen"
+    except (ImportError, AttributeError):
+        library = f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'by default')}"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    flags = set(_cpuinfo("flags", "Features").split())
+    vectors = next((name for name in _VECTORS if name in flags), platform.machine())
+    return " ".join(filter(None, (library, vectors, limit)))
 
 
 #: The usable part of a process's share: CUDA itself takes some hundred MiB beside the limit.

@@ -5,6 +5,9 @@ TensorFlow is imported with the first task, not with this module.
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 import socket
 import threading
 import time
@@ -12,6 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import prunegrid.workers
 from prunegrid.workers import layout, worker_logs
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import (
@@ -27,6 +31,7 @@ from prunegrid.workers.contract import (
 )
 from prunegrid.workers.files import open_files
 from prunegrid.workers.process import Whereabouts, announce
+from prunegrid.workers.revision import CODE, Code, code_there, own_revision
 from prunegrid.workers.runner import Beat, Runner
 from prunegrid.workers.speeds import Probe, Speed
 
@@ -38,10 +43,13 @@ def run_attempt(
     started_s = time.monotonic()
     task = attempt.task
     try:
-        from prunegrid.workers import stages
         from prunegrid.workers.device import configure
 
         device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
+        if settings.code is not None:
+            _import_all(settings.code)
+        from prunegrid.workers import stages
+
         context = TaskContext(
             files=open_files(settings.results or settings.store),
             settings=settings,
@@ -57,7 +65,7 @@ def run_attempt(
                 record = stages.prune(task, context)
             else:
                 record = stages.train(task, context)
-            summary = (("accuracy", record.result.accuracy),)
+            summary = record.result.summary
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
@@ -85,6 +93,24 @@ def describe(error: BaseException) -> str:
     return f"{name}: {lines[0]}" if lines else name
 
 
+@functools.cache
+def _import_all(expected: Code) -> None:
+    """Import all that computes, before anything does: a module that is imported later could be of
+    a file that was edited meanwhile. Raises OtherCode where the files are not the `expected`
+    ones, the driver's."""
+    try:
+        for module in pkgutil.walk_packages(prunegrid.workers.__path__, "prunegrid.workers."):
+            importlib.import_module(module.name)
+    finally:
+        _require(expected)
+
+
+def _require(expected: Code) -> None:
+    """Of what is imported, and of what is imported from now on. Raises OtherCode."""
+    for found in (CODE, code_there()):
+        expected.require(found)
+
+
 def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
     """Fetch and check a data set on this node, and see that its store is the driver's. Returns
     the reason where it can't work here."""
@@ -94,11 +120,13 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
                 f"{socket.gethostname()} sees no store at {settings.store}: expected a folder "
                 "that all nodes share, s3://bucket/path or gs://bucket/path"
             )
+        if settings.code is not None:
+            _require(settings.code)
         from prunegrid.workers.data.base import load
 
         load(data, settings.data_dir)
     except Exception as error:
-        return describe(error).removeprefix("DataUnavailable: ")
+        return describe(error).removeprefix("DataUnavailable: ").removeprefix("OtherCode: ")
     return None
 
 
@@ -146,6 +174,7 @@ class Worker:
         self._lock = threading.Lock()
         self._progress = ("", 0.0, "", time.monotonic())
         self._streams: tuple[str, ...] = ()
+        own_revision()  # now, before any task: the checkout may move on
 
     def run(self, attempt: Attempt) -> Outcome:
         key = attempt.task.key

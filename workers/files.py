@@ -27,6 +27,10 @@ class StorageError(Exception):
     """The store refused: the message says what was tried, where, and why it failed."""
 
 
+class PathError(StorageError):
+    """As the store's files and folders are, it can't be done: to try again is of no use."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
     path: str  #: relative to the root
@@ -105,12 +109,14 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "links lead in a circle",
 }
+_LASTING = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def _refused(verb: str, path: object, error: Exception) -> StorageError:
     number = error.errno if isinstance(error, OSError) else None
     reason = _REASONS.get(number or 0, str(error) or type(error).__name__)
-    return StorageError(f"can't {verb} {path}: {reason}")
+    kind = PathError if number in _LASTING else StorageError
+    return kind(f"can't {verb} {path}: {reason}")
 
 
 @contextlib.contextmanager
@@ -158,7 +164,7 @@ class LocalFiles:
                 return write_aside(target, content, place)
 
     def exists(self, path: str) -> bool:
-        return self._path(path).exists()
+        return self._path(path).is_file()
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         stack = [self._path(prefix)]
@@ -194,6 +200,8 @@ def _link(source: Path, target: Path) -> bool:
     try:
         os.link(source, target)
     except FileExistsError:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder", str(target)) from None
         is_free = False
     except OSError:  # no hard links here, so a moment passes between the look and the rename
         is_free = not target.exists()
@@ -221,6 +229,14 @@ def write_aside(
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+def append(target: Path, content: bytes) -> None:
+    """Raises StorageError."""
+    with _refusals("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("ab") as file:
+            file.write(content)
 
 
 # --------------------------------------------------------------------------- an object store

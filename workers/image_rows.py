@@ -20,7 +20,7 @@ from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
@@ -32,6 +32,8 @@ PROVENANCE_FIELDS = [
     ("started_at", pa.string()),
     ("duration_s", pa.float64()),
     ("attempt", pa.int16()),
+    ("code_digest", pa.string()),  # of the Python files of workers/
+    ("arithmetic", pa.string()),  # what else a result's last bits depend on
 ]
 
 IMAGE_SCHEMA = pa.schema(
@@ -45,13 +47,13 @@ IMAGE_SCHEMA = pa.schema(
         ("image", pa.int32()),  # index in the split
         ("eps", pa.float64()),  # null for a minimum-norm attack
         ("label", pa.int16()),
-        ("clean_prediction", pa.int16()),
+        ("clean_prediction", pa.int16()),  # -1: the logits are not finite; null: not computed
         ("adversarial_prediction", pa.int16()),  # null where none was found
         ("distance", pa.float64()),  # in the attack's norm; 0 if misclassified, inf if not found
         ("distance_loose", pa.float64()),  # L0 alone: elements with |delta| > 1e-4; else null
         ("broken", pa.bool_()),  # misclassified, or a re-checked adversarial was found (within eps)
         ("verified", pa.bool_()),  # class, box and norm of the returned image were re-checked
-        ("skipped", pa.bool_()),  # the attack did not run: clean accuracy under its threshold
+        ("skipped", pa.bool_()),  # the attack did not run: too low an accuracy, or diverged
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
         ("compute_batch", pa.int16()),  # images per model call: strict's padded shape, halved under
         # memory pressure, or the size of Foolbox's batch; 0 where nothing ran

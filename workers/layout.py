@@ -47,5 +47,6 @@ def failure_file(task_key: str, attempt: int) -> str:
 
 def adversarials(task_key: str) -> str:
     """A few of an attack's adversarial images, to look at: `<image>`, and `clean.<image>`, the
-    original (missing in stores of older versions), each [h, w, c] float16 in [0, 1]."""
+    original, each [h, w, c] float32 in [0, 1], bit by bit as they were verified. Older stores have
+    float16, at which a few are adversarial no more, and some without the originals."""
     return f"adversarials/{task_key}.npz"

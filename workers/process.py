@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from prunegrid.workers import worker_logs
+from prunegrid.workers.revision import CODE, Code
 
 _DUMP = signal.SIGUSR2
 _DUMP_WITHIN_S = 3.0
@@ -33,6 +34,7 @@ class Whereabouts:
     pid: int
     stack_file: str  #: on that host; SIGUSR2 has every thread's stack written there
     streams: tuple[str, ...]  #: its standard output and error, where they are files on that host
+    code: Code  #: that it computes with
     gpus: str  #: CUDA_VISIBLE_DEVICES, "" where there is none
 
 
@@ -48,6 +50,7 @@ def announce() -> Whereabouts:
         pid=os.getpid(),
         stack_file=_stacks.name,
         streams=worker_logs.streams(),
+        code=CODE,
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Provenance:
 
     task_key: str
     seed: int
-    git_revision: str
+    git_revision: str  #: of the worker's checkout
     versions: tuple[tuple[str, str], ...]  #: library -> version, sorted by name
     device: str  #: "cpu" or the GPU's name
     threads: int  #: TensorFlow's intra-op threads
@@ -30,6 +31,8 @@ class Provenance:
     started_at: str  #: ISO 8601, UTC
     duration_s: float
     attempt: int
+    code_digest: str | None = None  #: of the worker's code; None in results of earlier versions
+    arithmetic: str | None = None  #: what else the last bits depend on: see `device.arithmetic`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +47,22 @@ class LayerCount:
     flops_total: int  #: multiply-adds of one forward pass of one image
     flops_left: int  #: those that touch a weight that is not pruned
     prunable: bool = True
+    kind: str = ""  #: "conv", "depthwise" or "dense"; "": of an earlier version, without depthwise
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelResult:
     """One trained model's scores and counts."""
 
-    accuracy: float  #: on the test split
+    accuracy: float  #: on the test split; NaN where the loss there is not finite
     loss: float
     validation_accuracy: float
     validation_loss: float
     train_loss: float
     epochs: int
     stopped_early: bool
-    diverged: bool  #: the loss became NaN or infinite: a result, not a crash
+    #: The loss became NaN or infinite: a result, not a crash. Weights kept from before may be good.
+    diverged: bool
     nominal_rate: float
     layers: tuple[LayerCount, ...]
     weights_sha256: str  #: of weights.npz's arrays, in name order
@@ -66,6 +71,16 @@ class ModelResult:
     latency_ms: float | None = None
     shrunk_latency_ms: float | None = None
     latency_batch: int | None = None
+
+    @property
+    def unusable(self) -> bool:
+        """Diverged, and the kept weights give no finite loss: there is no network to judge."""
+        return self.diverged and not math.isfinite(self.loss)
+
+    @property
+    def summary(self) -> tuple[tuple[str, float], ...]:
+        """For the journal."""
+        return (("diverged", 1.0),) if self.unusable else (("accuracy", self.accuracy),)
 
     @property
     def params_total(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
 from prunegrid.workers.data.base import Dataset, load
-from prunegrid.workers.device import configure
+from prunegrid.workers.device import arithmetic, configure
 from prunegrid.workers.export.latency import dense_and_shrunk_ms
 from prunegrid.workers.image_rows import images_to_parquet, read_images
 from prunegrid.workers.keys import derive_seed
@@ -28,6 +29,7 @@ from prunegrid.workers.models.base import build, get_weights, kernels, prunable,
 from prunegrid.workers.pruning.counts import layer_counts
 from prunegrid.workers.pruning.step import prune_step
 from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leave
+from prunegrid.workers.revision import CODE, own_revision
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
 
@@ -67,10 +69,11 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
         seed=task.seed,
     )
     by_path = {layer.path: masks[layer.name] for layer in layers}
-    retained = task.pruning.weights == "retain"
+    lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
+    retained = task.pruning.weights == "retain" or lost
     start = parent.weights if retained else initial_weights(task)
     set_weights(model, masked(start, by_path))
-    if parent.record.result.diverged:  # NaN can't be trained away
+    if lost:
         fitted = FitResult(history=(), epochs=0, kept_epoch=0, stopped_early=False, diverged=True)
     else:
         stage = f"rate {task.pruning.rate:g}"
@@ -100,7 +103,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
             pool_images=split.floats(0, POOL_IMAGES),
             pool_labels=split.labels[:POOL_IMAGES],
             model_accuracy=stored.record.result.accuracy,
-            diverged=stored.record.result.diverged,
+            diverged=stored.record.result.unusable,
         ),
         beat=context.beat,
         stop_requested=context.stop_requested,
@@ -108,9 +111,9 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     )
     if samples:
         clean = {i: split.floats(i, i + 1)[0] for i in samples}  # to compare with
-        arrays = {str(image): array.astype(np.float16) for image, array in samples.items()}
-        arrays |= {f"clean.{image}": array.astype(np.float16) for image, array in clean.items()}
-        context.files.write(layout.adversarials(task.key), pack(arrays))
+        arrays = {str(image): array for image, array in samples.items()}
+        arrays |= {f"clean.{image}": array for image, array in clean.items()}
+        context.files.write(layout.adversarials(task.key), pack(arrays, compressed=True))
     provenance = _provenance(task, context, clock)
     if uses_xla(model, task.attack):  # it rounds differently, so the rows name it
         provenance = dataclasses.replace(provenance, device=f"{provenance.device} (XLA)")
@@ -196,7 +199,7 @@ def _finish(
         train_loss=fitted.train_loss,
         epochs=fitted.epochs,
         stopped_early=fitted.stopped_early,
-        diverged=fitted.diverged,
+        diverged=fitted.diverged or not math.isfinite(loss),
         nominal_rate=task.pruning.rate if isinstance(task, PruneTask) else 1.0,
         layers=layer_counts(kernels(model), masks),
         weights_sha256=weights_sha256(weights),
@@ -236,7 +239,9 @@ def _provenance(task: Task, context: TaskContext, clock: _Clock) -> Provenance:
     return Provenance(
         task_key=task.key,
         seed=task.seed,
-        git_revision=settings.git_revision,
+        git_revision=own_revision(),
+        code_digest=CODE.digest,
+        arithmetic=arithmetic(),
         versions=_versions(),
         device=configure(settings.threads, settings.gpu_memory_mib),
         threads=settings.threads,

@@ -3,11 +3,9 @@ curves, those of a grid, of a store as it is, or of the paper's authors."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -32,45 +30,20 @@ from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.terminal import say
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.dense_curves import Calibration, Step, rule_findings
-from prunegrid.orchestrator.tuning.eps_rule import Rule, eps_as_written
+from prunegrid.orchestrator.tuning.eps_rule import (
+    Calibration,
+    Rule,
+    Step,
+    eps_as_written,
+    rule_findings,
+)
 from prunegrid.orchestrator.tuning.measured_curves import calibrate_measured, measured
-from prunegrid.orchestrator.tuning.piece import eps_piece
-from prunegrid.orchestrator.tuning.search_plan import dense_plan
+from prunegrid.orchestrator.tuning.piece import eps_piece, show_piece
+from prunegrid.orchestrator.tuning.search_plan import dense_plan, narrowed
 from prunegrid.orchestrator.tuning.stored_curves import authors_curves, stored_curves
-from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, have_grid_tasks
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, ScratchRuns, have_grid_tasks
 from prunegrid.workers import layout
-from prunegrid.workers.contract import Task
-from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.keys import digest
-from prunegrid.workers.runner import Runner
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateOptions:
-    grid: Path | None
-    store: str | None
-    authors: tuple[Path, ...] = ()
-    select: Selection = dataclasses.field(default_factory=dict)
-    rule: Rule = dataclasses.field(default_factory=Rule)
-    address: str | None = None
-    data_dir: str | None = None
-    engine: Literal["ray", "inline"] = "ray"
-    runner: Runner = REAL_RUNNER  #: tests name their own
-
-    @property
-    def run(self) -> RunOptions:
-        """Of the tasks that it needs, with a grid and a store."""
-        assert self.grid is not None
-        assert self.store is not None
-        return RunOptions(
-            grid=self.grid,
-            store=self.store,
-            address=self.address,
-            engine=self.engine,
-            data_dir=self.data_dir,
-            runner=self.runner,
-        )
 
 
 # Parameters: one for each option of the command line.
@@ -98,62 +71,48 @@ def command(
     data_dir: DataDirOption = None,
 ) -> None:
     """Four eps per architecture and attack by the paper's rule, from the dense models."""
-    options = CalibrateOptions(
-        grid=grid,
-        store=store,
-        authors=tuple(from_authors or ()),
-        select=parse_selection(select or ()),
-        rule=Rule(marginal=marginal, left=left),
-        address=cluster_of(address),
-        data_dir=absolute(data_dir),
-    )
-    raise typer.Exit(calibrate(options, Terminal()))
-
-
-class _Stopped(Exception):  # noqa: N818 - what happened: the user asked for it
-    pass
-
-
-def calibrate(options: CalibrateOptions, console: Console) -> int:
-    """Returns the exit code: 0, or 130 where it was interrupted. Raises PrunegridError."""
-    _check(options)
-    if options.authors:
-        found = authors_curves(options.authors, options.rule)
-        _show(found, options.rule, console, whose="published")
-        return 0
-    assert options.store is not None
-    if options.grid is None:
-        _show(stored_curves(Store.open(options.store), options.rule), options.rule, console)
-        return 0
-    check_cluster(options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
-    plan = one_protocol(dense_plan(grid, options.select), console)
-    store = Store.open_or_create(options.store)
-    try:
-        if not have_grid_tasks(plan, store, options.run, console):
-            raise _Stopped
-        found = _measure(plan, store, options, console)
-    except _Stopped:
-        console.print("interrupted; the same command resumes", highlight=False)
-        return INTERRUPTED
-    _show(found, options.rule, console)
-    _leave(found, grid, store, options.rule, console)
-    return 0
-
-
-def _check(options: CalibrateOptions) -> None:
-    rule = options.rule
-    if options.authors and (options.grid or options.store):
+    rule = Rule(marginal=marginal, left=left)
+    if from_authors and (grid or store):
         raise UsageError("--from-authors: expected neither GRID nor --store beside it")
-    if not options.authors and options.store is None:
+    if not from_authors and store is None:
         raise UsageError("expected --store S, with GRID or alone, or --from-authors FILE")
-    if options.grid is None and options.select:
+    if grid is None and select:
         raise UsageError("--select: expected GRID, whose coordinates it names")
-    for name, value in (("--marginal", rule.marginal), ("--left", rule.left)):
+    for name, value in (("--marginal", marginal), ("--left", left)):
         if not 0 < value < rule.most_left:
             raise UsageError(
                 f"{name}: expected a number above 0 and below {rule.most_left:g}, got {value:g}"
             )
+    console = Terminal()
+    if store is None:
+        _show(authors_curves(from_authors or (), rule), rule, console, whose="published")
+    elif grid is None:
+        _show(stored_curves(Store.open(store), rule), rule, console)
+    else:
+        options = RunOptions(
+            grid=grid, store=store, address=cluster_of(address), data_dir=absolute(data_dir)
+        )
+        raise typer.Exit(calibrate(options, parse_selection(select or ()), rule, console))
+
+
+def calibrate(options: RunOptions, select: Selection, rule: Rule, console: Console) -> int:
+    """By a grid's dense models. Returns the exit code: 0, or 130 where it was interrupted. Raises
+    PrunegridError."""
+    check_cluster(options.address, options.store)
+    grid = read_grid_for(options.grid, Store.find(options.store))
+    plan = one_protocol(dense_plan(grid, select), console)
+    store = Store.open_or_create(options.store)
+    name = f"calibrate-{digest([grid.text, select, rule], length=8)}"
+    try:
+        have_grid_tasks(plan, store, options, console)
+        with ScratchRuns(grid, store, options, console, name=name) as runs:
+            found = calibrate_measured(measured(plan, store), rule, store.address, runs.run)
+    except RunInterrupted:
+        console.print("interrupted; the same command resumes")
+        return INTERRUPTED
+    _show(found, rule, console)
+    _leave(found, grid, store, rule, console)
+    return 0
 
 
 def one_protocol(plan: Plan, console: Console) -> Plan:
@@ -161,26 +120,10 @@ def one_protocol(plan: Plan, console: Console) -> Plan:
     names = list(dict.fromkeys(cell.place.protocol for cell in plan.cells))
     if len(names) > 1:
         console.print(
-            f"protocol {names[0]} is calibrated; --select protocol={names[1]} takes another",
-            highlight=False,
+            f"protocol {names[0]} is calibrated; --select protocol={names[1]} takes another"
         )
     cells = tuple(cell for cell in plan.cells if cell.place.protocol == names[0])
-    keys = {m.task_key for m in plan.models} | {key for cell in cells for key in cell.task_keys}
-    tasks = {key: task for key, task in plan.tasks.items() if key in keys}
-    return dataclasses.replace(plan, cells=cells, tasks=tasks)
-
-
-def _measure(
-    plan: Plan, store: Store, options: CalibrateOptions, console: Console
-) -> list[Calibration]:
-    name = f"calibrate-{digest([plan.grid.text, options.select, options.rule], length=8)}"
-    with ScratchRuns(plan.grid, store, options.run, console, name=name) as runs:
-
-        def compute(tasks: Sequence[Task], note: str) -> None:
-            if not runs.run(tasks, note):
-                raise _Stopped
-
-        return calibrate_measured(measured(plan, store), options.rule, store.address, compute)
+    return narrowed(plan, cells)
 
 
 def _leave(
@@ -194,9 +137,7 @@ def _leave(
     piece = eps_piece(grid, sets, "\n".join(comment))
     name = f"calibration-{digest([grid.text, rule, piece], length=8)}.yaml"
     store.write(f"{layout.TUNING}/{name}", piece.encode())
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
-    body = [line for line in piece.splitlines() if not line.startswith("#")]
-    console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
+    show_piece(piece, grid, console)
     console.print(f"\nthis piece: {store.address}/{layout.TUNING}/{name}", soft_wrap=True)
 
 
@@ -236,7 +177,6 @@ def _show(
         "robust accuracy of the dense models at each eps; the rule: the weakest costs at most "
         f"{100 * rule.marginal:g} points, the strongest leaves about {100 * rule.left:g} %, and "
         f"less than {100 * rule.most_left:g} %",
-        highlight=False,
         soft_wrap=True,
     )
     for item in found:

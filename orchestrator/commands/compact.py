@@ -31,17 +31,15 @@ def compact(address: str, console: Console) -> None:
             text = f"{kind}: nothing to merge"
         else:
             text = f"{kind}: {part.before:,} files to {part.after:,} ({part.rows:,} rows)"
-        console.print(text, highlight=False)
+        console.print(text)
     if store.files.folder is None:
         console.print(
             f"written to {store.address}/{SNAPSHOTS}; an object store can't exchange folders, so "
             "results/ stays as it is",
-            highlight=False,
             soft_wrap=True,
         )
     elif any(part.before != part.after for part in done):
         console.print(
             f"the small files are kept in {store.address}/{KEPT}; delete that folder when you like",
-            highlight=False,
             soft_wrap=True,
         )

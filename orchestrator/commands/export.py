@@ -77,9 +77,9 @@ def export(
     except (OSError, ValueError, ShrinkError) as error:
         raise UsageError(str(error)) from error
     for line in _lines(done):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if latency_batch is not None:
-        console.print(_latency(store, key, latency_batch), highlight=False, soft_wrap=True)
+        console.print(_latency(store, key, latency_batch), soft_wrap=True)
 
 
 def model_key(plan: Plan, what: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
@@ -33,13 +31,6 @@ class MeasureError(PrunegridError):
     """This machine could not be measured."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasureOptions:
-    grid: Path
-    select: Sequence[str] = ()
-    slots: int = 1  #: tasks at once
-
-
 def command(
     grid: GridFile,
     select: SelectOption = None,
@@ -49,8 +40,34 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine, and print the batch and shard sizes to write into the grid file."""
-    options = MeasureOptions(grid=grid, select=tuple(select or ()), slots=slots)
-    show_measured(options, as_json=as_json, console=Terminal())
+    if slots < 1:
+        raise UsageError(f"--slots: expected at least 1, got {slots}")
+    text = without_auto(read_grid_text(grid), batch_size=128, images_per_shard=250)
+    parsed = parse_grid(text, source=str(grid))
+    plan = expand(parsed, parse_selection(select or ()))
+    sizes = measure_sizes(plan, slots=slots)
+    first = sizes.speeds[0]
+    at_once = f"{slots} task{'s' * (slots != 1)} at once"
+    rests_on = f"measured on {first.device} ({first.host}), for {at_once}"
+    piece = sizes_piece(parsed, sizes, rests_on)
+    now = {(c.place.model.architecture, c.attack.protocol, c.attack.label): c.attack
+           for c in plan.cells}  # fmt: skip
+    rows = [(row, now[row.architecture, row.protocol, row.attack]) for row in sizes.attacks]
+    console = Terminal()
+    if as_json:
+        print_json(
+            {
+                "speeds": [asdict(speed) for speed in sizes.speeds],
+                "sizes": [asdict(row) | {"grid": _given(attack)} for row, attack in rows],
+                "piece": piece,
+            }
+        )
+        return
+    for speed in sizes.speeds:
+        console.print(_speed_text(speed), soft_wrap=True)
+    print_table(console, _table(rows), keys=3)
+    console.print(f"\nfor {parsed.source}:", soft_wrap=True)
+    console.print(piece.rstrip(), soft_wrap=True)
 
 
 def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
@@ -62,37 +79,6 @@ def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
     if isinstance(speeds, str):
         raise MeasureError(f"{names}: {speeds}")
     return choose_sizes(plan, speeds, slots=slots)
-
-
-def show_measured(options: MeasureOptions, *, as_json: bool, console: Console) -> None:
-    """Raises UsageError, GridError, MeasureError."""
-    if options.slots < 1:
-        raise UsageError(f"--slots: expected at least 1, got {options.slots}")
-    text = without_auto(read_grid_text(options.grid), batch_size=128, images_per_shard=250)
-    grid = parse_grid(text, source=str(options.grid))
-    plan = expand(grid, parse_selection(options.select))
-    sizes = measure_sizes(plan, slots=options.slots)
-    first = sizes.speeds[0]
-    at_once = f"{options.slots} task{'s' * (options.slots != 1)} at once"
-    rests_on = f"measured on {first.device} ({first.host}), for {at_once}"
-    piece = sizes_piece(grid, sizes, rests_on)
-    now = {(c.place.model.architecture, c.attack.protocol, c.attack.label): c.attack
-           for c in plan.cells}  # fmt: skip
-    rows = [(row, now[row.architecture, row.protocol, row.attack]) for row in sizes.attacks]
-    if as_json:
-        print_json(
-            {
-                "speeds": [asdict(speed) for speed in sizes.speeds],
-                "sizes": [asdict(row) | {"grid": _given(attack)} for row, attack in rows],
-                "piece": piece,
-            }
-        )
-        return
-    for speed in sizes.speeds:
-        console.print(_speed_text(speed), highlight=False, soft_wrap=True)
-    print_table(console, _table(rows), keys=3)
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
-    console.print(piece.rstrip(), highlight=False, soft_wrap=True, markup=False)
 
 
 def _speed_text(speed: Speed) -> str:

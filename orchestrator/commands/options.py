@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.revision import git_revision
 from prunegrid.workers.files import StorageError, expanded
+from prunegrid.workers.revision import git_revision
 
 
 def _say_version(asked: bool) -> None:

@@ -19,7 +19,7 @@ def command(store: StoreOption) -> None:
 def pause(address: str, console: Console) -> None:
     store = Store.open(address)
     if found := find_pause(store):
-        console.print(f"paused already{since_text(found)}", highlight=False)
+        console.print(f"paused already{since_text(found)}")
         return
     write(store, Request(kind="pause", by="cli"))
     holder = driver_of(store)
@@ -27,5 +27,5 @@ def pause(address: str, console: Console) -> None:
         text = f"{named(holder)} starts nothing new; what runs goes on to its end"
     else:
         text = "no driver is running; the next one will wait"
-    console.print(f"paused: {text}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"go on with: prunegrid resume --store {address}", highlight=False, markup=False)
+    console.print(f"paused: {text}", soft_wrap=True)
+    console.print(f"go on with: prunegrid resume --store {address}")

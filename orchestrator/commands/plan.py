@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
@@ -26,19 +26,12 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers import layout
+from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.contract import TaskKind
 
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    grid: Path
-    store: str | None = None  #: count what is done there, and learn from it
-    durations_from: tuple[str, ...] = ()  #: learn from these stores too
-    slots: tuple[int, ...] = SLOTS
-    select: Sequence[str] = ()
 
 
 def command(
@@ -58,14 +51,15 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
-    options = PlanOptions(
-        grid=grid,
+    plan(
+        grid,
+        Terminal(),
         store=store,
-        durations_from=tuple(durations_from or ()),
-        slots=tuple(slots or SLOTS),
-        select=select or [],
+        durations_from=durations_from or (),
+        slots=slots or SLOTS,
+        select=select or (),
+        as_json=as_json,
     )
-    plan(options, as_json=as_json, console=Terminal())
 
 
 def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
@@ -80,27 +74,39 @@ def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
     }
 
 
-def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
-    """Raises UsageError, GridError, StoreError."""
-    if any(count < 1 for count in options.slots):
-        raise UsageError(f"--slots: expected at least 1, got {min(options.slots)}")
-    found = Store.find(options.store) if options.store is not None else None
-    grid = read_grid_for(options.grid, found)
-    expanded = expand(grid, parse_selection(options.select))
+def plan(
+    path: Path,
+    console: Console,
+    *,
+    store: str | None = None,
+    durations_from: Iterable[str] = (),
+    slots: Sequence[int] = SLOTS,
+    select: Iterable[str] = (),
+    as_json: bool = False,
+) -> None:
+    """`store`: count what is done there, and learn from it; `durations_from`: learn from these
+    stores too. Raises UsageError, GridError, StoreError."""
+    if any(count < 1 for count in slots):
+        raise UsageError(f"--slots: expected at least 1, got {min(slots)}")
+    found = Store.find(store) if store is not None else None
+    grid = read_grid_for(path, found)
+    expanded = expand(grid, parse_selection(select))
     done = found.finished() if found is not None else set()
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
     history = RunHistory() if found is None else read_history(found)
     history.learn(durations, expanded.tasks)
-    for address in options.durations_from:
-        store = Store.open(address)
-        read_history(store).learn(durations, load_plan(store, whole=True).tasks)
+    for address in durations_from:
+        other = Store.open(address)
+        read_history(other).learn(durations, load_plan(other, whole=True).tasks)
     left = expanded.unfinished(done)
-    etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in options.slots}
+    etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
+    notes = [*_unpruned(grid), *_run_again(grid, found)]
     if as_json:
         print_json(
             numbers
+            | {"notes": notes}
             | bill_of(grid, history, first)
             | {
                 "eta_s": {n: [round(e.low_s, 1), round(e.high_s, 1)] for n, e in etas.items()},
@@ -111,12 +117,47 @@ def plan(options: PlanOptions, *, as_json: bool, console: Console) -> None:
             }
         )
         return
-    print_table(console, _table(options.grid, expanded, numbers))
-    console.print(
-        f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run", highlight=False
-    )
-    for line in _outlook(expanded, etas, durations.count):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_table(console, _table(path, expanded, numbers))
+    console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
+    for line in [*notes, *_outlook(expanded, etas, durations.count)]:
+        console.print(line, soft_wrap=True)
+
+
+def _unpruned(grid: Grid) -> Iterator[str]:
+    """Methods that find nothing to prune; the control is there for that."""
+    for name in (architecture.name for architecture in grid.architectures):
+        for method in grid.methods:
+            structured = METHODS[method].structure in ("kernel", "filter")
+            if structured and not ARCHITECTURES[name].conv_weights:
+                yield (
+                    f"{method} prunes nothing of {name}, which has no convolutions: its models are "
+                    "the dense network, trained again"
+                )
+
+
+def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
+    """Rates of the store's grid whose chain has other steps now."""
+    if store is None or store.read_text(layout.GRID) is None:
+        return
+    variants = [variant for architecture in grid.architectures for variant in architecture.variants]
+    if all(variant.pruning.schedule == "one-shot" for variant in variants):
+        return
+    before = load_plan(store, whole=True).grid.rates
+
+    def steps(rates: Sequence[float], last: float) -> str:
+        return ", ".join(f"{rate:g}" for rate in rates if rate <= last)
+
+    both = [rate for rate in grid.rates if rate in before]
+    if again := [rate for rate in both if steps(grid.rates, rate) != steps(before, rate)]:
+        what = (
+            f"rate {again[0]:g} runs"
+            if len(again) == 1
+            else f"rates {steps(again, max(again))} run"
+        )
+        yield (
+            f"{what} again: networks are pruned rate by rate, now through "
+            f"{steps(grid.rates, max(again))} and not {steps(before, max(again))}"
+        )
 
 
 def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:

@@ -26,12 +26,10 @@ def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     from prunegrid.workers.entry import prepare as prepare_here
 
     wanted = {plan.data.dataset: plan.data for plan in read_grid(grid).architectures}
-    settings = WorkerSettings(
-        store="", data_dir=absolute(data_dir), threads=1, gpu_memory_mib=None, git_revision=""
-    )
+    settings = WorkerSettings(store="", data_dir=absolute(data_dir), threads=1, gpu_memory_mib=None)
     failed = 0
     for name, data in wanted.items():
         reason = prepare_here(data, settings)
         failed += reason is not None
-        console.print(f"{name}: {reason or 'ready'}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{name}: {reason or 'ready'}", soft_wrap=True)
     return 1 if failed else 0

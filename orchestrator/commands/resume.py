@@ -19,9 +19,9 @@ def command(store: StoreOption) -> None:
 def resume(address: str, console: Console) -> None:
     store = Store.open(address)
     if find_pause(store) is None:
-        console.print("not paused: nothing to resume", highlight=False)
+        console.print("not paused: nothing to resume")
         return
     write(store, Request(kind="resume", by="cli"))
     holder = driver_of(store)
     text = f"{named(holder)} goes on" if holder else "no driver is running; the next one starts"
-    console.print(f"resumed: {text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"resumed: {text}", soft_wrap=True)

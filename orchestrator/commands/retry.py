@@ -68,7 +68,7 @@ def retry(
     text = _tasks(len(again)) + " will be tried again"
     if below := resting_on(plan, again) - done:
         text += f", then {_tasks(len(below))} that rest on {'them' if len(again) > 1 else 'it'}"
-    console.print(f"{text}: {_when(store)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{text}: {_when(store)}", soft_wrap=True)
 
 
 def _nothing(names: set[str], given_up: set[str], done: set[str], history: RunHistory) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import (
     AddressOption,
@@ -27,9 +28,9 @@ from prunegrid.orchestrator.driver.launch import (
     check_cluster,
     run_plan,
 )
-from prunegrid.orchestrator.driver.run_view import RunResult
+from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal, print_table
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -56,6 +57,10 @@ def command(
             "--slices", help="Finish publishable slices (an attack over all seeds) one by one."
         ),
     ] = False,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most N tasks at once (default: all that fit)."),
+    ] = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
     ] = False,
@@ -70,6 +75,7 @@ def command(
         data_dir=absolute(data_dir),
         report=report,
         slices=slices,
+        slots=slots,
         dashboard=dashboard,
     )
     raise typer.Exit(run_grid(options, Terminal()))
@@ -109,22 +115,31 @@ def _summarise(
 ) -> None:
     took = duration_text(result.elapsed_s)
     if result.ran == 0 and not result.missing:
-        console.print(f"all done: {result.reused} tasks had their results already", highlight=False)
+        console.print(f"all done: {result.reused} tasks had their results already")
     else:
-        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}", highlight=False)
+        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}")
     if result.interrupted:
-        console.print("interrupted; the same command resumes", highlight=False)
+        console.print("interrupted; the same command resumes")
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        table = Table("task", "why", "message", box=None)
-        for item in result.given_up[:20]:
-            table.add_row(item.key, item.kind, item.message)
-        print_table(console, table)
-        console.print(
-            f"see one: prunegrid explain --store {options.store} {result.given_up[0].key}",
-            soft_wrap=True,
-        )
+        console.print(f"{len(result.given_up)} tasks failed:")
+        for items in by_cause(result.given_up)[:20]:
+            more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+            first = items[0]
+            console.print(
+                f"  {first.name}{more}: {first.kind}: {first.message}\n"
+                f"    see it: prunegrid explain --store {options.store} {first.key}",
+                soft_wrap=True,
+            )
+
+
+def by_cause(given_up: Iterable[GivenUp]) -> list[list[GivenUp]]:
+    """The most frequent cause first."""
+    groups: dict[str, list[GivenUp]] = defaultdict(list)
+    for item in given_up:
+        groups[item.cause].append(item)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
@@ -150,4 +165,4 @@ def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> 
         formats=["html"],
     )
     print_report(console, paths.analysis)
-    console.print(f"figures: {paths.page}", highlight=False, soft_wrap=True)
+    console.print(f"figures: {paths.page}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +13,7 @@ from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.guesses import flops_per_s
@@ -20,6 +21,7 @@ from prunegrid.orchestrator.plan.plan_index import PlanIndex
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.lease import is_alive, read_holder
+from prunegrid.orchestrator.store.mixed_provenance import mixed_lines
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.plan_progress import (
     PlanProgress,
@@ -113,14 +115,16 @@ def status(address: str, *, as_json: bool, console: Console) -> None:
     if as_json:
         print_json(progress.to_json())
     else:
-        show(store, progress, console)
+        show(store, progress, console, mixed=mixed_lines(store, load_plan(store)))
 
 
-def show(store: Store, progress: PlanProgress, console: Console) -> None:
+def show(
+    store: Store, progress: PlanProgress, console: Console, *, mixed: Sequence[str] = ()
+) -> None:
     numbers = progress.to_json()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     total = sum(numbers["tasks"].values())
     percent = 100 * numbers["done"] // max(total, 1)
@@ -152,8 +156,13 @@ def show(store: Store, progress: PlanProgress, console: Console) -> None:
     _say_costs(numbers, say)
     for line in progress.health.lines():
         say(line)
+    for line in mixed:
+        say(f"warning: {line}")
     for key in numbers["failed"][:10]:
         say(f"failed: prunegrid explain --store {store.address} {key}")
+    if progress.index is not None:
+        for key in numbers["diverged"][:10]:
+            say(f"diverged, no accuracy: {describe(progress.index.plan.tasks[key])} ({key})")
     if numbers["failed"]:
         say(f"to try them again: prunegrid retry --store {store.address} --failed")
 

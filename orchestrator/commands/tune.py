@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -32,43 +28,24 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.piece import attack_piece, training_piece
-from prunegrid.orchestrator.tuning.search import SearchContext, conclude, hold_out, run_trials
-from prunegrid.orchestrator.tuning.search_outcome import SearchOutcome
+from prunegrid.orchestrator.tuning.piece import attack_piece, show_piece, training_piece
+from prunegrid.orchestrator.tuning.search import SearchContext, conclude, run_trials
 from prunegrid.orchestrator.tuning.search_plan import (
     SearchOptions,
     attack_studies,
     training_studies,
 )
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
-from prunegrid.orchestrator.tuning.task_runs import have_grid_tasks, keep_grid
-from prunegrid.orchestrator.tuning.wording import attack_report, training_report, varied
+from prunegrid.orchestrator.tuning.study import Study, TrainingStudy
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, have_grid_tasks, keep_grid
+from prunegrid.orchestrator.tuning.trials import SearchOutcome
+from prunegrid.orchestrator.tuning.wording import (
+    attack_report,
+    changed,
+    summary,
+    training_report,
+    varied,
+)
 from prunegrid.workers import layout
-from prunegrid.workers.entry import REAL_RUNNER
-from prunegrid.workers.runner import Runner
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneOptions:
-    grid: Path
-    store: str
-    search: SearchOptions
-    whole: bool = False  #: also against the grid's settings at their full cost
-    slots: int | None = None
-    address: str | None = None
-    data_dir: str | None = None
-    runner: Runner = REAL_RUNNER  #: tests name their own
-
-    @property
-    def run(self) -> RunOptions:
-        """Of the tasks that it needs."""
-        return RunOptions(
-            grid=self.grid,
-            store=self.store,
-            address=self.address,
-            data_dir=self.data_dir,
-            runner=self.runner,
-        )
 
 
 # Parameters: one for each option of the command line.
@@ -127,7 +104,7 @@ def command(
     """Search an attack's settings (or a chain's training) within a budget; resumes."""
     if (attack is None) is not training:
         raise UsageError("expected one of --attack LABEL and --training")
-    search = SearchOptions(
+    asked = SearchOptions(
         attack=attack,
         select=parse_selection(select or ()),
         budget=budget,
@@ -137,51 +114,41 @@ def command(
         vary=tuple(vary or ()),
         images=images,
         seed=seed,
-    )
-    options = TuneOptions(
-        grid=grid,
-        store=store,
-        search=search,
-        whole=full,
         slots=slots,
-        address=cluster_of(address),
-        data_dir=absolute(data_dir),
+        whole=full,
     )
-    raise typer.Exit(tune(options, Terminal()))
+    options = RunOptions(
+        grid=grid, store=store, address=cluster_of(address), data_dir=absolute(data_dir)
+    )
+    raise typer.Exit(tune(options, asked, Terminal()))
 
 
-def tune(options: TuneOptions, console: Console) -> int:
+def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
     grid = read_grid_for(options.grid, Store.find(options.store))
-    if options.search.attack is None:
-        studies: tuple[Study, ...] = training_studies(grid, options.search)
+    if asked.attack is None:
+        studies: tuple[Study, ...] = training_studies(grid, asked)
         dense = None
     else:
-        studies, dense = attack_studies(grid, options.search)
+        studies, dense = attack_studies(grid, asked)
     store = Store.open_or_create(options.store)
-    if dense is None:
-        keep_grid(store, grid)
-    elif not have_grid_tasks(dense, store, options.run, console):
-        return INTERRUPTED
     context = SearchContext(
-        grid=grid, store=store, options=options.run, slots=options.slots, console=console
+        grid=grid, store=store, options=options, slots=asked.slots, console=console
     )
-    for study in studies:
-        outcome = _outcome(study, context, options.whole) if run_trials(study, context) else None
-        if outcome is None:
-            console.print("interrupted; the same command resumes", highlight=False)
-            return INTERRUPTED
-        _present(outcome, grid, store, console)
+    try:
+        if dense is None:
+            keep_grid(store, grid)
+        else:
+            have_grid_tasks(dense, store, options, console)
+        for study in studies:
+            run_trials(study, context)
+            _present(conclude(study, context, whole=asked.whole), grid, store, console)
+    except RunInterrupted:
+        console.print("interrupted; the same command resumes")
+        return INTERRUPTED
     return 0
-
-
-def _outcome(study: Study, context: SearchContext, whole: bool) -> SearchOutcome | None:
-    if isinstance(study, AttackStudy):
-        return hold_out(study, context, whole=whole)
-    winner, trials = conclude(study, context.store)
-    return SearchOutcome(study=study, trials=trials, best=winner, rivals=())
 
 
 def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console) -> None:
@@ -216,44 +183,10 @@ def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console)
         store.write(f"{folder}/{name}", content)
     console.print()
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"\nfor {grid.source}:", highlight=False, soft_wrap=True)
-    body = [line for line in piece.splitlines() if not line.startswith("#")]
-    console.print("\n".join(body), highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
+    show_piece(piece, grid, console)
     console.print(
         f"\nthis piece, the figure and the numbers: {store.address}/{folder}; "
         f"every trial: {store.address}/{layout.TUNING_ROWS}",
-        highlight=False,
         soft_wrap=True,
     )
-
-
-def changed(study: AttackStudy, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a trial's options those that a grid file has to name: what the trials vary, and what the
-    budget cut."""
-    base = dict(study.base.options)
-    names = set(varied(study))
-    return {n: v for n, v in options.items() if n in names or base.get(n) != v}
-
-
-def summary(outcome: SearchOutcome) -> dict[str, Any]:
-    """The numbers, for a script."""
-    study = outcome.study
-    return {
-        "study": study.name,
-        "objective": study.objective,
-        "eps": study.eps,
-        "budget": study.budget or None,
-        "trials": len(outcome.trials),
-        "stopped_early": sum(t.state == "stopped early" for t in outcome.trials.values()),
-        "best": {"trial": outcome.best.trial, "settings": dict(outcome.best.options)},
-        "held_out": [
-            {
-                "role": rival.role,
-                "settings": dict(rival.options),
-                "queries_mean": rival.queries_mean,
-                **({} if rival.comparison is None else dataclasses.asdict(rival.comparison)),
-            }
-            for rival in outcome.rivals
-        ],
-    }

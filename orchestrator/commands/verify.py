@@ -25,25 +25,33 @@ def command(store: StoreOption, as_json: JsonOption = False) -> None:
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
     store = Store.open(address)
+    verifier = Verifier(store)
     try:
-        findings = list(Verifier(store).findings())
+        findings = list(verifier.findings())
     except PrunegridError as error:
         findings = [StoreFinding(name="unreadable", where=address, message=str(error))]
     if as_json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
+        print_json(
+            {
+                "findings": [asdict(finding) for finding in findings],
+                "mixed": [asdict(mixed) for mixed in verifier.mixed],
+            }
+        )
         return 1 if findings else 0
+    for mixed in verifier.mixed:
+        console.print(f"warning: {mixed}", highlight=False, markup=False, soft_wrap=True)
     if not findings:
-        console.print(f"{store.address}: every claim checked, no doubt found", highlight=False)
+        console.print(f"{store.address}: every claim checked, no doubt found")
         return 0
     counts: Counter[str] = Counter()
     for finding in findings:
         counts[finding.name] += finding.count
     for name, count in counts.most_common():
-        console.print(f"{count} x {name}", highlight=False)
+        console.print(f"{count} x {name}")
     table = Table("finding", "where", "what", box=None)
     for finding in findings[:50]:
         table.add_row(finding.name, finding.where, finding.message)
     print_table(console, table)
     if len(findings) > 50:
-        console.print(f"... and {len(findings) - 50} more (--json has all)", highlight=False)
+        console.print(f"... and {len(findings) - 50} more (--json has all)")
     return 1

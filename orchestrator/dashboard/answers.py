@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
+
+from starlette.datastructures import QueryParams
 
 from prunegrid.orchestrator.dashboard.drill import cell_payload
 from prunegrid.orchestrator.dashboard.failure_groups import failures_payload, recorded_failures
@@ -22,14 +23,8 @@ from prunegrid.orchestrator.grid.selection import parse_filter
 from prunegrid.orchestrator.store.history import AttemptRecord
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(QueryParams):
     """A request's names and values, in order. Where a name comes twice, the last counts."""
-
-    items: Sequence[tuple[str, str]] = ()
-
-    def get(self, name: str) -> str | None:
-        return dict(self.items).get(name)
 
     def number(self, name: str) -> float | None:
         """None where the name is absent or empty. Raises UsageError for anything but a number."""
@@ -46,7 +41,7 @@ class Query:
 
     @property
     def selection(self) -> Selection:
-        return parse_filter(self.items)
+        return parse_filter(self.multi_items())
 
 
 class Answers:
@@ -57,7 +52,7 @@ class Answers:
         self._can_retry = can_retry
         self._tracebacks: dict[tuple[str, int], str] = {}  #: by task and its attempts so far
 
-    def status(self, snapshot: Snapshot, query: Query = Query()) -> dict[str, Any]:
+    def status(self, snapshot: Snapshot) -> dict[str, Any]:
         return status_payload(snapshot, can_retry=self._can_retry)
 
     def grid(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:

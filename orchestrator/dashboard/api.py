@@ -15,15 +15,15 @@ from starlette.routing import Route
 
 from prunegrid.orchestrator.dashboard.access import Access, SafeHeaders, TokenGate, why_not_write
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache
-from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
+from prunegrid.orchestrator.dashboard.bodies import Body, BodyCache, StaticFiles
 from prunegrid.orchestrator.dashboard.pictures import is_attack_key, picture
-from prunegrid.orchestrator.dashboard.retry import RefusedError, take_request
+from prunegrid.orchestrator.dashboard.retry import RefusedError, parse_retry
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.static_files import StaticFiles
+from prunegrid.orchestrator.dashboard.status_payload import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.watcher import Watcher
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import UnknownNameError
+from prunegrid.orchestrator.store.requests import write_request
 from prunegrid.workers.files import StorageError
 
 #: The status of an unchanged store is renewed this often, for the age of its data.
@@ -100,7 +100,7 @@ class _Api:
         return self._file(request, "index.html")
 
     def icon(self, request: Request) -> Response:
-        return self._file(request, "favicon.ico")
+        return self._file(request, "favicon.svg")
 
     def static(self, request: Request) -> Response:
         return self._file(request, request.path_params["name"])
@@ -123,9 +123,9 @@ class _Api:
         """Any other JSON: computed once per generation and address, for all viewers."""
         snapshot = self._watcher.current()
         name = request.url.path.rpartition("/")[2].removesuffix(".json")
-        query = Query(tuple(request.query_params.multi_items()))
+        query = Query(request.query_params)
         make = getattr(self._answers, name)
-        key = (name, query.items)
+        key = (name, str(query))
         body = self._cache.get(key, snapshot.generation, lambda: make(snapshot, query))
         return body.response(request)
 
@@ -139,7 +139,7 @@ class _Api:
         return self._cache.get("metrics", _moment(snapshot), make).response(request)
 
     def picture(self, request: Request) -> Response:
-        query = Query(tuple(request.query_params.multi_items()))
+        query = Query(request.query_params)
         key = query.get("task") or ""
         index = query.number("index") or 0.0
         if not is_attack_key(key):
@@ -163,7 +163,8 @@ class _Api:
             if len(content) > _MOST_BYTES:
                 return JSONResponse({"error": "the request is too large"}, 413)
         files = self._watcher.reader.store.files
-        name = await run_in_threadpool(take_request, files, snapshot, bytes(content))
+        asked = await run_in_threadpool(parse_retry, snapshot, bytes(content))
+        name = await run_in_threadpool(write_request, files, asked)
         return JSONResponse({"request": name}, 202)
 
 

@@ -12,7 +12,7 @@ from prunegrid.orchestrator.dashboard.heatmap import number
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.plan.plan_index import Axes, Bools, Floats, PlanIndex
-from prunegrid.orchestrator.report.statistics import half_width
+from prunegrid.orchestrator.report.statistics import accuracy_interval, half_width
 from prunegrid.orchestrator.report.style import look_of
 from prunegrid.workers.catalog import attack_entry
 
@@ -22,7 +22,7 @@ DENSE = 1.0
 
 def curves_payload(snapshot: Snapshot, selection: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Panels in the plan's order; clean accuracy first, as the attack null. Intervals are
-    Student's t at 95 % over seeds, null below two. Raises UsageError."""
+    the report's, at 95 % over seeds; null where there is none. Raises UsageError."""
     index = snapshot.index
     if index is None:
         return {"panels": [], "looks": {}}
@@ -68,7 +68,7 @@ def _panels(
     mean = np.bincount(where, weights=values[mask]) / n
     squares = np.bincount(where, weights=(values[mask] - mean[where]) ** 2)
     sd = np.sqrt(np.divide(squares, n - 1, out=np.full(len(n), np.nan), where=n > 1))
-    half = half_width(n.astype(float), sd)
+    low, high = accuracy_interval(mean, half_width(n.astype(float), sd))
     places = groups[: len(by)]
     edges = np.flatnonzero(np.any(np.diff(places, axis=1) != 0, axis=0)) + 1
     for columns in np.split(np.arange(groups.shape[1]), edges):
@@ -82,8 +82,8 @@ def _panels(
             line = lines.setdefault(method, {"method": method, **empty})
             line["rate"].append(rate)
             line["mean"].append(number(mean[j]))
-            line["low"].append(number(mean[j] - half[j]))
-            line["high"].append(number(mean[j] + half[j]))
+            line["low"].append(number(low[j]))
+            line["high"].append(number(high[j]))
             line["n"].append(int(n[j]))
             if rate == DENSE:
                 dense.append(mean[j])

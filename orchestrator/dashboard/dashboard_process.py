@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 
@@ -62,14 +61,9 @@ class DashboardProcess:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             for line in self._process.stdout:
-                self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+                self._console.print(line.rstrip(), soft_wrap=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._held)
         if self._process is None:
             return

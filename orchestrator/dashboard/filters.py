@@ -1,15 +1,19 @@
-"""`?architecture=cnn5&rate=2,4`: which models and cells a view is about. Pure."""
+"""What `?architecture=cnn5&rate=2,4` lets through, and what the menus of filters offer. Pure."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
 from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.selection import AxisValue, match
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.plan.plan_index import Axes, Bools, PlanIndex
+from prunegrid.workers.catalog import ARCHITECTURES, attack_entry
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,3 +52,55 @@ def tasks_of(index: PlanIndex, view: View) -> set[str]:
         parents = index.parent[level[wanted[level]]]
         wanted[parents[parents >= 0]] = True
     return {index.keys[i] for i in np.flatnonzero(wanted)}
+
+
+@functools.lru_cache(maxsize=2)  # a plan is told each second
+def axes_payload(index: PlanIndex | None) -> dict[str, list[list[str]]]:
+    """Axis -> [value, its text], and "threats" -> [attack, eps, the eps's text], in the plan's
+    order."""
+    if index is None:
+        return {}
+    names = {**index.model_axes.names, **(index.cell_axes.names if index.plan.cells else {})}
+    threats = _threats(index)
+    texts = {eps: text for _, eps, text in threats}
+    out = {}
+    for axis, values in names.items():
+        plain = [value if isinstance(value, str) else number_text(value) for value in values]
+        out[axis] = [[text, _title(axis, text, texts)] for text in plain]
+    return {**out, "threats": threats}
+
+
+def number_text(value: float) -> str:
+    """As JavaScript's String(value) writes it."""
+    if float(value).is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    if 1e-6 <= abs(value) < 1e21:
+        return format(Decimal(repr(value)), "f")
+    mantissa, _, exponent = repr(value).partition("e")
+    return f"{mantissa}e{int(exponent):+d}" if exponent else mantissa
+
+
+def _title(axis: str, text: str, eps_texts: dict[str, str]) -> str:
+    if axis == "architecture":
+        entry = ARCHITECTURES.get(text)
+        return entry.title if entry else text
+    if axis == "attack":
+        return attack_title(text)
+    return eps_texts.get(text, text) if axis == "eps" else text
+
+
+def _threats(index: PlanIndex) -> list[list[str]]:
+    """Of the cells that the plan has: its selection may leave some out."""
+    if not index.plan.cells:
+        return []
+    known = set(index.cell_axes.names["eps"])
+    labels = set(index.cell_axes.names["attack"])
+    out: dict[tuple[str, float], str] = {}
+    for architecture in index.plan.grid.architectures:
+        for attack in architecture.attacks:
+            entry = attack_entry(attack.settings.attack)
+            for eps in attack.eps:
+                if attack.label in labels and eps in known:
+                    out[attack.label, eps] = eps_text(entry.norm if entry else "", eps)
+    order = sorted(out, key=lambda threat: index.cell_axes.names["attack"].index(threat[0]))
+    return [[attack, number_text(eps), out[attack, eps]] for attack, eps in order]

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunegrid.orchestrator.dashboard.axes import number_text
-from prunegrid.orchestrator.dashboard.filters import View, values_of, view_of
+from prunegrid.orchestrator.dashboard.filters import View, number_text, values_of, view_of
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.errors import UsageError, expected
 from prunegrid.orchestrator.plan.plan_index import (
@@ -38,15 +36,6 @@ _THREAT = ("protocol", "attack", "eps")
 ROWS = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Facet:
-    """Names, and their codes on the axes; None: all."""
-
-    architecture: str
-    protocol: str | None
-    variant: str | None
-
-
 def grid_payload(
     snapshot: Snapshot,
     selection: Mapping[str, tuple[str, ...]],
@@ -66,17 +55,12 @@ def grid_payload(
     methods = [m for m in axes.names["method"] if _used(axes, "method", m, view.models)]
     rates = [r for r in axes.names["rate"] if _used(axes, "rate", r, view.models)]
     facets = []
-    for facet in _facets(index, view):
-        told = _facet_payload(snapshot, index, view, facet, value)
+    for facet, part in _facets(index, view):
+        threat = part.cells & _threat(index, value) if value and value != "accuracy" else part.cells
+        facet["squares"] = _squares_of(snapshot, index, part, threat, value)
         if each:
-            models = view.models & _part(index.model_axes, facet, protocol=False)
-            cells = view.cells & _part(index.cell_axes, facet, protocol=True)
-            if value and value != "accuracy":
-                cells &= _threat(index, value)
-            told |= add_each(
-                snapshot, told["squares"], models=models, cells=cells, value=value, each=each
-            )
-        facets.append(told)
+            add_each(snapshot, facet, models=part.models, cells=threat, value=value, each=each)
+        facets.append(facet)
     return {
         "methods": methods,
         "rates": rates,
@@ -90,11 +74,11 @@ def _used(axes: Axes, axis: str, name: object, mask: Bools) -> bool:
     return bool((axes.mask(axis, [name]) & mask).any())
 
 
-def _facets(index: PlanIndex, view: View) -> Iterator[_Facet]:
-    """Every combination that passes the filter; an axis with one value is not named."""
+def _facets(index: PlanIndex, view: View) -> Iterator[tuple[dict[str, Any], View]]:
+    """The names of every combination that passes the filter, None for an axis with one value, and
+    its part of the view."""
     models, cells = index.model_axes, index.cell_axes
     protocols = cells.names["protocol"] if len(index.plan.cells) else ()
-    many = len(protocols) > 1
     for architecture in models.names["architecture"]:
         mine = models.mask("architecture", [architecture])
         variants = [v for v in models.names["variant"] if _used(models, "variant", v, mine)]
@@ -102,21 +86,23 @@ def _facets(index: PlanIndex, view: View) -> Iterator[_Facet]:
             here = mine & models.mask("variant", [variant]) & view.models
             if not here.any():
                 continue
-            named = str(variant) if len(variants) > 1 else None
-            shown: list[str | None] = [None]
-            if many:
-                place = cells.mask("architecture", [architecture])
-                place &= cells.mask("variant", [variant]) & view.cells
-                shown = [str(p) for p in protocols if _used(cells, "protocol", p, place)] or [None]
-            for protocol in shown:
-                yield _Facet(architecture=str(architecture), protocol=protocol, variant=named)
+            place = cells.mask("architecture", [architecture])
+            place &= cells.mask("variant", [variant]) & view.cells
+            shown = [p for p in protocols if _used(cells, "protocol", p, place)]
+            for protocol in shown if len(protocols) > 1 and shown else [None]:
+                names = {
+                    "architecture": architecture,
+                    "protocol": protocol,
+                    "variant": variant if len(variants) > 1 else None,
+                }
+                under = cells.mask("protocol", [protocol]) if protocol else True
+                yield names, View(models=here, cells=place & under)
 
 
-def _facet_payload(
-    snapshot: Snapshot, index: PlanIndex, view: View, facet: _Facet, value: str | None
-) -> dict[str, Any]:
-    models = view.models & _part(index.model_axes, facet, protocol=False)
-    cells = view.cells & _part(index.cell_axes, facet, protocol=True)
+def _squares_of(
+    snapshot: Snapshot, index: PlanIndex, part: View, threat: Bools, value: str | None
+) -> list[dict[str, Any]]:
+    models, cells = part.models, part.cells
     model_counts = _counts(index.model_axes, models, snapshot.model_state())
     cell_counts = _counts(index.cell_axes, cells, snapshot.cell_state)
     accuracy = _means(index.model_axes, models, snapshot.model_value)
@@ -124,8 +110,7 @@ def _facet_payload(
     if value == "accuracy":
         shown = accuracy
     elif value:
-        mask = cells & _threat(index, value)
-        shown = _means(index.cell_axes, mask, snapshot.cell_value)
+        shown = _means(index.cell_axes, threat, snapshot.cell_value)
     squares = []
     names = index.model_axes.names
     for m, method in enumerate(names["method"]):
@@ -144,21 +129,7 @@ def _facet_payload(
             if shown is not None:
                 square["value"], square["n"] = number(shown[0][m, r]), int(shown[1][m, r])
             squares.append(square)
-    return {
-        "architecture": facet.architecture,
-        "protocol": facet.protocol,
-        "variant": facet.variant,
-        "squares": squares,
-    }
-
-
-def _part(axes: Axes, facet: _Facet, *, protocol: bool) -> Bools:
-    out = axes.mask("architecture", [facet.architecture])
-    if facet.variant is not None:
-        out &= axes.mask("variant", [facet.variant])
-    if protocol and facet.protocol is not None:
-        out &= axes.mask("protocol", [facet.protocol])
-    return out
+    return squares
 
 
 def _squares(axes: Axes, mask: Bools) -> tuple[NDArray[np.intp], tuple[int, int]]:
@@ -243,6 +214,7 @@ def square_payload(
                 "variant": place.variant,
                 "state": STATES[states[i]],
                 "value": number(snapshot.model_value[i]),
+                "diverged": index.plan.models[i].task_key in snapshot.diverged,
                 "tasks": [index.plan.models[i].task_key],
             }
         )
@@ -260,6 +232,7 @@ def square_payload(
                 "eps": cell.place.eps,
                 "state": STATES[snapshot.cell_state[i]],
                 "value": number(snapshot.cell_value[i]),
+                "diverged": index.plan.parent(cell.task_keys[0]) in snapshot.diverged,
                 "tasks": list(cell.task_keys),
             }
         )
@@ -272,15 +245,15 @@ def square_payload(
 
 def add_each(
     snapshot: Snapshot,
-    squares: Sequence[dict[str, Any]],
+    facet: dict[str, Any],
     *,
     models: Bools,
     cells: Bools,
     value: str | None,
     each: str,
-) -> dict[str, Any]:
-    """Adds "each" to the squares, and "shades" with a value: texts of len(threats) rows by
-    len(seeds) columns. Returns the seeds and threats, which are the columns and rows.
+) -> None:
+    """Adds "each" to a facet's squares, and "shades" with a value: texts of len(threats) rows by
+    len(seeds) columns; and to the facet the seeds and threats, which are the columns and rows.
 
     A model's robust accuracy is that of its cell; its accuracy is its own, also where cells are
     asked for.
@@ -307,12 +280,13 @@ def add_each(
         for i, (m, r) in enumerate(groups.T.tolist())
     }
     empty = _NO_LETTER * (shape[1] * shape[2])
-    for square in squares:
+    for square in facet["squares"]:
         text, shade = found.get((square["method"], square["rate"]), (empty, empty))
         square["each"] = text
         if value:
             square["shades"] = shade
-    return {"seeds": [axes.names["seed"][code] for code in seeds], "threats": threats}
+    facet["seeds"] = [axes.names["seed"][code] for code in seeds]
+    facet["threats"] = threats
 
 
 def _threats_of(

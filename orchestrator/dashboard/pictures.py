@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,9 @@ def _pixels(archive: np.lib.npyio.NpzFile, name: str) -> NDArray[np.float32]:
         if archive.zip is None or archive.zip.getinfo(f"{name}.npy").file_size > _MOST_BYTES:
             raise ValueError(f"image {name}: larger than any image of ours")
         array = np.asarray(archive[name])
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, MemoryError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, MemoryError,
+    ) as error:  # fmt: skip
         raise ValueError(f"image {name} is torn: {error}") from error
     fits = array.ndim == 3 and array.shape[2] in (1, 3) and min(array.shape) > 0
     if not fits or max(array.shape) > _SIDE or array.dtype.kind not in "fiu":

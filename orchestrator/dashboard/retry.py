@@ -1,4 +1,4 @@
-"""`POST api/retry`: checks what a viewer asks, and writes it as a request file for the driver."""
+"""`POST api/retry`: what a viewer asks, as a request for the driver."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from prunegrid.orchestrator.dashboard.filters import view_of
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.errors import PrunegridError, UsageError, expected
 from prunegrid.orchestrator.grid.selection import names_like
-from prunegrid.orchestrator.store.requests import VERSION, Request, parse_request, write_request
+from prunegrid.orchestrator.store.requests import VERSION, Request, parse_request
 from prunegrid.workers.decode import parse_json
-from prunegrid.workers.files import Files
 
 _TASK = re.compile(r"(train|prune|attack)-[0-9a-f]{4,20}")
 _MOST = 1000
@@ -21,14 +20,8 @@ class RefusedError(PrunegridError):
     """This server, or this viewer, may not write."""
 
 
-def take_request(files: Files, snapshot: Snapshot, content: bytes) -> str:
-    """Returns the request's name. Raises UsageError for a body that asks for nothing, or for what
-    the plan lacks, StorageError where the store can't be written."""
-    return write_request(files, parse_retry(snapshot, content))
-
-
 def parse_retry(snapshot: Snapshot, content: bytes) -> Request:
-    """Raises UsageError."""
+    """Raises UsageError for a body that asks for nothing, or for what the plan lacks."""
     if snapshot.index is None or snapshot.problem is not None:
         raise UsageError("the store can't be read: nothing to retry")
     try:

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.bodies import PLOTLY, StaticFiles
+from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.static_files import PLOTLY, StaticFiles
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.selection import quoted
 from prunegrid.orchestrator.output import OwnFolder
@@ -84,7 +84,7 @@ def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, 
 
 
 def _answer(make: Any, name: str, snapshot: Snapshot, query: dict[str, str]) -> tuple[str, Any]:
-    items = tuple(sorted(query.items()))
+    items = sorted(query.items())
     text = "&".join(f"{_encoded(key)}={_encoded(value)}" for key, value in items)
     return f"api/{name}.json?{text}", make(snapshot, Query(items))
 
@@ -108,9 +108,8 @@ def _contents(answers: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
             yield f"static/{name}", body.content
             if name.endswith(".js") and name != PLOTLY:
                 modules[name] = body.content.decode()
-    page = static.get("index.html")
-    icon = static.get("favicon.ico")
-    assert page is not None  # there is one for stores without a page, too
+    page, icon = static.get("index.html"), static.get("favicon.svg")
+    assert page is not None
     assert icon is not None
     yield "favicon.ico", icon.content
     yield "index.html", offline_page(page.content.decode(), modules, answers).encode()

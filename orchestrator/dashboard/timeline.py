@@ -98,7 +98,7 @@ def _elapsed(moments: Sequence[float], at: np.ndarray) -> np.ndarray:
     ordered = np.sort(np.asarray(moments))
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     past = np.searchsorted(ordered, at)
-    return past * at - sums[past]
+    return np.asarray(past * at - sums[past])
 
 
 def _name(key: str, plan: Plan | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from prunegrid.orchestrator.driver.recorder import Recorder
@@ -18,9 +18,10 @@ from prunegrid.orchestrator.driver.run_view import (
     make_view,
 )
 from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_torn_parents_aside
-from prunegrid.orchestrator.engines.engine import Ended, Engine
+from prunegrid.orchestrator.engines.engine import Ended, Engine, Notice
 from prunegrid.orchestrator.errors import PrunegridError, TornError
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.scheduling.events import (
     BlockCommand,
@@ -33,11 +34,12 @@ from prunegrid.orchestrator.scheduling.events import (
     RetryCommand,
     RunCommand,
     SlotsEvent,
+    StopEarlyCommand,
     StopEvent,
     SucceededEvent,
     TickEvent,
 )
-from prunegrid.orchestrator.scheduling.policies import POLICIES
+from prunegrid.orchestrator.scheduling.policies import ALIKE, POLICIES
 from prunegrid.orchestrator.scheduling.scheduler import Job, Scheduler
 from prunegrid.orchestrator.store.journal import Journal
 from prunegrid.orchestrator.store.lease import Lease
@@ -53,6 +55,10 @@ MAX_PASSES = 4
 
 class DataError(PrunegridError):
     """A data set is not available; nothing was started."""
+
+
+class CodeError(PrunegridError):
+    """A worker has other code than the driver; what ran has saved its state."""
 
 
 class Driver:
@@ -94,13 +100,15 @@ class Driver:
         self._finished: set[str] = set()
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
+        self._stopped_early = False
+        self._other_code = ""  #: of a worker, in a sentence
         self._over = False
         self._slots = -1
         self._show_due_s = 0.0
 
     def run(self) -> RunResult:
         """Run until every task has ended or the run is stopped. Raises DataError, EngineError,
-        and StoreError where the store refuses for long."""
+        CodeError, and StoreError where the store refuses for long."""
         began_s = self._clock()
         reused: int | None = None
         for number in range(1, MAX_PASSES + 1):
@@ -109,10 +117,12 @@ class Driver:
             self._retried(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
             reused = len(scan.done) if reused is None else reused
             self._run_pass(scan, number, began_s)
-            if self._stopping or number == MAX_PASSES or not self._repair():
+            if self._ending or number == MAX_PASSES or not self._repair():
                 break
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
         self._retried(self._journal.close)
+        if self._other_code:
+            raise CodeError(self._other_code)
         return RunResult(
             missing=tuple(self._recorder.missing_cells()),
             given_up=tuple(self._tally.given_up),
@@ -126,7 +136,8 @@ class Driver:
     def _run_pass(self, scan: StoreScan, number: int, began_s: float) -> None:
         """Run every task that is not done."""
         todo = self._plan.unfinished(scan.done)
-        self._scheduler = Scheduler([self._job(task, todo, scan) for task in todo.values()])
+        jobs = [self._job(task, todo, scan) for task in todo.values()]
+        self._scheduler = Scheduler(jobs, alike=None if scan.done else ALIKE)
         self._torn.clear()
         self._tally.given_up.clear()
         self._tally.blocked.clear()
@@ -189,10 +200,12 @@ class Driver:
         self._requests.handle_new(self._clock())
         self._engine.demand(self._scheduler.demand)
         ends = [] if self._over else self._engine.poll(POLL_S)
+        notices = self._engine.notices()
+        self._look_for_other_code(ends, notices)
         self._check_stop()  # an attempt that ended because of the stop is no failure
         for ended in ends:
             self._take(ended)
-        for notice in self._engine.notices():
+        for notice in notices:
             self._journal.write("notice", **asdict(notice))
             self._say(notice.text)
         if not self._over:
@@ -224,10 +237,26 @@ class Driver:
         took_s = time.thread_time() - processor_s
         self._show_due_s = now_s + max(SHOW_S, 20 * took_s)
 
+    @property
+    def _ending(self) -> bool:
+        """Nothing more starts, and what runs was asked to end."""
+        return self._stopping or self._stopped_early
+
+    def _look_for_other_code(self, ends: Sequence[Ended], notices: Sequence[Notice]) -> None:
+        """Where a worker refuses to compute, the run stops: all that start later would, too."""
+        failures = [ended.outcome for ended in ends if isinstance(ended.outcome, Failure)]
+        found = [
+            f.message.removeprefix("OtherCode: ") for f in failures if POLICIES[f.kind].ends_run
+        ]
+        found += [notice.text for notice in notices if notice.kind == "other-code"]
+        self._other_code = self._other_code or next(iter(found), "")
+
     def _check_stop(self) -> None:
-        if self._stop_requested() and not self._stopping:
+        asked = self._stop_requested()
+        if (asked or self._other_code) and not self._stopping:
             self._stopping = True
-            self._say("stopping: what runs saves its state; once more to stop at once")
+            why = "" if asked else f"{self._other_code}; "
+            self._say(f"{why}stopping: what runs saves its state; once more to stop at once")
             self._engine.request_stop()
             self._feed(StopEvent(at_s=self._clock()))
 
@@ -264,7 +293,7 @@ class Driver:
             self._journal.write("done", **common, seconds=round(failure.duration_s, 3))
             self._succeed(failure.key, ended.attempt, now_s)
             return
-        if not self._stopping:
+        if not self._ending:
             self._tally.failures[kind.value] += 1
             self._retried(lambda: self._store.record_failure(failure, ended.attempt))
         self._feed(
@@ -293,16 +322,29 @@ class Driver:
             case RetryCommand():
                 self._journal.write("retry", key=command.key, kind=command.kind.value)
             case GiveUpCommand():
-                self._tally.given_up.append(
-                    GivenUp(key=command.key, kind=command.kind.value, message=command.message)
-                )
-                self._journal.write("given-up", key=command.key, kind=command.kind.value)
-                self._say(f"failed: {command.key}: {command.message}")
+                self._give_up(command)
             case BlockCommand():
                 self._tally.blocked[command.key] = command.ancestor
                 self._journal.write("blocked", key=command.key, ancestor=command.ancestor)
             case ReopenCommand():
                 self._tally.reopen(command.key)
                 self._journal.write("reopened", key=command.key, was=command.was)
+            case StopEarlyCommand():
+                self._stopped_early = True
+                self._say(
+                    f"stopping: the first {command.tasks} tasks all failed for one cause, and "
+                    "none has succeeded; once it is gone, the same command resumes (--select "
+                    "chooses other tasks)"
+                )
+                self._engine.request_stop()
             case EndCommand():
                 self._over = True
+
+    def _give_up(self, command: GiveUpCommand) -> None:
+        """Each cause is said once."""
+        name = short(self._plan.tasks[command.key])
+        item = GivenUp(key=command.key, name=name, kind=command.kind.value, message=command.message)
+        if item.cause not in {known.cause for known in self._tally.given_up}:
+            self._say(f"failed: {name}: {item.kind}: {item.message}")
+        self._tally.given_up.append(item)
+        self._journal.write("given-up", key=item.key, kind=item.kind)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import IO, Any, Literal, cast
 
 from rich.console import Console
 
@@ -21,12 +23,12 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.slices import slice_ranks
-from prunegrid.orchestrator.revision import git_revision
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
+from prunegrid.workers.revision import CODE
 from prunegrid.workers.runner import Runner
 
 INTERRUPTED = 130
@@ -42,6 +44,7 @@ class RunOptions:
     data_dir: str | None = None
     report: Path | None = None
     slices: bool = False  #: whole publishable slices first
+    slots: int | None = None  #: at most so many tasks at once
     dashboard: bool = False
     runner: Runner = REAL_RUNNER  #: tests name their own
 
@@ -82,6 +85,7 @@ class RunContext:
         self.options = options
         self.console = console
         self.stop = StopSignal()
+        console.file = cast(IO[str], LostReader(console.file, self.stop))
         self._resources = resources
         self._settings = worker_settings(resources, store.address, options.data_dir)
         if results is not None:
@@ -95,7 +99,7 @@ class RunContext:
             if not needed:
                 return _NoEngine(self._settings)
             self._engine = self._start()
-            self.console.print(f"running on {self._engine.description}", highlight=False)
+            self.console.print(f"running on {self._engine.description}")
         return self._engine
 
     def _start(self) -> Engine:
@@ -106,9 +110,16 @@ class RunContext:
             )
         from prunegrid.orchestrator.engines.ray.ray_engine import RayEngine
 
+        if options.address is not None:
+            where = f"the Ray cluster at {options.address} (--address, or RAY_ADDRESS)"
+            self.console.print(f"joining {where}")
         with self.console.status("starting Ray"):
             return RayEngine(
-                self._settings, self._resources, address=options.address, runner=options.runner
+                self._settings,
+                self._resources,
+                address=options.address,
+                runner=options.runner,
+                slots=options.slots,
             )
 
     def __enter__(self) -> RunContext:
@@ -127,8 +138,7 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
     console.print(
         f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
         + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
-        + f" tasks into {store.address}",
-        highlight=False,
+        + f" tasks into {store.address}"
     )
     with Display(console, title=plan.grid.name) as display:
         return drive(plan, context, lease, display)
@@ -137,17 +147,17 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
 def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> RunResult:
     """Run the unfinished tasks of a plan; `observer` is shown the progress."""
     stop = context.stop
-    driver = Driver(
-        plan,
-        context.store,
-        context.engine(needed=bool(plan.unfinished(context.store.whole()))),
-        observer,
-        lease=lease,
-        stop_requested=stop.is_requested,
-        ranks=slice_ranks(plan) if context.options.slices else None,
-    )
     try:
         with stop:
+            driver = Driver(
+                plan,
+                context.store,
+                context.engine(needed=bool(plan.unfinished(context.store.whole()))),
+                observer,
+                lease=lease,
+                stop_requested=stop.is_requested,
+                ranks=slice_ranks(plan) if context.options.slices else None,
+            )
             return driver.run()
     except BaseException:
         if stop.is_final():  # Ray may have replaced or lost the SystemExit
@@ -161,7 +171,7 @@ def worker_settings(resources: Resources, store: str, data_dir: str | None) -> W
         data_dir=data_dir,
         threads=resources.threads,
         gpu_memory_mib=resources.gpu_memory_mib,
-        git_revision=git_revision(),
+        code=CODE,
         latency_batch=resources.latency_batch,
     )
 
@@ -172,8 +182,12 @@ class _NoEngine(InlineEngine):
     description = "nothing: all is done"
 
 
+#: SIGUSR1 and SIGUSR2: what schedulers send ahead of a job's end, as Slurm's `--signal=USR1@60`.
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
 class StopSignal:
-    """The first SIGINT, SIGTERM or SIGHUP asks for an orderly stop; the second ends the process."""
+    """The first signal of _STOPPING asks for an orderly stop; the second ends the process."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -185,8 +199,12 @@ class StopSignal:
     def is_final(self) -> bool:
         return self._count > 1
 
+    def request(self) -> None:
+        """Ask for an orderly stop, if nobody has yet."""
+        self._count = max(self._count, 1)
+
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _STOPPING:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # under nohup
             self._old[number] = signal.signal(number, self._receive)
@@ -198,8 +216,42 @@ class StopSignal:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         if number == signal.SIGHUP:  # the terminal, or the SSH session, is gone: nobody reads on
-            with open(os.devnull, "w") as nowhere:
-                for descriptor in (1, 2):
-                    os.dup2(nowhere.fileno(), descriptor)
+            _discard(1)
+            _discard(2)
         if self._count > 1:
             raise SystemExit(INTERRUPTED)
+
+
+def _discard(descriptor: int) -> None:
+    """What is written to it from now on goes nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), descriptor)
+
+
+class LostReader:
+    """A text stream whose reader may go away, as `head` and an interrupted `tee` do: this asks for
+    an orderly stop, as the SIGHUP of a lost terminal does, and the rest goes nowhere."""
+
+    def __init__(self, stream: IO[str], stop: StopSignal) -> None:
+        self._stream = stream
+        self._stop = stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        with self._losses():
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._losses():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._stop.request()
+            with contextlib.suppress(OSError):
+                _discard(self._stream.fileno())

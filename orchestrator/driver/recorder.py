@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
+from prunegrid.orchestrator.grid.grid import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_row, model_row
 from prunegrid.orchestrator.store.store import Store

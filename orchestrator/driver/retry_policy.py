@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.workers.files import PathError
 
 T = TypeVar("T")
 LIMIT_S = 600.0
@@ -34,7 +35,8 @@ class RetryPolicy:
         self._clock = clock
 
     def __call__(self, action: Callable[[], T]) -> T:
-        """The action's result. Raises TornError at once, StoreError after the last retry."""
+        """The action's result. Raises at once a TornError, and a StoreError that time does not
+        mend; others after the last retry."""
         began_s, wait_s, said = self._clock(), self._first_s, False
         while True:
             try:
@@ -42,6 +44,8 @@ class RetryPolicy:
             except TornError:
                 raise
             except StoreError as error:
+                if isinstance(error.__cause__, PathError):
+                    raise
                 spent_s = self._clock() - began_s
                 if spent_s >= self._limit_s or self._stop_requested():
                     raise

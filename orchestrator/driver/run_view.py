@@ -12,6 +12,7 @@ from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
 from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta, estimate
+from prunegrid.orchestrator.scheduling.policies import cause
 from prunegrid.orchestrator.scheduling.scheduler import State
 from prunegrid.workers.contract import TaskKind
 
@@ -23,8 +24,13 @@ class GivenUp:
     """A task that gets no result this time, and why."""
 
     key: str
+    name: str  #: in words
     kind: str
     message: str
+
+    @property
+    def cause(self) -> str:
+        return cause(self.kind, self.message)
 
 
 @dataclass(kw_only=True)

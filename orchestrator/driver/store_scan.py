@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.errors import StoreError, TornError
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
+from prunegrid.orchestrator.grid.grid import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.plan.guesses import flops_per_s

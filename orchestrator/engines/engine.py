@@ -28,7 +28,7 @@ from prunegrid.workers.entry import REAL_RUNNER, Worker
 from prunegrid.workers.runner import Runner
 
 NoticeKind: TypeAlias = Literal[
-    "node-joined", "node-left", "node-draining", "node-fenced", "no-room"
+    "node-joined", "node-left", "node-draining", "node-fenced", "no-room", "other-code"
 ]
 
 

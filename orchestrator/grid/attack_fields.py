@@ -44,21 +44,19 @@ def read_size(node: YamlNode) -> int:
     return node.integer(minimum=1)
 
 
-Splits = tuple[Mapping[str, SplitName], SplitName]
-
-
-def _read_splits(node: YamlNode) -> Splits:
-    """By data set, and of those that are not named."""
+def _read_splits(node: YamlNode) -> dict[str, SplitName]:
+    """By data set; test for those that are not named."""
     if not node.is_mapping:
-        return {}, node.choice(SPLITS)
-    splits: dict[str, SplitName] = {}
+        return dict.fromkeys(DATASETS, node.choice(SPLITS))
+    splits = dict(_TEST)
     for dataset, part in node.mapping().items():
         if dataset not in DATASETS:
             raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}")
         splits[dataset] = part.choice(SPLITS)
-    return splits, "test"
+    return splits
 
 
+_TEST: dict[str, SplitName] = dict.fromkeys(DATASETS, "test")
 SIZE: Kind[int] = Kind("whole number of at least 1", read_size)
 
 
@@ -90,10 +88,10 @@ class ProtocolTable(Table):
     outputs: Field[Outputs] = Field(
         choice(OUTPUTS), "what the attacks differentiate through", default="logits"
     )
-    attack_split: Field[Splits] = Field(
+    attack_split = Field(
         Kind("`test` or `validation`, or a mapping of data sets to them", _read_splits),
         "images that are attacked",
-        default=({}, "test"),
+        default=_TEST,
         shown="test",
     )
     batch_size = Field(
@@ -138,10 +136,6 @@ class Protocol:
     enabled: bool  #: False: a file's settings are checked, and nothing of it is run
     attacks: Mapping[str, AttackDraft]
     splits: Mapping[str, SplitName]  #: by data set
-    default_split: SplitName
-
-    def split(self, dataset: str) -> SplitName:
-        return self.splits.get(dataset, self.default_split)
 
 
 def read_attacks(node: YamlNode) -> dict[str, AttackDraft]:
@@ -258,13 +252,11 @@ def _read_protocol(
         )
         _check_batch(mine, label, own.get("batch_size", where))
         settled[label] = mine
-    splits, default = ProtocolTable.attack_split.of(own, where)
     return Protocol(
         name=name,
         enabled=ProtocolTable.enabled.of(own, where),
         attacks=settled,
-        splits=splits,
-        default_split=default,
+        splits=ProtocolTable.attack_split.of(own, where),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from prunegrid.orchestrator.grid.yaml_nodes import YamlNode, bounds_text
+from prunegrid.orchestrator.grid.yaml_nodes import Bounds, YamlNode
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -46,7 +46,7 @@ class Field(Generic[T]):
         self.kind = kind
         self.doc = doc
         self.default = default
-        self._shown = shown
+        self.shown = shown
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -58,18 +58,6 @@ class Field(Generic[T]):
         if isinstance(self.default, Missing):
             raise parent.fail(f"expected the key {self.name!r}, which has no default")
         return self.default
-
-    @property
-    def default_text(self) -> str:
-        if self._shown is not None:
-            return self._shown
-        if isinstance(self.default, Missing):
-            return self.default.value
-        if isinstance(self.default, bool):
-            return str(self.default).lower()
-        if isinstance(self.default, float):
-            return f"{self.default:g}"
-        return "none" if self.default is None else str(self.default)
 
 
 class Table:
@@ -103,23 +91,14 @@ class Table:
 # --------------------------------------------------------------------------- kinds
 
 
-def whole(*, minimum: int, maximum: int | None = None) -> Kind[int]:
-    text = f"whole number{bounds_text(minimum=minimum, maximum=maximum)}"
-    return Kind(text, lambda node: node.integer(minimum=minimum, maximum=maximum))
+def whole(**limits: int | None) -> Kind[int]:
+    """Within these Bounds."""
+    return Kind(f"whole number{Bounds(**limits)}", lambda node: node.integer(**limits))
 
 
-def number(
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> Kind[float]:
-    text = bounds_text(minimum=minimum, maximum=maximum, above=above, below=below)
-    return Kind(
-        f"number{text}",
-        lambda node: node.number(minimum=minimum, maximum=maximum, above=above, below=below),
-    )
+def number(**limits: float | None) -> Kind[float]:
+    """Within these Bounds."""
+    return Kind(f"number{Bounds(**limits)}", lambda node: node.number(**limits))
 
 
 def choice(names: tuple[Name, ...]) -> Kind[Name]:

@@ -6,20 +6,26 @@ then the variant's; an attack's settings, then the protocol's for that attack.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from prunegrid.orchestrator.errors import GridError, expected
 from prunegrid.orchestrator.grid.attack_fields import SIZE, Protocol, read_attacks, read_protocols
 from prunegrid.orchestrator.grid.fields import (
+    BOOLEAN,
     TEXT,
     Field,
+    Kind,
     Table,
     choice,
     mapping,
     maybe,
     names_of,
     number,
+    optional,
+    section,
     unique,
     whole,
 )
@@ -35,15 +41,70 @@ from prunegrid.orchestrator.grid.grid import (
     Variant,
 )
 from prunegrid.orchestrator.grid.resources import read_resources
-from prunegrid.orchestrator.grid.training import TrainingTable, training_settings
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS, DatasetEntry
-from prunegrid.workers.contract import DataSettings
+from prunegrid.workers.catalog import ARCHITECTURES, AUGMENTATIONS, DATASETS, METHODS, DatasetEntry
+from prunegrid.workers.contract import AdversarialTraining, DataSettings, TrainingSettings
 from prunegrid.workers.decode import from_dict
+from prunegrid.workers.identity import identity
 
-DENSE_MODELS: tuple[DenseModel, ...] = ("per_method", "shared")
-SCHEDULES: tuple[PruningSchedule, ...] = ("iterative", "one-shot")
-WEIGHTS: tuple[PrunedWeights, ...] = ("retain", "rewind", "reinitialize")
+
+class ScheduleTable(Table):
+    """The learning rate falls where the validation loss does not (ReduceLROnPlateau)."""
+
+    path = "training.lr_schedule"
+    factor = Field(number(above=0, below=1), "the rate is multiplied by it")
+    patience = Field(whole(minimum=1), "epochs without a better validation loss before it")
+    min = Field(number(minimum=0), "the rate falls no lower", default=0.0)
+
+
+class AdversarialTable(Table):
+    """PGD inside training: the loss is (1 - mix) * clean + mix * adversarial."""
+
+    path = "training.adversarial"
+    mix = Field(number(above=0, maximum=1), "weight of the adversarial loss")
+    eps = Field(number(above=0), "L-infinity radius; pixels are in [0, 1]")
+    steps = Field(whole(minimum=1), "of PGD")
+    rel_stepsize = Field(number(above=0), "step over eps", default=0.25)
+
+
+_ADVERSARIAL: Kind[AdversarialTraining] = Kind(
+    "mapping", lambda node: from_dict(AdversarialTraining, AdversarialTable.whole(node))
+)
+
+
+class TrainingTable(Table):
+    """Training of the dense networks, by Adam on cross-entropy; `fine_tuning`, after each prune
+    step, has the same keys. The defaults are the paper's for its three larger networks."""
+
+    path = "training"
+    batch_size = Field(whole(minimum=1), "images of a step", default=128)
+    learning_rate = Field(number(above=0), "Adam's", default=0.001)
+    max_epochs = Field(whole(minimum=1), "of each stage", default=150)
+    early_stopping_patience = Field(
+        optional(whole(minimum=1)), "epochs without a better validation loss", default=15
+    )
+    lr_schedule = Field(
+        optional(section(ScheduleTable, "mapping")),
+        "when the learning rate falls",
+        default={"factor": 0.3, "patience": 12, "min": 1e-5},
+        shown="{factor: 0.3, patience: 12, min: 1.0e-5}",
+    )
+    augmentation = Field(
+        names_of(AUGMENTATIONS, "name"),
+        f"one of {', '.join(AUGMENTATIONS)}: flip, pad so many pixels, crop back",
+        default="none",
+    )
+    restore_best = Field(BOOLEAN, "keep the best epoch's weights, not the last's", default=False)
+    adversarial = Field(optional(_ADVERSARIAL), "PGD in training", default=None)
+
+
+def training_settings(values: Mapping[str, object]) -> TrainingSettings:
+    """`values`: what a TrainingTable gave, the keys of `lr_schedule` aside."""
+    flat = {name: value for name, value in values.items() if name != "lr_schedule"}
+    schedule = values["lr_schedule"]
+    for name in ScheduleTable.names():
+        flat[f"lr_{name}"] = schedule[name] if isinstance(schedule, Mapping) else None
+    return from_dict(TrainingSettings, flat)
 
 
 class GridTable(Table):
@@ -56,9 +117,12 @@ class GridTable(Table):
         unique(number(minimum=1), "compression rates"),
         "weights before over weights left; 1 is the dense network",
     )
-    methods = Field(unique(names_of(METHODS, "name"), "pruning methods"), "how weights are chosen")
+    methods = Field(
+        unique(names_of(METHODS, "name"), "pruning methods"),
+        "how weights are chosen; fine-tuning-only, the control, prunes none",
+    )
     dense_model: Field[DenseModel] = Field(
-        choice(DENSE_MODELS),
+        choice(get_args(DenseModel)),
         "a dense network for each method, or one",
         default="per_method",
     )
@@ -108,10 +172,14 @@ class PruningTable(Table):
 
     path = "pruning"
     schedule: Field[PruningSchedule] = Field(
-        choice(SCHEDULES), "one-shot: every rate from the dense network", default="iterative"
+        choice(get_args(PruningSchedule)),
+        "one-shot: every rate from the dense network",
+        default="iterative",
     )
     weights: Field[PrunedWeights] = Field(
-        choice(WEIGHTS), "what fine-tuning starts from; rewind: the initial ones", default="retain"
+        choice(get_args(PrunedWeights)),
+        "what fine-tuning starts from; rewind: the initial ones",
+        default="retain",
     )
 
 
@@ -240,8 +308,13 @@ def _read_architecture(
                 pruning=variant.pruning,
             )
         )
+    try:
+        configuration = identity(name)
+    except (ValueError, SyntaxError) as error:
+        raise node.fail(f"can't be built: {error}") from error
     plan = ArchitecturePlan(
         name=name,
+        configuration=configuration,
         data=data,
         attack_images=images,
         variants=tuple(plans),
@@ -299,7 +372,7 @@ def _plan_attacks(
             protocol=protocol.name,
             settings=draft.settle(eps[label]),
             eps=eps[label],
-            split=protocol.split(dataset.name),
+            split=protocol.splits[dataset.name],
             images_per_shard=shard,
         )
         for protocol in protocols

@@ -5,11 +5,12 @@ Pure. `file.py` makes one from YAML; `plan/dag.py` expands it into tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
+from prunegrid.workers.keys import digest
 
 SplitName = Literal["test", "validation"]
 DenseModel = Literal["per_method", "shared"]
@@ -48,6 +49,7 @@ class PlannedAttack:
 @dataclass(frozen=True, kw_only=True)
 class ArchitecturePlan:
     name: str
+    configuration: str  #: see `prunegrid.workers.identity`
     data: DataSettings
     attack_images: int
     variants: tuple[Variant, ...]
@@ -62,7 +64,6 @@ class Resources:
     gpus_per_task: float
     threads: int
     gpu_memory_mib: int | None
-    price_per_hour: float | None  #: of one task slot, in the grid's currency of choice
     silence_s: float = 900.0  #: a task without a heartbeat for so long hangs: it is ended
     timeout_s: float | None = None  #: for one attempt; None: as long as it takes
     latency_batch: int | None = None  #: images of the forward pass that models are timed with
@@ -108,3 +109,40 @@ AXES = (
 )
 
 Selection = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCoordinates:
+    """Which model of a grid."""
+
+    architecture: str
+    dataset: str
+    variant: str  #: a named bundle of training and pruning settings; "standard" is the plain one
+    method: str
+    rate: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellCoordinates:
+    """Which cell: a model, attacked."""
+
+    model: ModelCoordinates
+    protocol: str
+    attack: str  #: the grid's label for the attack
+    eps: float  #: in the norm's units; L-infinity and L2 with pixels in [0, 1]
+
+
+def model_id(place: ModelCoordinates, task_key: str) -> str:
+    """`model-<place>-<work>`: one row per place; other work at the same place supersedes it."""
+    return f"model-{digest(place, length=12)}-{digest(task_key, length=8)}"
+
+
+def cell_id(place: CellCoordinates, task_keys: Sequence[str]) -> str:
+    """`cell-<place>-<work>`, the work being the attack tasks (shards) that it rests on."""
+    return f"cell-{digest(place, length=12)}-{digest(sorted(task_keys), length=8)}"
+
+
+def place_of(row_id: str) -> str:
+    """The part of a row's name that two rows of one place share."""
+    return row_id.rpartition("-")[0]

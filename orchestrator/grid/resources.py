@@ -3,7 +3,6 @@ machine costs. Neither is part of a task's identity."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 from prunegrid.orchestrator.grid.fields import Field, Kind, Table, maybe, number, optional, whole
@@ -22,15 +21,14 @@ def read_resources(
     """Raises GridError."""
     values = ResourcesTable.whole(node)
     slot_hour = values.pop("price_per_hour")
-    resources = from_dict(Resources, {**values, "price_per_hour": None})
+    resources = from_dict(Resources, values)
     price = _read_price(price_node, resources) if price_node is not None else None
     if node is not None and isinstance(slot_hour, float):  # of one slot: the short form
         if price is not None:
             named = node.mapping()["price_per_hour"]
             raise named.fail("given beside 'price': expected one of the two")
         price = Price(per_hour=slot_hour, currency="", slots_per_node=1)
-    per_hour = price.per_slot_hour if price is not None else None
-    return dataclasses.replace(resources, price_per_hour=per_hour), price
+    return resources, price
 
 
 def _gpus(node: YamlNode) -> float:

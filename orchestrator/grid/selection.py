@@ -11,10 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from prunegrid.orchestrator.errors import UsageError, expected, nearest
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
-from prunegrid.orchestrator.grid.grid import AXES, Grid, Selection
-from prunegrid.orchestrator.grid.numbers import named_numbers
-from prunegrid.orchestrator.names import number_text
+from prunegrid.orchestrator.grid.grid import (
+    AXES,
+    CellCoordinates,
+    Grid,
+    ModelCoordinates,
+    Selection,
+)
+from prunegrid.orchestrator.names import named_numbers, number_text
 
 #: A place on an axis: a name, a rate, a seed, an eps.
 AxisValue: TypeAlias = str | int | float
@@ -114,17 +118,10 @@ class GridSelection:
         return all(v in wanted[axis] for axis, v in coordinates.items() if axis in wanted)
 
     def lets_model(self, place: ModelCoordinates) -> bool:
-        return self.lets(
-            architecture=place.architecture,
-            variant=place.variant,
-            method=place.method,
-            rate=place.rate,
-            seed=place.seed,
-        )
+        return self.lets(**vars(place))
 
     def lets_cell(self, place: CellCoordinates) -> bool:
-        of_cell = self.lets(protocol=place.protocol, attack=place.attack, eps=place.eps)
-        return of_cell and self.lets_model(place.model)
+        return self.lets(**vars(place)) and self.lets_model(place.model)
 
 
 def _axes(grid: Grid) -> dict[str, Sequence[AxisValue]]:

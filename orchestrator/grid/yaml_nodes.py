@@ -7,18 +7,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 import yaml
 
 from prunegrid.orchestrator.errors import GridError, expected
-from prunegrid.orchestrator.grid.numbers import parse_number
+from prunegrid.orchestrator.names import parse_number
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
 #: The greatest whole number of a grid: rows hold no greater one.
 MOST = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a number may be; None: anything."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None  #: which itself is not allowed
+    below: float | None = None
+
+    def __contains__(self, value: float | Decimal) -> bool:
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        """` of at least 1`, ` between 0 and 1` (neither of them), ...; "" where there are none."""
+        least, most, above, below = (
+            f"{value:g}" if isinstance(value, float) else str(value)
+            for value in (self.minimum, self.maximum, self.above, self.below)
+        )
+        if self.above is not None and self.below is not None:
+            return f" between {above} and {below}"
+        if self.minimum is not None and self.maximum is not None:
+            return f" from {least} to {most}"
+        low = "" if self.above is None else f" above {above}"
+        low = low if self.minimum is None else f" of at least {least}"
+        high = "" if self.maximum is None else f"at most {most}"
+        return f"{low} and {high}" if low and high else f" of {high}" if high else low
 
 
 class YamlNode:
@@ -146,38 +180,31 @@ class YamlNode:
             raise self.fail(f"expected true or false, got {value!r}")
         return value.lower() in ("true", "yes", "on")
 
-    def integer(self, *, minimum: int | None = None, maximum: int | None = None) -> int:
-        """Exact, and at most MOST where no maximum is given; `2.0` and `1e3` are whole too."""
-        wanted = f"a whole number{bounds_text(minimum=minimum, maximum=maximum)}"
-        value = self._scalar(wanted)
+    def integer(self, **limits: int | None) -> int:
+        """Exact, within these Bounds, and at most MOST where no maximum is given; `2.0` and `1e3`
+        are whole too."""
+        bounds = Bounds(**limits)
+        value = self._scalar(f"a whole number{bounds}")
         try:
             number = Decimal(value.replace("_", ""))
         except InvalidOperation:
-            raise self.fail(f"expected {wanted}, got {value!r}") from None
+            raise self.fail(f"expected a whole number{bounds}, got {value!r}") from None
         is_whole = number.is_finite() and number == number.to_integral_value()
-        if not is_whole or not _within(number, minimum, maximum):
-            raise self.fail(f"expected {wanted}, got {value}")
-        if maximum is None and number.copy_abs() > MOST:
+        if not is_whole or number not in bounds:
+            raise self.fail(f"expected a whole number{bounds}, got {value}")
+        if bounds.maximum is None and number.copy_abs() > MOST:
             raise self.fail(f"expected a whole number of at most {MOST}, got {value}")
         return int(number)
 
-    def number(
-        self,
-        *,
-        minimum: float | None = None,
-        maximum: float | None = None,
-        above: float | None = None,
-        below: float | None = None,
-    ) -> float:
-        """A finite number; `4/255` is one too."""
-        bounds = bounds_text(minimum=minimum, maximum=maximum, above=above, below=below)
+    def number(self, **limits: float | None) -> float:
+        """A finite number within these Bounds; `4/255` is one too."""
+        bounds = Bounds(**limits)
         value = self._scalar(f"a number{bounds}")
         try:
             number = float(parse_number(value))
         except (ValueError, OverflowError):
             raise self.fail(f"expected a number{bounds}, got {value!r}") from None
-        outside = (above is not None and number <= above) or (below is not None and number >= below)
-        if not math.isfinite(number) or outside or not _within(number, minimum, maximum):
+        if not math.isfinite(number) or number not in bounds:
             raise self.fail(f"expected a number{bounds}, got {value}")
         return number
 
@@ -186,31 +213,3 @@ class YamlNode:
 
     def _is_none(self) -> bool:
         return isinstance(self._node, yaml.ScalarNode) and self._node.value == "none"
-
-
-def _within(value: float | Decimal, minimum: float | None, maximum: float | None) -> bool:
-    return (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
-
-
-def bounds_text(
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> str:
-    """` of at least 1`, ` between 0 and 1` (neither of them), ...; "" where there are none."""
-    if above is not None and below is not None:
-        return f" between {_short(above)} and {_short(below)}"
-    if minimum is not None and maximum is not None:
-        return f" from {_short(minimum)} to {_short(maximum)}"
-    low = "" if above is None else f"above {_short(above)}"
-    low = low if minimum is None else f"of at least {_short(minimum)}"
-    high = "" if maximum is None else f"at most {_short(maximum)}"
-    if low and high:
-        return f" {low} and {high}"
-    return f" of {high}" if high else f" {low}" if low else ""
-
-
-def _short(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.coordinates import (
-    CellCoordinates,
-    ModelCoordinates,
-    cell_id,
-    model_id,
-)
 from prunegrid.orchestrator.grid.grid import (
     ArchitecturePlan,
+    CellCoordinates,
     Grid,
+    ModelCoordinates,
     PlannedAttack,
     Selection,
     Variant,
+    cell_id,
+    model_id,
 )
 from prunegrid.orchestrator.grid.selection import GridSelection
 from prunegrid.workers.contract import (
@@ -131,6 +129,7 @@ class _Builder:
             training=variant.training,
             seed=seed,
             salt=salt,
+            configuration=architecture.configuration,
         )
         previous = dense_key = self._add(dense)
         previous_rate = 1.0

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates
 from prunegrid.orchestrator.report.comparison import SideComparison, compare_stores
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
@@ -24,8 +24,9 @@ from prunegrid.orchestrator.report.paper import PaperComparison, compare_with_pa
 from prunegrid.orchestrator.report.results import Results, Setting
 from prunegrid.orchestrator.report.strategies import Strategy, strategies
 from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
-from prunegrid.orchestrator.report.tables import cell_table, clean_table
+from prunegrid.orchestrator.report.tables import attacked_clean_table, cell_table, clean_table
 from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
+from prunegrid.orchestrator.store.mixed_provenance import MixedValues, mixed_values, rows_of
 from prunegrid.workers.keys import digest
 
 #: What results stand beside: the published tables, or another store's results.
@@ -37,6 +38,7 @@ class Analysis:
     results: Results
     clean: pd.DataFrame  #: `clean_table`
     cells: pd.DataFrame  #: `cell_table`
+    attacked: pd.DataFrame  #: `attacked_clean_table`
     worst: pd.DataFrame  #: `worst_table`
     worst_images: pd.DataFrame  #: `worst_per_image`
     convergence: pd.DataFrame  #: `convergence_table`
@@ -47,6 +49,7 @@ class Analysis:
     non_inferiority: list[NonInferiority]
     flat: pd.DataFrame  #: `flat_curves`
     missing: pd.DataFrame  #: `missing_cells`
+    mixed: tuple[MixedValues, ...]  #: `mixed_values`
     wanted: int  #: cells that should be there
     paper: tuple[PaperComparison, ...] | None  #: None: not asked for
     stores: tuple[SideComparison, ...] | None
@@ -136,6 +139,7 @@ def analyse(
         results=results,
         clean=clean,
         cells=cells,
+        attacked=attacked_clean_table(results),
         worst=worst_table(results),
         worst_images=worst_per_image(results, evidence.images),
         convergence=convergence,
@@ -146,6 +150,7 @@ def analyse(
         non_inferiority=non_inferiority(margins),
         flat=flat_curves(cells),
         missing=missing,
+        mixed=mixed_values(rows_of(results.models, results.cells)),
         wanted=len(results.cells) + len(missing) if planned is None else len(planned),
         paper=compare_with_paper(results) if isinstance(against, str) else None,
         stores=compare_stores(results, against) if isinstance(against, Results) else None,

@@ -23,15 +23,16 @@ class AttackRows:
     eps: tuple[float, ...]  #: ascending; () for a minimum-norm attack
     broken: np.ndarray  #: bool [len(eps) or 1, n]
     distance: np.ndarray  #: float [len(eps) or 1, n]; 0 if misclassified, inf if not found
+    within: bool = False  #: a distance of exactly eps is broken, as the cells' `broken_at` has it
 
     def robust(self, eps: float) -> np.ndarray:
         """bool [n]: images that stand at `eps`. Raises KeyError where a fixed-eps attack was not
         run there."""
         if not self.eps:
-            return np.asarray(self.distance[0] >= eps)
+            return np.asarray(self.distance[0] > eps if self.within else self.distance[0] >= eps)
         for k, other in enumerate(self.eps):
             if other == eps:
-                return ~self.broken[k]
+                return np.asarray(~self.broken[k])
         raise KeyError(f"{self.attack}: expected one of eps {list(self.eps)}, got {eps}")
 
 

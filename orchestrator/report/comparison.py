@@ -13,11 +13,19 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.report.results import THREAT, Results, attack_title, groups
-from prunegrid.orchestrator.report.statistics import TINY, over_seeds, welch_half
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.names import attack_title
+from prunegrid.orchestrator.report.results import THREAT, Results, groups
+from prunegrid.orchestrator.report.statistics import (
+    TINY,
+    accuracy_over_seeds,
+    over_seeds,
+    welch_half,
+)
+from prunegrid.orchestrator.report.tables import DENSE, pruned_nothing
 
 _MATCH = ["method", "rate", *THREAT]
+
+_OF_A_SIDE = ("n", "mean", "sd", "half", "low", "high")
 
 #: The attack of a row that compares clean accuracy.
 CLEAN = "clean"
@@ -28,8 +36,9 @@ class SideComparison:
     """One experiment, as two sides have it; `table` has a row per cell of either side.
 
     Columns: method, rate, attack ("clean": the whole test split), norm, eps; n_a, mean_a, sd_a,
-    half_a, and the same of b (fractions); `difference` (a - b) and its 95 % `half`; `verdict`: "a
-    higher", "b higher", "no difference shown", "one seed", "missing in a", "missing in b".
+    half_a, low_a, high_a, and the same of b (fractions); `difference` (a - b) and its 95 % `half`;
+    `verdict`: "a higher", "b higher", "no difference shown", "one seed", "untestable" (no spread
+    over seeds), "missing in a", "missing in b".
     """
 
     architecture: str
@@ -38,6 +47,7 @@ class SideComparison:
     b: str
     paired: bool  #: the same trained networks on both sides
     table: pd.DataFrame
+    idle: frozenset[tuple[str, float]] = frozenset()  #: models that nothing was pruned of
 
     def sentences(self) -> list[str]:
         """The outcome in plain words."""
@@ -64,7 +74,11 @@ class SideComparison:
             mean = 100 * part["difference"].mean()
             found = f"{mean:+.1f} points over {len(part)} cells{_order(part)}"
             lines.append(f"{attack_title(str(attack))}: {found}")
-        best = [_best(known, side) for side in ("mean_a", "mean_b")]
+        models = zip(known["method"], known["rate"], strict=True)
+        chosen = known[[model not in self.idle for model in models]]
+        if chosen.empty:
+            return lines
+        best = [_best(chosen, side) for side in ("mean_a", "mean_b")]
         if best[0] == best[1]:
             lines.append(f"best on average over these cells, in a as in b: {best[0]}")
         else:
@@ -76,7 +90,8 @@ def _by_model(known: pd.DataFrame) -> pd.DataFrame:
     """Mean over the cells of each (method, rate) that has all of them."""
     models = known.groupby(["method", "rate"])[["mean_a", "mean_b", "eps"]]
     out = models.agg({"mean_a": "mean", "mean_b": "mean", "eps": "count"})
-    return out[out["eps"] == out["eps"].max()]
+    whole: pd.DataFrame = out[out["eps"] == out["eps"].max()]
+    return whole
 
 
 def _order(known: pd.DataFrame) -> str:
@@ -140,7 +155,10 @@ def _compare(
     keys = [*_MATCH, "seed"]
     both = rows[0].merge(rows[1], on=keys, suffixes=("_a", "_b"))
     paired = bool(len(both)) and bool((both["model_a"] == both["model_b"]).all())
+    models = pd.concat([_part(r.models, architecture, dataset) for r in (a, b)])
+    idle = models.loc[pruned_nothing(models), ["method", "rate"]]
     return SideComparison(
+        idle=frozenset(idle.itertuples(index=False, name=None)),
         architecture=architecture,
         dataset=dataset,
         a=names[0],
@@ -167,7 +185,7 @@ def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.
 def _table(
     rows_a: pd.DataFrame, rows_b: pd.DataFrame, both: pd.DataFrame, *, paired: bool
 ) -> pd.DataFrame:
-    sides = [over_seeds(rows, _MATCH, "value") for rows in (rows_a, rows_b)]
+    sides = [accuracy_over_seeds(rows, _MATCH, "value") for rows in (rows_a, rows_b)]
     table = sides[0].merge(sides[1], on=_MATCH, how="outer", suffixes=("_a", "_b"))
     table[["n_a", "n_b"]] = table[["n_a", "n_b"]].fillna(0).astype(int)
     if paired:
@@ -183,7 +201,7 @@ def _table(
     table = table.assign(order=order).sort_values(["order", "attack", "eps", "method", "rate"])
     names = [
         *_MATCH,
-        *(f"{value}_{s}" for s in ("a", "b") for value in ("n", "mean", "sd", "half")),
+        *(f"{value}_{s}" for s in ("a", "b") for value in _OF_A_SIDE),
     ]
     return table[[*names, "difference", "half", "verdict"]].reset_index(drop=True)
 
@@ -194,7 +212,8 @@ def _verdicts(table: pd.DataFrame) -> pd.Series[str]:
         (table["n_a"].to_numpy() == 0, "missing in a"),
         (table["n_b"].to_numpy() == 0, "missing in b"),
         (np.abs(difference) < TINY, "no difference shown"),
-        (np.isnan(half), "one seed"),
+        (table[["n_a", "n_b"]].min(axis=1).to_numpy() < 2, "one seed"),
+        (np.isnan(half), "untestable"),
         (difference - half > 0, "a higher"),
         (difference + half < 0, "b higher"),
     ]

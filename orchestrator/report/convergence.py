@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.report.attack_rows import Convergence, doubling_steps
-from prunegrid.orchestrator.report.evidence import DoubledSteps, TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import DoubledSteps, TaskImages, rows_of
 from prunegrid.orchestrator.report.results import (
     PLACE,
     SETTING,
@@ -74,7 +74,7 @@ def _models(
             if mine.empty:
                 break
             first = next(records(mine))
-            sides.append(attack_rows(images, first.task_keys, attack=label, norm=first.norm))
+            sides.append(rows_of(images, first))
             shared.append([float(eps) for eps in mine["eps"]])
         if len(sides) < 2 or sides[0] is None or sides[1] is None:
             continue

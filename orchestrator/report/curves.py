@@ -7,16 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength, with_counterparts
-from prunegrid.orchestrator.report.results import (
-    attack_title,
-    eps_text,
-    groups,
-    records,
-    threats,
-)
-from prunegrid.orchestrator.report.statistics import over_seeds
+from prunegrid.orchestrator.report.results import groups, records, threats
+from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 from prunegrid.orchestrator.report.style import legend_order
 from prunegrid.orchestrator.report.tables import DENSE, seed_averages
 
@@ -29,8 +24,8 @@ AXES = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CurvePanel:
-    """One pair of axes. `rows`: method, rate, x, mean, half, n, sd, effective_rate; x or mean is
-    NaN where there is no result."""
+    """One pair of axes. `rows`: method, rate, x, mean, low, high, n, sd, effective_rate, diverged
+    (how many seeds); x or mean is NaN where there is no result."""
 
     title: str
     x: str  #: title of the axis
@@ -41,6 +36,21 @@ class CurvePanel:
     @property
     def methods(self) -> list[str]:
         return legend_order(list(self.rows["method"]))
+
+    @property
+    def lost(self) -> pd.DataFrame:
+        """The rows of models that diverged, with a `text` that says how many."""
+        mine = self.rows[self.rows["diverged"] > 0]
+        some = mine["diverged"].map("{:g} diverged".format)
+        return mine.assign(text=some.where(mine["mean"].notna(), "diverged"))
+
+    def y_in_lines(self, newline: str) -> str:
+        """A long title of the y axis broken once, near its middle, so that it fits the panel."""
+        if len(self.y) <= 24:
+            return self.y
+        spaces = [k for k, letter in enumerate(self.y) if letter == " "]
+        middle = min(spaces, key=lambda k: abs(k - len(self.y) / 2))
+        return f"{self.y[:middle]}{newline}{self.y[middle + 1 :]}"
 
     @property
     def top(self) -> float:
@@ -72,10 +82,10 @@ class CurveGrid:
 def _panel(
     rows: pd.DataFrame, clean: pd.DataFrame, *, title: str, y: str, x: str = "rate"
 ) -> CurvePanel:
-    """`rows`: method, rate, n, mean, sd, half; x and effective rate come from `clean`. A model of
-    `clean` that `rows` lacks has no mean: a gap in its line."""
-    extra = clean[["method", "rate", "effective_rate", "speedup"]]
-    lean = rows[["method", "rate", "n", "mean", "sd", "half"]]
+    """`rows`: method, rate, n, mean, sd, low, high; x and effective rate come from `clean`. A model
+    of `clean` that `rows` lacks has no mean: a gap in its line."""
+    extra = clean[["method", "rate", "effective_rate", "speedup", "diverged"]]
+    lean = rows[["method", "rate", "n", "mean", "sd", "low", "high"]]
     known = lean.dropna(subset="mean")["method"].unique()
     places = pd.concat([lean, extra])[["method", "rate"]].drop_duplicates()
     both = places[places["method"].isin(known)].merge(lean, on=["method", "rate"], how="left")
@@ -120,21 +130,25 @@ def security_grid(part: Part) -> CurveGrid:
 
 
 def average_robustness(part: Part, attack: str | None = None) -> pd.DataFrame:
-    """Per method and rate: n, mean, sd, half over seeds of the mean robust accuracy over the eps
-    levels of one attack or of all. A seed that lacks one of these cells does not count."""
+    """Per method and rate: n, mean, sd, half, low, high over seeds of the mean robust accuracy over
+    the eps levels of one attack or of all. A seed that lacks one of these cells does not count."""
     cells = with_counterparts(part.rows(part.analysis.results.cells))
     if attack is not None:
         cells = cells[cells["attack"] == attack]
-    return over_seeds(seed_averages(cells), ["method", "rate"], "score")
+    return accuracy_over_seeds(seed_averages(cells), ["method", "rate"], "score")
 
 
 def compression_grid(part: Part) -> CurveGrid:
-    """Clean and average robust accuracy against nominal rate, effective rate and speed-up."""
+    """Clean accuracy (of the attacked images, where known) and average robust accuracy against
+    nominal rate, effective rate and speed-up."""
     clean = part.rows(part.analysis.clean)
     robust = average_robustness(part)
     axes = [x for x in AXES if clean[x].notna().any()]
     rows = []
-    for values, y in ((clean, "clean accuracy, %"), (robust, "average robust accuracy, %")):
+    own, known = part.rows(part.analysis.attacked), "clean accuracy on the attacked images, %"
+    if own.empty:
+        own, known = clean, "clean accuracy on the whole test split, %"
+    for values, y in ((own, known), (robust, "average robust accuracy, %")):
         rows.append(tuple(_panel(values, clean, title="", y=y, x=x) for x in axes))
     return CurveGrid(name="compression", panels=tuple(rows))
 

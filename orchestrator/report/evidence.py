@@ -18,6 +18,7 @@ from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.store.frames import read_all
+from prunegrid.orchestrator.store.rows import WITHIN
 from prunegrid.workers import layout
 from prunegrid.workers.contract import AttackSettings, AttackTask
 from prunegrid.workers.files import Files
@@ -82,8 +83,24 @@ def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, Task
 _KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_())
 
 
+def rows_of(images: Mapping[str, TaskImages], cell: Any) -> AttackRows | None:
+    """`attack_rows` of a record of the cells."""
+    return attack_rows(
+        images,
+        cell.task_keys,
+        attack=cell.attack,
+        norm=cell.norm,
+        within=cell.broken_at == WITHIN,
+    )
+
+
 def attack_rows(
-    images: Mapping[str, TaskImages], tasks: Sequence[str], *, attack: str, norm: str
+    images: Mapping[str, TaskImages],
+    tasks: Sequence[str],
+    *,
+    attack: str,
+    norm: str,
+    within: bool = False,
 ) -> AttackRows | None:
     """All shards of one attack on one model, sorted by image; None where a shard has no rows, or
     an image lacks an eps."""
@@ -107,6 +124,7 @@ def attack_rows(
         eps=tuple(map(float, kinds)),
         broken=broken[order].reshape(shape),
         distance=distance[order].reshape(shape),
+        within=within,
     )
 
 

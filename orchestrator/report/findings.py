@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+import pandas as pd
+
+from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE, NonInferiorModel
-from prunegrid.orchestrator.report.results import Setting, Threat, attack_title, records
-from prunegrid.orchestrator.report.statistics import Estimate, signed
+from prunegrid.orchestrator.report.results import Setting, Threat, groups, records
+from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
 from prunegrid.orchestrator.report.strategies import (
     ATTACK_KNOWN,
     AVERAGE,
@@ -21,8 +24,14 @@ from prunegrid.orchestrator.report.strategies import (
     WORST_ATTACK,
     Strategy,
 )
-from prunegrid.orchestrator.report.tables import COMPRESSION_TOLERANCE, UNPRUNED, model_name
+from prunegrid.orchestrator.report.tables import (
+    COMPRESSION_TOLERANCE,
+    UNPRUNED,
+    model_name,
+    pruned_nothing,
+)
 from prunegrid.orchestrator.report.trust import trust
+from prunegrid.workers.catalog import CONTROL
 
 
 class Topic(StrEnum):
@@ -121,7 +130,11 @@ def _choice(part: Part, s: Strategy) -> str:
 
 
 def _score(s: Strategy) -> str:
-    clean = f"clean {s.clean.text()} %, n = {s.score.n}"
+    clean = f"clean {s.clean.text()} %"
+    if s.attacked.n:
+        clean = f"clean {s.attacked.text()} % on the same images, {s.clean.text()} % on the whole "
+        clean += "test split"
+    clean += f", n = {s.score.n}"
     if s.criterion == LEAST_MARGIN:
         if s.method == UNPRUNED:
             lead = "Beside the unpruned models of all methods together, every pruned one loses"
@@ -129,12 +142,19 @@ def _score(s: Strategy) -> str:
         return f"{_against(s.score)} under its least favourable threat; {clean}"
     what = "Robust under the worst attack" if s.criterion == WORST_ATTACK else "Robust"
     text = f"{what} {s.score.text()} %, {clean}"
-    return text if s.method == UNPRUNED else f"{text}; robust {_against(s.margin)}"
+    if s.method == UNPRUNED:
+        return text
+    text += f"; robust {_against(s.margin)}"
+    if s.control.n:
+        text += f", {_against(s.control, 'as much fine-tuning without pruning')}"
+    return text
 
 
-def _against(e: Estimate) -> str:
+def _against(e: Estimate, other: str = "unpruned") -> str:
     """`+1.5 ± 2.2 points against unpruned (no gain shown)`."""
-    text = f"{_points(e)} against unpruned"
+    text = f"{e.points()} against {other}"
+    if e.n > 1 and math.isnan(e.half):
+        return f"{text} (untestable)"
     unsure = math.isnan(e.half) or abs(e.mean) < e.half
     return text + (f" (no {'gain' if e.mean >= 0 else 'loss'} shown)" if unsure else "")
 
@@ -151,13 +171,6 @@ def _rivals(s: Strategy) -> str:
     if s.rivals == others:
         return f"No test tells it from {rivals}"
     return f"Tests can't tell it from {s.rivals} of {rivals}"
-
-
-def _points(e: Estimate) -> str:
-    if math.isnan(e.mean):
-        return "unknown margin"
-    half = "" if math.isnan(e.half) else f" ± {100 * e.half:.1f}"
-    return f"{signed(e.mean)}{half} points"
 
 
 # --------------------------------------------------------------------------- how far
@@ -184,7 +197,7 @@ def _how_far(part: Part) -> Iterator[str]:
 
 def _with_margins(m: NonInferiorModel) -> str:
     faster = "" if math.isnan(m.speedup) else f", speed-up {m.speedup:.3g} in theory"
-    margins = f"clean {_points(m.clean)}, robust {_points(m.robust)}, n = {m.robust.n}"
+    margins = f"clean {m.clean.points()}, robust {m.robust.points()}, n = {m.robust.n}"
     return f"{m.name} ({margins}{faster})"
 
 
@@ -225,6 +238,18 @@ def _sweet_spots(part: Part) -> Iterator[str]:
         f"{count.get('better', 0)} cells are shown to gain and {count.get('worse', 0)} to lose "
         "robustness."
     )
+    if "p_moderated" in cells and cells["p_moderated"].notna().any():
+        calls = [_gains_and_losses(cells, f"p_moderated_{name}") for name in ("holm", "fdr")]
+        yield (
+            "A moderated t test, which lets the cells share what they say of the noise of seeds, "
+            f"shows with the same correction {calls[0]}; at a false discovery rate of "
+            f"{SIGNIFICANT:.0%}, {calls[1]}."
+        )
+
+
+def _gains_and_losses(cells: pd.DataFrame, p: str) -> str:
+    margins = cells.loc[cells[p] < SIGNIFICANT, "margin"]
+    return f"{(margins > 0).sum()} to gain and {(margins < 0).sum()} to lose"
 
 
 # --------------------------------------------------------------------------- compression
@@ -232,6 +257,12 @@ def _sweet_spots(part: Part) -> Iterator[str]:
 
 def _compression(part: Part) -> Iterator[str]:
     mine = part.rows(part.analysis.clean).dropna(subset="effective_rate")
+    idle = pruned_nothing(mine)
+    for (method,), rows in groups(mine[idle], ["method"]):
+        rates = ", ".join(f"{rate:g}" for rate in rows["rate"])
+        what = "the control" if method == CONTROL else "no choice counts it"
+        yield f"{method} prunes nothing at rate {rates}: dense networks trained again, {what}."
+    mine = mine[~idle]
     off = mine[(mine["effective_rate"] / mine["rate"] - 1).abs() > COMPRESSION_TOLERANCE]
     if off.empty:
         if len(mine):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.report.attack_rows import AttackRows, more_broken
-from prunegrid.orchestrator.report.evidence import TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.tables import DENSE
 from prunegrid.workers.catalog import attack_entry
@@ -41,7 +41,8 @@ def flat_curves(cells: pd.DataFrame) -> pd.DataFrame:
     out = out.merge(dense[["dense_left"]].reset_index(), on=of_setting)
     flat = (out["strongest"] >= FLAT * out["weakest"]) & (out["weakest"] >= LEAST_ACCURACY)
     suspicious = flat & (out["dense_left"] <= FALLEN) & (out["rate"] != DENSE)
-    return out.loc[suspicious, [*by, "weakest", "strongest"]].reset_index(drop=True)
+    found: pd.DataFrame = out.loc[suspicious, [*by, "weakest", "strongest"]]
+    return found.reset_index(drop=True)
 
 
 def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Results:
@@ -59,9 +60,7 @@ def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Re
             continue
         rows: dict[str, AttackRows | None] = {}
         for cell in records(mine.drop_duplicates("attack")):
-            rows[cell.attack] = attack_rows(
-                images, cell.task_keys, attack=cell.attack, norm=cell.norm
-            )
+            rows[cell.attack] = rows_of(images, cell)
         rivals = [r for a in mine.loc[mine["_free"], "attack"].unique() if (r := rows[a])]
         white = mine[~mine["_free"]]
         for place, attack, eps in zip(white["_at"], white["attack"], white["eps"], strict=True):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
+from prunegrid.orchestrator.report.results import records
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 #: A method's longest name with its line, at the legend's font size.
@@ -73,17 +74,18 @@ def render(grid: CurveGrid, title: str) -> dict[str, bytes]:
         figure = Figure(figsize=(width, 1.75 * rows + 1.3), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False, sharey="row")
+        lines: dict[str, Any] = {}  # by method, for the legend
         for r, row in enumerate(grid.panels):
             for c, panel in enumerate(row):
                 if panel is None:
                     axes[r][c].set_visible(False)
                 else:
-                    _fill(axes[r][c], panel, first=not any(row[:c]), last=grid.last(r, c))
+                    lines |= _fill(axes[r][c], panel, first=not any(row[:c]), last=grid.last(r, c))
                     axes[r][c].set_ylim(0, grid.top(r))
-        handles = [_handle(method) for method in grid.methods]
         figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         figure.legend(
-            handles=handles,
+            [lines[method] for method in grid.methods],
+            grid.methods,
             loc="outside lower left",
             ncols=max(1, int(width / LEGEND_ENTRY_INCHES)),
             frameon=False,
@@ -93,17 +95,19 @@ def render(grid: CurveGrid, title: str) -> dict[str, bytes]:
         return png_and_svg(figure)
 
 
-def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
+def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> dict[str, Any]:
+    """Returns each method's line."""
+    lines = {}
     if not math.isnan(panel.reference):
         axes.axhline(100 * panel.reference, color=REFERENCE, linewidth=0.8, linestyle=":")
     for method in panel.methods:
         rows = panel.rows[panel.rows["method"] == method]
         look = look_of(method)
-        mean, half = 100 * rows["mean"].to_numpy(float), 100 * rows["half"].to_numpy(float)
-        axes.errorbar(
+        low, mean, high = (100 * rows[name].to_numpy(float) for name in ("low", "mean", "high"))
+        lines[method] = axes.errorbar(
             rows["x"],
             mean,
-            yerr=_within(mean, half),
+            yerr=np.nan_to_num([mean - low, high - mean]),  # none where there is no interval
             color=look.colour,
             ecolor=(look.colour, BAR_ALPHA),
             linestyle=look.mpl_dash,
@@ -111,6 +115,16 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
             marker=look.mpl_marker,
             markersize=2.6,
             elinewidth=0.8,
+        )[0]
+    for x, method, text in records(panel.lost[["x", "method", "text"]]):
+        axes.annotate(
+            text,
+            (x, 0),
+            color=look_of(method).colour,
+            fontsize=6,
+            rotation=90,
+            ha="center",
+            va="bottom",
         )
     axes.set_xscale("log")
     ticks = sorted({float(v) for v in panel.rows["rate"]})
@@ -118,39 +132,8 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> None:
     axes.set_xticks([], minor=True)
     axes.set_title(panel.title, loc="left")
     if first:
-        axes.set_ylabel(_in_lines(panel.y))
+        axes.set_ylabel(panel.y_in_lines("\n"))
         axes.tick_params(labelleft=True)
     if last or not panel.title:
         axes.set_xlabel(panel.x)
-
-
-def _within(mean: Any, half: Any) -> Any:
-    """Error bars [2, n] that stop at 0 and 100 %; none where there is no interval. With two seeds
-    a t interval may be many times the scale."""
-    half, mean = np.nan_to_num(half), np.nan_to_num(mean)
-    return np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]).clip(0)
-
-
-def _in_lines(title: str) -> str:
-    """A long axis title broken once, near its middle."""
-    if len(title) <= 24:
-        return title
-    spaces = [k for k, letter in enumerate(title) if letter == " "]
-    middle = min(spaces, key=lambda k: abs(k - len(title) / 2))
-    return f"{title[:middle]}\n{title[middle + 1 :]}"
-
-
-def _handle(method: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    look = look_of(method)
-    return Line2D(
-        [],
-        [],
-        color=look.colour,
-        linestyle=look.mpl_dash,
-        linewidth=1.2,
-        marker=look.mpl_marker,
-        markersize=3.5,
-        label=method,
-    )
+    return lines

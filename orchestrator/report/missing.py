@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, records
 
 _WANTED = [*PLACE, "seed", "protocol", "attack", "eps"]

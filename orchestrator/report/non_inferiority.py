@@ -18,14 +18,19 @@ from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import SETTING, Results, Setting, groups, threats
 from prunegrid.orchestrator.report.statistics import (
     SIGNIFICANT,
-    TINY,
     Estimate,
     Floats,
     holm,
     over_seeds,
+    untestable,
 )
 from prunegrid.orchestrator.report.strategies import AVERAGE, WORST_ATTACK
-from prunegrid.orchestrator.report.tables import model_name, paired_margins, seed_averages
+from prunegrid.orchestrator.report.tables import (
+    model_name,
+    paired_margins,
+    pruned_nothing,
+    seed_averages,
+)
 
 #: A loss that one may accept, of clean accuracy and of robustness: two points.
 TOLERANCE = 0.02
@@ -117,12 +122,12 @@ def _worst(cells: pd.DataFrame, attacks: int) -> pd.DataFrame:
 
 
 def _loses(both: pd.DataFrame, end: str) -> Floats:
-    """One-sided p of losing TOLERANCE or more; NaN for fewer than two seeds or no spread."""
+    """One-sided p of losing TOLERANCE or more; NaN where it is untestable."""
     n, mean, sd = (both[f"{v}{end}"].to_numpy(float) for v in ("n", "mean", "sd"))
     with np.errstate(invalid="ignore", divide="ignore"):
         t = (mean + TOLERANCE) / (sd / np.sqrt(n))
         p = stats.t.sf(t, np.where(n > 1, n - 1, np.nan))
-    return np.asarray(np.where(sd > TINY, p, np.nan), dtype=float)
+    return np.where(untestable(n, sd), np.nan, p)
 
 
 def non_inferiority(margins: pd.DataFrame) -> list[NonInferiority]:
@@ -134,6 +139,7 @@ def non_inferiority(margins: pd.DataFrame) -> list[NonInferiority]:
         *setting, protocol, attack, criterion = map(str, place)
         order = part.sort_values(["effective_rate", "robust_mean"], ascending=False)
         kept = order.dropna(subset=["robust_mean", "clean_mean", "effective_rate"])
+        kept = kept[~pruned_nothing(kept)]
         small = (kept[["robust_mean", "clean_mean"]] >= -TOLERANCE).all(axis=1)
         out.append(
             NonInferiority(

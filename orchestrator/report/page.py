@@ -14,10 +14,10 @@ import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.curves import CurveGrid
 from prunegrid.orchestrator.report.plotly_figures import CONFIG, draw, least_width_px
-from prunegrid.orchestrator.report.results import attack_title, eps_text
 from prunegrid.orchestrator.report.section import (
     ExperimentSection,
     ProtocolSection,

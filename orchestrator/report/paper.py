@@ -16,19 +16,14 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.paper_tables import (
     ROUNDING,
     PaperCell,
     find_misprints,
     paper_cells,
 )
-from prunegrid.orchestrator.report.results import (
-    Results,
-    Setting,
-    attack_title,
-    eps_text,
-    groups,
-)
+from prunegrid.orchestrator.report.results import Results, Setting, groups
 from prunegrid.orchestrator.report.statistics import Estimate, estimate
 
 ARCHITECTURE = "resnet18"

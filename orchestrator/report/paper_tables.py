@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunegrid.orchestrator.grid.numbers import parse_number
-from prunegrid.orchestrator.report.results import attack_title
+from prunegrid.orchestrator.names import attack_title, parse_number
 
 PAPER = "Merkle, Samsinger, Schöttle: Pruning in the Face of Adversaries, arXiv:2108.08560 (2021)"
 

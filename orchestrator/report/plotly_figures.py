@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
 from prunegrid.orchestrator.report.results import records
+from prunegrid.orchestrator.report.statistics import NO_SPREAD
 from prunegrid.orchestrator.report.style import REFERENCE, look_of
 
 CONFIG: dict[str, Any] = {
@@ -66,13 +67,10 @@ def draw(grid: CurveGrid) -> go.Figure:
             if below is None or below.x != panel.x or not titled:
                 figure.update_xaxes(title_text=panel.x, row=r, col=c)
             if all(other is None for other in row[: c - 1]):
-                figure.update_yaxes(title_text=_folded(panel.y), showticklabels=True, row=r, col=c)
+                figure.update_yaxes(
+                    title_text=panel.y_in_lines("<br>"), showticklabels=True, row=r, col=c
+                )
     return _dressed(figure, height=height, top=above)
-
-
-def _folded(title: str) -> str:
-    """An axis title that fits a panel's height."""
-    return title.replace("under the ", "under<br>the ").replace(", mean over", ",<br>mean over")
 
 
 def _fill(
@@ -87,6 +85,8 @@ def _fill(
     if not math.isnan(panel.reference):  # after the lines: plotly leaves empty panels without it
         line = {"color": REFERENCE, "width": 1.2, "dash": "dot"}
         figure.add_hline(y=100 * panel.reference, line=line, row=r, col=c)
+    if len(panel.lost):
+        figure.add_trace(_lost(panel.lost), row=r, col=c)
     ticks = sorted({round(float(v), 6) for v in panel.rows["rate"]})
     figure.update_xaxes(
         type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=r, col=c
@@ -101,9 +101,8 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
         y=[_known(100 * float(v), 4) for v in rows["mean"]],
         error_y={
             "type": "data",
-            # of 0 to 100 %, the hover text has the rest
-            "array": [_bar(h, 1 - m) for h, m in zip(rows["half"], rows["mean"], strict=True)],
-            "arrayminus": [_bar(h, m) for h, m in zip(rows["half"], rows["mean"], strict=True)],
+            "array": [_bar(length) for length in rows["high"] - rows["mean"]],
+            "arrayminus": [_bar(length) for length in rows["mean"] - rows["low"]],
             "symmetric": False,
             "thickness": 1,
             "width": 0,
@@ -120,14 +119,30 @@ def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
     )
 
 
+def _lost(rows: pd.DataFrame) -> go.Scatter:
+    """A cross at 0 % for each model that diverged."""
+    return go.Scatter(
+        x=rows["x"].tolist(),
+        y=[0.0] * len(rows),
+        text=[
+            f"<b>{html.escape(method)}</b><br>rate {rate:g}: {text}"
+            for method, rate, text in records(rows[["method", "rate", "text"]])
+        ],
+        mode="markers",
+        marker={"color": REFERENCE, "symbol": "x", "size": 7},
+        showlegend=False,
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
 def _known(value: float, digits: int) -> float | None:
     """None leaves a gap in a line."""
     return None if math.isnan(value) else round(value, digits)
 
 
-def _bar(half: float, room: float) -> float:
-    """Percent; none for one seed, and none outside of what an accuracy can be."""
-    return 0.0 if math.isnan(half) else round(100 * max(0.0, min(half, room)), 4)
+def _bar(length: float) -> float:
+    """Percent; none where there is no interval."""
+    return 0.0 if math.isnan(length) else round(100 * length, 4)
 
 
 def _hover(row: Any) -> list[str]:
@@ -136,12 +151,11 @@ def _hover(row: Any) -> list[str]:
         return ["", ""]  # nothing to hover over
     effective = "" if math.isnan(row.effective_rate) else f", effective {row.effective_rate:.3g}"
     mean = f"{100 * row.mean:.2f} %"
-    if math.isnan(row.half):
-        found = f"{mean}, n = {row.n:g}"
-    else:
-        low, high = 100 * (row.mean - row.half), 100 * (row.mean + row.half)
-        found = f"{mean}, 95 % interval {low:.2f} to {high:.2f}, n = {row.n:g}"
-    return [f"rate {row.rate:g}{effective}", found]
+    if not math.isnan(row.low):
+        mean += f", 95 % interval {100 * row.low:.2f} to {100 * row.high:.2f}"
+    elif row.n > 1:
+        mean += f", {NO_SPREAD}"
+    return [f"rate {row.rate:g}{effective}", f"{mean}, n = {row.n:g}"]
 
 
 def _dressed(figure: go.Figure, *, height: int, top: int) -> go.Figure:

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.report.statistics import sampling_half
 from prunegrid.orchestrator.report.style import norm_rank
 from prunegrid.orchestrator.store.frames import read_all, read_ours
 from prunegrid.orchestrator.store.merged import conform
@@ -68,8 +70,14 @@ class Results:
     """Rows of one store; columns as MODEL_SCHEMA and CELL_SCHEMA name them."""
 
     address: str
-    models: pd.DataFrame
-    cells: pd.DataFrame
+    models: pd.DataFrame  #: `accuracy` is missing where a model diverged
+    cells: pd.DataFrame  #: without those of diverged models
+
+    @property
+    def diverged(self) -> pd.DataFrame:
+        """The models whose weights are NaN."""
+        flag = self.models["diverged"] == True  # noqa: E712 - null where it is not recorded
+        return self.models[flag & self.models["accuracy"].isna()]
 
     @property
     def settings(self) -> list[Setting]:
@@ -83,12 +91,14 @@ class Results:
 def load_results(files: Files) -> Results:
     """Every model and cell row of a store, one per place: where a place was computed again with
     other settings, the row started last counts. A torn or foreign file is left out (`verify` names
-    it); columns that an older store lacks are missing values."""
-    return Results(
-        address=files.address,
-        models=_rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"]),
-        cells=_rows(files, layout.CELL_ROWS, CELL_SCHEMA, [*CELL, "seed"]),
-    )
+    it); columns that an older store lacks are missing values. Earlier versions gave diverged models
+    the accuracy of a class chosen among NaN, and their cells 0."""
+    models = _rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"])
+    cells = _rows(files, layout.CELL_ROWS, CELL_SCHEMA, [*CELL, "seed"])
+    lost = (models["diverged"] == True) & ~np.isfinite(models["loss"])  # noqa: E712 - or null
+    models.loc[lost, "accuracy"] = np.nan
+    kept = cells[~cells["model_id"].isin(models.loc[lost, "model_id"])].reset_index(drop=True)
+    return Results(address=files.address, models=models, cells=kept)
 
 
 def _rows(files: Files, folder: str, schema: pa.Schema, place: list[str]) -> pd.DataFrame:
@@ -132,11 +142,38 @@ def by_rate(frame: pd.DataFrame, rates: Iterable[float]) -> list[Any | None]:
     return [found.get(rate) for rate in rates]
 
 
+def diverged_text(diverged: pd.DataFrame) -> str:
+    """`2 models diverged: random-local-filter at rate 4, seed 0 and seed 1`; "" for none."""
+    if diverged.empty:
+        return ""
+    places = [
+        f"{method} at rate {rate:g}, seed{'s' if len(mine) > 1 else ''} "
+        + ", ".join(map(str, sorted(mine["seed"])))
+        for (method, rate), mine in groups(diverged, ["method", "rate"])
+    ]
+    models = "1 model" if len(diverged) == 1 else f"{len(diverged)} models"
+    return f"{models} diverged: {'; '.join(places)}"
+
+
 def seeds_text(n: pd.Series[int]) -> str:
     """`5 seeds`, or `3 to 5 seeds`."""
     low, high = int(n.min()), int(n.max())
     seeds = "seed" if high == 1 else "seeds"
     return f"{high} {seeds}" if low == high else f"{low} to {high} {seeds}"
+
+
+def sampling_text(images: pd.Series[int]) -> str:
+    """What intervals over seeds leave out, and how much that is. `images`: how many, by cell."""
+    known = images.dropna()
+    if known.empty:
+        return "All seeds attack the same images: no interval covers their choice."
+    low, high = int(known.min()), int(known.max())
+    count = f"{low}" if low == high else f"{low} to {high}"
+    return (
+        f"All seeds attack the same {count} images: no interval covers their choice. At {low} "
+        "images the sampling error of an accuracy of 50 % is ± "
+        f"{100 * sampling_half(low):.1f} points (95 %, binomial), of one nearer to 0 or 100 % less."
+    )
 
 
 def threats(cells: pd.DataFrame) -> list[Threat]:

@@ -1,8 +1,10 @@
 """Means over seeds, how sure they are, and tests that know how many they are. Pure.
 
-Intervals are Student's t at 95 % over seeds, spreads are sample SDs, comparisons are paired t
-tests over the seeds that both sides have, corrected by Holm's step-down method (Scandinavian
-Journal of Statistics 6, 1979). Vectorised: a full grid has 15 000 cells.
+Intervals are at 95 % over seeds: of differences Student's t, of accuracies Wilson's with Student's
+t and the variance over seeds, which stays between 0 and 1. Spreads are sample SDs, comparisons are
+paired t tests over the seeds that both sides have, corrected by Holm's step-down method
+(Scandinavian Journal of Statistics 6, 1979). Values that are all the same allow neither.
+Vectorised: a full grid has 15 000 cells.
 """
 
 from __future__ import annotations
@@ -24,6 +26,12 @@ SIGNIFICANT = 0.05
 #: Two accuracies closer than this are equal: below one image in a billion, above rounding.
 TINY = 1e-9
 
+#: The interval of an accuracy, by name.
+INTERVAL = "Wilson's, with Student's t over seeds"
+
+#: What stands for the interval of values that are all the same.
+NO_SPREAD = "no spread"
+
 Floats = NDArray[np.float64]
 
 
@@ -34,22 +42,39 @@ class Estimate:
     n: int
     mean: float  #: NaN where n is 0
     sd: float  #: sample SD; NaN where n < 2
-    half: float  #: half width of the 95 % t interval; NaN where n < 2
+    half: float  #: half width of the 95 % t interval; NaN where there is none: see `untestable`
 
-    def text(self, *, percent: bool = True, digits: int = 1) -> str:
-        """`97.2 ± 0.4`, `97.2` for one value, an en dash for none. Of a percentage, an interval
-        that leaves nothing out is `± >100`."""
+    @property
+    def low(self) -> float:
+        """Of an accuracy: the lower end of its 95 % interval."""
+        return float(accuracy_interval(np.array([self.mean]), np.array([self.half]))[0][0])
+
+    @property
+    def high(self) -> float:
+        return float(accuracy_interval(np.array([self.mean]), np.array([self.half]))[1][0])
+
+    def text(self) -> str:
+        """An accuracy in percent: `97.2 (96.7–97.6)`, `97.2` for one value, `97.2 (no spread)`, an
+        en dash for none."""
         if self.n == 0 or math.isnan(self.mean):
             return "–"
-        scale = 100 if percent else 1
-        mean = f"{scale * self.mean:.{digits}f}"
-        if math.isnan(self.half):
-            return mean
-        return (
-            f"{mean} ± >100"
-            if percent and self.half > 1
-            else (f"{mean} ± {scale * self.half:.{digits}f}")
-        )
+        interval = interval_text(self.n, self.low, self.high)
+        return f"{100 * self.mean:.1f}" + (f" ({interval})" if interval else "")
+
+    def points(self) -> str:
+        """A difference of accuracies: `+1.3 ± 0.4 points`."""
+        if math.isnan(self.mean):
+            return "unknown margin"
+        half = "" if math.isnan(self.half) else f" ± {100 * self.half:.1f}"
+        end = f" ({NO_SPREAD})" if self.n > 1 and not half else ""
+        return f"{signed(self.mean)}{half} points{end}"
+
+
+def interval_text(n: int, low: float, high: float) -> str:
+    """In percent: `96.7–97.6`; "" for one value."""
+    if math.isnan(low):
+        return NO_SPREAD if n > 1 else ""
+    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 def signed(fraction: float, digits: int = 1) -> str:
@@ -69,37 +94,63 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(n=n, mean=mean, sd=sd, half=half)
 
 
+def untestable(n: Floats, sd: Floats) -> NDArray[np.bool_]:
+    """Where values allow no interval and no test: fewer than two, or all the same. With two seeds
+    and 100 images that happens by chance, and t would be infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~((n > 1) & (sd > TINY)), dtype=bool)
+
+
 def half_width(n: Floats, sd: Floats) -> Floats:
-    """Of the t interval around a mean of `n` values; NaN where n < 2."""
-    n = np.asarray(n, dtype=float)
+    """Of the t interval around a mean of `n` values; NaN where it is untestable."""
+    n, sd = np.asarray(n, dtype=float), np.asarray(sd, dtype=float)
     quantile = stats.t.ppf((1 + LEVEL) / 2, np.where(n > 1, n - 1, np.nan))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(quantile * np.asarray(sd, dtype=float) / np.sqrt(n), dtype=float)
+        return np.where(untestable(n, sd), np.nan, quantile * sd / np.sqrt(n))
+
+
+def accuracy_interval(mean: Floats, half: Floats) -> tuple[Floats, Floats]:
+    """Ends of the 95 % interval of a mean accuracy: the p that are `half` away from it, where half
+    grows and shrinks as sqrt(p (1 - p)) does (Wilson, JASA 22, 1927; for other variances than the
+    binomial one Kott and Carr, Journal of Official Statistics 13, 1997). NaN where `half` is."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = half**2 / (mean * (1 - mean))
+    middle, width = (mean + ratio / 2) / (1 + ratio), np.sqrt(half**2 + ratio**2 / 4) / (1 + ratio)
+    return middle - width, middle + width
+
+
+def sampling_half(images: int, accuracy: float = 0.5) -> float:
+    """Half width of the 95 % binomial interval of an accuracy on so many random images."""
+    return float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def over_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """One row per group: its `by`, then n, mean, sd, half, low, high of `value`. Missing values
-    do not count; a group of missing values alone has n = 0."""
+    """One row per group: its `by`, then n, mean, sd, half of `value`. Missing values do not count;
+    a group of missing values alone has n = 0."""
     grouped = frame.groupby(by, sort=True, observed=True)[value]
     out = grouped.agg(n="count", mean="mean", sd="std").reset_index()
     out["half"] = half_width(out["n"].to_numpy(float), out["sd"].to_numpy(float))
-    out["low"], out["high"] = out["mean"] - out["half"], out["mean"] + out["half"]
     return out
+
+
+def accuracy_over_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """`over_seeds` of accuracies, then low and high."""
+    out = over_seeds(frame, by, value)
+    low, high = accuracy_interval(out["mean"].to_numpy(float), out["half"].to_numpy(float))
+    return out.assign(low=low, high=high)
 
 
 def paired_p(n: Floats, mean: Floats, sd: Floats) -> Floats:
     """Two-sided p of a paired t test from its differences' n, mean and sample SD.
 
-    NaN where nothing can be tested: fewer than two pairs, or differences that are all the same
-    and not zero (with two seeds and 100 images that happens by chance, and t would be infinite).
+    NaN where it is untestable; 1 where no pair differs at all.
     """
     n, mean, sd = (np.asarray(a, dtype=float) for a in (n, mean, sd))
     with np.errstate(invalid="ignore", divide="ignore"):
         t = mean / (sd / np.sqrt(n))
         p = 2 * stats.t.sf(np.abs(t), np.where(n > 1, n - 1, np.nan))
-    flat = sd < TINY
-    p = np.where(flat & (np.abs(mean) < TINY), 1.0, np.where(flat, np.nan, p))
-    return np.asarray(np.where(n > 1, p, np.nan), dtype=float)
+        equal = (n > 1) & (sd <= TINY) & (np.abs(mean) < TINY)
+    return np.where(equal, 1.0, np.where(untestable(n, sd), np.nan, p))
 
 
 def welch_half(a: pd.DataFrame, b: pd.DataFrame) -> Floats:
@@ -110,10 +161,8 @@ def welch_half(a: pd.DataFrame, b: pd.DataFrame) -> Floats:
         errors = [sd**2 / n for n, sd in parts]
         total = errors[0] + errors[1]
         freedom = total**2 / sum(e**2 / (n - 1) for e, (n, _) in zip(errors, parts, strict=True))
-        freedom = np.where(total > 0, freedom, 1.0)
         half = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total)
-    enough = (parts[0][0] > 1) & (parts[1][0] > 1)
-    return np.asarray(np.where(enough, half, np.nan), dtype=float)
+    return np.where(untestable(*parts[0]) | untestable(*parts[1]), np.nan, half)
 
 
 def holm(p: Floats) -> Floats:

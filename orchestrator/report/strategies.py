@@ -1,10 +1,10 @@
 """The best pruning strategy under what is known of the adversary (paper, section 4). Pure.
 
-Candidates are all (method, rate), and the dense model (pooled over methods: nothing is pruned
-yet). Three states of knowledge: attack and eps are known; the attack alone; nothing. Where eps
-or attack is unknown, a candidate is judged by its average, by its worst attack at each strength,
-or by its smallest margin to the dense model. A bound on compression is one on the effective rate:
-a nominal rate saves no memory.
+Candidates are all (method, rate) that prune something, and the dense model (pooled over methods:
+nothing is pruned yet). Three states of knowledge: attack and eps are known; the attack alone;
+nothing. Where eps or attack is unknown, a candidate is judged by its average, by its worst attack
+at each strength, or by its smallest margin to the dense model. A bound on compression is one on the
+effective rate: a nominal rate saves no memory.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.eps_levels import with_counterparts
 from prunegrid.orchestrator.report.results import (
     SETTING,
     Results,
     Setting,
     Threat,
-    attack_title,
     groups,
     records,
     threats,
@@ -32,10 +32,10 @@ from prunegrid.orchestrator.report.statistics import (
     Floats,
     estimate,
     holm,
-    over_seeds,
     paired_p,
 )
 from prunegrid.orchestrator.report.tables import DENSE, UNPRUNED, model_name
+from prunegrid.workers.catalog import CONTROL
 
 KNOWN, ATTACK_KNOWN, NOTHING_KNOWN = "attack and eps known", "attack known", "unknown adversary"
 ACCURACY, AVERAGE, WORST_ATTACK, LEAST_MARGIN = (
@@ -65,8 +65,10 @@ class Strategy:
     rate: float
     effective_rate: float
     clean: Estimate  #: accuracy of the chosen models on the whole test split
+    attacked: Estimate  #: on the attacked images; n = 0 where it is not recorded
     score: Estimate  #: of the criterion, fractions
     margin: Estimate  #: score minus the dense model's, paired by seed
+    control: Estimate  #: score minus that of as much fine-tuning without pruning; n = 0: not run
     rivals: int  #: other candidates that no paired test tells from the best; -1: not tested
     candidates: int
     incomplete: int  #: candidates left out because a cell is missing
@@ -100,6 +102,13 @@ def strategies(results: Results, clean: pd.DataFrame) -> list[Strategy]:
     return out
 
 
+def _of_seeds(accuracy: pd.Series[float], method: str, rate: float) -> Estimate:
+    """`accuracy`: by method, rate and seed."""
+    places = accuracy.index.to_frame(index=False)
+    mine = (places["method"] == method) & (places["rate"] == rate)
+    return estimate(accuracy[mine.to_numpy()].tolist())
+
+
 def _pooled(frame: pd.DataFrame) -> pd.DataFrame:
     """Dense models of all methods are one candidate."""
     return frame.assign(method=frame["method"].where(frame["rate"] != DENSE, UNPRUNED))
@@ -111,7 +120,9 @@ class _Field:
     def __init__(self, cells: pd.DataFrame, models: pd.DataFrame, clean: pd.DataFrame) -> None:
         pooled = _pooled(cells)
         accuracy = _pooled(models).groupby(["method", "rate", "seed"])["accuracy"].mean()
-        self._accuracy = over_seeds(accuracy.reset_index(), ["method", "rate"], "accuracy")
+        ran = pooled[pooled["n_skipped"].fillna(0) == 0]
+        attacked = ran.groupby(["method", "rate", "seed"])["clean_accuracy"].mean()
+        self._clean, self._attacked = accuracy, attacked
         self.threats = threats(cells)
         keys = [*zip(pooled["attack"], pooled["eps"], strict=True)]
         column = {(t.attack, t.eps): i for i, t in enumerate(self.threats)}
@@ -138,12 +149,6 @@ class _Field:
             [1.0 if m == UNPRUNED else float(known.get((m, r), np.nan)) for m, r in self.candidates]
         )
 
-    def _clean(self, method: str, rate: float) -> Estimate:
-        at = (self._accuracy["method"] == method) & (self._accuracy["rate"] == rate)
-        for n, mean, sd, half in records(self._accuracy.loc[at, ["n", "mean", "sd", "half"]]):
-            return Estimate(n=int(n), mean=mean, sd=sd, half=half)
-        return estimate([])
-
     def best(self, setting: Setting, protocol: str, least_rate: float) -> Iterator[Strategy]:
         for knowledge, threat, criterion, columns in self._assumptions():
             scores = self._scores(columns, criterion)
@@ -151,9 +156,10 @@ class _Field:
             if chosen is None:
                 continue
             best, rivals, allowed, incomplete = chosen
-            dense = self._dense()
-            margin = scores[best] - scores[dense] if dense is not None else np.array([np.nan])
             method, rate = self.candidates[best]
+            dense, control = self._dense(), (CONTROL, rate)
+            margin = scores[best] - scores[dense] if dense is not None else np.array([np.nan])
+            fine_tuned = [scores[i] for i, pair in enumerate(self.candidates) if pair == control]
             yield Strategy(
                 setting=setting,
                 protocol=protocol,
@@ -166,9 +172,11 @@ class _Field:
                 method=method,
                 rate=rate,
                 effective_rate=float(self.effective[best]),
-                clean=self._clean(method, rate),
+                clean=_of_seeds(self._clean, method, rate),
+                attacked=_of_seeds(self._attacked, method, rate),
                 score=estimate(scores[best].tolist()),
                 margin=estimate(margin.tolist()),
+                control=estimate((scores[best] - fine_tuned[0]).tolist() if fine_tuned else []),
                 rivals=rivals,
                 candidates=allowed,
                 incomplete=incomplete,
@@ -216,7 +224,9 @@ class _Field:
         """Best candidate's row, its rivals, how many were allowed, how many lacked cells."""
         n = (~np.isnan(scores)).sum(axis=1)
         full = n == n.max(initial=0)
-        allowed = self.effective >= RATE_TOLERANCE * least_rate
+        unpruned = np.array([method == UNPRUNED for method, _ in self.candidates])
+        idle = (self.effective <= 1) & ~unpruned
+        allowed = (self.effective >= RATE_TOLERANCE * least_rate) & ~idle
         usable = allowed & full & (n > 0)
         if not usable.any():
             return None

@@ -13,7 +13,7 @@ import pandas as pd
 from prunegrid.orchestrator.report.results import PLACE, SETTING
 from prunegrid.orchestrator.report.statistics import SIGNIFICANT, TINY
 from prunegrid.orchestrator.report.strategies import AVERAGE
-from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.report.tables import DENSE, pruned_nothing
 
 _MARGIN = ["margin", "margin_n", "margin_sd", "margin_half"]
 
@@ -30,7 +30,7 @@ BETTER, AS_GOOD, LOWER, WORSE, UNKNOWN = (
 
 
 def sweet_cells(clean: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """`cells` (of `cell_table`) at rates above 1, with `clean_margin`, `clean_margin_n`,
+    """`cells` (of `cell_table`) of pruned models, with `clean_margin`, `clean_margin_n`,
     `clean_margin_sd`, `clean_margin_half` (of `clean_table`),
     `verdict` (one of those above) and `sweet`: neither accuracy's mean is below the dense."""
     pruned = cells[cells["rate"] != DENSE]
@@ -48,7 +48,7 @@ def sweet_cells(clean: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         LOWER,
     )
     out["sweet"] = (margin >= -TINY) & (out["clean_margin"].to_numpy(float) >= -TINY)
-    return out
+    return out[~pruned_nothing(out)].reset_index(drop=True)
 
 
 def sweet_models(sweet: pd.DataFrame, margins: pd.DataFrame) -> pd.DataFrame:

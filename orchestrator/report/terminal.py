@@ -11,15 +11,24 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.output import print_table
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
-from prunegrid.orchestrator.report.results import Threat, eps_text, records, seeds_text, threats
-from prunegrid.orchestrator.report.statistics import Estimate
+from prunegrid.orchestrator.report.results import (
+    Threat,
+    diverged_text,
+    records,
+    seeds_text,
+    threats,
+)
+from prunegrid.orchestrator.report.statistics import Estimate, interval_text
 from prunegrid.orchestrator.report.style import method_order
 
 #: Models of one experiment that still get a line each.
 FEW = 24
+#: Of `(97.2–99.5)`: an interval stands below its mean where there is no room beside it.
+_INTERVAL_WIDTH = 11
 #: From this width on a matrix has its intervals.
 WIDE = 112
 
@@ -39,8 +48,13 @@ def print_report(console: Console, analysis: Analysis) -> None:
             say(console, f"{part.title}:")
         for finding in shown:
             say(console, f"  {finding.topic}. {finding.text}")
+    for experiment in experiments:
+        if text := diverged_text(experiment.rows(analysis.results.diverged)):
+            say(console, f"{experiment.title}: {text}.")
     for line in comparison_lines(analysis):
         say(console, line, hang=6)
+    for mixed in analysis.mixed:
+        say(console, f"warning: {mixed}")
 
 
 def say(console: Console, text: str, *, hang: int = 4) -> None:
@@ -57,7 +71,7 @@ def say(console: Console, text: str, *, hang: int = 4) -> None:
 
 def say_whole(console: Console, text: str) -> None:
     """As it is: a path must stay in one piece."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def comparison_lines(analysis: Analysis) -> Iterator[str]:
@@ -84,17 +98,16 @@ def matrices(experiment: Part, *, wide: bool) -> Iterator[Table]:
     for name, rows in shown.items():
         if len(rows):
             title = f"{experiment.title}: {name}, %, mean over {seeds_text(rows['n'])}"
-            yield _matrix(title + (" ± 95 % interval" if wide else ""), rows, wide=wide)
+            yield _matrix(title + (", 95 % intervals" if wide else ""), rows, wide=wide)
 
 
 def _matrix(title: str, rows: pd.DataFrame, *, wide: bool) -> Table:
     table = Table(title=title, box=None, title_justify="left", header_style="bold", padding=(0, 1))
     rates = sorted(rows["rate"].unique())
     found = {
-        (method, rate): f"{100 * mean:.1f}"
-        + (f" ±{100 * half:.1f}" if wide and half == half else "")
-        for method, rate, mean, half in records(rows[["method", "rate", "mean", "half"]])
-        if mean == mean
+        (m.method, m.rate): f"{100 * m.mean:.1f}"
+        + (f"\n{interval_text(m.n, m.low, m.high)}" if wide else "")
+        for m in records(rows.dropna(subset="mean"))
     }
     table.add_column("method \\ rate", no_wrap=True)
     for rate in rates:
@@ -113,21 +126,23 @@ def summary_tables(experiment: Part) -> Iterator[Table]:
 
 def _summary_table(part: Part) -> Table:
     table = Table(
-        title=f"{part.title}: accuracy, %, mean over seeds ± 95 % interval",
+        title=_summary_title(part),
         box=None,
         title_justify="left",
         header_style="bold",
         padding=(0, 1),
     )
     table.add_column("method", no_wrap=True, min_width=12)
-    for name in ("rate", "eff.", "clean"):
+    for name in ("rate", "eff."):
         table.add_column(name, justify="right", no_wrap=True, min_width=4)
+    table.add_column("clean", justify="right", min_width=_INTERVAL_WIDTH)
     cells = part.rows(part.analysis.cells)
     columns = _middle_threats(cells[cells["n"] > 0])
     for threat in columns:
         head = f"{threat.attack}\n{eps_text(threat.norm, threat.eps)}"
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(head, justify="right", min_width=_INTERVAL_WIDTH)
     robust = {(c.method, c.rate, Threat(c.attack, c.norm, c.eps)): _text(c) for c in records(cells)}
+    attacked = {(c.method, c.rate): c for c in records(part.rows(part.analysis.attacked))}
     clean = records(part.rows(part.analysis.clean))
     for method, models in groupby(clean, key=lambda model: str(model.method)):
         table.add_section()
@@ -135,9 +150,17 @@ def _summary_table(part: Part) -> Table:
         names = _in_rows(method, len(mine))
         for row, name in zip(mine, names + [""] * len(mine), strict=False):
             values = [robust.get((method, row.rate, threat), "–") for threat in columns]
-            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", _text(row)]
+            beside = attacked.get((method, row.rate), row)
+            shown = _text(beside) if row.n or not row.diverged else "diverged"
+            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", shown]
             table.add_row(name, *numbers, *values)
     return table
+
+
+def _summary_title(part: Part) -> str:
+    own = part.rows(part.analysis.attacked)
+    clean = "whole test split" if own.empty else "attacked images"
+    return f"{part.title}: accuracy, % (clean: of the {clean}), mean over seeds, 95 % interval"
 
 
 def _text(row: Any) -> str:

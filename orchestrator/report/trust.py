@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
-from prunegrid.orchestrator.report.results import attack_title, eps_text, groups, records
-from prunegrid.orchestrator.report.statistics import half_width
-from prunegrid.orchestrator.store.rows import ZERO_GRADIENT_FRAC
+from prunegrid.orchestrator.report.results import diverged_text, groups, records, sampling_text
+from prunegrid.orchestrator.report.statistics import INTERVAL, NO_SPREAD, half_width
+from prunegrid.orchestrator.store.rows import AUTHORS_COUNT, ZERO_GRADIENT_FRAC
 
 
 def trust(part: Part) -> Iterator[str]:
@@ -23,24 +25,30 @@ def trust(part: Part) -> Iterator[str]:
     text = f"{seeds} seed{'s' if high > 1 else ''} per cell, {_images(rows)} images each"
     if high < 2:
         text += ": no interval and no test is possible; read every difference as noise"
-    else:
-        typical = 100 * cells["half"].median()
-        text += f"; the 95 % interval of a typical cell is ± {typical:.1f} points"
+    elif not math.isnan(typical := 100 * (cells["high"] - cells["low"]).median()):
+        text += f"; the 95 % interval ({INTERVAL}) of a typical cell is {typical:.1f} points wide"
         if high < 4:
             factor = half_width(np.array([float(high)]), np.array([1.0]))[0]
-            text += f" ({factor:.1f} SDs: with so few seeds, few differences can be shown)"
+            text += f" ({factor:.1f} SDs each way: with so few seeds, few differences can be shown)"
     yield f"{text}."
+    if flat := int(((cells["n"] > 1) & cells["half"].isna()).sum()):
+        which = f"all {flat}" if flat == len(cells) else f"{flat} of {len(cells)}"
+        yield f"Untestable: {which} cells have the same value with every seed ({NO_SPREAD})."
+    yield sampling_text(rows["n_images"])
     yield (
         "A best choice is best on these very seeds, so its score is somewhat flattering; rivals "
         "that can't be told from it may be better on new ones."
     )
     yield from _left_out(rows)
+    if text := diverged_text(part.rows(analysis.results.diverged)):
+        yield f"{text}. Their weights are NaN: no mean and no choice counts them."
     gone = part.rows(analysis.missing)
     if len(gone):
         text = _sentence(missing_text(gone, len(gone) + len(rows)))
         yield f"{text}. A model that lacks cells is not chosen."
     if skipped := int((rows["n_skipped"].fillna(0) > 0).sum()):
         yield f"{skipped} cells were not attacked for low clean accuracy and score 0."
+    yield from _uncounted(rows)
     yield from _flat(part.rows(analysis.flat))
     yield from _masking(rows)
     yield from _convergence(part.rows(analysis.convergence))
@@ -54,6 +62,18 @@ def _left_out(rows: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{attack_title(str(attack))} at {listed} has no counterpart among the other attacks: "
             "it counts in no average and no worst case."
+        )
+
+
+def _uncounted(rows: pd.DataFrame) -> Iterator[str]:
+    """Rows of schema 1 that a run of today would count otherwise."""
+    other = ~rows["protocol"].isin(AUTHORS_COUNT) & (rows["finds"] == "minimum-norm")
+    if old := int((other & rows["broken_at"].isna()).sum()):
+        yield (
+            f"{old} of {len(rows)} cells are of an earlier version, which counted a distance of "
+            "exactly ε as robust: their robust accuracies may be too high, most of all in L0. "
+            "Remove results/cells and run the grid again: the rows are derived anew from the "
+            "images', and nothing is attacked again."
         )
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.eps_levels import with_counterparts
-from prunegrid.orchestrator.report.evidence import TaskImages, attack_rows
+from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
-from prunegrid.orchestrator.report.statistics import over_seeds
+from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 
 
 def worst_table(results: Results) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def worst_table(results: Results) -> pd.DataFrame:
         accuracy=("robust_accuracy", "min"), run=("attack", "nunique"), wanted=("attacks", "max")
     ).reset_index()
     worst.loc[worst["run"] < worst["wanted"], "accuracy"] = np.nan
-    return over_seeds(worst, [*PLACE, "protocol", "strength"], "accuracy")
+    return accuracy_over_seeds(worst, [*PLACE, "protocol", "strength"], "accuracy")
 
 
 _COLUMNS = [*PLACE, "protocol", "strength", "attacks", "n", "mean", "sd", "half", "low", "high"]
@@ -61,7 +61,7 @@ def worst_per_image(results: Results, images: Mapping[str, TaskImages]) -> pd.Da
                 )
         found = [(*key, _share(mine, len(seen))) for key, mine in by_model.items()]
         frame = pd.DataFrame(found, columns=["method", "rate", "seed", "strength", "value"])
-        over = over_seeds(frame, ["method", "rate", "strength"], "value")
+        over = accuracy_over_seeds(frame, ["method", "rate", "strength"], "value")
         over = over.assign(protocol=place[3], attacks="+".join(sorted(seen)))
         parts.append(over.assign(**dict(zip(SETTING, place[:3], strict=True))))
     out = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
@@ -76,10 +76,10 @@ _NOTHING: _Standing = (np.empty(0, np.int64), np.empty(0, bool))
 def _stands(
     cell: Any, images: Mapping[str, TaskImages], cache: dict[tuple[str, ...], AttackRows | None]
 ) -> _Standing | None:
-    tasks = tuple(cell.task_keys)
-    if tasks not in cache:
-        cache[tasks] = attack_rows(images, tasks, attack=cell.attack, norm=cell.norm)
-    rows = cache[tasks]
+    key = (str(cell.broken_at), *cell.task_keys)
+    if key not in cache:
+        cache[key] = rows_of(images, cell)
+    rows = cache[key]
     try:
         return None if rows is None else (rows.images, rows.robust(cell.eps))
     except KeyError:

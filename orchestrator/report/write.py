@@ -9,11 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from prunegrid.orchestrator.errors import UsageError, expected
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates
+from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.output import OwnFolder
 from prunegrid.orchestrator.report.analysis import Against, Analysis, analyse
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
-from prunegrid.orchestrator.report.results import Results, eps_text
+from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.report.section import ExperimentSection
 from prunegrid.orchestrator.report.sections import SECTIONS
 

@@ -112,10 +112,26 @@ class ReopenCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopEarlyCommand:
+    """The first `tasks` tasks failed for one cause, and none has succeeded: nothing more
+    starts."""
+
+    tasks: int
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndCommand:
     """Nothing runs, and nothing more can."""
 
 
 Command: TypeAlias = (
-    RunCommand | RetryCommand | GiveUpCommand | BlockCommand | ReopenCommand | EndCommand
+    RunCommand
+    | RetryCommand
+    | GiveUpCommand
+    | BlockCommand
+    | ReopenCommand
+    | StopEarlyCommand
+    | EndCommand
 )

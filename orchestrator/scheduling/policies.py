@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunegrid.workers.contract import FailureKind
 
+#: A run stops where so many tasks fail for one cause before any has succeeded.
+ALIKE = 3
+_TASK = re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}")
 #: A task that runs out of memory gets a slot twice as large each time, up to this many slots.
 MAX_SHARE = 8
 
@@ -29,6 +33,8 @@ class Policy:
     result_may_exist: bool = False
     #: The stored result that the task rests on may be torn: look, and have it made anew.
     input_suspect: bool = False
+    #: Every worker to come would fail alike: the run stops in order, and says why.
+    ends_run: bool = False
     #: The task would fail on every worker: a search doesn't try it again.
     final: bool = False
     advice: str = ""  #: for people, once the task has failed
@@ -75,6 +81,11 @@ POLICIES: Mapping[FailureKind, Policy] = {
         delay_s=2,
         advice="the store or a disk refuses: check its space and permissions",
     ),
+    FailureKind.PATH: Policy(
+        attempts=1,
+        final=True,
+        advice="move away what stands in the way of the file or folder, then run again",
+    ),
     FailureKind.TIMEOUT: Policy(
         attempts=3,
         result_may_exist=True,
@@ -87,6 +98,12 @@ POLICIES: Mapping[FailureKind, Policy] = {
         input_suspect=True,
         advice="a result that it depends on is missing or torn: run again to make it anew",
     ),
+    FailureKind.CODE: Policy(
+        attempts=2,
+        blameless=True,
+        ends_run=True,
+        advice="the code changed since the driver started: run the same command again",
+    ),
     FailureKind.DATA: Policy(
         attempts=1, final=True, advice="make the data set available, then run again"
     ),
@@ -95,3 +112,8 @@ POLICIES: Mapping[FailureKind, Policy] = {
     ),
 }
 FINAL_KINDS = frozenset(kind for kind, policy in POLICIES.items() if policy.final)
+
+
+def cause(kind: str, message: str) -> str:
+    """Equal for the failures of several tasks that have one cause."""
+    return f"{kind}: {_TASK.sub('<task>', message)}"

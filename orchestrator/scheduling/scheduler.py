@@ -26,11 +26,12 @@ from prunegrid.orchestrator.scheduling.events import (
     RetryEvent,
     RunCommand,
     SlotsEvent,
+    StopEarlyCommand,
     StopEvent,
     SucceededEvent,
     TickEvent,
 )
-from prunegrid.orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy
+from prunegrid.orchestrator.scheduling.policies import MAX_SHARE, POLICIES, Policy, cause
 from prunegrid.workers.contract import FailureKind
 
 
@@ -62,8 +63,13 @@ class Scheduler:
     """Not thread-safe; the driver's loop owns it."""
 
     def __init__(
-        self, jobs: Sequence[Job], *, policies: Mapping[FailureKind, Policy] = POLICIES
+        self,
+        jobs: Sequence[Job],
+        *,
+        policies: Mapping[FailureKind, Policy] = POLICIES,
+        alike: int | None = None,
     ) -> None:
+        """`alike`: stop where so many tasks failed for one cause before any succeeded."""
         self._jobs = {job.key: job for job in jobs}
         if len(self._jobs) != len(jobs):
             raise ValueError("two jobs with one key")
@@ -79,6 +85,8 @@ class Scheduler:
         self._attempts = {job.key: job.attempts for job in jobs if job.attempts}
         self._shares: dict[str, int] = {}
         self._failures: dict[tuple[str, FailureKind], int] = {}
+        self._alike = alike
+        self._causes: list[str] = []  #: why tasks failed, while none has succeeded
         self._ready: list[tuple[int, float, int, str]] = []
         self._delayed: list[tuple[float, str]] = []
         self._due_s: dict[str, float] = {}
@@ -160,6 +168,7 @@ class Scheduler:
         if self.states[key] in ENDED:
             return
         self._running.discard(key)
+        self._alike = None
         self._end(key, State.DONE)
         for child in self._children.get(key, ()):
             if self.states[child] is State.WAITING:
@@ -179,12 +188,20 @@ class Scheduler:
             return [
                 GiveUpCommand(key=key, kind=event.kind, message=event.message),
                 *self._block_below(key),
+                *self._stop_early(event),
             ]
         delay_s = policy.delay_s_after(count)
         due_s = self._due_s[key] = event.at_s + delay_s
         self.states[key] = State.DELAYED
         heapq.heappush(self._delayed, (due_s, key))
         return [RetryCommand(key=key, kind=event.kind, not_before_s=due_s)]
+
+    def _stop_early(self, event: FailedEvent) -> list[Command]:
+        self._causes.append(cause(event.kind, event.message))
+        if len(self._causes) != self._alike or len(set(self._causes)) > 1:
+            return []
+        self._stopping = True
+        return [StopEarlyCommand(tasks=self._alike, kind=event.kind, message=event.message)]
 
     def _block_below(self, key: str) -> list[Command]:
         commands: list[Command] = []

@@ -58,7 +58,8 @@ def read_rows(files: Files, folder: str) -> pd.DataFrame:
     ]
     if not tables:
         return pd.DataFrame()
-    return pa.concat_tables(tables, promote_options="default").to_pandas()
+    rows: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
+    return rows
 
 
 def read_ours(files: Files, path: str) -> pa.Table | None:

@@ -59,6 +59,7 @@ class RunHistory:
     attempts: dict[str, list[AttemptRecord]] = field(default_factory=dict)  #: by task
     by_start: list[AttemptRecord] = field(default_factory=list)  #: all, in the journal's order
     done: list[DoneRecord] = field(default_factory=list)
+    diverged: set[str] = field(default_factory=set)  #: done, and their networks have no accuracy
     spent_s: float = 0.0  #: slot-seconds of all attempts that have ended
     paused: bool = False
     last_s: float = 0.0  #: the newest line's moment
@@ -108,6 +109,7 @@ class RunHistory:
             case "done":
                 seconds = self._end(entry, key, at_s, "done")
                 self.done.append(DoneRecord(key, at_s, seconds))
+                (self.diverged.add if entry.get("diverged") else self.diverged.discard)(key)
                 self.given_up.pop(key, None)
                 self.delayed.discard(key)
                 self.waiting = ""

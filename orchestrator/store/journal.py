@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.store import Store, store_errors, this_host
 from prunegrid.workers import layout
 from prunegrid.workers.decode import parse_json
-from prunegrid.workers.files import Files
+from prunegrid.workers.files import Files, append
 
 PART_BYTES = 512 * 1024
 REMOTE_FLUSH_S = 5.0
@@ -52,17 +51,11 @@ class Journal:
         if not self._pending or not due:
             return
         new = b"".join(self._pending)
-        try:
+        with store_errors():
             if folder is not None:
-                target = folder / self.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("ab") as file:
-                    file.write(new)
+                append(folder / self.path, new)
             else:
-                with store_errors():
-                    self._files.write(self.path, self._whole + new)
-        except OSError as error:
-            raise StoreError(f"can't write {self.path}: {error.strerror}") from error
+                self._files.write(self.path, self._whole + new)
         self._whole += new
         self._pending.clear()
         self._flushed_s = time.monotonic()

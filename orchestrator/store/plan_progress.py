@@ -48,6 +48,7 @@ class PlanProgress:
     running: frozenset[str] = frozenset()  #: none where no driver is alive
     failed: frozenset[str] = frozenset()  #: all attempts used up in the last run
     delayed: frozenset[str] = frozenset()  #: failed, and to be tried again
+    diverged: frozenset[str] = frozenset()  #: trainings that left no accuracy
     holder: Holder | None = None  #: who last held the store
     alive: bool = False  #: that driver runs
     newest_s: float = 0.0  #: the newest sign of life, a line of the journal or a heartbeat
@@ -87,6 +88,7 @@ class PlanProgress:
             "cells_by_state": count_states(self.cell_state),
             "running": sorted(self.running),
             "failed": sorted(self.failed),
+            "diverged": sorted(self.diverged),
             "trouble": self.health.to_json(),
             "paused": None if self.pause is None else asdict(self.pause),
             "driver": {"alive": self.alive, **(asdict(self.holder) if self.holder else {})},
@@ -132,6 +134,7 @@ def progress_of(
         running=running,
         failed=failed,
         delayed=frozenset(history.delayed - reading.finished if reading.alive else ()),
+        diverged=frozenset(history.diverged & reading.finished & index.number.keys()),
         holder=holder,
         alive=reading.alive,
         newest_s=max(history.last_s, holder.renewed_at_s if holder is not None else 0.0),
@@ -153,6 +156,8 @@ def estimate_left(index: PlanIndex, needed: Bools, durations: Durations, *, slot
 def why_not_done(progress: PlanProgress, key: str, *, address: str) -> str:
     """Why a task of the plan is as it is, in a sentence. `address`: the store's."""
     index, state = progress.index, progress.state_of(key)
+    if index is not None and {key, parent_of(index.plan.tasks[key])} & progress.diverged:
+        return f"{state}: the training diverged, so there is no accuracy"
     if index is None or state == "done":
         return "done: its result is there; it would not run again"
     if state == "failed":

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
     cell_id,
@@ -96,15 +96,20 @@ class ModelSource(RowSource):
         return self.record.result
 
 
+def _known(accuracy: float) -> float | None:
+    """A diverged model has none."""
+    return None if math.isnan(accuracy) else accuracy
+
+
 #: A new column is one line here (and a new SCHEMA_VERSION: see tests/store/test_rows.py).
 MODEL_COLUMNS: tuple[Column[ModelSource], ...] = (
     Column("model_id", pa.string(), lambda m: model_id(m.model, m.record.task.key)),
     *_PLACE,
     Column("task_key", pa.string(), lambda m: m.record.task.key),
     Column("parent_key", pa.string(), lambda m: parent_of(m.record.task)),
-    Column("accuracy", pa.float64(), lambda m: m.result.accuracy),
+    Column("accuracy", pa.float64(), lambda m: _known(m.result.accuracy)),
     Column("loss", pa.float64(), lambda m: m.result.loss),
-    Column("validation_accuracy", pa.float64(), lambda m: m.result.validation_accuracy),
+    Column("validation_accuracy", pa.float64(), lambda m: _known(m.result.validation_accuracy)),
     Column("validation_loss", pa.float64(), lambda m: m.result.validation_loss),
     Column("train_loss", pa.float64(), lambda m: m.result.train_loss),
     Column("epochs", pa.int32(), lambda m: m.result.epochs),
@@ -160,6 +165,7 @@ class CellSource(RowSource):
     place: CellCoordinates
     settings: AttackSettings
     traits: AttackTraits
+    broken_at: str | None  #: None: as rows of schema 1
     tasks: tuple[AttackTask, ...]  #: the cell's shards
     summary: Mapping[str, object]  #: see `summarise`
     flags: list[str]
@@ -171,6 +177,18 @@ class CellSource(RowSource):
 
 def _summary(name: str, kind: pa.DataType) -> Column[CellSource]:
     return Column(name, kind, lambda c: c.summary[name])
+
+
+#: When a cell counts an image as broken, in its column `broken_at`. Rows of schema 1 lack it; they
+#: are by BELOW where an attack minimises a norm.
+WITHIN, BELOW = "distance <= eps", "distance < eps"
+#: Protocols that count as the paper's authors did; all others take the threat model at its word.
+AUTHORS_COUNT = ("paper", "authors")
+
+
+def broken_at(protocol: str, *, minimum_norm: bool) -> str:
+    """The rule of a protocol's cells."""
+    return BELOW if minimum_norm and protocol in AUTHORS_COUNT else WITHIN
 
 
 QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -189,6 +207,7 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     Column("norm", pa.string(), lambda c: c.traits.norm),
     Column("finds", pa.string(), lambda c: c.traits.finds),
     Column("eps", pa.float64(), lambda c: c.place.eps),
+    Column("broken_at", pa.string(), lambda c: c.broken_at),
     Column("model_key", pa.string(), lambda c: c.tasks[0].parent_key),
     _summary("n_images", pa.int32()),
     _summary("clean_accuracy", pa.float64()),
@@ -223,27 +242,31 @@ def cell_table(
     settings: AttackSettings,
     traits: AttackTraits,
     shards: Sequence[ImageRows],
+    unrecorded: bool = False,
 ) -> pa.Table:
     """One row of CELL_SCHEMA from all of a cell's shards. Raises ValueError where none of their
     rows is at its eps.
 
-    Robust accuracy is the share of images that are not broken: for a minimum-norm attack those
-    whose distance is at least eps (a misclassified image has distance 0), else those for which
-    no re-checked adversarial within eps was found.
+    Robust accuracy is the share of images that are not broken: for a minimum-norm attack by
+    distance (a misclassified image has 0), as `broken_at` says, else those for which no re-checked
+    adversarial within eps was found. `unrecorded`: the row as schema 1 had it.
     """
+    minimum = traits.finds == "minimum-norm"
+    rule = None if unrecorded else broken_at(place.protocol, minimum_norm=minimum)
     table = pa.concat_tables([shard.table for shard in shards])
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in CELL_NEEDS}
     rises = False
-    if traits.finds == "fixed-eps":
+    if not minimum:
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
         at_eps = columns["eps"].astype(float) == place.eps
         columns = {name: column[at_eps] for name, column in columns.items()}
-    summary = summarise(columns, eps=place.eps, minimum_norm=traits.finds == "minimum-norm")
+    summary = summarise(columns, eps=place.eps, minimum_norm=minimum, within=rule == WITHIN)
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
     lost = int((first & ~columns["broken"].astype(bool)).sum())
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
     provenance = _by_column(last) | {
         "seed": place.model.seed,
+        **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic")},
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
         "attempt": max(shard.provenance.attempt for shard in shards),
     }
@@ -252,12 +275,19 @@ def cell_table(
         place=place,
         settings=settings,
         traits=traits,
+        broken_at=rule,
         tasks=tuple(shard.task for shard in shards),
         summary=summary,
         flags=masking_flags(summary, settings, traits, lost_first_steps=lost, rises=rises),
         provenance=provenance,
     )
     return _table(CELL_COLUMNS, source, CELL_SCHEMA)
+
+
+def _all_of(shards: Sequence[ImageRows], name: str) -> str | None:
+    """What the shards' provenance says, each value once; None where none says anything."""
+    values = {value for shard in shards if (value := getattr(shard.provenance, name))}
+    return ", ".join(sorted(values)) or None
 
 
 #: Of an image row, all that a cell is made of.
@@ -276,14 +306,17 @@ CELL_NEEDS = (
 
 
 def summarise(
-    columns: Mapping[str, np.ndarray], *, eps: float, minimum_norm: bool
+    columns: Mapping[str, np.ndarray], *, eps: float, minimum_norm: bool, within: bool = False
 ) -> dict[str, Any]:
-    """One cell's numbers from its image rows (arrays of one length, at least one image)."""
+    """One cell's numbers from its image rows (arrays of one length, at least one image); None for
+    those that a diverged model has not. `within`: a distance of exactly eps is broken."""
     n = len(columns["label"])
     if n == 0:
         raise ValueError(f"no image rows at eps {eps:g}")
     distance = columns["distance"].astype(float)
-    broken = distance < eps if minimum_norm else columns["broken"].astype(bool)
+    broken = columns["broken"].astype(bool)
+    if minimum_norm:
+        broken = distance <= eps if within else distance < eps
     correct = columns["clean_prediction"] == columns["label"]
     summary: dict[str, Any] = {
         "n_images": n,
@@ -295,6 +328,8 @@ def summarise(
         "queries_mean": float(columns["queries"].astype(float).mean()),
         "zero_gradient_frac": float((columns["zero_gradient"] == True).mean()),  # noqa: E712 - null
     }
+    if np.all(columns["skipped"].astype(bool) & (columns["clean_prediction"] == -1)):
+        summary |= dict.fromkeys(("clean_accuracy", "robust_accuracy", "n_broken"))
     for q in QUANTILES:
         name = f"distance_q{round(100 * q)}"
         # "lower": a quantile is one image's distance, and inf stays inf instead of nan
@@ -326,6 +361,8 @@ def masking_flags(
 ) -> list[str]:
     """Signs, visible in one attack's rows, that gradients may be masked (Carlini et al. 2019);
     the report adds those that take two attacks."""
+    if summary["clean_accuracy"] is None:
+        return ["diverged"]
     flags = ["weaker-than-first-step"] if lost_first_steps else []
     if rises:
         flags.append("not-monotone")

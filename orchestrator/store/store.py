@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from prunegrid.orchestrator.errors import NotOursError, StoreError, TornError
-from prunegrid.orchestrator.grid.coordinates import place_of
+from prunegrid.orchestrator.grid.grid import place_of
 from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA

@@ -24,7 +24,9 @@ from prunegrid.orchestrator.engines.ray.ray_engine import start_local
 from prunegrid.orchestrator.engines.ray.start import join
 from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.tuning.study import Study
-from prunegrid.orchestrator.tuning.trials import TrialUpdate, TrialWork
+from prunegrid.orchestrator.tuning.trials import TrialScore, TrialUpdate
+from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.runner import Runner
 from prunegrid.workers.scratch import TrialTaskBroken, ensure
 
 #: Each rung keeps one trial of so many.
@@ -41,8 +43,11 @@ NICE = 19
 class Trial(tune.Trainable):
     """Trials one after another on one actor, which keeps TensorFlow, data and compiled attacks."""
 
-    def setup(self, config: dict[str, Any], work: TrialWork) -> None:
-        self._work = work
+    def setup(self, config: dict[str, Any], **work: Any) -> None:
+        """`work`: the study, the workers' settings and the runner, as `search` gives them."""
+        self._study: Study = work["study"]
+        self._settings: WorkerSettings = work["settings"]
+        self._runner: Runner = work["runner"]
         os.nice(NICE)
         self._number = int(config["trial"])
         self._rung = 0
@@ -52,38 +57,26 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        from prunegrid.orchestrator.tuning.scoring import score
+        from prunegrid.orchestrator.tuning.trials import score
 
-        work, study = self._work, self._work.study
+        study, settings = self._study, self._settings
         options = study.options(self._number)
         try:
             for task in study.tasks(options, self._rung):
-                ensure(task, work.settings, work.runner, FINAL_KINDS)
-        except TrialTaskBroken as error:
-            return self._broken(error)
-        found = score(study, options, self._rung, work.settings.store)
+                ensure(task, settings, self._runner, FINAL_KINDS)
+        except TrialTaskBroken as error:  # the trial ends: it would fail again
+            text = str(error).splitlines()[0]
+            return self._result(None, study.edges[self._rung], ended=True, error=text)
+        found = score(study, options, self._rung, settings.store)
         self._rung += 1
         over = bool(study.budget and (found.queries_mean or 0.0) > study.budget)
-        return {
-            "trial": self._number,
-            "size": found.size,
-            "rank": min(found.value, _WORST),
-            "score": found,
-            "over": over,
-            "done": over or self._rung == len(study.edges),
-        }
+        ended = over or self._rung == len(study.edges)
+        return self._result(found, found.size, over_budget=over, ended=ended)
 
-    def _broken(self, error: TrialTaskBroken) -> dict[str, Any]:
-        """Ends the trial, which would fail again."""
-        return {
-            "trial": self._number,
-            "size": self._work.study.edges[self._rung],
-            "rank": _WORST,
-            "score": None,
-            "over": False,
-            "error": str(error).splitlines()[0],
-            "done": True,
-        }
+    def _result(self, found: TrialScore | None, size: int, **more: Any) -> dict[str, Any]:
+        update = TrialUpdate(trial=self._number, score=found, **more)
+        rank = min(found.value, _WORST) if found else _WORST
+        return {"size": size, "rank": rank, "update": update, "done": update.ended}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         return {"rung": self._rung}
@@ -99,13 +92,17 @@ class _Relay(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        _publish(_news(result, ended=bool(result.get("done"))))
+        _publish(result["update"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        _publish(_news(trial.last_result, ended=True))
+        _publish(_last(trial.last_result))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        _publish(_failed(int(trial.config["trial"]), trial.get_error()))
+        error = trial.get_error()
+        lines = str(getattr(error, "cause", None) or error).strip().splitlines() or [""]
+        text = next((line for line in lines if "TrialTaskFailed" in line), lines[-1])
+        number = int(trial.config["trial"])
+        _publish(TrialUpdate(trial=number, score=None, ended=True, error=text))
 
 
 _listeners: list[Callable[[TrialUpdate], None]] = []
@@ -117,22 +114,10 @@ def _publish(update: TrialUpdate | None) -> None:
             listener(update)
 
 
-def _news(result: dict[str, Any] | None, *, ended: bool) -> TrialUpdate | None:
-    if not result or "score" not in result:
-        return None
-    return TrialUpdate(
-        trial=int(result["trial"]),
-        score=result["score"],
-        over_budget=bool(result["over"]),
-        ended=ended,
-        error=str(result.get("error", "")),
-    )
-
-
-def _failed(trial: int, error: BaseException | None) -> TrialUpdate:
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    text = next((line for line in lines if "TrialTaskFailed" in line), lines[-1] if lines else "")
-    return TrialUpdate(trial=trial, score=None, over_budget=False, ended=True, error=text)
+def _last(result: dict[str, Any] | None) -> TrialUpdate | None:
+    """Of a trial that has ended, perhaps before its first rung's end."""
+    update = (result or {}).get("update")
+    return update and dataclasses.replace(update, ended=True)
 
 
 # --------------------------------------------------------------------------- running it
@@ -174,12 +159,14 @@ def is_full(need: Need) -> bool:
     which Ray says nothing."""
     import ray
 
-    free = ray.available_resources()
+    free: dict[str, float] = ray.available_resources()
     return free.get("CPU", 0.0) < need.cpus or free.get("GPU", 0.0) < need.gpus
 
 
 def search(
-    work: TrialWork,
+    study: Study,
+    settings: WorkerSettings,
+    runner: Runner,
     *,
     folder: Path,
     slots: int,
@@ -188,10 +175,8 @@ def search(
 ) -> bool:
     """Run the study's trials, or go on where `folder` says that it was left; at most `slots` at
     once. `on_update` gets one at the end of every rung. Returns False where it was interrupted."""
-    study = work.study
-    trainable = tune.with_resources(
-        tune.with_parameters(Trial, work=work), {"CPU": need.cpus, "GPU": need.gpus}
-    )
+    trial = tune.with_parameters(Trial, study=study, settings=settings, runner=runner)
+    trainable = tune.with_resources(trial, {"CPU": need.cpus, "GPU": need.gpus})
     path = str(folder / study.name)
     _listeners.append(on_update)
     try:
@@ -201,11 +186,11 @@ def search(
     finally:
         _listeners.remove(on_update)
     ended = 0
-    for result in results:
+    for result in map(results.__getitem__, range(len(results))):
         if result.error is not None:
             ended += 1
-        elif (news := _news(result.metrics, ended=True)) and result.metrics.get("done"):
-            on_update(news)
+        elif (update := _last(result.metrics)) and result.metrics.get("done"):
+            on_update(update)
             ended += 1
     return ended == len(study.proposals)
 

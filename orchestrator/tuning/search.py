@@ -18,18 +18,19 @@ from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.store.lease import Lease, is_alive, read_holder
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
-from prunegrid.orchestrator.tuning.scoring import distances_of, score_attack
-from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
 from prunegrid.orchestrator.tuning.search_plan import cut_base
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study
-from prunegrid.orchestrator.tuning.task_runs import ScratchRuns
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, ScratchRuns
 from prunegrid.orchestrator.tuning.trials import (
+    Rival,
+    SearchOutcome,
     TrialRole,
     TrialRow,
     TrialUpdate,
-    TrialWork,
     best,
+    distances_of,
     read_trials,
+    score_attack,
     state_of,
     write_held_out,
     write_trial,
@@ -82,14 +83,14 @@ def share(slots: int, *, others: bool) -> int:
     return max(1, slots // 2 if others else slots)
 
 
-def run_trials(study: Study, context: SearchContext) -> bool:
-    """Until every trial has ended; False where it was interrupted. Raises PrunegridError."""
+def run_trials(study: Study, context: SearchContext) -> None:
+    """Until every trial has ended. Raises PrunegridError, RunInterrupted."""
     store, console, address = context.store, context.console, context.options.address
     known = read_trials(store, study)
     count = len(study.proposals)
     if len([trial for trial in known.values() if trial.ended]) == count:
-        console.print(f"{study.name}: all {count} trials have their results", highlight=False)
-        return True
+        console.print(f"{study.name}: all {count} trials have their results")
+        return
     set_ray_switches()
     from prunegrid.orchestrator.tuning import ray_search
 
@@ -104,7 +105,7 @@ def run_trials(study: Study, context: SearchContext) -> bool:
         if update.ended and update.trial not in shown:
             shown.add(update.trial)
             line = trial_line(study, known, update.trial, update.error)
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
 
     try:
         with lease.kept(), ray_search.connected(address):
@@ -117,43 +118,48 @@ def run_trials(study: Study, context: SearchContext) -> bool:
                 f"{study.name}: {count} trials, at most {slots} at once"
                 + (" (a share: others are at work)" if beside and not context.slots else "")
                 + f"; Ray's own files: {folder}",
-                highlight=False,
                 soft_wrap=True,
             )
             need = need_of(context.grid.resources, gpus=gpus)
             if ray_search.is_full(need):
                 console.print("every place is taken: trials wait until others end")
-            work = TrialWork(study=study, settings=context.settings, runner=context.options.runner)
-            return ray_search.search(
-                work,
+            if not ray_search.search(
+                study,
+                context.settings,
+                context.options.runner,
                 folder=folder,
                 slots=slots,
                 need=need,
                 on_update=on_update,
-            )
+            ):
+                raise RunInterrupted
     finally:
         lease.release()
 
 
-def conclude(study: Study, store: Store) -> tuple[TrialRow, dict[int, TrialRow]]:
-    """Raises NothingFoundError."""
-    trials = read_trials(store, study)
+def conclude(study: Study, context: SearchContext, *, whole: bool) -> SearchOutcome:
+    """The best trial; of an attack also on the held-out images. Raises PrunegridError,
+    NothingFoundError among them, and RunInterrupted."""
+    trials = read_trials(context.store, study)
     winner = best(trials)
     if winner is None:
         raise NothingFoundError(
             f"{study.name}: none of {len(trials)} trials went all the way; see their states in "
-            f"{store.address}/{layout.TUNING_ROWS}"
+            f"{context.store.address}/{layout.TUNING_ROWS}"
         )
-    return winner, trials
+    rivals: tuple[Rival, ...] = ()
+    if isinstance(study, AttackStudy):
+        rivals = _hold_out(study, winner, context, whole=whole)
+    return SearchOutcome(study=study, trials=trials, best=winner, rivals=rivals)
 
 
-def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> SearchOutcome | None:
-    """The tuned settings and the grid's on the held-out images; None where it was interrupted.
-
-    `whole`: also the grid's settings as they are, whatever they cost. Raises PrunegridError."""
+def _hold_out(
+    study: AttackStudy, winner: TrialRow, context: SearchContext, *, whole: bool
+) -> tuple[Rival, ...]:
+    """The tuned settings and the grid's on the held-out images. `whole`: also the grid's settings
+    as they are, whatever they cost. Raises PrunegridError, RunInterrupted."""
     store = context.store
-    winner, trials = conclude(study, store)
-    cut, _ = cut_base(study)
+    cut = cut_base(study)
     entries: list[tuple[TrialRole, int, dict[str, Scalar]]] = [
         ("held-out tuned", winner.trial, dict(winner.options)),
         ("held-out cut", 0, cut),
@@ -165,8 +171,7 @@ def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> Sear
     with ScratchRuns(
         context.grid, store, context.options, context.console, name=study.name
     ) as runs:
-        if not runs.run(todo, "the images that no trial has seen"):
-            return None
+        runs.run(todo, "the images that no trial has seen")
     ours: Floats | None = None
     rivals = []
     for role, trial, options in entries:
@@ -185,4 +190,4 @@ def hold_out(study: AttackStudy, context: SearchContext, *, whole: bool) -> Sear
                 else compare(ours, distances, eps=study.eps, seed=study.seed),
             )
         )
-    return SearchOutcome(study=study, trials=trials, best=winner, rivals=tuple(rivals))
+    return tuple(rivals)

@@ -9,10 +9,10 @@ from fractions import Fraction
 
 from prunegrid.orchestrator.errors import UsageError, expected
 from prunegrid.orchestrator.grid.grid import Grid, PlannedAttack, Selection
-from prunegrid.orchestrator.plan.dag import Plan, PlannedModel, expand
+from prunegrid.orchestrator.grid.selection import match
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel, expand
 from prunegrid.orchestrator.tuning.space import (
     Axis,
-    Costs,
     attack_space,
     costs_of,
     proposals,
@@ -27,7 +27,7 @@ from prunegrid.orchestrator.tuning.study import (
     image_rungs,
 )
 from prunegrid.workers.catalog import AttackEntry, attack_entry
-from prunegrid.workers.contract import AttackTask, PruneTask, TrainTask
+from prunegrid.workers.contract import PruneTask, TrainTask
 from prunegrid.workers.keys import Scalar
 
 #: Half of the images are searched on: fewer than that say nothing.
@@ -59,6 +59,8 @@ class SearchOptions:
     vary: tuple[str, ...] = ()
     images: int | None = None
     seed: int = 0
+    slots: int | None = None  #: trials at once; None: as many as fit, or a share of that
+    whole: bool = False  #: also against the grid's settings at their full cost
 
 
 # --------------------------------------------------------------------------- attacks
@@ -75,12 +77,7 @@ def attack_studies(grid: Grid, asked: SearchOptions) -> tuple[tuple[AttackStudy,
     plan = dense_plan(grid, {**asked.select, "attack": (label,)})
     protocols = list(dict.fromkeys(cell.place.protocol for cell in plan.cells))
     studies = [_attack_study(grid, asked, plan, protocol) for protocol in protocols]
-    return tuple(studies), without_attacks(plan)
-
-
-def without_attacks(plan: Plan) -> Plan:
-    models = {k: t for k, t in plan.tasks.items() if not isinstance(t, AttackTask)}
-    return dataclasses.replace(plan, cells=(), tasks=models)
+    return tuple(studies), narrowed(plan, ())
 
 
 def dense_plan(grid: Grid, select: Selection) -> Plan:
@@ -88,7 +85,7 @@ def dense_plan(grid: Grid, select: Selection) -> Plan:
     method, where each has its own), with their cells and tasks."""
     if 1.0 not in grid.rates:
         raise UsageError(f"{grid.source}: rates: expected 1, the dense model, among them")
-    if any(float(rate) != 1 for rate in select.get("rate", ()) if _is_number(rate)):
+    if any(match(t, grid.rates, where="--select rate") != 1 for t in select.get("rate", ())):
         raise UsageError("--select rate=...: the dense models are used; expected no rate but 1")
     if "eps" in select:
         raise UsageError("--select eps=...: expected no eps here (--eps names the objective's)")
@@ -100,18 +97,14 @@ def dense_plan(grid: Grid, select: Selection) -> Plan:
     models = tuple(chosen.values())
     places = {model.place for model in models}
     cells = tuple(cell for cell in full.cells if cell.place.model in places)
-    keys = {model.task_key for model in models} | {k for cell in cells for k in cell.task_keys}
-    return dataclasses.replace(
-        full, models=models, cells=cells, tasks={k: t for k, t in full.tasks.items() if k in keys}
-    )
+    return narrowed(dataclasses.replace(full, models=models), cells)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def narrowed(plan: Plan, cells: tuple[PlannedCell, ...]) -> Plan:
+    """The plan's models and these of its cells, with their tasks alone."""
+    keys = {m.task_key for m in plan.models} | {key for cell in cells for key in cell.task_keys}
+    tasks = {key: task for key, task in plan.tasks.items() if key in keys}
+    return dataclasses.replace(plan, cells=cells, tasks=tasks)
 
 
 def _attack_study(grid: Grid, asked: SearchOptions, plan: Plan, protocol: str) -> AttackStudy:
@@ -229,12 +222,11 @@ def _images(asked: SearchOptions, available: int) -> int:
     return images
 
 
-def cut_base(study: AttackStudy) -> tuple[dict[str, Scalar], Costs]:
-    """The grid's settings at the study's budget, and what anything costs."""
+def cut_base(study: AttackStudy) -> dict[str, Scalar]:
+    """The grid's settings at the study's budget."""
     entry = attack_entry(study.base.attack)
     assert entry is not None
-    costs = costs_of(entry, study.base.engine)
-    return costs.cut(dict(study.base.options), study.budget), costs
+    return costs_of(entry, study.base.engine).cut(dict(study.base.options), study.budget)
 
 
 # --------------------------------------------------------------------------- training

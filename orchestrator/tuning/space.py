@@ -7,8 +7,8 @@ covered more evenly than by random draws of the same number.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,9 +103,6 @@ def costs_of(entry: AttackEntry, engine: str) -> Costs:
 # --------------------------------------------------------------------------- what is varied
 
 
-_VARY = re.compile(r"^([a-z_0-9]+)(?:=([^.]+(?:\.\d+)?(?:e[+-]?\d+)?)\.\.(.+))?$")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Space:
     """Base options and the axes along which a search leaves them."""
@@ -174,7 +171,7 @@ def _within(axis: Axis, costs: Costs, budget: int) -> Axis:
     if axis.name not in costs.rounds:
         return axis
     most = max(axis.low, costs.most_rounds(budget))
-    return Axis(name=axis.name, low=axis.low, high=min(axis.high, most), whole=axis.whole)
+    return dataclasses.replace(axis, high=min(axis.high, most))
 
 
 def training_space(known: Mapping[str, Axis], base: TrialOptions, vary: Iterable[str]) -> Space:
@@ -191,14 +188,13 @@ def _chosen(known: Mapping[str, Axis], vary: Iterable[str], *, what: str) -> dic
         return dict(known)
     out = {}
     for text in texts:
-        match = _VARY.match(text)
-        name = match[1] if match else text.partition("=")[0]
+        name, equals, span = text.partition("=")
+        low, dots, high = span.partition("..")
         if name not in known:
             raise UsageError(f"--vary: {what} can't be tuned in {name!r}: {expected(known, name)}")
-        axis = known[name]
-        if match is None or (match[2] is None and "=" in text):
+        if equals and not dots:
             raise UsageError(f"--vary {text}: expected {name} or {name}=LOW..HIGH")
-        out[name] = axis if match[2] is None else _ranged(axis, text, match[2], match[3])
+        out[name] = _ranged(known[name], text, low, high) if equals else known[name]
     return out
 
 
@@ -213,7 +209,7 @@ def _ranged(axis: Axis, text: str, low_text: str, high_text: str) -> Axis:
             f"--vary {text}: expected {'whole ' if axis.whole else ''}numbers above 0 with LOW at "
             "most HIGH"
         )
-    return Axis(name=axis.name, low=low, high=high, whole=axis.whole)
+    return dataclasses.replace(axis, low=low, high=high)
 
 
 # --------------------------------------------------------------------------- proposals

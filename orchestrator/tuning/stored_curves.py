@@ -16,15 +16,16 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.dense_curves import (
+from prunegrid.orchestrator.tuning.eps_rule import (
     Calibration,
+    Rule,
     SecurityCurve,
     calibrate_curve,
+    nearest_curve,
+    norm_of,
 )
-from prunegrid.orchestrator.tuning.eps_rule import Rule
 from prunegrid.orchestrator.tuning.objective import Floats
 from prunegrid.workers import layout
-from prunegrid.workers.catalog import attack_entry
 
 #: Below it a distance is rounding: the authors' C&W leaves misclassified images not quite at 0.
 _MISCLASSIFIED = 1e-3
@@ -82,25 +83,6 @@ def _fixed_curves(
                 )
             )
     return out
-
-
-def nearest_curve(
-    architecture: str, attack: str, distances: Floats, *, models: int, norm: str = ""
-) -> SecurityCurve:
-    return SecurityCurve(
-        architecture=architecture,
-        attack=attack,
-        norm=norm or norm_of(attack),
-        clean=float(np.mean(distances > 0)),
-        models=models,
-        distances=distances,
-    )
-
-
-def norm_of(attack: str) -> str:
-    """By the catalog, else by the name's end."""
-    entry = attack_entry(attack)
-    return entry.norm if entry is not None else attack.rpartition("_")[2]
 
 
 # --------------------------------------------------------------------------- any store

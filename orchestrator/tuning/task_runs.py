@@ -24,15 +24,19 @@ class TaskFailedError(PrunegridError):
     """A task outside the grid failed for good."""
 
 
+class RunInterrupted(Exception):  # noqa: N818 - what happened: the user asked for it
+    """Before all tasks had their results."""
+
+
 def keep_grid(store: Store, grid: Grid) -> None:
     """A new store gets the grid: workers look for it."""
     if store.read_text(layout.GRID) is None:
         store.set_grid(grid.text)
 
 
-def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Console) -> bool:
-    """Run what of a plan is not done, as `run` would; False where that was interrupted. Raises
-    StoreError where another driver is at it, or the store is another grid's."""
+def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
+    """Run what of a plan is not done, as `run` would. Raises RunInterrupted; StoreError where
+    another driver is at it, or the store is another grid's."""
     todo = plan.unfinished(store.whole())
     kept = store.read_text(layout.GRID)
     if todo and kept is not None and kept != plan.grid.text:
@@ -43,7 +47,7 @@ def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Cons
         )
     keep_grid(store, plan.grid)
     if not todo:
-        return True
+        return
     lease = Lease.take(store)
     try:
         with RunContext(plan.grid.resources, store, options, console) as context:
@@ -56,7 +60,8 @@ def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Cons
             f"{first.key}: {first.kind}: {first.message}; see it: prunegrid explain --store "
             f"{store.address} {first.key}"
         )
-    return not result.interrupted
+    if result.interrupted:
+        raise RunInterrupted
 
 
 class ScratchRuns:
@@ -75,22 +80,23 @@ class ScratchRuns:
         scratch = Store(store_files(scratch_address(store.address)))
         self._context = RunContext(grid.resources, store, options, console, results=scratch)
 
-    def run(self, tasks: Iterable[Task], note: str) -> bool:
-        """Have the tasks' results; False where that was interrupted. Raises TaskFailedError,
-        StoreError where another process is at the same work."""
+    def run(self, tasks: Iterable[Task], note: str) -> None:
+        """Have the tasks' results. Raises RunInterrupted, TaskFailedError, StoreError where
+        another process is at the same work."""
         todo = {t.key: t for t in tasks if not has_result(t, self._store.address)}
         if not todo:
-            return True
+            return
         if self._lease is None:
             self._lease = Lease.take(self._store, self._lease_path)
         plan = Plan(grid=self._grid, models=(), cells=(), tasks=todo, wanted=tuple(todo))
         self._context.engine()  # says so in a line, before there is a status
         with self._console.status(note) as status:
             result = drive(plan, self._context, self._lease, _StatusObserver(status, note))
-        if result.given_up and not result.interrupted:
+        if result.interrupted:
+            raise RunInterrupted
+        if result.given_up:
             first = result.given_up[0]
             raise TaskFailedError(f"{first.key}: {first.kind}: {first.message}")
-        return not result.interrupted
 
     def __enter__(self) -> ScratchRuns:
         return self

@@ -1,4 +1,4 @@
-"""Trials of a search: their scores, what passes between them and the search, and their rows.
+"""Trials of a search: their scores, their rows, and what a search finds by them.
 
 A row of `results/tuning/` is a trial, or an attack on the held-out images. It names the tasks that
 it rests on; their results are in the scratch store or among the grid's own. Rows are written as
@@ -14,38 +14,61 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.tuning.study import AttackStudy, Study
+from prunegrid.orchestrator.tuning.objective import (
+    Comparison,
+    Floats,
+    geometric_mean,
+    median_distance,
+    robust_accuracy,
+)
+from prunegrid.orchestrator.tuning.space import TrialOptions
+from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_entry
-from prunegrid.workers.contract import WorkerSettings
+from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.decode import parse_json
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
+    ImageRows,
     parquet_bytes,
     provenance_columns,
     read_table,
 )
 from prunegrid.workers.keys import Scalar
 from prunegrid.workers.records import Provenance
-from prunegrid.workers.runner import Runner
+from prunegrid.workers.scratch import find_images, find_record
 
 TrialState = Literal["running", "complete", "stopped early", "over budget", "failed"]
 TrialRole = Literal["search", "held-out tuned", "held-out cut", "held-out whole"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialScore:
-    """How a trial stands at the end of a rung."""
+class TrialStanding:
+    """How far a trial came, and how well."""
 
-    size: int
-    value: float
-    tie: float  #: tells trials of one value apart; smaller is better
-    queries_mean: float | None
-    test_accuracy: float | None
+    size: int = 0
+    value: float = math.inf
+    tie: float = math.inf  #: tells trials of one value apart; smaller is better
+    queries_mean: float | None = None
+    test_accuracy: float | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        return (self.value, self.tie)
+
+
+_STANDING = tuple(field.name for field in dataclasses.fields(TrialStanding))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialScore(TrialStanding):
+    """At the end of a rung, by the results of these tasks."""
+
     task_keys: tuple[str, ...]
     provenance: Provenance  #: of the last task, with the duration of all
 
@@ -57,45 +80,27 @@ def latest(provenances: Sequence[Provenance]) -> Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialWork:
-    """All that a trial needs to know."""
-
-    study: Study
-    settings: WorkerSettings
-    runner: Runner
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrialUpdate:
     """A trial's standing at the end of a rung, or its end."""
 
     trial: int
     score: TrialScore | None  #: None where it failed
-    over_budget: bool
     ended: bool
+    over_budget: bool = False
     error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialRow:
+class TrialRow(TrialStanding):
     """What the store knows of a trial."""
 
     trial: int
     options: Mapping[str, Scalar]
     state: TrialState
-    size: int
-    value: float
-    tie: float
-    queries_mean: float | None
-    test_accuracy: float | None
 
     @property
     def ended(self) -> bool:
         return self.state != "running"
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        return (self.value, self.tie)
 
 
 def state_of(
@@ -117,16 +122,9 @@ def write_trial(
     options = study.options(trial)
     content = row_bytes(study, score, trial=trial, options=options, state=state)
     store.write(row_path(study, "search", trial), content)
-    return TrialRow(
-        trial=trial,
-        options=options,
-        state=state,
-        size=score.size if score else 0,
-        value=score.value if score else math.inf,
-        tie=score.tie if score else math.inf,
-        queries_mean=score.queries_mean if score else None,
-        test_accuracy=score.test_accuracy if score else None,
-    )
+    standing = score or TrialStanding()
+    known = {name: getattr(standing, name) for name in _STANDING}
+    return TrialRow(trial=trial, options=options, state=state, **known)
 
 
 def write_held_out(
@@ -151,30 +149,37 @@ def read_trials(store: Store, study: Study) -> dict[int, TrialRow]:
             continue
         try:
             row: dict[str, Any] = read_table(store.files.read(info.path)).to_pylist()[0]
-            found = TrialRow(
-                trial=int(row["trial"]),
-                options=parse_json(row["settings"]),
-                state=row["state"],
-                size=int(row["size"]),
-                value=_number(row["value"]),
-                tie=_number(row["tie"]),
-                queries_mean=row["queries_mean"],
-                test_accuracy=row["test_accuracy"],
-            )
+            known = {name: row[name] for name in _STANDING if row[name] is not None}
+            trial, options = int(row["trial"]), parse_json(row["settings"])
+            out[trial] = TrialRow(trial=trial, options=options, state=row["state"], **known)
         except (ValueError, KeyError, IndexError, TypeError, FileNotFoundError):
             continue
-        out[found.trial] = found
     return out
-
-
-def _number(value: float | None) -> float:
-    return math.inf if value is None else float(value)
 
 
 def best(trials: Mapping[int, TrialRow]) -> TrialRow | None:
     """Of those that went all the way; the earlier one of equals."""
     through = [trial for trial in trials.values() if trial.state == "complete"]
     return min(through, key=lambda t: (*t.rank, t.trial), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """Settings on the held-out images, beside the tuned ones."""
+
+    role: TrialRole
+    options: Mapping[str, Scalar]
+    queries_mean: float
+    distances: Floats  #: [models, images]
+    comparison: Comparison | None  #: of the tuned ones against these; None for themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOutcome:
+    study: Study
+    trials: Mapping[int, TrialRow]
+    best: TrialRow
+    rivals: tuple[Rival, ...] = ()  #: the tuned ones first; none for training
 
 
 # --------------------------------------------------------------------------- row files
@@ -251,7 +256,7 @@ def row_bytes(
         if role != "search":
             values["size_max"] = study.stop - study.edges[-1]
     if score is not None:
-        values |= {name: getattr(score, name) for name in _FROM_SCORE}
+        values |= {name: getattr(score, name) for name in _STANDING}
         values["task_keys"] = list(score.task_keys)
         values |= {k: v[0] for k, v in provenance_columns(score.provenance, 1).items()}
         values["seed"] = study.seed
@@ -259,4 +264,87 @@ def row_bytes(
     return parquet_bytes(pa.table(row, schema=TUNING_SCHEMA))
 
 
-_FROM_SCORE = ("size", "value", "tie", "queries_mean", "test_accuracy")
+# --------------------------------------------------------------------------- scores
+
+
+def score(study: Study, options: TrialOptions, rung: int, store: str) -> TrialScore:
+    """After rung `rung`, whose tasks must have their results. Raises FileNotFoundError,
+    ValueError, StorageError."""
+    if isinstance(study, TrainingStudy):
+        return _score_training(study, options, rung, store)
+    tasks = [task for r in range(rung + 1) for task in study.tasks(options, r)]
+    return score_attack(study, tasks, store)
+
+
+def score_attack(study: AttackStudy, tasks: Sequence[AttackTask], store: str) -> TrialScore:
+    """Of all the tasks' images together."""
+    parts = [find_images(task, store) for task in tasks]
+    distances = distances_of(study, parts)
+    if study.eps is None:
+        value, tie = median_distance(distances), geometric_mean(distances)
+    else:
+        value, tie = robust_accuracy(distances, study.eps), 0.0
+    queries = np.concatenate([attacked_queries(part) for part in parts])
+    return TrialScore(
+        size=distances.shape[1],
+        value=value,
+        tie=tie,
+        queries_mean=float(queries.mean()) if len(queries) else 0.0,
+        test_accuracy=None,
+        task_keys=tuple(task.key for task in tasks),
+        provenance=latest([part.provenance for part in parts]),
+    )
+
+
+def distances_of(study: AttackStudy, parts: Sequence[ImageRows]) -> Floats:
+    """[models, images], as `objective` wants them. A fixed-eps attack knows no distance: 0 where
+    it broke the image within eps, else infinite."""
+    rows: dict[str, list[Floats]] = {model.task_key: [] for model in study.models}
+    for part in sorted(parts, key=lambda part: part.task.start):
+        rows[part.task.parent_key].append(_distances(part))
+    return np.stack([np.concatenate(found) for found in rows.values()])
+
+
+def distances_in(parts: Sequence[ImageRows]) -> Floats:
+    """Of every image of the parts, one after another."""
+    return np.concatenate([_distances(part) for part in parts])
+
+
+def _distances(part: ImageRows) -> Floats:
+    columns = {
+        name: part.table.column(name).to_numpy(zero_copy_only=False)
+        for name in ("label", "clean_prediction", "distance", "broken")
+    }
+    wrong = columns["label"] != columns["clean_prediction"]
+    distance = columns["distance"].astype(float)
+    if part.task.attack.eps:
+        distance = np.where(columns["broken"].astype(bool), 0.0, np.inf)
+    return np.where(wrong, np.nan, distance)
+
+
+def attacked_queries(part: ImageRows) -> Floats:
+    """Of the images that were attacked: not of those that were wrong to begin with."""
+    queries = part.table.column("queries").to_numpy(zero_copy_only=False).astype(float)
+    counts = ~np.isnan(_distances(part))
+    return np.asarray(queries[counts], dtype=float)
+
+
+def _score_training(
+    study: TrainingStudy, options: TrialOptions, rung: int, store: str
+) -> TrialScore:
+    """The mean validation loss of all links so far, over all chains."""
+    tasks = [task for r in range(rung + 1) for task in study.tasks(options, r)]
+    records = [find_record(task, store) for task in tasks]
+    lost = any(record.result.unusable for record in records)
+    loss = math.fsum(record.result.validation_loss for record in records) / len(records)
+    return TrialScore(
+        size=rung + 1,
+        value=loss if math.isfinite(loss) else math.inf,
+        tie=math.inf if lost else -math.fsum(r.result.validation_accuracy for r in records),
+        queries_mean=None,
+        test_accuracy=None
+        if lost
+        else math.fsum(r.result.accuracy for r in records) / len(records),
+        task_keys=tuple(task.key for task in tasks),
+        provenance=latest([record.provenance for record in records]),
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from prunegrid.orchestrator.tuning.objective import Comparison
-from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
-from prunegrid.orchestrator.tuning.trials import TrialRow
+from prunegrid.orchestrator.tuning.trials import Rival, SearchOutcome, TrialRow
 from prunegrid.workers.keys import Scalar
 
 
@@ -135,3 +136,34 @@ def training_report(outcome: SearchOutcome, first: TrialRow | None) -> list[str]
 
 def _accuracy(value: float | None) -> str:
     return "" if value is None else f", test accuracy {100 * value:.2f} %"
+
+
+def changed(study: AttackStudy, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a trial's options those that a grid file has to name: what the trials vary, and what the
+    budget cut."""
+    base = dict(study.base.options)
+    names = set(varied(study))
+    return {n: v for n, v in options.items() if n in names or base.get(n) != v}
+
+
+def summary(outcome: SearchOutcome) -> dict[str, Any]:
+    """The numbers, for a script."""
+    study = outcome.study
+    return {
+        "study": study.name,
+        "objective": study.objective,
+        "eps": study.eps,
+        "budget": study.budget or None,
+        "trials": len(outcome.trials),
+        "stopped_early": sum(t.state == "stopped early" for t in outcome.trials.values()),
+        "best": {"trial": outcome.best.trial, "settings": dict(outcome.best.options)},
+        "held_out": [
+            {
+                "role": rival.role,
+                "settings": dict(rival.options),
+                "queries_mean": rival.queries_mean,
+                **({} if rival.comparison is None else dataclasses.asdict(rival.comparison)),
+            }
+            for rival in outcome.rivals
+        ],
+    }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
 from prunegrid.workers.catalog import attack_entry
 from prunegrid.workers.contract import PruneTask
@@ -47,7 +47,13 @@ def cell_row_findings(
         model=model, protocol=str(row["protocol"]), attack=str(row["attack"]), eps=eps
     )
     try:
-        again = cell_table(place, settings=settings, traits=traits, shards=shards)
+        again = cell_table(
+            place,
+            settings=settings,
+            traits=traits,
+            shards=shards,
+            unrecorded=row.get("broken_at") is None,
+        )
     except ValueError as error:
         yield str(error)
         return

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.authors.authors import stored_author_findings
-from prunegrid.orchestrator.authors.imported_rows import PREFIX
-from prunegrid.orchestrator.grid.coordinates import (
+from prunegrid.orchestrator.authors.authors import PREFIX, stored_author_findings
+from prunegrid.orchestrator.grid.grid import (
     CellCoordinates,
     ModelCoordinates,
 )

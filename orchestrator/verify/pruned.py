@@ -9,27 +9,27 @@ import numpy as np
 from prunegrid.workers.catalog import METHODS
 from prunegrid.workers.contract import PruneTask
 from prunegrid.workers.pruning.step import survivors
-from prunegrid.workers.pruning.structures import alive_units, prunes, units
+from prunegrid.workers.pruning.structures import alive_units, unit_of, units
 
 Masks = Mapping[str, np.ndarray]
 
 
 def pruning_findings(
-    task: PruneTask, masks: Masks, parent: Masks | None
+    task: PruneTask, masks: Masks, kinds: Mapping[str, str], parent: Masks | None
 ) -> Iterator[tuple[str, str]]:
-    """(layer, or "" for all; what is wrong). `masks`, bool, by prunable layer; `parent`: those
-    of the model that was pruned, None where they can't be read."""
+    """(layer, or "" for all; what is wrong). `masks`, bool, and `kinds` by prunable layer;
+    `parent`: the masks of the model that was pruned, None where they can't be read."""
     method, rate = METHODS.get(task.pruning.method), task.pruning.rate
     if method is None:
         yield "", f"pruning method {task.pruning.method!r} is not in this version's catalog"
         return
     alive: dict[str, np.ndarray] = {}
     for name, mask in masks.items():
-        if prunes(method.structure, "conv" if mask.ndim == 4 else "dense"):
-            parts = units(mask, method.structure)
+        if unit := unit_of(method.structure, kinds[name]):
+            parts = units(mask, unit)
             if (parts.any(axis=1) != parts.all(axis=1)).any():
                 yield name, f"a {method.structure} is half pruned"
-            alive[name] = alive_units(mask, method.structure)
+            alive[name] = alive_units(mask, unit)
         elif not mask.all():
             yield name, f"pruned, though pruning a {method.structure} leaves such a layer alone"
         if parent is not None and (name not in parent or (mask & ~parent[name]).any()):

@@ -7,17 +7,23 @@ script can count them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from prunegrid.orchestrator.authors.imported_rows import PREFIX as IMPORTED
+from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id, place_of
+from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.store.mixed_provenance import (
+    COLUMNS,
+    MixedValues,
+    mixed_values,
+    planned_rows,
+)
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.orchestrator.store.store import SCHEMAS, Store
@@ -49,6 +55,8 @@ class Verifier:
         self._models: dict[str, ModelRecord] = {}
         self._images: dict[str, ImageRows] = {}
         self._rows: dict[str, set[str]] = defaultdict(set)
+        self._made: list[Mapping[str, object]] = []  #: rows, for `mixed`
+        self.mixed: tuple[MixedValues, ...] = ()  #: once all findings were had
 
     def findings(self) -> Iterator[StoreFinding]:
         for folder in SCHEMAS:
@@ -102,7 +110,7 @@ class Verifier:
             yield "key-mismatch", f"the file's task has the key {record.task.key}"
         for name in ("accuracy", "validation_accuracy"):
             value = getattr(record.result, name)
-            if not 0 <= value <= 1:
+            if not (0 <= value <= 1 or record.result.unusable):
                 yield "out-of-range", f"{name} {value} is not in [0, 1]"
         yield from self._check_parent(record.task)
 
@@ -128,7 +136,9 @@ class Verifier:
                 yield "pruned-weight-alive", f"{layer.name}: {alive} pruned weights not 0"
         if isinstance(record.task, PruneTask):
             parent = self._masks_of(record.task)
-            for where, message in pruning_findings(record.task, masks, parent):
+            layers = record.result.layers
+            kinds = {k.name: k.kind or ("conv" if len(k.shape) == 4 else "dense") for k in layers}
+            for where, message in pruning_findings(record.task, masks, kinds, parent):
                 yield "not-pruned-as-claimed", f"{where}: {message}" if where else message
 
     def _masks_of(self, task: PruneTask) -> dict[str, np.ndarray] | None:
@@ -185,7 +195,9 @@ class Verifier:
         if place in self._rows:
             yield "doubled-row", "its place has two rows"
         self._rows[place].add(name)
-        yield from check(name, dict.fromkeys(_ASKED) | table.to_pylist()[0])
+        row = dict.fromkeys(_ASKED) | table.to_pylist()[0]
+        self._made.append({key: row[key] for key in COLUMNS if key in row})
+        yield from check(name, row)
 
     def _model_row(self, file: str, row: dict[str, object]) -> Iterator[Problem]:
         record = self._models.get(str(row["task_key"]))
@@ -196,8 +208,8 @@ class Verifier:
             yield "row-mismatch", message
 
     def _cell_row(self, file: str, row: dict[str, object]) -> Iterator[Problem]:
-        accuracy = row["robust_accuracy"]
-        if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
+        accuracy = row["robust_accuracy"]  # none of a diverged model, which is derived again
+        if accuracy is not None and not (isinstance(accuracy, float) and 0 <= accuracy <= 1):
             yield "out-of-range", f"robust_accuracy {accuracy} is not in [0, 1]"
         keys = row["task_keys"]
         if not isinstance(keys, list) or not keys:
@@ -238,6 +250,7 @@ class Verifier:
         except PrunegridError as error:
             yield StoreFinding(name="unreadable", where=layout.GRID, message=str(error))
             return
+        self.mixed = mixed_values(planned_rows(self._made, plan))
         finished = set(self._models) | set(self._images)
         present = {name for names in self._rows.values() for name in names}
         for model in plan.models:

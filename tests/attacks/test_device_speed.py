@@ -37,9 +37,7 @@ def test_it_is_measured_once_and_kept(cnn5, tmp_path):
 
 
 def test_the_runner_measures_what_it_is_asked_for(tmp_path):
-    settings = WorkerSettings(
-        store="", data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
-    )
+    settings = WorkerSettings(store="", data_dir=None, threads=1, gpu_memory_mib=None)
     (found,) = REAL_RUNNER.measure([PROBE], settings)
     assert found.probe == PROBE
     assert found.sizes[0] == 16

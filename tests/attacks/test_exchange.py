@@ -21,7 +21,7 @@ class Linear:
         self.weights, self.offset = np.float32(weights), np.float32(offset)
         self.queried: list[bytes] = []  #: of the first image, which element is how
 
-    def margin_and_gradient(self):
+    def margin_and_gradient(self, *, slope):
         import tensorflow as tf
 
         def margins(x, labels):

@@ -22,7 +22,7 @@ def test_every_shape_of_a_last_piece_is_asked(monkeypatch, odd, equal):
         return tf.constant(images.sum(axis=(1, 2, 3)) + shift * 100), tf.constant(images)
 
     monkeypatch.setattr(Network, "margin_and_gradient", lambda self: look)
-    network = Network(types.SimpleNamespace(input_shape=(None, 2, 2, 1)))
+    network = Network(types.SimpleNamespace(input_shape=(None, 2, 2, 1), output_shape=(None, 3)))
     assert network.smaller_is_equal(64) is equal
 
 
@@ -45,7 +45,7 @@ def test_a_shape_in_which_places_matter_is_left_out(monkeypatch, size, taken):
         return tf.constant(out), tf.constant(images)
 
     monkeypatch.setattr(Network, "margin_and_gradient", lambda self: look)
-    network = Network(types.SimpleNamespace(input_shape=(None, 2, 2, 1)))
+    network = Network(types.SimpleNamespace(input_shape=(None, 2, 2, 1), output_shape=(None, 3)))
     micro_batches = MicroBatches(size, place_matters=network.place_matters)
     assert (micro_batches.nominal, micro_batches.size) == (size, taken)
     (piece, padded), *rest = micro_batches.pieces(np.arange(5))
@@ -68,5 +68,5 @@ def test_where_memory_is_short_no_place_is_measured(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Network, "margin_and_gradient", lambda self: look)
-    network = Network(types.SimpleNamespace(input_shape=(None, 2, 2, 1)))
+    network = Network(types.SimpleNamespace(input_shape=(None, 2, 2, 1), output_shape=(None, 3)))
     assert not network.place_matters(32)

@@ -68,6 +68,11 @@ def test_a_model_at_or_below_the_threshold_is_skipped(shard, cnn5):
     assert shard(cnn5, use, 0, 2, diverged=True)["skipped"] == [True] * 2
 
 
+def test_rows_tell_a_diverged_model_from_one_below_the_threshold(shard, cnn5):
+    columns = shard(cnn5, settings("bb_l0", "strict"), 0, 3, diverged=True)
+    assert columns["clean_prediction"] == [-1] * 3, "as of logits that are not finite"
+
+
 @pytest.mark.parametrize(("name", "engine"), [c for c in CASES if c[1] != "foolbox-stock"])
 def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, images, cnn5, name, engine):
     """All weights 0: one class for everything, so that no image of another class exists."""
@@ -236,3 +241,17 @@ def test_settings_that_cannot_be_are_refused(shard, cnn5):
             cnn5, settings("bb_l0", "foolbox"), 0, 8,
             pool_images=np.zeros((4, 28, 28, 1), np.float32), pool_labels=np.zeros(4, int),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["foolbox", "foolbox-stock"])
+def test_an_image_without_a_start_is_lost_alone(shard, cnn5, uncompiled_foolbox, engine):
+    """The last of 17 is a batch of its own, in which Foolbox draws from no other image."""
+    columns = shard(cnn5, quick("bb_l0", engine), 0, 17)
+    right = np.array(columns["clean_prediction"]) == columns["label"]
+    assert right[16], "the test would prove nothing"
+    assert columns["distance"][16] == np.inf
+    assert not columns["broken"][16]
+    assert np.isfinite(np.array(columns["distance"])[:16]).all()
+    whole = quick("bb_l0", engine, batch_size=1)
+    alone = shard(cnn5, whole, 16, 17)
+    assert alone["distance"] == [np.inf], "nor is a shard of one such image"

@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, expand
 from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA

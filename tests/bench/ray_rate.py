@@ -85,11 +85,9 @@ def ours(work: Mapping[str, Task], profile: cProfile.Profile | None) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open_or_create(str(Path(folder) / "store"))
         settings = WorkerSettings(
-            store=store.address, data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
+            store=store.address, data_dir=None, threads=1, gpu_memory_mib=None
         )
-        resources = Resources(
-            cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None, price_per_hour=None
-        )
+        resources = Resources(cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None)
         engine = RayEngine(settings, resources, runner=RUNNER)
         limit_s = time.monotonic() + 60
         wanted = int(engine.description.split(", ")[2].split()[0])

@@ -16,8 +16,8 @@ from prunegrid.orchestrator.commands.export import export, model_key
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import StoreError, UsageError
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.workers.contract import TaskKind
 from tests.grids import SMALL

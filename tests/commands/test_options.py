@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunegrid.orchestrator.cli import main
-from prunegrid.orchestrator.revision import git_revision
+from prunegrid.workers.revision import git_revision
 
 
 def test_the_version_names_the_revision_that_rows_bear(capsys):

@@ -53,7 +53,7 @@ def test_a_node_that_does_not_see_the_store_says_so(grid, tmp_path, shared):
     if shared:
         (store / "grid.yaml").write_text(SMALL)
     settings = WorkerSettings(
-        store=str(store), data_dir=str(tmp_path), threads=1, gpu_memory_mib=None, git_revision=""
+        store=str(store), data_dir=str(tmp_path), threads=1, gpu_memory_mib=None
     )
     reason = prepare(read_grid(grid).architectures[0].data, settings)
     if shared:

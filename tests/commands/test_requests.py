@@ -19,7 +19,7 @@ from prunegrid.orchestrator.commands.retry import NothingToDoError
 from prunegrid.orchestrator.commands.retry import retry as ask_retry
 from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.coordinates import cell_id
+from prunegrid.orchestrator.grid.grid import cell_id
 from prunegrid.orchestrator.store.lease import LEASE, _process_start
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import Pause, read_requests, set_paused

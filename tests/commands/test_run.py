@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -190,11 +191,17 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
 
 
 def spawn(
-    folder: Path, text: str, engine: str = "inline", stdout: int = subprocess.PIPE
+    folder: Path,
+    text: str,
+    engine: str = "inline",
+    stdout: int = subprocess.PIPE,
+    ignored: Collection[signal.Signals] = (),
 ) -> subprocess.Popen:
+    """A driver in a session of its own, which ignores these signals."""
     (folder / "grid.yaml").write_text(text)
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console;"
+        "import signal, sys; from pathlib import Path; from rich.console import Console;"
+        f"[signal.signal(n, signal.SIG_IGN) for n in {[int(number) for number in ignored]}];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
         "from prunegrid.orchestrator.commands.run import run_grid;"
         "from tests.fakes import RUNNER;"
@@ -207,6 +214,7 @@ def spawn(
         stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 

@@ -7,17 +7,21 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from prunegrid.orchestrator.commands import plan as plan_module
 from prunegrid.orchestrator.commands.explain import explain
+from prunegrid.orchestrator.commands.plan import PlanOptions, plan
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.status import status, status_json
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.catalog import ARCHITECTURES
 from tests.fakes import BUG, RUNNER
 from tests.grids import SMALL, with_seeds
 from tests.speed import reference_s
@@ -93,6 +97,49 @@ def test_a_shared_dense_model_saves_160_trainings(tmp_path):
     out, _ = prunegrid("plan", str(grid), "--json")
     assert json.loads(out)["tasks"]["train"] == 20
     assert json.loads(out)["models"] == 1260
+
+
+def planned(folder: Path, text: str, store: str | None = None) -> tuple[str, dict]:
+    """What `plan` says, in words and as JSON."""
+    grid = folder / "planned.yaml"
+    grid.write_text(text)
+    options = PlanOptions(grid=grid, store=store)
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", out)
+        plan(options, as_json=True, console=Console(quiet=True))
+    return told(plan, options, as_json=False), json.loads(out.getvalue())
+
+
+def test_plan_says_which_method_prunes_nothing(tmp_path, monkeypatch):
+    assert planned(tmp_path, SMALL)[1]["notes"] == []
+    entry = replace(ARCHITECTURES["cnn5"], conv_weights=0)
+    monkeypatch.setattr(plan_module, "ARCHITECTURES", {"cnn5": entry})
+    text, numbers = planned(tmp_path, SMALL)
+    (note,) = numbers["notes"]
+    assert note == (
+        "random-local-filter prunes nothing of cnn5, which has no convolutions: its models are the "
+        "dense network, trained again"
+    )
+    assert note in text
+
+
+def test_plan_says_which_rates_run_again_in_a_wider_grid(tmp_path):
+    """The models at rate 4 are pruned from those at rate 2 now, so they are others."""
+    store = finished(tmp_path, with_seeds(0).replace("rates: [1, 2, 4]", "rates: [1, 4]"))
+    text, numbers = planned(tmp_path, with_seeds(0), store)
+    (note,) = numbers["notes"]
+    assert note == (
+        "rate 4 runs again: networks are pruned rate by rate, now through 1, 2, 4 and not 1, 4"
+    )
+    assert note in text
+    longer = with_seeds(0).replace("rates: [1, 2, 4]", "rates: [1, 4, 8]")
+    assert planned(tmp_path, longer, store)[1]["notes"] == []
+    alone = "pruning: {schedule: one-shot}\n"
+    (tmp_path / "b").mkdir()
+    store = finished(tmp_path / "b", alone + with_seeds(0).replace("[1, 2, 4]", "[1, 4]"))
+    text, numbers = planned(tmp_path, alone + with_seeds(0), store)
+    assert numbers["notes"] == [], "every rate is pruned from the dense network"
 
 
 def test_status_answers_in_under_two_seconds(partly_failed):

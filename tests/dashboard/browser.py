@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from prunegrid.orchestrator.dashboard.server import listen
+from prunegrid.orchestrator.commands.dashboard import listen
 
 PATIENCE_S = 10.0
 #: The last proves that the page needs no network: no other name resolves.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from prunegrid.orchestrator.dashboard import static_files
+from prunegrid.orchestrator.dashboard import bodies
 from prunegrid.orchestrator.dashboard.answers import Answers, Query
-from prunegrid.orchestrator.dashboard.axes import number_text
+from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.static_copy import MARKER, export, offline_page
 from prunegrid.orchestrator.errors import StoreError
@@ -38,9 +38,10 @@ def page(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     for name, text in (("index.html", PAGE), ("app.js", APP), ("app.css", "p {}")):
         (folder / name).write_text(text)
+    (folder / "favicon.svg").write_text("<svg/>")
     for name in ("one", "two"):
         (folder / f"{name}.js").write_text(f"export const {name} = 1;")
-    monkeypatch.setattr(static_files, "_FOLDER", folder)
+    monkeypatch.setattr(bodies, "_FOLDER", folder)
     return folder
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 
 from prunegrid.orchestrator.commands.status import status_json
-from prunegrid.orchestrator.dashboard.metrics import MEDIA_TYPE, metrics_text
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
-from prunegrid.orchestrator.dashboard.status_payload import status_payload
+from prunegrid.orchestrator.dashboard.status_payload import MEDIA_TYPE, metrics_text, status_payload
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.client import ask
 from tests.dashboard.stores import Run

@@ -32,9 +32,7 @@ def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
     monkeypatch.setattr("prunegrid.orchestrator.driver.driver.SHOW_S", 0.0)
     store = Store.open_or_create(str(tmp_path / "s"))
     store.set_grid(SMALL)
-    settings = WorkerSettings(
-        store=store.address, data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
-    )
+    settings = WorkerSettings(store=store.address, data_dir=None, threads=1, gpu_memory_mib=None)
     plan = expand(parse_grid(SMALL, source="grid.yaml"), {"seed": ("0",), "rate": ("1",)})
     engine = Told(settings, runner=RUNNER)
     lease = Lease.take(store)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from prunegrid.orchestrator.cli import main
+from prunegrid.orchestrator.commands.dashboard import DEFAULT_PORT, ServerError, address_of, listen
 from prunegrid.orchestrator.dashboard.access import access_for
-from prunegrid.orchestrator.dashboard.server import DEFAULT_PORT, ServerError, address_of, listen
 from prunegrid.orchestrator.errors import UsageError
 from tests.test_loopback import LOOPBACK, listening
 

@@ -27,7 +27,7 @@ def view(**changes) -> RunView:
         "doing": (RunningTask(key="prune-1", worker="host/0", fraction=0.5, note="epoch 3/12"),),
         "names": {"prune-1": "prune cnn5 random-local-filter to 4, seed 0"},
         "failures": 3,
-        "given_up": (GivenUp(key="prune-9", kind="bug", message="boom"),),
+        "given_up": (GivenUp(key="prune-9", name="a prune", kind="bug", message="boom"),),
         "elapsed_s": 125.0,
         "eta": Eta(low_s=60, high_s=150, work_s=300, critical_s=50, measured_frac=0.9),
         "stopping": False,

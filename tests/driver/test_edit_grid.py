@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prunegrid.orchestrator.grid.coordinates import cell_id
+from prunegrid.orchestrator.grid.grid import cell_id
 from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.plan import load_plan
 from tests.driver.test_request_handler import Scene, tiny

@@ -70,7 +70,7 @@ class Scene:
     def run(self) -> RunResult:
         scene = self
         settings = WorkerSettings(
-            store=str(self.root), data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
+            store=str(self.root), data_dir=None, threads=1, gpu_memory_mib=None
         )
 
         class Engine(InlineEngine):

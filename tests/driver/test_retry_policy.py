@@ -6,6 +6,8 @@ import pytest
 
 from prunegrid.orchestrator.driver.retry_policy import RetryPolicy
 from prunegrid.orchestrator.errors import StoreError, TornError
+from prunegrid.orchestrator.store.store import store_errors
+from prunegrid.workers.files import PathError
 
 
 class Played:
@@ -65,6 +67,19 @@ def test_a_torn_file_is_not_waited_for():
     with pytest.raises(TornError):
         played.patience()(played.write)
     assert played.tries == 1
+
+
+def test_what_no_time_mends_is_told_at_once():
+    played = Played(0)
+
+    def write() -> None:
+        played.tries += 1
+        with store_errors():
+            raise PathError("can't write x: a file stands where a folder is needed")
+
+    with pytest.raises(StoreError, match="a file stands"):
+        played.patience()(write)
+    assert (played.tries, played.now_s, played.said) == (1, 0.0, [])
 
 
 def test_a_user_who_wants_to_stop_does_not_wait():

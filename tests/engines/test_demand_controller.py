@@ -5,13 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.engines.ray.demand_controller import (
+from prunegrid.orchestrator.engines.ray.node_resources import (
     FORGET_S,
     DemandController,
+    Need,
+    Node,
     NodeType,
     most_slots,
 )
-from prunegrid.orchestrator.engines.ray.node_resources import Need, Node
 
 SLOT = Need(cpus=1, gpus=0.5)
 

@@ -29,15 +29,13 @@ from tests.fakes import BUG, DIES, DIES_ONCE, RUNNER, SLOW
 from tests.grids import with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ONE_CPU = Resources(
-    cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None, price_per_hour=None
-)
+ONE_CPU = Resources(cpus_per_task=1, gpus_per_task=0, threads=1, gpu_memory_mib=None)
 Make = Callable[[], Engine]
 
 
 def settings(folder: Path) -> WorkerSettings:
     return WorkerSettings(
-        store=str(folder / "store"), data_dir=None, threads=1, gpu_memory_mib=None, git_revision=""
+        store=str(folder / "store"), data_dir=None, threads=1, gpu_memory_mib=None
     )
 
 
@@ -181,9 +179,7 @@ def test_a_running_task_says_how_far_it_is(ray_engine):
 
 @pytest.mark.ray
 def test_resources_that_no_node_has_are_reported_at_once(ray_session, tmp_path):
-    huge = Resources(
-        cpus_per_task=64, gpus_per_task=0, threads=1, gpu_memory_mib=None, price_per_hour=None
-    )
+    huge = Resources(cpus_per_task=64, gpus_per_task=0, threads=1, gpu_memory_mib=None)
     with pytest.raises(EngineError, match="64 CPU"):
         RayEngine(settings(tmp_path), huge, runner=RUNNER)
 

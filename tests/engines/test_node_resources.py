@@ -72,9 +72,7 @@ def test_a_share_ends_with_the_whole_gpu():
 
 
 def test_without_gpus_tasks_take_cpus_alone():
-    resources = Resources(
-        cpus_per_task=2, gpus_per_task=0.5, threads=1, gpu_memory_mib=None, price_per_hour=None
-    )
+    resources = Resources(cpus_per_task=2, gpus_per_task=0.5, threads=1, gpu_memory_mib=None)
     assert need_of(resources, gpus=True) == Need(cpus=2, gpus=0.5)
     assert need_of(resources, gpus=False) == Need(cpus=2, gpus=0)
 

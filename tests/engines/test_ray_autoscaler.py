@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
-from prunegrid.orchestrator.engines.ray import autoscaler, resource_request, worker_pool
+from prunegrid.orchestrator.engines.ray import autoscaler, worker_pool
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
 from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.engines.ray.ray_engine import EngineError, RayEngine
@@ -26,9 +26,7 @@ from tests.grids import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
-HALF = Resources(
-    cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=None, price_per_hour=None
-)
+HALF = Resources(cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=None)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +124,7 @@ def test_more_tasks_than_slots_that_may_come(engine, known, monkeypatch):
 
 
 def test_a_killed_driver_s_request_expires(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(resource_request, "EXPIRES_S", 3.0)
+    monkeypatch.setattr(autoscaler, "EXPIRES_S", 3.0)
     monkeypatch.setattr(autoscaler, "RENEW_EVERY_S", 1.0)
     engine = RayEngine(settings(tmp_path), HALF, address=cluster.address, runner=RUNNER)
     until(lambda: nodes() == 2, with_demand(engine, 9))
@@ -135,9 +133,7 @@ def test_a_killed_driver_s_request_expires(cluster, tmp_path, monkeypatch):
 
 
 def test_what_no_node_type_offers_is_refused_with_what_they_offer(cluster, tmp_path):
-    big = Resources(
-        cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None, price_per_hour=None
-    )
+    big = Resources(cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None)
     with pytest.raises(EngineError, match=r"needs 8 CPU and 2 GPU.*autoscaler.* 2 CPU and 1 GPU"):
         RayEngine(settings(tmp_path), big, address=cluster.address, runner=RUNNER)
 

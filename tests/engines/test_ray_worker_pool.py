@@ -21,9 +21,7 @@ from tests.fakes import CRAMPED, NODE_BOUND, SAVES, SLOW
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
 
-HALF = Resources(
-    cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=200, price_per_hour=None
-)
+HALF = Resources(cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=200)
 
 
 @pytest.fixture(scope="module")
@@ -204,9 +202,7 @@ def test_where_the_last_node_goes_the_engine_says_what_it_waits_for(cluster, eng
 
 def test_more_than_any_node_has_is_refused_with_what_there_is(cluster, tmp_path):
     cluster.fill()
-    big = Resources(
-        cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None, price_per_hour=None
-    )
+    big = Resources(cpus_per_task=8, gpus_per_task=2, threads=1, gpu_memory_mib=None)
     with pytest.raises(
         EngineError, match=r"needs 8 CPU and 2 GPU, the nodes offer 2 CPU and 1 GPU"
     ):

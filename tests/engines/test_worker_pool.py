@@ -68,9 +68,11 @@ class Worker:
 class Simulation:
     """Performs the pool's instructions, and asserts that they are possible."""
 
-    def __init__(self, need: Need = HALF, *, elastic: bool = False) -> None:
+    def __init__(
+        self, need: Need = HALF, *, elastic: bool = False, most: int | None = None
+    ) -> None:
         self.need = need
-        self.pool = WorkerPool(need, elastic=elastic, silence_s=100, timeout_s=300)
+        self.pool = WorkerPool(need, elastic=elastic, silence_s=100, timeout_s=300, most=most)
         self.nodes: dict[str, Node] = {}
         self.workers: dict[int, Worker] = {}
         self.prepared: Counter[str] = Counter()
@@ -409,6 +411,18 @@ def test_a_draining_node_s_attempts_are_asked_to_save_and_its_idle_slots_end():
     assert run.states() == ["draining", "idle", "idle"]
     run.end(busy, FailureKind.LOST)
     assert run.states() == ["idle"] * 2
+
+
+def test_there_are_no_more_slots_than_were_asked_for_however_many_fit():
+    run = Simulation(most=3)
+    for _ in range(4):
+        run.join()
+        run.tick()
+        run.answer_all()
+    assert len(run.workers) == 3
+    run.nodes.pop(next(iter(run.nodes)))
+    run.tick()
+    assert len(run.workers) == 3, "another node's take the place of those that are gone"
 
 
 def test_where_nodes_cost_money_idle_slots_end_and_nodes_are_requested_for_work():

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.fields import Table
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.grid.reference import TABLES, reference
 from prunegrid.orchestrator.grid.yaml_nodes import MOST, YamlNode
 from tests.grids import SMALL
+from tools.grid_reference import TABLES, reference
 
 DOC = Path(__file__).resolve().parent.parent.parent / "docs/experiment.md"
 
 
 def test_the_docs_have_every_field_as_the_code_has_it():
     assert DOC.read_text().endswith(reference()), (
-        "write the end of docs/experiment.md anew: python -m prunegrid.orchestrator.grid.reference"
+        "write the end of docs/experiment.md anew: python -m tools.grid_reference"
     )
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.numbers import named_numbers, parse_number
-from prunegrid.orchestrator.names import eps_text, number_text
+from prunegrid.orchestrator.names import eps_text, named_numbers, number_text, parse_number
 
 POSITIVE = st.floats(min_value=1e-9, max_value=1e9)
 #: Two eps that nearly agree, and what each of them is called.

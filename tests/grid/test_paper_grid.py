@@ -14,8 +14,7 @@ import yaml
 
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.attack_fields import ProtocolTable
-from prunegrid.orchestrator.grid.file import ArchitectureTable, parse_grid
-from prunegrid.orchestrator.grid.training import TrainingTable
+from prunegrid.orchestrator.grid.file import ArchitectureTable, TrainingTable, parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.workers.catalog import ATTACKS
 from prunegrid.workers.contract import TrainingSettings

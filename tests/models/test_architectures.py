@@ -1,4 +1,4 @@
-"""The four architectures: the published weight counts, stateless initial weights, pruning of
+"""Every architecture: the published weight counts, stateless initial weights, pruning of
 real shapes by every method to rate 64."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pytest
 
 from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.pruning.step import prune_step, survivors
-from prunegrid.workers.pruning.structures import prunes, units
+from prunegrid.workers.pruning.structures import unit_of, units
 
 pytestmark = pytest.mark.tf
 
@@ -23,13 +23,17 @@ def make(name: str, seed: int = 0, shape=None):
     return build(name, shape or small, 10, seed=seed)
 
 
+def test_the_papers_networks_have_the_published_numbers_of_weights():
+    assert {name: ARCHITECTURES[name].prunable_weights for name in PUBLISHED} == PUBLISHED
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_prunable_weights_are_the_published_ones(name, tensorflow):
+def test_the_catalog_counts_prunable_weights(name, tensorflow):
     from prunegrid.workers.models.base import prunable
 
     layers = prunable(make(name))
-    assert sum(int(np.prod(layer.shape)) for layer in layers) == PUBLISHED[name]
-    assert ARCHITECTURES[name].prunable_weights == PUBLISHED[name]
+    counted = sum(int(np.prod(layer.shape)) for layer in layers)
+    assert ARCHITECTURES[name].prunable_weights == counted
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -93,6 +97,30 @@ def test_images_may_be_as_small_as_the_catalog_says_and_no_smaller(name, tensorf
             make(name, shape=(least + 5, least - 1, channels))
 
 
+@pytest.mark.parametrize("layer", ["attention", "model", "wrapper", "transpose", "separable"])
+def test_what_cannot_be_pruned_and_counted_is_refused_by_its_name(layer, monkeypatch, tensorflow):
+    """Before it is trained, and not with the number of a variable as the message."""
+    import keras
+
+    from prunegrid.workers.models import base
+
+    made = {
+        "attention": keras.layers.MultiHeadAttention(num_heads=2, key_dim=4, name="odd"),
+        "model": keras.Sequential([keras.layers.Dense(3)], name="odd"),
+        "wrapper": keras.layers.TimeDistributed(keras.layers.Dense(3), name="odd"),
+        "transpose": keras.layers.Conv2DTranspose(3, 2, name="odd"),
+        "separable": keras.layers.SeparableConv2D(3, 2, name="odd"),
+    }[layer]
+
+    def build(inputs, classes, layers):
+        x = made(inputs, inputs) if layer == "attention" else made(inputs)
+        return layers.dense(keras.layers.Flatten()(x), "logits", classes)
+
+    monkeypatch.setattr(base, "load", lambda target: build)
+    with pytest.raises(ValueError, match=r"^layer 'odd' \(\w+\) can't be pruned and counted"):
+        base.build("cnn5", (28, 28, 1), 10, seed=0)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_reaches_rate_64_on_the_real_shapes(name, method, tensorflow):
@@ -112,16 +140,72 @@ def test_every_method_reaches_rate_64_on_the_real_shapes(name, method, tensorflo
         parent_rate=1,
         seed=0,
     )
-    touched = [layer for layer in layers if prunes(entry.structure, layer.kind)]
-    counts = {layer.name: len(units(masks[layer.name], entry.structure)) for layer in touched}
-    left = {
-        layer.name: int(units(masks[layer.name], entry.structure).any(axis=1).sum())
-        for layer in touched
-    }
+    unit = {layer.name: unit_of(entry.structure, layer.kind) for layer in layers}
+    parts = {name: units(masks[name], of) for name, of in unit.items() if of}
+    counts = {name: len(mine) for name, mine in parts.items()}
+    left = {name: int(mine.any(axis=1).sum()) for name, mine in parts.items()}
     if entry.scope == "local":
         assert left == {n: survivors(counts[n], 64) for n in counts}
     else:
         assert sum(left.values()) == survivors(sum(counts.values()), 64)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_catalog_says_what_structured_methods_can_prune(name, tensorflow):
+    from prunegrid.workers.models.base import prunable
+
+    convolutions = [layer for layer in prunable(_cached(name)) if layer.kind == "conv"]
+    assert ARCHITECTURES[name].conv_weights == sum(int(np.prod(k.shape)) for k in convolutions)
+
+
+def test_depthwise_convolutions_are_counted_and_pruned(tensorflow):
+    """8 channels, 16x16: a 3x3 depthwise convolution of stride 2, then a pointwise one."""
+    import keras
+
+    from prunegrid.workers.models.base import kernels, prunable
+    from prunegrid.workers.pruning.counts import layer_counts
+
+    image = keras.Input((16, 16, 8))
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same", name="depthwise")(image)
+    x = keras.layers.Conv2D(4, 1, name="pointwise")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(10, name="logits")(x))
+    layers = prunable(model)
+    assert layers == kernels(model)
+    masks = prune_step(
+        {layer.name: np.asarray(model.get_layer(layer.name).kernel) for layer in layers},
+        {layer.name: np.ones(layer.shape, dtype=bool) for layer in layers},
+        {layer.name: layer.kind for layer in layers},
+        method=METHODS["magnitude-local-filter"],
+        rate=2,
+        parent_rate=1,
+        seed=0,
+    )
+    found = {c.name: c for c in layer_counts(layers, masks)}
+    assert {name: (c.total, c.left) for name, c in found.items()} == {
+        "depthwise": (72, 36),
+        "pointwise": (32, 16),
+        "logits": (40, 40),
+    }
+    assert {name: (c.flops_total, c.flops_left) for name, c in found.items()} == {
+        "depthwise": (72 * 64, 36 * 64),
+        "pointwise": (32 * 64, 16 * 64),
+        "logits": (40, 40),
+    }
+
+
+def test_a_layer_whose_weights_would_be_neither_pruned_nor_counted_is_refused(tensorflow):
+    import keras
+
+    from prunegrid.workers.models.base import kernels
+
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.SeparableConv2D(4, 3, name="odd")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(10)(x))
+    refused = r"'odd' \(SeparableConv2D\) can't .* expected Conv2D, DepthwiseConv2D and Dense"
+    with pytest.raises(ValueError, match=refused):
+        kernels(model)
 
 
 _models: dict[str, object] = {}

@@ -57,7 +57,7 @@ def test_tasks_that_a_node_runs_at_once(resources, price, slots):
 def test_the_short_form_is_of_one_slot():
     found = grid("resources: {price_per_hour: 3.6, cpus_per_task: 2}\n")
     assert found.price == Price(per_hour=3.6, currency="", slots_per_node=1)
-    assert found.resources.price_per_hour == 3.6
+    assert found.price.per_slot_hour == 3.6
     hours = hours_of(found.resources, spent_s=3600, eta=ETA)
     assert (hours.unit, hours.spent) == ("CPU", 2.0)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.coordinates import cell_id, model_id
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.plan.plan_index import (
     BLOCKED,

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunegrid.workers.catalog import METHODS
+from prunegrid.workers.catalog import CONTROL, METHODS
 from prunegrid.workers.pruning import scores
 from prunegrid.workers.pruning.counts import KernelLayer, layer_counts
 from prunegrid.workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
-from prunegrid.workers.pruning.structures import prunes, spread, units
+from prunegrid.workers.pruning.structures import spread, unit_of, units
 
 CRITERIA = scores.CRITERIA
 RATES = (2, 4, 8, 16, 32, 64)
@@ -23,12 +23,16 @@ RATES = (2, 4, 8, 16, 32, 64)
 
 @st.composite
 def networks(draw):
-    """Weights, kinds: one to three convolutions and up to two dense layers, of random shapes."""
+    """Weights, kinds: one to three convolutions, perhaps a depthwise one, and up to two dense
+    layers, of random shapes."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     weights, kinds = {}, {}
     for number in range(draw(st.integers(1, 3))):
         shape = tuple(draw(st.integers(1, n)) for n in (5, 5, 12, 20))
         weights[f"conv{number}"], kinds[f"conv{number}"] = rng.normal(size=shape), "conv"
+    if draw(st.booleans()):
+        shape = tuple(draw(st.integers(1, n)) for n in (5, 5, 12, 2))
+        weights["depthwise"], kinds["depthwise"] = rng.normal(size=shape), "depthwise"
     for number in range(draw(st.integers(0, 2))):
         shape = tuple(draw(st.integers(1, 30)) for _ in range(2))
         weights[f"dense{number}"], kinds[f"dense{number}"] = rng.normal(size=shape), "dense"
@@ -65,12 +69,13 @@ def chain(weights, kinds, method, *, seed=0, rates=RATES):
 def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
     weights, kinds = network
     entry = METHODS[method]
-    touched = [name for name in weights if prunes(entry.structure, kinds[name])]
+    unit = {name: unit_of(entry.structure, kind) for name, kind in kinds.items()}
+    touched = [name for name in weights if unit[name]]
     previous = full(weights)
     for rate, masks in chain(weights, kinds, method):
         left, total = {}, {}
         for name in touched:
-            parts = units(masks[name], entry.structure)
+            parts = units(masks[name], unit[name])
             assert (parts.any(axis=1) == parts.all(axis=1)).all(), "a unit is half pruned"
             left[name], total[name] = int(parts.any(axis=1).sum()), len(parts)
         if entry.scope == "local":
@@ -80,29 +85,30 @@ def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
         for name, mask in masks.items():
             assert not (mask & ~previous[name]).any(), "a pruned weight came back"
             if name not in touched:
-                assert mask.all(), "a dense layer was touched"
+                assert mask.all(), "a layer without such units was touched"
         previous = masks
 
 
 def sorted_out(weights, masks, kinds, entry, rate):
     """Magnitude pruning by its definition: every unit of every layer in one stable sort."""
-    layers = [name for name in weights if prunes(entry.structure, kinds[name])]
+    unit = {name: unit_of(entry.structure, kind) for name, kind in kinds.items()}
+    layers = [name for name in weights if unit[name]]
     ranked = []  # (score, layer, unit) of the living
     for name in layers:
-        parts = np.abs(units(weights[name], entry.structure).astype(np.float64))
+        parts = np.abs(units(weights[name], unit[name]).astype(np.float64))
         scores = parts.mean(axis=1) if entry.scope == "global" else parts.sum(axis=1)
-        living = units(masks[name], entry.structure).any(axis=1)
+        living = units(masks[name], unit[name]).any(axis=1)
         ranked += [(scores[unit], name, unit) for unit in np.flatnonzero(living)]
     groups = [layers] if entry.scope == "global" else [[name] for name in layers]
     out = {name: mask.copy() for name, mask in masks.items()}
     for group in groups:
-        total = sum(len(units(masks[name], entry.structure)) for name in group)
+        total = sum(len(units(masks[name], unit[name])) for name in group)
         mine = sorted((item for item in ranked if item[1] in group), key=lambda item: -item[0])
         for name in group:
-            keep = np.zeros(len(units(masks[name], entry.structure)), dtype=bool)
+            keep = np.zeros(len(units(masks[name], unit[name])), dtype=bool)
             kept = [unit for _, layer, unit in mine[: survivors(total, rate)] if layer == name]
             keep[kept] = True
-            out[name] &= spread(keep, masks[name].shape, entry.structure)
+            out[name] &= spread(keep, masks[name].shape, unit[name])
     return out
 
 
@@ -210,20 +216,20 @@ def test_a_rate_that_does_not_grow_is_refused():
 def test_wrong_counts_fail_loudly():
     old = {"c": np.ones((2, 2, 1, 4), dtype=bool)}
     new = {"c": spread(np.array([True, False, False, False]), (2, 2, 1, 4), "filter")}
-    check_counts(new, old, ["c"], "filter", {"c": 1})
+    check_counts(new, old, {"c": "filter"}, {"c": 1})
     with pytest.raises(PruneCountError, match="c: expected 2 units left, got 1: wrong count") as e:
-        check_counts(new, old, ["c"], "filter", {"c": 2})
+        check_counts(new, old, {"c": "filter"}, {"c": 2})
     again = pickle.loads(pickle.dumps(e.value))
     assert (again.layer, again.expected, again.got, str(again)) == ("c", 2, 1, str(e.value))
     half = {"c": new["c"].copy()}
     half["c"][0, 0, 0, 0] = False
     with pytest.raises(PruneCountError, match="half pruned"):
-        check_counts(half, old, ["c"], "filter", {"c": 1})
+        check_counts(half, old, {"c": "filter"}, {"c": 1})
     with pytest.raises(PruneCountError, match="came back"):
-        check_counts(old, new, ["c"], "filter", {"c": 4})
+        check_counts(old, new, {"c": "filter"}, {"c": 4})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != CONTROL])
 def test_masks_of_another_rate_than_the_parents_fail_loudly(method):
     """Two of 64 units alive can't become the 32 that rate 2 keeps."""
     mask = spread(np.arange(64) < 2, (1, 1, 1, 64), "filter")
@@ -263,6 +269,22 @@ def test_structured_methods_have_nothing_to_do_without_convolutions():
     for structure in ("kernel", "filter"):
         for method in (name for name in METHODS if name.endswith(structure)):
             assert chain(weights, {"d": "dense"}, method)[-1][1]["d"].all()
+
+
+def test_the_control_prunes_nothing():
+    rng = np.random.default_rng(0)
+    weights = {"c": rng.normal(size=(3, 3, 4, 8)), "d": rng.normal(size=(8, 4))}
+    for _, masks in chain(weights, {"c": "conv", "d": "dense"}, CONTROL):
+        assert all(mask.all() for mask in masks.values())
+
+
+def test_a_depthwise_filter_is_the_kernel_of_one_channel():
+    """Not the kernels of all channels, as the last axis of its weights alone would have it."""
+    weights = {"d": np.arange(1, 9, dtype=float).reshape(1, 1, 8, 1) * np.ones((3, 3, 1, 1))}
+    masks = chain(weights, {"d": "depthwise"}, "magnitude-local-filter", rates=(4,))[0][1]
+    kept = masks["d"].reshape(9, 8)
+    assert kept.all(axis=0).tolist() == [False] * 6 + [True] * 2
+    assert (kept.any(axis=0) == kept.all(axis=0)).all()
 
 
 def _resnet18_blocks():

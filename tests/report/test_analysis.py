@@ -8,19 +8,29 @@ import dataclasses
 import numpy as np
 import pytest
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.comparison import compare_stores
+from prunegrid.orchestrator.report.curves import compression_grid
 from prunegrid.orchestrator.report.findings import Topic, findings
 from prunegrid.orchestrator.report.masking import flat_curves
 from prunegrid.orchestrator.report.missing import missing_cells, missing_text
 from prunegrid.orchestrator.report.results import Results
-from prunegrid.orchestrator.report.strategies import ATTACK_KNOWN, KNOWN, NOTHING_KNOWN, strategies
+from prunegrid.orchestrator.report.strategies import (
+    ATTACK_KNOWN,
+    AVERAGE,
+    KNOWN,
+    NOTHING_KNOWN,
+    strategies,
+)
 from prunegrid.orchestrator.report.tables import cell_table, clean_table
+from prunegrid.orchestrator.report.terminal import summary_tables
+from prunegrid.orchestrator.report.write import write_report
+from prunegrid.workers.catalog import CONTROL
 from tests.report.synthetic import METHODS, synthetic, without
 
 
-def changed(results: Results, value: float, **where: object) -> Results:
+def changed(results: Results, value: float | np.ndarray, **where: object) -> Results:
     """With the robust accuracy of the cells at `where` moved by `value`."""
     cells = results.cells.copy()
     mine = np.logical_and.reduce([cells[name] == at for name, at in where.items()])
@@ -68,12 +78,23 @@ def test_a_store_beside_its_equal_shows_no_difference():
 def test_a_moved_cell_is_the_one_that_differs():
     a = synthetic(seeds=5)
     place = {"method": METHODS[0], "rate": 4.0, "attack": "cw_l2", "eps": 1.0}
-    (side,) = compare_stores(changed(a, 0.1, **place), a)
+    (side,) = compare_stores(changed(a, np.linspace(0.09, 0.11, 5), **place), a)
     (odd,) = side.table[side.table.verdict != "no difference shown"].itertuples()
     assert (odd.method, odd.rate, odd.attack, odd.eps) == (METHODS[0], 4.0, "cw_l2", 1.0)
     assert odd.difference == pytest.approx(0.1)
     assert odd.verdict == "a higher"
     assert "1 cells: a higher" in " ".join(side.sentences())
+
+
+def test_seeds_that_differ_by_the_same_show_nothing():
+    """Two of them, and no variance: "a higher" with certainty would be by chance."""
+    a = synthetic(seeds=2)
+    cells = a.cells.assign(robust_accuracy=a.cells.robust_accuracy + 0.1)
+    (side,) = compare_stores(dataclasses.replace(a, address="b", cells=cells), a)
+    attacked = side.table[side.table.attack != "clean"]
+    assert set(attacked.verdict) == {"untestable"}
+    assert attacked.half.isna().all()
+    assert "cells: untestable" in " ".join(side.sentences())
 
 
 def test_whether_a_conclusion_survives_is_said():
@@ -144,6 +165,54 @@ def test_a_candidate_that_lacks_a_cell_is_not_chosen():
             assert s.incomplete == (1 if s.least_rate <= 2 else 0)
 
 
+def fine_tuned_alone(results: Results, method: str, name: str | None = None) -> Results:
+    """The method prunes nothing: further training makes its models the best by far."""
+    results = changed(results, 0.3, method=method, rate=4.0)
+    models = results.models.copy()
+    mine = (models.method == method) & (models.rate > 1)
+    models.loc[mine, ["effective_rate", "speedup"]] = 1.0
+    results = dataclasses.replace(results, models=models)
+    if name is None:
+        return results
+    return dataclasses.replace(
+        results,
+        models=results.models.replace({"method": {method: name}}),
+        cells=results.cells.replace({"method": {method: name}}),
+    )
+
+
+def test_what_prunes_nothing_is_never_chosen_and_named():
+    results = fine_tuned_alone(synthetic(seeds=3, noise=0.001), METHODS[2])
+    analysis = analyse(results)
+    assert all(s.method != METHODS[2] for s in analysis.strategies)
+    chosen = [m for f in analysis.non_inferiority for m in f.models if m is not None]
+    assert all(method != METHODS[2] for method, _ in chosen)
+    assert METHODS[2] not in set(analysis.sweet_models.method)
+    said = findings(analysis)
+    compression = " ".join(f.text for f in said if f.topic is Topic.COMPRESSION)
+    assert f"{METHODS[2]} prunes nothing at rate 2, 4, 8" in compression
+    (side,) = compare_stores(results, dataclasses.replace(results, address="b"))
+    assert METHODS[2] not in " ".join(side.sentences())
+    other = [f.text for f in said if f.topic is not Topic.COMPRESSION]
+    assert METHODS[2] not in " ".join(other)
+
+
+def test_a_choice_stands_beside_as_much_fine_tuning_without_pruning():
+    results = changed(synthetic(seeds=3, noise=0.001), 0.2, method=METHODS[0], rate=4.0)
+    results = fine_tuned_alone(results, METHODS[2], CONTROL)
+    best = next(
+        s
+        for s in analyse(results).strategies
+        if (s.knowledge, s.criterion, s.least_rate) == (NOTHING_KNOWN, AVERAGE, 1)
+    )
+    assert (best.method, best.rate) == (METHODS[0], 4.0)
+    cells = results.cells[results.cells.rate == 4]
+    of = {m: cells[cells.method == m].robust_accuracy.mean() for m in (METHODS[0], CONTROL)}
+    assert best.control.mean == pytest.approx(of[METHODS[0]] - of[CONTROL])
+    deploy = next(f.text for f in findings(analyse(results)) if f.topic is Topic.DEPLOY)
+    assert "against as much fine-tuning without pruning" in deploy
+
+
 # ------------------------------------------------------------------ trust, and words
 
 
@@ -167,13 +236,54 @@ def test_findings_say_what_to_deploy_and_how_sure_it_is():
     deploy = [f.text for f in said if f.topic is Topic.DEPLOY]
     assert deploy[0].startswith(f"Adversary unknown, average case: {METHODS[0]} at rate 2")
     assert "Tests tell it from its 9 rivals" in deploy[0]
-    assert "clean 97.0 ± 0.0 %, n = 5" in deploy[0]
+    assert "clean 97.0 (no spread) %, n = 5" in deploy[0]
     assert "(no gain shown)" not in deploy[0]
     sweet = " ".join(f.text for f in said if f.topic is Topic.SWEET_SPOTS)
     assert f"{METHODS[0]} at rate 2" in sweet
     compression = " ".join(f.text for f in said if f.topic is Topic.COMPRESSION)
     assert f"{METHODS[1]} 8 is 4.5" in compression
     assert {f.topic for f in said} == set(Topic)
+
+
+def test_cells_without_spread_are_said_to_be_untestable():
+    results = synthetic(seeds=2)
+    results.cells["robust_accuracy"] = 0.5
+    trust = " ".join(f.text for f in findings(analyse(results)) if f.topic is Topic.TRUST)
+    assert "all 144 cells have the same value with every seed" in trust
+    assert "Untestable" in trust
+
+
+def attacked(results: Results, clean: float, images: int) -> Results:
+    """With so many attacked images, of which the share `clean` is classified correctly."""
+    cells = results.cells.assign(n_images=images, clean_accuracy=clean + 0.01 * results.cells.seed)
+    return dataclasses.replace(results, cells=cells)
+
+
+def test_robust_accuracy_stands_beside_the_clean_one_of_the_same_images(tmp_path):
+    results = attacked(synthetic(seeds=3), 0.96, 32)
+    results.models["accuracy"] = 0.90 + 0.01 * results.models.seed
+    analysis = analyse(results)
+    assert analysis.cells.clean_accuracy.tolist() == pytest.approx([0.97] * len(analysis.cells))
+    deploy = next(f.text for f in findings(analysis) if f.topic is Topic.DEPLOY)
+    assert "clean 97.0 (" in deploy
+    assert "on the same images" in deploy
+    assert "91.0 (" in deploy
+    assert "on the whole test split" in deploy
+    (panels, _) = compression_grid(analysis.parts()[0]).panels
+    assert "attacked images" in panels[0].y
+    assert panels[0].rows["mean"].tolist() == pytest.approx([0.97] * len(panels[0].rows))
+    (table,) = summary_tables(analysis.experiments()[0])
+    assert "clean: of the attacked images" in str(table.title)
+    assert all(cell.startswith("97.0 (") for cell in table.columns[3].cells)
+    page = write_report(results, tmp_path / "r", formats=("html",)).page.read_text()
+    assert page.count("clean, attacked images") == 3
+    assert page.count("All seeds attack the same 32 images") == 3, "figure, table, findings"
+
+
+def test_the_sampling_error_of_the_images_is_said():
+    text = " ".join(f.text for f in findings(analyse(attacked(synthetic(), 0.96, 32))))
+    assert "All seeds attack the same 32 images" in text
+    assert "± 17.3 points" in text
 
 
 def test_one_seed_proves_nothing_and_says_so():

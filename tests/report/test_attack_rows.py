@@ -35,6 +35,11 @@ def test_distance_at_eps_still_stands():
         rows().robust(0.3)
 
 
+def test_distance_at_eps_is_broken_where_the_cells_say_so():
+    assert not minimum(np.full(N, 2.0), within=True).robust(2.0).any()
+    assert minimum(np.full(N, 2.0001), within=True).robust(2.0).all()
+
+
 def test_images_that_only_the_other_breaks():
     weaker = minimum(np.full(N, 2.0))
     stronger = minimum(np.where(np.arange(N) < 10, 1.0, 2.0))

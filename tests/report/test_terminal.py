@@ -32,7 +32,8 @@ def test_a_full_grid_fits_and_names_every_method(full, width):
     assert "…" not in text
     for method in METHODS:
         assert text.count(f" {method} ") >= 4
-    assert ("±" in text.split("What to deploy")[0]) == (width == 120)
+    intervals = re.search(r"\d–\d", text.split("What to deploy")[0])
+    assert (intervals is not None) == (width == 120)
     assert "What to deploy. Adversary unknown, average case: " in text
     assert "How far to prune. Adversary unknown, average case: " in text
 
@@ -69,6 +70,16 @@ def test_a_small_grid_has_a_line_per_model_and_no_number_is_cut(width):
             assert re.search(rf"(^|\s){re.escape(number)}(\s|$)", text), number
 
 
+def test_a_small_grid_has_a_line_per_model():
+    analysis = analyse(synthetic(methods=METHODS[:2]))
+    text = shown(analysis, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "cw_l2" in text
+    interval = r"\(\d+\.\d–\d+\.\d\)"
+    numbers = [line for line in text.splitlines() if len(re.findall(interval, line)) == 4]
+    assert len(numbers) == 8
+
+
 def test_the_summary_has_a_row_per_model_and_a_value_per_attack():
     """At the upper middle eps of each attack."""
     results = synthetic(seeds=3, protocols=("paper", "strict"))
@@ -84,7 +95,7 @@ def test_the_summary_has_a_row_per_model_and_a_value_per_attack():
         & (results.cells.attack == "cw_l2")
         & (results.cells.eps == 3)
     ]
-    assert value.split(" ± ")[0] == f"{100 * mine.robust_accuracy.mean():.1f}"
+    assert value.split(" ")[0] == f"{100 * mine.robust_accuracy.mean():.1f}"
 
 
 def test_a_paragraph_wraps_at_words_and_markup_stays_text():

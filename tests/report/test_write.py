@@ -99,6 +99,8 @@ def test_csv_gives_the_numbers_back(written):
         ]
         assert row.n == len(mine) == 3
         assert row.mean == pytest.approx(mine.robust_accuracy.mean())
+        models = results.models[results.models.task_key.isin(mine.model_key)]
+        assert row.effective_rate == pytest.approx(models.effective_rate.mean())
     missing = pd.read_csv(out / "csv/missing.csv")
     assert len(missing) == 2 * 2 * 3 * 4
     for path in (out / "csv").iterdir():

@@ -17,6 +17,7 @@ from prunegrid.orchestrator.scheduling.events import (
     RetryEvent,
     RunCommand,
     SlotsEvent,
+    StopEarlyCommand,
     StopEvent,
     SucceededEvent,
     TickEvent,
@@ -45,6 +46,44 @@ def test_longest_remaining_path_runs_first():
         [job("shard"), job("dense"), job("pruned", "dense"), job("long", None, 9)]
     )
     assert runs(scheduler.handle(SlotsEvent(slots=3, at_s=0))) == ["long", "dense", "shard"]
+
+
+def given_up(scheduler: Scheduler, *causes: str, kind: FailureKind = FailureKind.DATA) -> list:
+    """Tasks that run are given up, in turn, for these causes; what the last one leads to."""
+    commands: list = []
+    for number, message in enumerate(causes):
+        key = sorted(scheduler.running)[0]
+        event = FailedEvent(key=key, attempt=1, kind=kind, message=message, at_s=number)
+        commands = scheduler.handle(event)
+    return commands
+
+
+def six(alike: int | None = 3) -> Scheduler:
+    scheduler = Scheduler([job(f"train-{n:020x}") for n in range(6)], alike=alike)
+    scheduler.handle(SlotsEvent(slots=2, at_s=0))
+    return scheduler
+
+
+def test_first_tasks_that_all_fail_for_one_cause_stop_the_run():
+    scheduler = six()
+    last = given_up(scheduler, *(f"can't write models/train-{n:020x}/w" for n in range(3)))
+    (stop,) = (each for each in last if isinstance(each, StopEarlyCommand))
+    assert (stop.tasks, stop.kind) == (3, FailureKind.DATA)
+    assert runs(last) == [], "what runs may end, nothing starts"
+    assert EndCommand() in given_up(scheduler, "another")
+    assert list(scheduler.states.values()).count(State.READY) == 2
+
+
+def test_causes_that_differ_do_not_stop_the_run():
+    assert runs(given_up(six(), "a", "a", "b")) == ["train-00000000000000000004"]
+    assert runs(given_up(six(None), "a", "a", "a")) == ["train-00000000000000000004"]
+
+
+def test_one_success_and_the_run_goes_on_whatever_fails():
+    scheduler = six()
+    scheduler.handle(SucceededEvent(key=sorted(scheduler.running)[0], attempt=1, at_s=0))
+    last = given_up(scheduler, "a", "a", "a")
+    assert runs(last) == ["train-00000000000000000005"]
 
 
 def test_rank_comes_before_path():

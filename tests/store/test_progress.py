@@ -14,7 +14,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.cli import app
 from prunegrid.orchestrator.commands.explain import explain
-from prunegrid.orchestrator.commands.plan import PlanOptions, plan
+from prunegrid.orchestrator.commands.plan import plan
 from prunegrid.orchestrator.commands.status import status, status_json
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
@@ -188,7 +188,7 @@ def test_a_grid_never_run_is_a_guess_and_says_so(tmp_path):
     assert set(numbers["eta_s"]) == {"1", "8", "64"}
     assert numbers["cost"] is None
     out = io.StringIO()
-    plan(PlanOptions(grid=grid), as_json=False, console=Console(file=out, width=200))
+    plan(grid, Console(file=out, width=200))
     assert "a guess from multiply-adds: nothing like it was measured yet" in out.getvalue()
 
 

@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.grid.coordinates import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.grid import CellCoordinates, cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.rows import (
     CELL_SCHEMA,
     MODEL_SCHEMA,
     AttackTraits,
     cell_row,
+    cell_table,
     model_row,
     summarise,
 )
@@ -60,6 +61,37 @@ def test_robust_is_at_least_eps_away():
     assert (found["n_images"], found["n_broken"]) == (10, 4)
     assert found["distance_q50"] == 5, "over the nine that were classified correctly"
     assert found["queries_mean"] == 10
+
+
+@pytest.mark.parametrize(
+    ("protocol", "attack", "rule", "robust"),
+    [
+        ("paper", "cw_l2", "distance < eps", 1.0),
+        ("authors", "cw_l2", "distance < eps", 1.0),
+        ("strict", "cw_l2", "distance <= eps", 0.0),
+        ("mine", "cw_l2", "distance <= eps", 0.0),
+        ("paper", "pgd_linf", "distance <= eps", 0.0),
+        ("strict", "pgd_linf", "distance <= eps", 0.0),
+    ],
+)
+def test_a_distance_of_exactly_eps_counts_by_the_protocol(protocol, attack, rule, robust):
+    """The threat model is D <= eps; the paper's authors counted otherwise. The row says which."""
+    cell = next(c for c in PLAN.cells if c.place.attack == attack)
+    place = dataclasses.replace(cell.place, protocol=protocol)
+    rows = []
+    for shard in shards(cell):
+        table = shard.table
+        for name, value in (("distance", place.eps), ("broken", True), ("clean_prediction", 3)):
+            at = table.schema.get_field_index(name)
+            column = pa.array([value] * len(table), table.schema.field(at).type)
+            table = table.set_column(at, table.schema.field(at), column)
+        rows.append(dataclasses.replace(shard, table=table))
+    use = {"settings": cell.attack.settings, "traits": traits(cell), "shards": rows}
+    (row,) = cell_table(place, **use).to_pylist()
+    assert (row["broken_at"], row["robust_accuracy"]) == (rule, robust)
+    (old,) = cell_table(place, **use, unrecorded=True).to_pylist()
+    assert old["broken_at"] is None
+    assert old["robust_accuracy"] == (1.0 if attack == "cw_l2" else 0.0), "as schema 1 counted"
 
 
 def test_a_fixed_eps_attack_counts_what_it_broke():
@@ -120,7 +152,7 @@ def test_a_cell_counts_every_shard_at_its_eps_alone(attack):
             images = [image for image in images if image["eps"] == cell.place.eps]
             stand = [not image["broken"] for image in images]
         else:
-            stand = [image["distance"] >= cell.place.eps for image in images]
+            stand = [image["distance"] > cell.place.eps for image in images]
         assert row["n_images"] == len(stand) == 24
         assert row["robust_accuracy"] == pytest.approx(sum(stand) / 24)
         assert row["cell_id"] == cell_id(cell.place, cell.task_keys)
@@ -136,7 +168,8 @@ def flags_of(settings_change=None, **more) -> list[str]:
         for name, value in more.items():
             index = table.schema.get_field_index(name)
             field = table.schema.field(name)
-            table = table.set_column(index, field, [[value] * len(table)])
+            column = pa.array([value] * len(table), field.type)
+            table = table.set_column(index, field, column)
         changed.append(ImageRows(task=shard.task, provenance=shard.provenance, table=table))
     settings = dataclasses.replace(cell.attack.settings, **(settings_change or {}))
     content = cell_row(cell.place, settings=settings, traits=traits(cell), shards=changed)
@@ -149,6 +182,16 @@ def test_signs_of_masked_gradients_are_flagged():
     assert flags_of(zero_gradient=True) == ["zero-gradients"]
     assert flags_of(broken_first_step=True, broken=False) == ["weaker-than-first-step"]
     assert "unverified" in flags_of(verified=False, broken=True)
+
+
+def test_a_diverged_model_has_no_accuracy_and_is_named():
+    dead = columns([0, 0], clean=[-1, -1], broken=[True, True], skipped=np.ones(2, bool))
+    found = summarise(dead, eps=1.0, minimum_norm=True)
+    names = ("clean_accuracy", "robust_accuracy", "n_broken")
+    assert [found[name] for name in names] == [None] * 3
+    assert flags_of(skipped=True, clean_prediction=-1, verified=False) == ["diverged"]
+    below = columns([0, 0], clean=[None, None], broken=[True, True], skipped=np.ones(2, bool))
+    assert summarise(below, eps=1.0, minimum_norm=True)["robust_accuracy"] == 0
 
 
 def test_accuracy_that_rises_with_eps_is_flagged_where_it_rises():
@@ -180,6 +223,17 @@ def test_a_model_row_has_both_rates():
     assert (row["rate"], row["effective_rate"], row["speedup"]) == (4, 4, 4)
     assert (row["params_total"], row["params_left"]) == (200, 50)
     assert row["parent_key"] in PLAN.tasks
+
+
+def test_a_diverged_model_has_no_accuracy_in_its_row():
+    model = next(m for m in PLAN.models if m.place.rate == 4)
+    record = fake_model(PLAN.tasks[model.task_key])
+    lost = dict.fromkeys(("accuracy", "validation_accuracy", "loss"), math.nan)
+    record = dataclasses.replace(
+        record, result=dataclasses.replace(record.result, diverged=True, **lost)
+    )
+    row = pq.read_table(io.BytesIO(model_row(model.place, record))).to_pylist()[0]
+    assert [row["accuracy"], row["validation_accuracy"], row["diverged"]] == [None, None, True]
 
 
 def test_another_column_is_another_version_of_the_schema():

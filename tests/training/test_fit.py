@@ -70,7 +70,7 @@ def network() -> Any:
     """A small network with batch norm, on 32x32x3."""
     import keras
 
-    from prunegrid.workers.models.base import Layers
+    from prunegrid.workers.models.layers import Layers
 
     layers = Layers(0)
     inputs = keras.Input((32, 32, 3))

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from prunegrid.orchestrator.commands.calibrate import CalibrateOptions, calibrate
+from prunegrid.orchestrator.commands.calibrate import calibrate, command
+from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
@@ -86,7 +87,7 @@ def test_fixed_eps_attacks_are_bisected_and_the_piece_is_a_grid(engine, request,
         request.getfixturevalue("ray_session")
     grid, store = tmp_path / "grid.yaml", tmp_path / "store"
     grid.write_text(GRID)
-    given = CalibrateOptions(
+    given = RunOptions(
         grid=grid,
         store=str(store),
         data_dir=str(tmp_path / "data"),
@@ -94,7 +95,7 @@ def test_fixed_eps_attacks_are_bisected_and_the_piece_is_a_grid(engine, request,
         runner=landscape.RUNNER,
     )
     sink = io.StringIO()
-    assert calibrate(given, Console(file=sink, width=200)) == 0
+    assert calibrate(given, {}, RULE, Console(file=sink, width=200)) == 0
     (piece,) = (store / "tuning").glob("calibration-*.yaml")
     eps = yaml.safe_load(piece.read_text())["architectures"]["cnn5"]["eps"]
 
@@ -115,7 +116,7 @@ def test_fixed_eps_attacks_are_bisected_and_the_piece_is_a_grid(engine, request,
     assert max(a.eps for a in plan.attacks if a.label == "pgd_linf")[-1] == nearest / 255
 
     again = io.StringIO()
-    assert calibrate(given, Console(file=again, width=200)) == 0
+    assert calibrate(given, {}, RULE, Console(file=again, width=200)) == 0
     assert again.getvalue() == said[said.index("robust accuracy of the dense") :]
     assert len(list((store / "log-aside").iterdir())) == looks, "nothing is attacked twice"
 
@@ -145,16 +146,15 @@ def known_reaches(store: Path) -> np.ndarray:
     ("changes", "words"),
     [
         ({}, "expected --store S"),
-        ({"authors": (Path("x"),), "store": "s"}, "neither GRID nor --store"),
-        ({"store": "s", "select": {"seed": ("0",)}}, "--select: expected GRID"),
-        ({"store": "s", "rule": Rule(left=0.7)}, "--left: expected a number above 0 and below 0.5"),
-        ({"store": "s", "rule": Rule(marginal=0.0)}, "--marginal"),
+        ({"from_authors": [Path("x")], "store": "s"}, "neither GRID nor --store"),
+        ({"store": "s", "select": ["seed=0"]}, "--select: expected GRID"),
+        ({"store": "s", "left": 0.7}, "--left: expected a number above 0 and below 0.5"),
+        ({"store": "s", "marginal": 0.0}, "--marginal"),
     ],
 )
 def test_bad_input_is_refused(changes, words):
-    given = CalibrateOptions(**({"grid": None, "store": None} | changes))
     with pytest.raises(UsageError) as caught:
-        calibrate(given, Console(quiet=True))
+        command(**changes)
     assert words in str(caught.value)
 
 

@@ -9,17 +9,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.tuning.dense_curves import (
-    SecurityCurve,
-    calibrate_curve,
-    rule_findings,
-)
 from prunegrid.orchestrator.tuning.eps_rule import (
     Ends,
     EpsLevelsError,
     Rule,
+    SecurityCurve,
+    calibrate_curve,
     eps_as_written,
     eps_levels,
+    rule_findings,
 )
 
 RULE = Rule()

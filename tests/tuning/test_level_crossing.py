@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunegrid.orchestrator.tuning.level_crossing import Bisection
+from prunegrid.orchestrator.tuning.measured_curves import Bisection
 
 
 def run(search: Bisection, curve: Callable[[float], float]) -> int:

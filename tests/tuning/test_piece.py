@@ -77,9 +77,9 @@ def test_settings_read_back(found, grid):
 
 @pytest.mark.parametrize("lr", [1e7, 1e-4, 1e16, 5e-324, 0.1 + 0.2, 1 / 3])
 def test_numbers_that_yaml_reads_as_text_are_written_so_that_it_does_not(lr):
-    from prunegrid.orchestrator.tuning.piece import _flow
+    from prunegrid.orchestrator.tuning.piece import dumped
 
-    read = yaml.safe_load(_flow({"lr": lr}))["lr"]
+    read = yaml.safe_load(dumped({"lr": lr}))["lr"]
     assert isinstance(read, int | float)
     assert read == pytest.approx(lr, rel=1e-11)
 

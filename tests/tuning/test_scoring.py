@@ -14,14 +14,21 @@ from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.scheduling.policies import FINAL_KINDS
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import geometric_mean, median_distance
-from prunegrid.orchestrator.tuning.scoring import distances_of, score
 from prunegrid.orchestrator.tuning.search_plan import (
     SearchOptions,
     attack_studies,
     training_studies,
 )
 from prunegrid.orchestrator.tuning.study import AttackStudy
-from prunegrid.orchestrator.tuning.trials import TrialRow, best, read_trials, state_of, write_trial
+from prunegrid.orchestrator.tuning.trials import (
+    TrialRow,
+    best,
+    distances_of,
+    read_trials,
+    score,
+    state_of,
+    write_trial,
+)
 from prunegrid.workers.contract import Attempt, WorkerSettings
 from prunegrid.workers.scratch import TrialTaskBroken, ensure, find_images, scratch_address
 from tests.grids import SMALL
@@ -42,7 +49,6 @@ def settings(store: Store) -> WorkerSettings:
         data_dir="",
         threads=1,
         gpu_memory_mib=None,
-        git_revision="f" * 12,
     )
 
 

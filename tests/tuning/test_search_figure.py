@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.tuning.figure_panels import FigurePanels, panels_of
 from prunegrid.orchestrator.tuning.objective import compare
-from prunegrid.orchestrator.tuning.search_figure import log_ticks, page, static
-from prunegrid.orchestrator.tuning.search_outcome import Rival, SearchOutcome
+from prunegrid.orchestrator.tuning.search_figure import (
+    FigurePanels,
+    log_ticks,
+    page,
+    panels_of,
+    static,
+)
 from prunegrid.orchestrator.tuning.search_plan import SearchOptions, attack_studies
-from prunegrid.orchestrator.tuning.trials import TrialRow, best
+from prunegrid.orchestrator.tuning.trials import Rival, SearchOutcome, TrialRow, best
 from prunegrid.orchestrator.tuning.wording import attack_report, trial_line
 from tests.grids import SMALL
 from tests.report.test_browser import browser  # noqa: F401
@@ -62,7 +66,7 @@ THEIRS = np.linspace(1, 3, 24).reshape(2, 12)
 def test_every_trial_with_a_value_is_one_point_of_every_option():
     found = panels_of(outcome(0.9 * THEIRS, THEIRS))
     *options, paired = found.panels
-    assert {p.title for p in options} >= {"stepsize", "initial_const", "steps"}
+    assert {p.x for p in options} >= {"stepsize", "initial_const", "steps"}
     for panel in options:
         count = {points.role: len(points.x) for points in panel.points}
         assert count == {"stopped early": 7, "complete": 6, "grid": 1, "best": 1}
@@ -97,7 +101,7 @@ def test_a_setting_that_the_grid_has_not_and_an_attack_that_fails_are_left_out()
     found = outcome(0.9 * THEIRS, THEIRS)
     none = dataclasses.replace(found.trials[0], options={**found.trials[0].options, "stepsize": 0})
     panels = panels_of(dataclasses.replace(found, trials={**found.trials, 0: none}))
-    (panel,) = [panel for panel in panels.panels if panel.title == "stepsize"]
+    (panel,) = [panel for panel in panels.panels if panel.x == "stepsize"]
     assert "grid" not in {points.role for points in panel.points}
     assert page(panels)
 

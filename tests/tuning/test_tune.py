@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import math
@@ -16,7 +15,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from prunegrid.orchestrator.commands.tune import TuneOptions, tune
+from prunegrid.orchestrator.commands.tune import tune
+from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.lease import Lease
@@ -34,23 +34,22 @@ GRID = with_seeds(0).replace("attack_images: 24", "attack_images: 128")
 TRIALS = 16
 
 
-def options(folder: Path, **wish) -> TuneOptions:
+def options(folder: Path, **wish) -> tuple[RunOptions, SearchOptions]:
     grid = folder / "grid.yaml"
     grid.write_text(GRID)
     values = {"attack": "cw_l2", "budget": "400", "trials": TRIALS, "vary": ("stepsize",)}
-    return TuneOptions(
+    given = RunOptions(
         grid=grid,
         store=str(folder / "store"),
-        search=SearchOptions(**(values | wish)),
         data_dir=str(folder / "data"),
         runner=landscape.RUNNER,
-        slots=2,
     )
+    return given, SearchOptions(**({"slots": 2} | values | wish))
 
 
-def run(given: TuneOptions) -> tuple[int, str]:
+def run(given: RunOptions, asked: SearchOptions) -> tuple[int, str]:
     sink = io.StringIO()
-    return tune(given, Console(file=sink, width=200)), sink.getvalue()
+    return tune(given, asked, Console(file=sink, width=200)), sink.getvalue()
 
 
 def runs_of(folder: Path) -> Counter[str]:
@@ -73,10 +72,10 @@ def test_an_interrupted_search_is_restored_and_finds_the_best(ray_session, tmp_p
         return restore(path, **more)
 
     monkeypatch.setattr(ray_search.tune.Tuner, "restore", staticmethod(noted))
-    given = options(tmp_path, vary=("stepsize=0.001..4",))
+    given, asked = options(tmp_path, vary=("stepsize=0.001..4",))
     Store.open_or_create(given.store)
     (tmp_path / "store/interrupt").write_text(f"9 {os.getpid()}")
-    code, said = run(given)
+    code, said = run(given, asked)
     assert code == 130, said
     assert "the same command resumes" in said
     done = pd.read_parquet(tmp_path / "store/results/tuning")
@@ -84,7 +83,7 @@ def test_an_interrupted_search_is_restored_and_finds_the_best(ray_session, tmp_p
     assert not list((tmp_path / "store/tuning").glob("*/piece.yaml"))
     assert not restored
 
-    code, said = run(given)
+    code, said = run(given, asked)
     assert code == 0, said
     assert len(restored) == 1
     rows = pd.read_parquet(tmp_path / "store/results/tuning")
@@ -132,7 +131,7 @@ def test_an_interrupted_search_is_restored_and_finds_the_best(ray_session, tmp_p
 
     # All is there: a third time computes nothing, and says the same.
     before = runs_of(tmp_path)
-    code, again = run(given)
+    code, again = run(given, asked)
     assert code == 0
     assert f"all {TRIALS} trials have their results" in again
     assert again.split("\n\n", 1)[1] == said.split("\n\n", 1)[1]
@@ -176,17 +175,19 @@ def test_bad_input_is_refused_before_anything_starts(
 def test_a_store_of_another_grid_without_the_dense_models_is_refused(tmp_path):
     Store.open_or_create(str(tmp_path / "store")).set_grid(GRID + "# another\n")
     with pytest.raises(StoreError, match=r"1 tasks have no result here.*--select rate=1"):
-        run(options(tmp_path))
+        run(*options(tmp_path))
     assert not (tmp_path / "store/log-aside").exists()
 
 
 @pytest.mark.ray
 def test_training_of_chains_is_searched_beside_a_run_and_gives_way_to_it(ray_session, tmp_path):
-    given = options(tmp_path, attack=None, budget=None, trials=6, vary=("learning_rate",))
+    given, asked = options(
+        tmp_path, attack=None, budget=None, trials=6, vary=("learning_rate",), slots=None
+    )
     store = Store.open_or_create(given.store)
     lease = Lease.take(store)
     try:
-        code, said = run(dataclasses.replace(given, slots=None))
+        code, said = run(given, asked)
     finally:
         lease.release()
     assert code == 0, said

@@ -18,12 +18,15 @@ from prunegrid.orchestrator.commands.verify import show_findings
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.pruned import pruning_findings
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.artifacts import pack_masks, unpack_masks
 from tests.fakes import RUNNER
 from tests.grids import SMALL
+from tests.science import prune_task, train_task
 
 GRID = SMALL.replace("seeds: [0, 1]", "seeds: [0]")
+FILTERS = prune_task(train_task(), method="magnitude-local-filter", rate=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +294,11 @@ def test_findings_as_json_say_where(store, capsys):
     assert show_findings(str(store), as_json=True, console=Console(quiet=True)) == 1
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert any(f["where"].startswith("results/images/attack-") for f in findings)
+
+
+def test_a_filter_of_a_depthwise_convolution_is_no_half_pruned_one():
+    """Its kernels have four axes, as a convolution's, and another unit."""
+    mask = np.broadcast_to(np.arange(8).reshape(1, 1, 8, 1) < 4, (3, 3, 8, 1))
+    findings = pruning_findings(FILTERS, {"d": mask}, {"d": "depthwise"}, None)
+    assert list(findings) == []
+    assert "half pruned" in str(list(pruning_findings(FILTERS, {"d": mask}, {"d": "conv"}, None)))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from prunegrid.workers import device
@@ -22,6 +26,21 @@ def test_a_cpu_with_the_threads_asked_for():
 def test_once_per_process():
     """A second call would fail inside TensorFlow, which is running by then."""
     assert device.configure(1, None) == device.configure(4, 100)
+
+
+@pytest.mark.parametrize(("switch", "library"), [("0", "Eigen"), ("1", "oneDNN")])
+def test_what_changes_the_last_bits_on_a_cpu_is_told(switch, library):
+    code = (
+        "from prunegrid.workers import device\n"
+        "print(device.configure(1, None), device.arithmetic())"
+    )
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": switch, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    where, told, vectors = done.stdout.split()
+    assert (where, told) == ("cpu", library)
+    assert vectors
 
 
 NVIDIA_SMI = """#!/bin/sh

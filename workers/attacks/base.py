@@ -132,12 +132,15 @@ def nest(results: list[AttackResult]) -> Results:
 def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
     """Norms of [n, ...] perturbations in float64 [n]; "l0" counts non-zero elements."""
     flat = delta.reshape(len(delta), -1)
+    norms: np.ndarray
     if norm == "l0":
-        return np.count_nonzero(flat, axis=1).astype(np.float64)
-    if norm == "l0_loose":
-        return np.count_nonzero(np.abs(flat) > 1e-4, axis=1).astype(np.float64)
-    if norm == "l2":
-        return np.sqrt(np.square(flat.astype(np.float64)).sum(axis=1))
-    if norm == "linf":
-        return np.abs(flat).max(axis=1, initial=0.0).astype(np.float64)
-    raise ValueError(f"norm: expected l0, l0_loose, l2 or linf, got {norm!r}")
+        norms = np.count_nonzero(flat, axis=1)
+    elif norm == "l0_loose":
+        norms = np.count_nonzero(np.abs(flat) > 1e-4, axis=1)
+    elif norm == "l2":
+        norms = np.sqrt(np.square(flat.astype(np.float64)).sum(axis=1))
+    elif norm == "linf":
+        norms = np.abs(flat).max(axis=1, initial=0.0)
+    else:
+        raise ValueError(f"norm: expected l0, l0_loose, l2 or linf, got {norm!r}")
+    return norms.astype(np.float64)

@@ -11,12 +11,13 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from prunegrid.workers.keys import Scalar
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.base import Attack
+    from prunegrid.workers.attacks.runtime.network import Loss
 
 Norm = Literal["l0", "l2", "linf"]
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
@@ -24,6 +25,7 @@ AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
 Spends = Literal["steps", "rounds"]
 
 _OPTION = "option"
+T = TypeVar("T", int, float, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +65,22 @@ def count(
     spends: Spends | None = None,
 ) -> int:
     """A field of an attack's class: a whole number."""
-    return _field(
-        type="int", default=default, doc=doc, minimum=minimum, search=search, spends=spends
-    )
+    return _field(default, type="int", doc=doc, minimum=minimum, search=search, spends=spends)
 
 
 def real(
     default: float, doc: str, *, minimum: float = 0.0, search: tuple[float, float] | None = None
 ) -> float:
     """A field of an attack's class: a number."""
-    return _field(type="float", default=default, doc=doc, minimum=minimum, search=search)
+    return _field(default, type="float", doc=doc, minimum=minimum, search=search)
 
 
 def switch(default: bool, doc: str) -> bool:
     """A field of an attack's class: true or false."""
-    return _field(type="bool", default=default, doc=doc)
+    return _field(default, type="bool", doc=doc)
 
 
-def _field(*, default: Scalar, **traits: Any) -> Any:
+def _field(default: T, **traits: object) -> T:
     return dataclasses.field(default=default, metadata={_OPTION: {"default": default, **traits}})
 
 
@@ -93,6 +93,8 @@ class AttackEntry:
     norm: Norm
     finds: Literal["fixed-eps", "minimum-norm"]
     gradients: bool = True  #: False: needs the model's decisions or scores alone
+    #: Whose gradient it follows. "margin": of the label's score less the best other one.
+    loss: Loss = "cross-entropy"
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by

@@ -15,12 +15,20 @@ from prunegrid.workers.attacks.declaration import AttackEngine, AttackEntry, Nor
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry
 from prunegrid.workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
-from prunegrid.workers.catalog.methods import METHODS, Criterion, MethodEntry, Scope, Structure
+from prunegrid.workers.catalog.methods import (
+    CONTROL,
+    METHODS,
+    Criterion,
+    MethodEntry,
+    Scope,
+    Structure,
+)
 
 __all__ = [
     "ARCHITECTURES",
     "ATTACKS",
     "AUGMENTATIONS",
+    "CONTROL",
     "DATASETS",
     "METHODS",
     "ArchitectureEntry",

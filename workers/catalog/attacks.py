@@ -25,6 +25,8 @@ _GRADIENT_FREE = re.compile(
     r"\w*(Boundary|HopSkipJump|Gen|Pointwise|Noise|GaussianBlur|Inversion|ContrastReduction|"
     r"BinarizationRefinement|Spatial|Dataset)Attack"
 )
+#: Foolbox's attacks that follow the margin.
+_MARGIN = re.compile(r"\w*(CarliniWagner|BrendelBethge|FMN)Attack")
 #: Foolbox's Linf attacks whose names do not say so.
 _LINF = ("FGSM", "PGD", "MIFGSM", "AdamPGD", "GenAttack")
 _FOOLBOX = re.compile(r"^foolbox:([A-Za-z][A-Za-z0-9]*)$")
@@ -48,5 +50,6 @@ def attack_entry(name: str) -> AttackEntry | None:
         norm=norm,
         finds="fixed-eps",
         gradients=_GRADIENT_FREE.fullmatch(match[1]) is None,
+        loss="margin" if _MARGIN.fullmatch(match[1]) else "cross-entropy",
         foolbox_class=match[1],
     )

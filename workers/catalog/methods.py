@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Structure = Literal["unstructured", "kernel", "filter"]
+Structure = Literal["unstructured", "kernel", "filter", "none"]
 Criterion = Literal["magnitude", "random"]
 Scope = Literal["local", "global", "matched"]
+
+
+#: Fine-tunes as often as the others, and prunes nothing.
+CONTROL = "fine-tuning-only"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,8 @@ class MethodEntry:
 
     @property
     def name(self) -> str:
-        return f"{self.criterion}-{self.scope}-{self.structure}"
+        unpruned = self.structure == "none"
+        return CONTROL if unpruned else f"{self.criterion}-{self.scope}-{self.structure}"
 
 
 _SELECTIONS: tuple[tuple[Criterion, Scope, bool], ...] = (
@@ -38,4 +43,4 @@ METHODS: Mapping[str, MethodEntry] = {
     for entry in (
         MethodEntry(criterion=criterion, scope=scope, structure=structure, in_paper=in_paper),
     )
-}
+} | {CONTROL: MethodEntry(criterion="magnitude", scope="local", structure="none", in_paper=False)}

@@ -8,68 +8,16 @@ alone: neither build order nor other models in the process change an initial wei
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from typing import Literal
 
 import keras
 import numpy as np
 
 from prunegrid.workers.catalog import ARCHITECTURES, load
-from prunegrid.workers.keys import derive_seed
+from prunegrid.workers.models.layers import PROJECTION, Layers
 from prunegrid.workers.pruning.counts import KernelLayer
-
-
-class Layers:
-    """Makes named, seeded layers. Kernels are Glorot uniform, biases zero."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def _glorot(self, name: str) -> keras.initializers.Initializer:
-        seed = derive_seed(self._seed, "init", name) % 2**31
-        return keras.initializers.GlorotUniform(seed=seed)
-
-    # Parameters: the part of Keras' Conv2D that architectures vary, by its names.
-    def conv(
-        self,
-        x: Any,
-        name: str,
-        filters: int,
-        size: int,
-        *,
-        stride: int = 1,
-        padding: Literal["same", "valid"] = "same",
-        bias: bool = False,
-        relu: bool = False,
-    ) -> Any:
-        layer = keras.layers.Conv2D(
-            filters,
-            size,
-            strides=stride,
-            padding=padding,
-            use_bias=bias,
-            activation="relu" if relu else None,
-            kernel_initializer=self._glorot(name),
-            name=name,
-        )
-        return layer(x)
-
-    def dense(self, x: Any, name: str, units: int, *, relu: bool = False) -> Any:
-        layer = keras.layers.Dense(
-            units,
-            activation="relu" if relu else None,
-            kernel_initializer=self._glorot(name),
-            name=name,
-        )
-        return layer(x)
-
-    def norm(self, x: Any, name: str) -> Any:
-        return keras.layers.BatchNormalization(name=name)(x)
-
-    def relu(self, x: Any, name: str) -> Any:
-        return keras.layers.ReLU(name=name)(x)
-
-
-PROJECTION = "_project"  #: ends the name of a residual block's projection
 
 
 def build(
@@ -77,7 +25,8 @@ def build(
 ) -> keras.Model:
     """A fresh network: images [n, h, w, c] in [0, 1] to logits [n, classes].
 
-    Raises ValueError where the images are too small for the architecture.
+    Raises ValueError where the images are too small for the architecture, or a layer can't be
+    pruned and counted.
     """
     entry = ARCHITECTURES[architecture]
     height, width, channels = input_shape
@@ -87,9 +36,25 @@ def build(
             f"{architecture}: expected images of at least {least}x{least}, "
             f"got {height}x{width}x{channels}"
         )
+    return network_of(entry.target, input_shape, classes, seed=seed, name=architecture)
+
+
+def network_of(
+    target: str, input_shape: tuple[int, int, int], classes: int, *, seed: int, name: str
+) -> keras.Model:
+    """What the function at `target` builds. Raises ValueError where a layer can't be pruned and
+    counted."""
     inputs = keras.Input(input_shape, name="image")
-    logits = load(entry.target)(inputs, classes, Layers(seed))
-    return keras.Model(inputs, logits, name=architecture)
+    model = keras.Model(inputs, load(target)(inputs, classes, Layers(seed)), name=name)
+    kernels(model)  # refused now, not after training
+    return model
+
+
+_KINDS: Mapping[Literal["conv", "depthwise", "dense"], type[keras.Layer]] = {
+    "conv": keras.layers.Conv2D,
+    "depthwise": keras.layers.DepthwiseConv2D,
+    "dense": keras.layers.Dense,
+}
 
 
 def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
@@ -98,16 +63,20 @@ def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
 
 
 def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
-    """Every conv and dense layer, in the network's order."""
+    """Every conv, depthwise and dense layer, in the network's order. Raises ValueError for another
+    layer with kernels, and for layers inside another one: they could be neither pruned nor
+    counted."""
     out = []
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            _, height, width, _ = layer.output.shape
-            kind: Literal["conv", "dense"] = "conv"
-            positions = int(height * width)
-        elif isinstance(layer, keras.layers.Dense):
-            kind, positions = "dense", 1
-        else:
+        kind = next((kind for kind, of in _KINDS.items() if isinstance(layer, of)), None)
+        if kind is None:
+            nested = any(inner.variables for inner in layer._flatten_layers(include_self=False))
+            if nested or any(v.name.endswith(("kernel", "embeddings")) for v in layer.variables):
+                raise ValueError(
+                    f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
+                    "expected Conv2D, DepthwiseConv2D and Dense for all layers with kernels, none "
+                    "inside another layer"
+                )
             continue
         out.append(
             KernelLayer(
@@ -115,7 +84,7 @@ def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
                 path=f"{layer.name}/kernel",
                 kind=kind,
                 shape=tuple(int(n) for n in layer.kernel.shape),
-                positions=positions,
+                positions=math.prod(layer.output.shape[1:-1]),
                 prunable=not layer.name.endswith(PROJECTION),
             )
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from prunegrid.workers.models.base import Layers
+from prunegrid.workers.models.layers import Layers
 
 
 def build(inputs: Any, classes: int, layers: Layers) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from prunegrid.workers.models.base import PROJECTION, Layers
+from prunegrid.workers.models.layers import PROJECTION, Layers
 
 
 def build_resnet8(inputs: Any, classes: int, layers: Layers) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from prunegrid.workers.models.base import Layers
+from prunegrid.workers.models.layers import Layers
 
 _WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 _POOLED = (2, 4, 6, 8)  #: convolutions followed by a max pool; the batch norm comes after it

@@ -17,9 +17,9 @@ class KernelLayer:
 
     name: str
     path: str  #: of the kernel variable
-    kind: Literal["conv", "dense"]
-    shape: tuple[int, ...]  #: conv: height, width, in, out; dense: in, out
-    positions: int  #: output positions that the kernel is applied at; 1 for dense
+    kind: Literal["conv", "depthwise", "dense"]
+    shape: tuple[int, ...]  #: height, width, in, out (depthwise: out per in); dense: in, out
+    positions: int  #: output positions that the kernel is applied at
     prunable: bool  #: False for residual projections, which the authors do not prune
 
 
@@ -38,6 +38,7 @@ def layer_counts(
         out.append(
             LayerCount(
                 name=layer.name,
+                kind=layer.kind,
                 shape=layer.shape,
                 total=total,
                 left=left,

@@ -13,7 +13,7 @@ import numpy as np
 from prunegrid.workers.catalog import MethodEntry, Structure
 from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.pruning.scores import CRITERIA, magnitude
-from prunegrid.workers.pruning.structures import alive_units, prunes, spread, units
+from prunegrid.workers.pruning.structures import alive_units, spread, unit_of, units
 
 
 class PruneCountError(Exception):
@@ -49,14 +49,13 @@ def prune_step(
     parent_rate: float,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """New masks by layer. `weights`, `masks` (bool) and `kinds` ("conv", "dense") have the same
+    """New masks by layer. `weights`, `masks` (bool) and `kinds` (see `unit_of`) have the same
     layers. Raises PruneCountError, ValueError where the rate does not exceed the parent's."""
     if rate <= parent_rate:
         raise ValueError(f"rate: expected more than the parent's {parent_rate:g}, got {rate:g}")
-    structure = method.structure
-    layers = [name for name in weights if prunes(structure, kinds[name])]
-    alive = {name: alive_units(masks[name], structure) for name in layers}
-    parts = {name: units(weights[name] * masks[name], structure) for name in layers}
+    layers = {n: unit for n in weights if (unit := unit_of(method.structure, kinds[n]))}
+    alive = {name: alive_units(masks[name], unit) for name, unit in layers.items()}
+    parts = {name: units(weights[name] * masks[name], unit) for name, unit in layers.items()}
     score = CRITERIA[method.criterion]
     scores = {}
     for name in layers:
@@ -71,10 +70,10 @@ def prune_step(
         magnitudes = {name: magnitude(parts[name], "global", unused) for name in layers}
         counts = _global_counts(magnitudes, alive, rate)
     out = {name: mask.copy() for name, mask in masks.items()}
-    for name in layers:
+    for name, unit in layers.items():
         keep = _best(scores[name], alive[name], counts[name])
-        out[name] &= spread(keep, weights[name].shape, structure)
-    check_counts(out, masks, layers, structure, counts)
+        out[name] &= spread(keep, weights[name].shape, unit)
+    check_counts(out, masks, layers, counts)
     return out
 
 
@@ -117,17 +116,16 @@ def _global_counts(
 def check_counts(
     new: Mapping[str, np.ndarray],
     old: Mapping[str, np.ndarray],
-    layers: list[str],
-    structure: Structure,
+    layers: Mapping[str, Structure],
     counts: Mapping[str, int],
 ) -> None:
-    """Raises PruneCountError where a layer's count is wrong, a pruned weight came back, or a unit
-    is half pruned."""
-    for name in layers:
-        left = int(np.count_nonzero(alive_units(new[name], structure)))
+    """`layers`: the unit of each pruned one. Raises PruneCountError where a layer's count is wrong,
+    a pruned weight came back, or a unit is half pruned."""
+    for name, unit in layers.items():
+        left = int(np.count_nonzero(alive_units(new[name], unit)))
         if left != counts[name]:
             raise PruneCountError(name, counts[name], left, "wrong count")
-        if structure != "unstructured" and _ragged(units(new[name], structure)):
+        if unit != "unstructured" and _ragged(units(new[name], unit)):
             raise PruneCountError(name, counts[name], left, "a unit is half pruned")
         if (new[name] & ~old[name]).any():
             raise PruneCountError(name, counts[name], left, "a pruned weight came back")

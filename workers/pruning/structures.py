@@ -1,7 +1,8 @@
 """The units of pruning. Pure numpy.
 
 unstructured: one weight. kernel: the (h, w) slice of one (in, out) pair. filter: one output
-channel's (h, w, in). Structured methods prune convolutions only (the paper, section 3.3).
+channel's (h, w, in); of a depthwise convolution, whose output channels have one input each, that is
+a kernel. Structured methods prune convolutions only (the paper, section 3.3). none: the control.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from prunegrid.workers.catalog import Structure
 _SPANS: dict[str, tuple[int, ...]] = {"unstructured": (), "kernel": (0, 1), "filter": (0, 1, 2)}
 
 
-def prunes(structure: Structure, kind: str) -> bool:
-    """Whether a layer of this kind ("conv" or "dense") has units of this structure."""
-    return structure == "unstructured" or kind == "conv"
+def unit_of(structure: Structure, kind: str) -> Structure | None:
+    """What a method of this structure prunes in a layer of this kind ("conv", "depthwise" or
+    "dense"); None: nothing."""
+    if structure == "none" or (kind == "dense" and structure != "unstructured"):
+        return None
+    return "kernel" if (kind, structure) == ("depthwise", "filter") else structure
 
 
 def units(array: np.ndarray, structure: Structure) -> np.ndarray:

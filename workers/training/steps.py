@@ -7,6 +7,7 @@ per chunk of steps. The arithmetic does not depend on how steps are chunked.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -188,7 +189,8 @@ class Evaluator:
     def __call__(
         self, split: ImageSplit, tick: Callable[[], None] = lambda: None
     ) -> tuple[float, float]:
-        """(mean loss, accuracy). `tick` is called after each batch."""
+        """(mean loss, accuracy). `tick` is called after each batch. The accuracy is NaN where the
+        loss is not finite: argmax takes NaN for class 0."""
         loss = right = 0.0
         for start in range(0, len(split), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
@@ -196,7 +198,7 @@ class Evaluator:
             loss += float(batch[0])
             right += float(batch[1])
             tick()
-        return loss / len(split), right / len(split)
+        return loss / len(split), right / len(split) if math.isfinite(loss) else math.nan
 
 
 @functools.lru_cache(maxsize=4)

@@ -67,7 +67,7 @@ function traces(lines, panel, methods, looks, seeds) {
       type: "scatter", mode: "lines+markers", name: line.method,
       x: line.rate.map((rate) => rate * aside),
       y: line.mean,
-      customdata: line.rate.map((rate, i) => [rate, line.n[i], line.low[i] === null ? "no interval of one seed" : `95 %: ${accuracy(line.low[i])} to ${accuracy(line.high[i])}`]),
+      customdata: line.rate.map((rate, i) => [rate, line.n[i], line.low[i] === null ? (line.n[i] > 1 ? "no spread over seeds, so no interval" : "no interval of one seed") : `95 %: ${accuracy(line.low[i])} to ${accuracy(line.high[i])}`]),
       error_y: { type: "data", symmetric: false, array: line.high.map((high, i) => (high === null ? 0 : high - line.mean[i])), arrayminus: line.low.map((low, i) => (low === null ? 0 : line.mean[i] - low)), thickness: 1, width: 2.5, color: faded(colour) },
       line: { color: colour, dash: look.dash, width: 1.8 },
       marker: { color: colour, size: 7, symbol: line.n.map((n) => (n < seeds ? `${look.symbol}-open` : look.symbol)) },

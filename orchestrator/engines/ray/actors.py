@@ -43,6 +43,7 @@ from prunegrid.orchestrator.engines.ray.worker_slot import (
 from prunegrid.workers.contract import FailureKind, WorkerSettings
 from prunegrid.workers.entry import Worker
 from prunegrid.workers.process import LastWords, Whereabouts, end_process, last_words
+from prunegrid.workers.revision import OtherCode
 from prunegrid.workers.runner import Runner
 
 PROGRESS_EVERY_S = 1.0
@@ -82,7 +83,9 @@ class Actors:
         if isinstance(instruction, StartWorker):
             self._start(slot, instruction.node, instruction.share)
             return
-        actor = self._actors[slot]
+        actor = self._actors.get(slot)
+        if actor is None:
+            return  # its Ray has ended, and the actor with it
         match instruction:
             case RunAttempt():
                 self._running[actor.handle.run.remote(instruction.attempt)] = slot
@@ -217,6 +220,13 @@ class Actors:
         except Exception as error:
             reason = why_not_started(error) if is_own_failure(error) else ""
             return StartFailedEvent(slot=slot, reason=reason, at_s=time.monotonic())
+        try:
+            if self._settings.code is not None:
+                self._settings.code.require(getattr(where, "code", None))
+        except OtherCode as error:
+            return StartFailedEvent(
+                slot=slot, reason=str(error), other_code=True, at_s=time.monotonic()
+            )
         self._actors[slot].where = where
         return StartedEvent(slot=slot, host=where.host, device=where.gpus, at_s=time.monotonic())
 

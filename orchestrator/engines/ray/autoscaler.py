@@ -9,25 +9,31 @@ chooses, among them perhaps the one that the last worker left.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from prunegrid.orchestrator.engines.ray.demand_controller import (
+from prunegrid.orchestrator.engines.ray.node_resources import (
     DemandController,
+    Need,
+    Node,
     NodeType,
+    capacity,
     most_slots,
 )
-from prunegrid.orchestrator.engines.ray.node_resources import Need, Node, capacity
-from prunegrid.orchestrator.engines.ray.nodes import node_of
-from prunegrid.orchestrator.engines.ray.resource_request import RENEW_EVERY_S, ResourceRequester
+from prunegrid.orchestrator.engines.ray.nodes import node_infos, node_of
 
 LOOK_EVERY_S = 1.0
+NAME = "prunegrid-resource-request"  #: of the actor
+EXPIRES_S = 120.0  #: after the last renewal
+RENEW_EVERY_S = 20.0
 GRANTED_AFTER_S = 12.0  #: without a refusal: the autoscaler decides every 5 s
 MOST_SLOTS = 2000  #: each is a bundle that the autoscaler packs at every decision
 #: KubeRay's operator sets it in its pods. Its autoscaler runs in a container of its own, where
@@ -123,7 +129,7 @@ def _refused(ray: Any) -> list[int]:
 def _head(ray: Any) -> list[Node]:
     """The node of the driver and the autoscaler: no worker node, but it may hold slots."""
     here = ray.get_runtime_context().get_node_id()
-    return [node_of(entry) for entry in ray.nodes() if entry["NodeID"] == here]
+    return [node for node in map(node_of, node_infos(ray)) if node.id == here]
 
 
 def _offer(ray: Any) -> Offer | None:
@@ -154,3 +160,84 @@ def _monitors(gcs_address: str) -> Iterator[str]:
             ours = f"--gcs-address={gcs_address}" in words
             if ours and any(word.endswith("/monitor.py") for word in words):
                 yield next((w.removeprefix(_CONFIG) for w in words if w.startswith(_CONFIG)), "")
+
+
+# --------------------------------------------------------------------------- the request
+
+
+class ResourceRequest:
+    """The request for nodes, as an actor; it expires when its driver is no longer heard of.
+
+    Ray's autoscaler keeps a request until the next one. A killed driver would never cancel its own,
+    and its nodes would cost money until somebody noticed. So a small actor on the head makes the
+    requests: it outlives the driver, and cancels the request after EXPIRES_S without a renewal.
+    """
+
+    def __init__(self, expires_s: float) -> None:
+        self._expires_s = expires_s
+        self._renewed_s = time.monotonic()
+        sdk = importlib.import_module("ray.autoscaler.sdk")
+        self._request: Callable[..., None] = sdk.request_resources
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def renew(self, bundle: Mapping[str, float], count: int) -> None:
+        self._renewed_s = time.monotonic()
+        self._request(bundles=[dict(bundle)] * count)
+
+    def _watch(self) -> None:
+        while time.monotonic() - self._renewed_s < self._expires_s:
+            time.sleep(min(self._expires_s / 4, 5.0))
+        while True:
+            with contextlib.suppress(Exception):  # the head may be busy: try again
+                self._request(bundles=[])
+                os._exit(0)
+            time.sleep(1.0)
+
+
+class ResourceRequester:
+    """The driver's side of it. Not thread-safe."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._actor: Any = None
+        self._answer: Any = None
+
+    def renew(self, bundle: Mapping[str, float], count: int) -> None:
+        """Request `count` bundles in all, without waiting for the answer. A lost actor is replaced
+        at the next renewal."""
+        if self._answer is not None and self._failed(self._answer):
+            self._actor = None
+        if self._actor is None:
+            self._actor = self._make()
+        self._answer = self._actor.renew.remote(bundle, count)
+
+    def cancel(self, bundle: Mapping[str, float]) -> None:
+        """Wait until nothing is requested any more, and end the actor."""
+        if self._actor is None:
+            return
+        self._ray.get(self._actor.renew.remote(bundle, 0), timeout=10)
+        self._ray.kill(self._actor)
+        self._actor = self._answer = None
+
+    def _failed(self, answer: Any) -> bool:
+        done, _ = self._ray.wait([answer], timeout=0)
+        try:
+            self._ray.get(done)
+        except Exception:
+            return True
+        return False
+
+    def _make(self) -> Any:
+        ray = self._ray
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        here = ray.get_runtime_context().get_node_id()
+        options = ray.remote(ResourceRequest).options(
+            name=NAME,
+            namespace=NAME,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_concurrency=1,
+            scheduling_strategy=affinity(here, soft=True),
+        )
+        return options.remote(EXPIRES_S)

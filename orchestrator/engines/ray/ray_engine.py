@@ -12,11 +12,13 @@ events; `actors` performs that on Ray and returns events. This module connects t
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prunegrid.orchestrator.engines.engine import Ended, Notice, RunningTask
+from prunegrid.orchestrator.engines.ray import daemons
 from prunegrid.orchestrator.engines.ray.actors import Actors
 from prunegrid.orchestrator.engines.ray.autoscaler import Autoscaler
 from prunegrid.orchestrator.engines.ray.node_resources import capacity, describe_shortage, need_of
@@ -26,6 +28,7 @@ from prunegrid.orchestrator.engines.ray.start import (
     join,
     keep_to_ourselves,
     start_local,
+    stop_local,
 )
 from prunegrid.orchestrator.engines.ray.worker_pool import (
     Abort,
@@ -41,7 +44,7 @@ from prunegrid.orchestrator.engines.ray.worker_pool import (
 from prunegrid.orchestrator.engines.ray.worker_slot import ReportEnd
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.scheduling.events import StopEvent, TickEvent
-from prunegrid.workers.contract import Attempt, DataSettings, WorkerSettings
+from prunegrid.workers.contract import Attempt, DataSettings, Success, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.runner import Runner
 
@@ -49,11 +52,12 @@ __all__ = ["EngineError", "RayEngine", "start_local"]
 
 STEP_EVERY_S = 0.2
 FIRST_SLOT_S = 60.0  #: how long the constructor waits for a slot
+RESTARTS = 3  #: of our own Ray, without a task done in between
 
 
 class RayEngine:
     """See `Engine`. Raises EngineError from the constructor, and from `poll` if no worker starts
-    on any node."""
+    on any node or Ray itself is gone."""
 
     def __init__(
         self,
@@ -62,21 +66,29 @@ class RayEngine:
         *,
         address: str | None = None,
         runner: Runner = REAL_RUNNER,
+        slots: int | None = None,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
-        `local_cpus`, `local_gpus`: what a local Ray takes the machine to have (tests)."""
+        `slots`: at most so many. `local_cpus`, `local_gpus`: what a local Ray takes the machine to
+        have (tests)."""
         if address is None:
             keep_to_ourselves()
         import ray
 
         self._ray = ray
         self._mine = not ray.is_initialized()
+        self._start = functools.partial(start_local, cpus=local_cpus, gpus=local_gpus)
         if self._mine and address is None:
-            start_local(cpus=local_cpus, gpus=local_gpus)
+            self._start()
         elif self._mine and address is not None:
             join(address)
+        self._local = address is None
+        self._watched = self._local and not daemons.why_ended()
+        self._restarts = 0
+        self._stopping = False
+        self._over = False  #: Ray is gone, and stays so
         self._nodes = Nodes(ray)
         self._nodes.look()
         self._autoscaler = Autoscaler(ray)
@@ -86,6 +98,7 @@ class RayEngine:
             elastic=self._autoscaler.offers(need),
             silence_s=resources.silence_s,
             timeout_s=resources.timeout_s,
+            most=slots,
         )
         self._actors = Actors(ray, self._nodes, need, settings, runner)
         self._ends: list[Ended] = []  #: not returned yet
@@ -121,10 +134,29 @@ class RayEngine:
         if not now and time.monotonic() - self._stepped_s < STEP_EVERY_S:
             return
         self._stepped_s = time.monotonic()
-        self._notices += self._nodes.look(anew=self._pool.awaits_news)
-        self._feed(NodesEvent(nodes=self._nodes.alive, at_s=time.monotonic()))
+        if self._watched and (cause := daemons.why_ended()):
+            self._start_again(cause)
+        if not self._over:
+            self._notices += self._nodes.look(anew=self._pool.awaits_news)
+            self._feed(NodesEvent(nodes=self._nodes.alive, at_s=time.monotonic()))
         self._feed_all(self._actors.answers())
         self._feed(TickEvent(at_s=time.monotonic()))
+
+    def _start_again(self, cause: str) -> None:
+        """Start our own Ray again, a process of which has ended: what ran is lost. Where a stop was
+        requested, Ray is not needed again."""
+        self._restarts += 1
+        if not self._mine or self._restarts > RESTARTS:
+            raise EngineError(f"{cause}; the same command resumes")
+        self._actors.close()
+        stop_local()
+        self._feed(NodesEvent(nodes={}, at_s=time.monotonic()))
+        if self._stopping:
+            self._over, self._watched = True, False
+        else:
+            text = f"{cause}: starting Ray again; what ran starts from its last checkpoint"
+            self._notices.append(Notice(kind="no-room", node="", text=text))
+            self._start()
 
     def _feed_all(self, events: Iterable[PoolEvent]) -> None:
         for event in events:
@@ -138,10 +170,13 @@ class RayEngine:
         match instruction:
             case ReportEnd():
                 self._ends.append(instruction.ended)
+                if isinstance(instruction.ended.outcome, Success):
+                    self._restarts = 0
             case Notify():
                 self._notices.append(instruction.notice)
             case RequestNodes():
-                self._autoscaler.request(self._need, instruction.slots, held=instruction.held)
+                if not self._nodes.is_silent:
+                    self._autoscaler.request(self._need, instruction.slots, held=instruction.held)
             case Abort():
                 raise EngineError(instruction.message)
             case _:
@@ -155,7 +190,8 @@ class RayEngine:
 
     @property
     def room(self) -> int:
-        return sum(capacity(node, self._need) for node in self._nodes.alive.values())
+        room = sum(capacity(node, self._need) for node in self._nodes.alive.values())
+        return room if self._pool.most is None else min(room, self._pool.most)
 
     @property
     def description(self) -> str:
@@ -182,7 +218,7 @@ class RayEngine:
     # ------------------------------------------------------------------ work
 
     def demand(self, tasks: int) -> None:
-        self._pool.demand = tasks
+        self._pool.demand = tasks if self._pool.most is None else min(tasks, self._pool.most)
 
     def prepare(self, data: DataSettings) -> str | None:
         node: str | None = None
@@ -215,6 +251,7 @@ class RayEngine:
         return out
 
     def request_stop(self) -> None:
+        self._stopping = True
         self._feed(StopEvent(at_s=time.monotonic()))
 
     def close(self) -> None:
@@ -223,4 +260,7 @@ class RayEngine:
                 self._autoscaler.cancel(self._need)
             self._actors.close()
         if self._mine and self._ray.is_initialized():
-            self._ray.shutdown()
+            if self._local:
+                stop_local()
+            else:
+                self._ray.shutdown()

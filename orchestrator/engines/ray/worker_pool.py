@@ -107,11 +107,18 @@ class WorkerPool:
     performs every instruction at once."""
 
     def __init__(
-        self, need: Need, *, elastic: bool, silence_s: float, timeout_s: float | None = None
+        self,
+        need: Need,
+        *,
+        elastic: bool,
+        silence_s: float,
+        timeout_s: float | None = None,
+        most: int | None = None,
     ) -> None:
         """`need`: of one slot; `elastic`: an autoscaler may start nodes that hold slots, and they
-        cost money; `silence_s`, `timeout_s`: see CheckEvent."""
+        cost money; `silence_s`, `timeout_s`: see CheckEvent; `most`: slots, None for no limit."""
         self.elastic = elastic
+        self.most = most
         self.slots: dict[int, WorkerSlot] = {}  #: by number, in the order of their start
         self.start_failure = ""  #: why the last worker that did not start did not
         self.demand = 1  #: attempts that could run at once; at first there is data to prepare
@@ -214,6 +221,8 @@ class WorkerPool:
         match event:
             case StartFailedEvent():
                 self._doubted_s[slot.node] = self._now_s
+                if event.other_code:
+                    self._notify(Notice(kind="other-code", node=slot.node[:8], text=event.reason))
                 if event.reason:
                     self._note_start_failure(slot.node, event.reason)
             case PreparedEvent(reason=None) if slot.state is SlotState.PREPARING:
@@ -356,6 +365,8 @@ class WorkerPool:
                 continue
             used = sum(slot.share for slot in self._on(node.id))
             for _ in range(capacity(node, self._need) - used):
+                if self.most is not None and len(self.slots) >= self.most:
+                    return
                 self._start(node.id, 1)
 
     def _start(self, node: str, share: int) -> None:

@@ -97,6 +97,7 @@ class StartedEvent(SlotEvent):
 @dataclass(frozen=True, kw_only=True)
 class StartFailedEvent(SlotEvent):
     reason: str  #: an error of the worker's own code; "" if Ray could not place it
+    other_code: bool = False  #: it has other code than the driver
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from prunegrid.orchestrator.report import latex
 from prunegrid.orchestrator.report.analysis import Analysis, Part
-from prunegrid.orchestrator.report.results import by_rate, seeds_text, threats
+from prunegrid.orchestrator.report.results import PLACE, by_rate, sampling_text, seeds_text, threats
 from prunegrid.orchestrator.report.section import ProtocolSection
 from prunegrid.orchestrator.report.style import method_order
 
@@ -20,13 +20,18 @@ class AccuracyMargins(ProtocolSection):
     title = "Accuracy and margin to the unpruned model"
 
     def frames(self, analysis: Analysis) -> Mapping[str, pd.DataFrame]:
-        return {"cells": analysis.cells}
+        compression = analysis.clean[[*PLACE, "effective_rate", "speedup"]]
+        return {"cells": analysis.cells.merge(compression, on=PLACE, how="left")}
 
     def values(self, part: Part) -> Mapping[str, object]:
         clean, cells = part.rows(part.analysis.clean), part.rows(part.analysis.cells)
         rates = sorted({*clean["rate"], *cells["rate"]})
         methods = method_order(cells["method"])
-        return {"rates": rates, "methods": [(m, _rows(part, m, rates)) for m in methods]}
+        return {
+            "rates": rates,
+            "methods": [(m, _rows(part, m, rates)) for m in methods],
+            "sampling": sampling_text(part.rows(part.analysis.results.cells)["n_images"]),
+        }
 
     def latex(self, analysis: Analysis) -> Iterator[tuple[str, str]]:
         """Margins in brackets; increases are bold, as in the paper."""
@@ -48,11 +53,16 @@ class AccuracyMargins(ProtocolSection):
 
 
 def _rows(part: Part, method: str, rates: list[float]) -> list[dict[str, object]]:
-    clean, cells = (
-        frame[frame["method"] == method]
-        for frame in (part.rows(part.analysis.clean), part.rows(part.analysis.cells))
+    analysis = part.analysis
+    clean, attacked, cells = (
+        mine[mine["method"] == method]
+        for mine in map(part.rows, (analysis.clean, analysis.attacked, analysis.cells))
     )
-    rows: list[dict[str, object]] = [{"title": "clean", "cells": by_rate(clean, rates)}]
+    rows: list[dict[str, object]] = [
+        {"title": "clean, whole test split", "cells": by_rate(clean, rates)}
+    ]
+    if len(attacked):
+        rows.append({"title": "clean, attacked images", "cells": by_rate(attacked, rates)})
     previous = ""
     for t in threats(cells):
         mine = cells[(cells["attack"] == t.attack) & (cells["eps"] == t.eps)]

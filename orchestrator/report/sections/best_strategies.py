@@ -10,6 +10,7 @@ from prunegrid.orchestrator.report import latex
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.results import SETTING
 from prunegrid.orchestrator.report.section import ProtocolSection
+from prunegrid.orchestrator.report.statistics import INTERVAL
 from prunegrid.orchestrator.report.strategies import (
     ACCURACY,
     AVERAGE,
@@ -60,24 +61,28 @@ class BestStrategies(ProtocolSection):
         tables = []
         for part in analysis.parts():
             rows = [
-                [s.adversary, s.criterion, s.model, s.score.text(), s.margin.text()]
+                [s.adversary, s.criterion, s.model, _score(s), s.margin.points()]
                 for s in part.strategies
                 if s.least_rate == 1
             ]
             caption = (
-                f"{part.title}: best strategy by what is known of the adversary; percent, and "
+                f"{part.title}: best strategy by what is known of the adversary; percent with 95 % "
             )
-            caption += "points against the unpruned models."
+            caption += f"intervals ({INTERVAL}), and points against the unpruned models."
             head = ["adversary", "judged by", "best choice", "score", "margin"]
             escaped = [[latex.escape(text) for text in row] for row in rows]
             tables.append(latex.table(head, escaped, caption=caption, left=3))
         yield "strategies", latex.document(tables)
 
 
+def _score(s: Strategy) -> str:
+    return s.score.points() if s.criterion == LEAST_MARGIN else s.score.text()
+
+
 def _flat(s: Strategy) -> dict[str, object]:
     """A column for each number of an estimate."""
     row = {f.name: getattr(s, f.name) for f in dataclasses.fields(s) if f.name != "setting"}
-    for name in ("clean", "score", "margin"):
+    for name in ("clean", "attacked", "score", "margin", "control"):
         estimate = dataclasses.asdict(row.pop(name))
         row |= {f"{name}_{key}": value for key, value in estimate.items()}
     return dict(zip(SETTING, s.setting, strict=True)) | row

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from prunegrid.orchestrator.report import latex
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.results import by_rate, seeds_text
 from prunegrid.orchestrator.report.section import ExperimentSection
+from prunegrid.orchestrator.report.statistics import INTERVAL, interval_text
 from prunegrid.orchestrator.report.style import method_order
 
 
@@ -44,7 +44,7 @@ class CleanAccuracy(ExperimentSection):
             ]
             seeds = seeds_text(experiment.rows(analysis.clean)["n"])
             caption = f"{experiment.title}: clean accuracy in percent by nominal compression rate, "
-            caption += f"mean ± 95 % interval over {seeds}."
+            caption += f"mean over {seeds} and its 95 % interval ({INTERVAL})."
             head = ["method", *(f"{rate:g}" for rate in found["rates"])]
             tables.append(latex.table(head, rows, caption=caption, left=1))
         yield "table1", latex.document(tables)
@@ -52,11 +52,12 @@ class CleanAccuracy(ExperimentSection):
 
 def _accuracy(found: Any, best: float) -> str:
     if found is None or not found.n:
-        return "--"
+        return "diverged" if found is not None and found.diverged else "--"
     mean = f"{100 * found.mean:.2f}"
     if found.mean == best:
         mean = f"\\textbf{{{mean}}}"
-    return mean if math.isnan(found.half) else f"{mean} $\\pm$ {100 * found.half:.2f}"
+    interval = interval_text(found.n, found.low, found.high).replace("–", "--")
+    return f"{mean} ({interval})" if interval else mean
 
 
 SECTION = CleanAccuracy()

@@ -7,7 +7,9 @@ import pandas as pd
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.missing import missing_text
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE
+from prunegrid.orchestrator.report.results import diverged_text
 from prunegrid.orchestrator.report.section import ReportSection
+from prunegrid.orchestrator.report.statistics import INTERVAL
 from prunegrid.orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN
 
 
@@ -22,6 +24,12 @@ class Overview(ReportSection):
     def values(self, analysis: Analysis) -> Mapping[str, object]:
         return {
             "missing": missing_text(analysis.missing, analysis.wanted),
+            "diverged": [
+                f"{e.title}: {text}"
+                for e in analysis.experiments()
+                if (text := diverged_text(e.rows(analysis.results.diverged)))
+            ],
+            "interval": INTERVAL,
             "most": f"most pruned, losing under {100 * TOLERANCE:g} points",
             "rows": [_row(part) for part in analysis.parts()],
         }

@@ -20,7 +20,15 @@ class ProvenanceTable(ReportSection):
     def values(self, analysis: Analysis) -> Mapping[str, object]:
         models, cells = analysis.results.models, analysis.results.cells
         rows = []
-        for column in ("git_revision", "versions", "device", "threads", "host"):
+        for column in (
+            "git_revision",
+            "code_digest",
+            "versions",
+            "device",
+            "threads",
+            "arithmetic",
+            "host",
+        ):
             values = pd.concat([models[column], cells[column]]).dropna().astype(str)
             counts = values[values != ""].value_counts()
             listed = ", ".join(f"{value} ({n})" for value, n in counts.head(SHOWN).items())

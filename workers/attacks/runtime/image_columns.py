@@ -32,7 +32,7 @@ class ImageColumns:
         self._batch = batch
         self._eps: tuple[float | None, ...] = eps or (None,)
         shape = (len(self._eps), len(batch))
-        self._skipped = False
+        self._skipped, self._predicted = False, True
         self._clean = np.full(len(batch), -1, np.int64)
         self._zero = np.zeros(len(batch), bool)
         self._values = {
@@ -47,8 +47,9 @@ class ImageColumns:
         }
         self.samples: dict[int, np.ndarray] = {}
 
-    def skip(self) -> None:
-        self._skipped = True
+    def skip(self, *, diverged: bool) -> None:
+        """Nothing runs. Of a diverged model the clean predictions are known: no class."""
+        self._skipped, self._predicted = True, diverged
 
     def clean(self, prediction: np.ndarray, zero: np.ndarray, compute_batch: int) -> None:
         """Clean predictions (-1 where logits are not finite) and all-zero gradients, [n]."""
@@ -117,7 +118,9 @@ class ImageColumns:
             "image": np.tile(self._batch.indices, count).tolist(),
             "eps": [eps for eps in self._eps for _ in range(n)],
             "label": np.tile(self._batch.labels, count).tolist(),
-            "clean_prediction": np.tile(self._clean, count).tolist() if ran else [None] * n * count,
+            "clean_prediction": np.tile(self._clean, count).tolist()
+            if self._predicted
+            else [None] * n * count,
             "adversarial_prediction": [p if p >= 0 else None for p in flat("prediction")],
             "distance": flat("distance"),
             "distance_loose": flat("loose") if entry.norm == "l0" else [None] * n * count,

@@ -90,7 +90,10 @@ def _both_ways(first: FirstConvolution) -> Callable[..., tuple[tf.Tensor, tf.Ten
         return tape.gradient(outputs, images, slopes), first.gradient(slopes, kernel)
 
     signature = [tf.TensorSpec((None, None, None, first.kernel[3])), tf.TensorSpec(first.kernel)]
-    return tf.function(both, input_signature=signature)
+    compiled: Callable[..., tuple[tf.Tensor, tf.Tensor]] = tf.function(
+        both, input_signature=signature
+    )
+    return compiled
 
 
 def first_convolution(model: Any) -> tuple[Any, FirstConvolution] | None:
@@ -121,12 +124,11 @@ def in_full_vectors(layer: Any, first: FirstConvolution) -> Iterator[None]:
     def convolve(inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
         weights = tf.convert_to_tensor(kernel)
 
-        @tf.custom_gradient
-        def convolved(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def convolved(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
             outputs = tf.nn.conv2d(x, weights, 1, "SAME")
             return outputs, lambda slopes: first.gradient(slopes, weights)
 
-        return convolved(inputs)
+        return tf.custom_gradient(convolved)(inputs)
 
     # Keras' convolution layers call this method, which subclasses may replace.
     object.__setattr__(layer, "convolution_op", convolve)

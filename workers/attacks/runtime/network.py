@@ -16,6 +16,10 @@ from prunegrid.workers.attacks.runtime.image_gradient import (
 )
 from prunegrid.workers.attacks.runtime.micro_batches import QUANTUM, MicroBatches
 
+#: Scores are at most that far apart where all count: exp(-16) is a weight that float32 keeps.
+FURTHEST = 16.0
+Loss = Literal["cross-entropy", "margin"]
+
 _KEPT = "_prunegrid_compiled"
 _PLACES = "_prunegrid_places"
 
@@ -41,6 +45,7 @@ class Network:
         self.outputs = outputs
         self.xla = xla
         self.shape: tuple[int, ...] = tuple(model.input_shape[1:])
+        self.classes: int = model.output_shape[-1]
         if not hasattr(model, _KEPT):
             object.__setattr__(model, _KEPT, {})
             object.__setattr__(model, _PLACES, {})
@@ -87,35 +92,43 @@ class Network:
             return self.model(x, training=False)
 
         run = self.compiled(("logits",), forward, [self.image_spec()])
+        logits: np.ndarray
         if micro_batches is None:
-            return run(tf.constant(images)).numpy()
+            logits = run(tf.constant(images)).numpy()
+            return logits
         (logits,) = micro_batches.map(lambda x: (run(x),), np.arange(len(images)), images)
         return logits
 
     def predictions(self, images: np.ndarray, micro_batches: MicroBatches) -> np.ndarray:
         """Classes int64 [n] by the largest logit, in micro-batches."""
-        return self.logits(images, micro_batches).argmax(axis=1)
+        classes: np.ndarray = self.logits(images, micro_batches).argmax(axis=1)
+        return classes
 
-    def margin_and_gradient(self, *, smooth: bool = False) -> Callable[..., Any]:
+    def margin_and_gradient(
+        self, *, slope: Literal["best", "all", "movable"] = "best"
+    ) -> Callable[..., Any]:
         """(images, labels int32) to each image's margin, the score of its label less the best
-        other one (float32 [n], negative beyond the boundary), and the gradient of that.
+        other one (float32 [n], negative beyond the boundary), and a gradient.
 
-        `smooth`: the gradient against all other classes (by log-sum-exp) in place of the best
-        one, of which a pruned network may have none.
+        `slope`: the gradient of that margin; of that to all other classes, by log-sum-exp; or as
+        `gradient_else` has it, with a third result, whether the margin's own is all zero, bool [n].
         """
 
-        def margin_of(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
+        def margin_of(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            with tf.GradientTape(persistent=slope == "movable") as tape:
                 tape.watch(x)
                 scores = self.scores(x)
                 margin = at(scores, labels) - at(scores, best_other(scores, labels))
-                sloped = at(scores, labels) - all_others(scores, labels) if smooth else margin
-                total = tf.reduce_sum(sloped)
-            return margin, tape.gradient(total, x)
+                sloped = at(scores, labels) - all_others(scores, labels)
+                total = tf.reduce_sum(sloped if slope == "all" else margin)
+            gradient = tape.gradient(total, x)
+            if slope == "movable":
+                ahead, moving = gradient_else(tape, x, scores, labels, gradient)
+                return tf.where(margin > 0, ahead, margin), moving, all_zero(gradient)
+            return margin, gradient
 
-        name = "smooth-margin" if smooth else "margin"
         return self.compiled(
-            (name,), margin_of, [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
+            ("margin", slope), margin_of, [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
         )
 
     def place_matters(self, size: int) -> bool:
@@ -164,24 +177,29 @@ class Network:
                     return False
         return True
 
-    def examine(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits [n, classes], and whether the gradient of the cross-entropy at each image is
-        all zero (bool [n]), a sign of masked gradients."""
+    def examiner(self, loss: Loss, *, movable: bool) -> Callable[..., Any]:
+        """(images, labels int32) to logits [n, classes], and whether the gradient that an attack
+        by this loss follows is all zero at each image (bool [n]), a sign of masked gradients.
+
+        `movable`: the attack turns to `gradient_else` there, as `strict` does.
+        """
 
         def logits_and_zero(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
+            with tf.GradientTape(persistent=movable) as tape:
                 tape.watch(x)
                 logits = self.model(x, training=False)
                 scores = tf.nn.softmax(logits) if self.outputs == "softmax" else logits
-                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, scores)
-            gradient = tf.reshape(tape.gradient(loss, x), (tf.shape(x)[0], -1))
-            return logits, tf.reduce_all(gradient == 0.0, axis=1)
+                if loss == "margin":
+                    losses = at(scores, y) - at(scores, best_other(scores, y))
+                else:
+                    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, scores)
+            gradient = tape.gradient(losses, x)
+            if movable:
+                _, gradient = gradient_else(tape, x, scores, y, gradient)
+            return logits, all_zero(gradient)
 
         spec = [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
-        logits, zero = self.compiled(("examine",), logits_and_zero, spec)(
-            tf.constant(images), tf.constant(labels.astype(np.int32))
-        )
-        return logits.numpy(), zero.numpy()
+        return self.compiled(("examine", loss, movable), logits_and_zero, spec)
 
 
 def _either(
@@ -196,16 +214,59 @@ def _either(
     return run
 
 
-def best_other(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Index of the highest score that is not the label's; int64 [n]."""
-    excluded = tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(np.inf))
-    return tf.argmax(scores - excluded, axis=-1)
+def gradient_else(
+    tape: tf.GradientTape, x: tf.Tensor, scores: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`gradient` at images x; where it is all zero, that of the margin to the best other class
+    whose margin has one. A pruned network may have logits that no input moves, and a label's
+    probability of 1 has no slope.
+
+    `tape`: persistent, with the way from x to the scores. Returns the margins [n] to these
+    classes, elsewhere to the best one, and the gradients.
+    """
+    classes = scores.shape[-1]
+    own, best = tf.one_hot(labels, classes), best_other(scores, labels)
+    margin = at(scores, labels) - at(scores, best)
+    flat = all_zero(gradient)
+    if tf.reduce_any(flat):
+        # All classes at once: where that is zero too, no class need be asked alone.
+        spread = tf.reduce_max(scores, axis=-1) - tf.reduce_min(scores, axis=-1)
+        near = scores / tf.maximum(spread / FURTHEST, 1.0)[:, None]
+        others = tf.nn.softmax(near - infinite(labels, classes))
+        flat &= ~all_zero(tape.gradient(scores, x, own - others))
+    skipped = tf.zeros_like(scores)
+    for _ in tf.range(classes - 1):
+        if not tf.reduce_any(flat):
+            break
+        slope = tape.gradient(scores, x, own - tf.one_hot(best, classes))
+        gradient = tf.where(flat[:, None, None, None], slope, gradient)
+        margin = tf.where(flat, at(scores, labels) - at(scores, best), margin)
+        flat &= all_zero(slope)
+        skipped += infinite(best, classes)
+        best = best_other(scores, labels, skipped)
+    return margin, gradient
+
+
+def all_zero(gradient: tf.Tensor) -> tf.Tensor:
+    """bool [n] of gradients [n, h, w, c]."""
+    return tf.reduce_all(tf.reshape(gradient, (tf.shape(gradient)[0], -1)) == 0.0, axis=1)
+
+
+def infinite(columns: tf.Tensor, depth: int) -> tf.Tensor:
+    """float32 [n, depth]: infinite at each row's column, else 0."""
+    return tf.one_hot(columns, depth=depth, on_value=np.float32(np.inf))
+
+
+def best_other(scores: tf.Tensor, labels: tf.Tensor, skipped: tf.Tensor | None = None) -> tf.Tensor:
+    """Index of the highest score that is not the label's; int64 [n]. `skipped`: infinite at
+    classes that do not count either, else 0."""
+    others = scores - infinite(labels, scores.shape[-1])
+    return tf.argmax(others if skipped is None else others - skipped, axis=-1)
 
 
 def all_others(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """log-sum-exp of all scores except the label's; float32 [n]."""
-    excluded = tf.one_hot(labels, depth=scores.shape[-1], on_value=np.float32(np.inf))
-    return tf.reduce_logsumexp(scores - excluded, axis=-1)
+    return tf.reduce_logsumexp(scores - infinite(labels, scores.shape[-1]), axis=-1)
 
 
 def at(scores: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

@@ -43,7 +43,7 @@ class ShardRequest:
     #: On the test split. At or below the task's threshold nothing runs, and every row counts as
     #: broken.
     model_accuracy: float
-    diverged: bool = False  #: the model's training ended in NaN: nothing runs either
+    diverged: bool = False  #: the model's weights are NaN: nothing runs either
 
     def __post_init__(self) -> None:
         n, images, labels = self.task.stop - self.task.start, len(self.images), len(self.labels)
@@ -90,7 +90,7 @@ def attack_shard(
     batch, pool = request.batch, request.pool
     columns = ImageColumns(batch, settings.eps)
     if request.skipped:
-        columns.skip()
+        columns.skip(diverged=request.diverged)
         return columns.columns(entry), {}
     run = engine_method(entry, settings)
     strict = settings.engine == "strict"
@@ -103,7 +103,11 @@ def attack_shard(
         )
     else:
         micro_batches = MicroBatches(settings.batch_size)
-    clean, zero = _examine(network, batch, micro_batches)
+    examine = network.examiner(entry.loss, movable=strict)
+    labels = batch.labels.astype(np.int32)
+    logits, zero = micro_batches.map(examine, np.arange(len(batch)), batch.images, labels)
+    finite = np.isfinite(logits).all(axis=1)
+    clean = np.where(finite, logits.argmax(axis=1), -1)
     columns.clean(clean, zero, micro_batches.size)
     wrong = clean != batch.labels
     slices = _slices(settings, wrong, batch)
@@ -177,13 +181,3 @@ def _slices(settings: AttackSettings, wrong: np.ndarray, batch: Batch) -> list[n
     else:
         rows, size = np.arange(len(batch)), settings.batch_size
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _examine(
-    network: Network, batch: Batch, micro_batches: MicroBatches
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clean predictions int64 [n] (-1 where logits are not finite) and all-zero gradients."""
-    rows = np.arange(len(batch))
-    logits, zero = micro_batches.map(network.examine, rows, batch.images, batch.labels)
-    finite = np.isfinite(logits).all(axis=1)
-    return np.where(finite, logits.argmax(axis=1), -1), zero

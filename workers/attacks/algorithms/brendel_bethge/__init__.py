@@ -38,6 +38,8 @@ STARTS = 7
 BISECTIONS = 4
 #: `strict` leaves a start after this many steps without a smaller norm.
 PATIENCE = 4
+#: ... or that many, once it was where the best other class had no slope.
+FLAT_PATIENCE = 8
 #: `strict` goes on from this many of the results of its starts, the nearest first, and gives each
 #: but the last this part of the queries that are left.
 LEADS = 4
@@ -67,6 +69,7 @@ class BrendelBethge(Attack):
         title="B&B Linf",
         norm="linf",
         finds="minimum-norm",
+        loss="margin",
         foolbox_class="LinfinityBrendelBethgeAttack",
     )
 )
@@ -80,6 +83,7 @@ class BrendelBethgeLinf(BrendelBethge):
         title="B&B L2",
         norm="l2",
         finds="minimum-norm",
+        loss="margin",
         foolbox_class="L2BrendelBethgeAttack",
     )
 )
@@ -93,6 +97,7 @@ class BrendelBethgeL2(BrendelBethge):
         title="B&B L0",
         norm="l0",
         finds="minimum-norm",
+        loss="margin",
         foolbox_class="L0BrendelBethgeAttack",
     )
 )
@@ -231,12 +236,13 @@ class BrendelBethgeL0(BrendelBethge):
         x0, labels = batch.images, batch.labels.astype(np.int32)
         flat0 = x0.reshape(n, -1)
         searches = min(self.binary_search_steps, BISECTIONS)
-        bisect, margins = bisector(network, searches), network.margin_and_gradient()
+        bisect = bisector(network, searches)
+        margins = network.margin_and_gradient(slope="movable")
         (x,) = micro_batches.map(lambda *a: bisect(*a)[:1], np.arange(n), x0, starts, labels)
         queries = np.full(n, searches, np.int64)
         best = starts.copy()
         best_norm = row_norms(x0 - best, "l0_loose")
-        since = np.zeros(n, np.int64)
+        since, patience = np.zeros(n, np.int64), np.full(n, PATIENCE)
         boundary = np.zeros_like(x0.reshape(n, -1))
         active = np.flatnonzero(queries < most)
         lr = self.lr
@@ -245,7 +251,8 @@ class BrendelBethgeL0(BrendelBethge):
                 break
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
-            margin, slopes = micro_batches.map(margins, active, x, labels)
+            margin, slopes, flat = micro_batches.map(margins, active, x, labels)
+            patience[active[flat]] = FLAT_PATIENCE
             gradient = slopes.reshape(len(active), -1)
             norm = row_norms(x0[active] - x[active], "l0_loose")
             closer = (norm < best_norm[active]) & (margin < 0)
@@ -260,7 +267,7 @@ class BrendelBethgeL0(BrendelBethge):
             delta = l0_steps(flat0[active], here, gradient, self._target(margin), radius)
             x[active] = (here + delta.astype(np.float32)).reshape(-1, *x0.shape[1:])
             queries[active] += 1
-            active = active[(since[active] < PATIENCE) & (queries[active] < most[active])]
+            active = active[(since[active] < patience[active]) & (queries[active] < most[active])]
             context.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
         return best, queries
 

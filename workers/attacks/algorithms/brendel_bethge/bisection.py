@@ -26,10 +26,10 @@ def bisector(network: Network, searches: int) -> Callable[..., Any]:
         seen = tf.zeros_like(labels, tf.bool)  #: whether the lower end was ever queried
         queries = tf.constant(0)
 
-        def inside(share):  # type: ignore[no-untyped-def]
+        def inside(share: tf.Tensor) -> tf.Tensor:
             return gap < share[:, None, None, None]
 
-        def same(one, other):  # type: ignore[no-untyped-def]
+        def same(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
             return tf.reduce_all(tf.reshape(one == other, (tf.shape(one)[0], -1)), axis=1)
 
         for _ in tf.range(searches):

@@ -69,7 +69,8 @@ def exchange_elements(
     queries made of each, [n].
     """
     n, shape = len(batch), batch.images.shape
-    labels, margins = batch.labels.astype(np.int32), network.margin_and_gradient()
+    labels = batch.labels.astype(np.int32)
+    margins = network.margin_and_gradient(slope="movable")
     clean = batch.images.reshape(n, -1)
     best = found.reshape(n, -1).copy()
     size = (best != clean).sum(axis=1)
@@ -78,7 +79,7 @@ def exchange_elements(
     free_from = np.zeros(x.shape, np.int32)  #: the query from which on an element may move
     active = np.flatnonzero((most > 0) & (size > 1))
     while len(active):
-        margin, slopes = context.micro_batches.map(margins, active, x.reshape(shape), labels)
+        margin, slopes, *_ = context.micro_batches.map(margins, active, x.reshape(shape), labels)
         queries[active] += 1
         here, there = x[active], clean[active]
         changed = here != there

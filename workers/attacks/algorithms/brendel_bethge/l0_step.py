@@ -55,8 +55,8 @@ def _plain(x: np.ndarray, b: np.ndarray, c: np.ndarray, radius: np.ndarray) -> n
     net = b.sum(axis=1, dtype=np.float64)
     reach = (steep + sign * net) / 2 - sign * np.einsum("nd,nd->n", b, x)
     span = np.sqrt(x.shape[1])
-    within: np.ndarray = reach > np.abs(c) + ROUGH * steep
-    return within & (span < radius * (1 - ROUGH))
+    plain: np.ndarray = (reach > np.abs(c) + ROUGH * steep) & (span < radius * (1 - ROUGH))
+    return plain
 
 
 def _careful(x0: np.ndarray, x: np.ndarray, b: np.ndarray, c: float, radius: float) -> np.ndarray:
@@ -79,7 +79,7 @@ def _careful(x0: np.ndarray, x: np.ndarray, b: np.ndarray, c: float, radius: flo
 def _fill(x0: np.ndarray, x: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """The closed form, [n, d], without a radius."""
     n, d = x0.shape
-    delta = x0.astype(np.float64) - x
+    delta: np.ndarray = x0.astype(np.float64) - x
     slope = b.astype(np.float64)
     met = np.array([slope[i].dot(delta[i]) for i in range(n)])
     lack = c - met

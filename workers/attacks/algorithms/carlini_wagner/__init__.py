@@ -45,6 +45,7 @@ STARTS = 3
         title="C&W L2",
         norm="l2",
         finds="minimum-norm",
+        loss="margin",
         foolbox_class="L2CarliniWagnerAttack",
         strict_extra=63,
     )
@@ -150,7 +151,8 @@ class CarliniWagnerL2(Attack):
         delta, m, v, best = (np.zeros_like(batch.images) for _ in range(4))
         best_norm = np.full(n, np.inf, np.float32)
         previous, lowest = np.full(n, np.inf), np.full(n, np.inf)
-        hit = np.zeros(n, bool)
+        hit, lost = np.zeros(n, bool), np.zeros(n, bool)
+        skipped = np.zeros((n, network.classes), np.float32)
         queries = np.zeros(n, np.int64)
         adaptive = AdaptiveSteps(most=self.interval)
         while len(active := np.flatnonzero(search < self.binary_search_steps)):
@@ -162,16 +164,19 @@ class CarliniWagnerL2(Attack):
                             batch.images[padded], x_attack[padded], reconstructed[padded],
                             labels[padded], const[padded].astype(np.float32), corrections,
                             delta[padded], m[padded], v[padded], hit[padded], best[padded],
-                            best_norm[padded], previous[padded], lowest[padded], step[padded],
-                            np.int32(adaptive.count),
+                            best_norm[padded], previous[padded], lowest[padded],
+                            skipped[padded], step[padded], np.int32(adaptive.count),
                         )  # fmt: skip
                         values = [t.numpy()[: len(rows)] for t in out]
                         queries[rows] += values[-1] - step[rows]
                         for state, value in zip(
-                            (delta, m, v, hit, best, best_norm, previous, lowest, over, step),
+                            (
+                                delta, m, v, hit, best, best_norm, previous, lowest, skipped, over,
+                                step,
+                            ),
                             values,
                             strict=True,
-                        ):
+                        ):  # fmt: skip
                             state[rows] = value
                     done = (search + step / self.steps).mean() / self.binary_search_steps
                     context.ticker.tick(float(done), f"C&W, {len(active)} images at work")
@@ -180,11 +185,13 @@ class CarliniWagnerL2(Attack):
             lower = np.where(over & ~hit, const, lower)
             search[over] += 1
             const = np.where(over, self._next_const(const, lower, upper, search), const)
-            for state in (delta, m, v):
+            lost |= skipped.any(axis=1)
+            for state in (delta, m, v, skipped):
                 state[over] = 0.0
             hit[over], step[over] = False, 0
             previous[over] = lowest[over] = np.inf
-        return (self._nearest(network, batch, best, best_norm, queries, context),)
+        lost |= ~np.isfinite(best_norm)
+        return (self._nearest(network, batch, best, best_norm, lost, queries, context),)
 
     def _nearest(
         self,
@@ -192,11 +199,13 @@ class CarliniWagnerL2(Attack):
         batch: Batch,
         best: np.ndarray,
         best_norm: np.ndarray,
+        lost: np.ndarray,
         queries: np.ndarray,
         context: AttackContext,
     ) -> AttackResult:
         """Adam's best, or a step to the linearised boundary where that is nearer, moved to the
-        nearest side. Where Adam found nothing, also from the nearest images of other classes."""
+        nearest side. Where Adam was `lost` (it found nothing, or saw a margin without a slope),
+        also from the nearest images of other classes."""
         crossing, crossed, ahead = linear_crossing(network, batch, context)
         norm = np.where(crossed, row_norms(crossing - batch.images, "l2"), np.inf)
         claimed = crossed | np.isfinite(best_norm)
@@ -204,17 +213,17 @@ class CarliniWagnerL2(Attack):
         images, more = nearest_side(network, batch, start, claimed, context)
         distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
         queries = queries + ahead + more
-        lost = np.flatnonzero(~np.isfinite(best_norm))
-        part = batch.take(lost)
+        rows = np.flatnonzero(lost)
+        part = batch.take(rows)
         for starts, started in (
-            nearest_starts(network, part, context, count=STARTS) if len(lost) else ()
+            nearest_starts(network, part, context, count=STARTS) if len(rows) else ()
         ):
             others, more = nearest_side(network, part, starts, started, context)
             norm = np.where(started, row_norms(others - part.images, "l2"), np.inf)
-            closer = norm < distance[lost]
-            images[lost[closer]], distance[lost[closer]] = others[closer], norm[closer]
-            claimed[lost] |= started
-            queries[lost] += more
+            closer = norm < distance[rows]
+            images[rows[closer]], distance[rows[closer]] = others[closer], norm[closer]
+            claimed[rows] |= started
+            queries[rows] += more
         images = np.where(claimed[:, None, None, None], images, batch.images)
         return AttackResult(images=images, claimed=claimed, distance=distance, queries=queries)
 

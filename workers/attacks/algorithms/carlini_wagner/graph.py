@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from prunegrid.workers.attacks.runtime.network import Network, at, best_other
+from prunegrid.workers.attacks.runtime.network import (
+    Network,
+    all_zero,
+    at,
+    best_other,
+    infinite,
+)
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 #: Progress is a loss below this part of the last one that was checked.
@@ -66,7 +72,7 @@ class CWGraph:
                 pair = (corrections[step, 0], corrections[step, 1])
                 (delta, m, v), (loss, _, image, changed, norm) = self._step(
                     x, x_attack, reconstructed, labels, consts, delta, m, v, pair
-                )
+                )[:2]
                 if self._interval is not None:
                     check = step % self._interval == 0
                     enough = loss <= tf.cast(PROGRESS * previous, tf.float32)
@@ -87,13 +93,14 @@ class CWGraph:
         One image's loss is noisier than a batch's sum: its lowest so far is what must fall. And
         it may stand still for long: where pruning left only weights of black or white pixels,
         every gradient first has to leave tanh's flat ends. So a search ends early only once it
-        has found something.
+        has found something. `skipped` [n, classes]: infinite at classes to which the margin had
+        no gradient in this search, which goes on towards the best of the others.
         """
 
         # Parameters: a compiled loop takes its state as tensors, one each.
         def advance(  # type: ignore[no-untyped-def]
             x, x_attack, reconstructed, labels, consts, corrections,
-            delta, m, v, hit, best, best_norm, previous, lowest, step, count,
+            delta, m, v, hit, best, best_norm, previous, lowest, skipped, step, count,
         ):  # fmt: skip
             over = tf.zeros_like(hit)
             for _ in tf.range(count):
@@ -101,10 +108,11 @@ class CWGraph:
                     break
                 pair = tf.gather(corrections, tf.minimum(step, self._steps - 1))
                 pair = (pair[:, 0, None, None, None], pair[:, 1, None, None, None])
-                (new_delta, new_m, new_v), (_, loss, image, changed, norm) = self._step(
-                    x, x_attack, reconstructed, labels, consts, delta, m, v, pair
+                (new_delta, new_m, new_v), (_, loss, image, changed, norm), flat = self._step(
+                    x, x_attack, reconstructed, labels, consts, delta, m, v, pair, skipped
                 )
                 live = ~over
+                skipped += tf.where(live[:, None], flat, 0.0)
                 lowest = tf.where(live, tf.minimum(lowest, tf.cast(loss, tf.float64)), lowest)
                 if self._interval is not None:
                     check = live & (step % self._interval == 0)
@@ -120,26 +128,45 @@ class CWGraph:
                 m, v = tf.where(wide, new_m, m), tf.where(wide, new_v, v)
                 step = tf.where(live, step + 1, step)
                 over |= step >= self._steps
-            return delta, m, v, hit, best, best_norm, previous, lowest, over, step
+            return delta, m, v, hit, best, best_norm, previous, lowest, skipped, over, step
 
         key = ("cw-image", *self._key)
         return self._network.compiled(key, advance, self._signature(per_image=True))
 
     # Parameters: the state of the optimiser, a tensor each.
-    def _step(self, x, x_attack, reconstructed, labels, consts, delta, m, v, pair):  # type: ignore[no-untyped-def]
-        """One Adam step. Returns the new (delta, m, v), and of the point before it: summed
-        loss, loss per image, image, class changed, L2 norm."""
+    def _step(
+        self,
+        x: tf.Tensor,
+        x_attack: tf.Tensor,
+        reconstructed: tf.Tensor,
+        labels: tf.Tensor,
+        consts: tf.Tensor,
+        delta: tf.Tensor,
+        m: tf.Tensor,
+        v: tf.Tensor,
+        pair: tuple[tf.Tensor, tf.Tensor],
+        skipped: tf.Tensor | None = None,
+    ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...], tf.Tensor]:
+        """One Adam step. Returns the new (delta, m, v); of the point before it: summed loss, loss
+        per image, image, class changed, L2 norm; [n, classes], infinite at the class ahead where
+        the margin to it has a gradient that is all zero."""
         rows = tf.shape(x)[0]
         with tf.GradientTape() as tape:
             tape.watch(delta)
             image = tf.tanh(x_attack + delta) * 0.5 + 0.5
-            scores = self._network.scores(image)
-            margin = at(scores, labels) - at(scores, best_other(scores, labels))
+            seen = tf.identity(image)
+            scores = self._network.scores(seen)
+            ahead = best_other(scores, labels)
+            margin = at(scores, labels) - at(scores, ahead)
+            if skipped is not None:
+                ahead = best_other(scores, labels, skipped)
+                further = at(scores, labels) - at(scores, ahead)
+                margin = tf.where(margin + self._confidence > 0, further, margin)
             margin = tf.maximum(margin + self._confidence, 0.0) * consts
             moved = tf.reshape(image - reconstructed, (rows, -1))
             squared = tf.reduce_sum(tf.square(moved), axis=-1)
             loss = tf.reduce_sum(margin) + tf.reduce_sum(squared)
-        gradient = tape.gradient(loss, delta)
+        gradient, slope = tape.gradient(loss, (delta, seen))
         m = BETA_1 * m + (1 - BETA_1) * gradient
         v = BETA_2 * v + (1 - BETA_2) * _squared(gradient)
         first, second = pair
@@ -149,12 +176,16 @@ class CWGraph:
             scores += tf.one_hot(labels, depth=scores.shape[-1], on_value=on)
         changed = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
         norm = tf.sqrt(tf.reduce_sum(tf.square(tf.reshape(image - x, (rows, -1))), axis=-1))
-        return (delta, m, v), (loss, margin + squared, image, changed, norm)
+        flat = (all_zero(slope) & (margin > 0))[:, None]
+        stuck = tf.where(flat, infinite(ahead, scores.shape[-1]), 0.0)
+        return (delta, m, v), (loss, margin + squared, image, changed, norm), stuck
 
     def _signature(self, *, per_image: bool) -> list[tf.TensorSpec]:
         image, row = self._network.image_spec(), tf.TensorSpec((None,), tf.float32)
         own = (None,) if per_image else ()
-        history = [tf.TensorSpec(own, tf.float64)] * (2 if per_image else 1)
+        history = [tf.TensorSpec(own, tf.float64)]
+        if per_image:
+            history = [*history, *history, tf.TensorSpec((None, None), tf.float32)]
         return [
             image, image, image, tf.TensorSpec((None,), tf.int32), row,
             tf.TensorSpec((None, 2), tf.float32), image, image, image,
@@ -175,7 +206,9 @@ def _squared(gradient: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.concat(halves, axis=0), tf.shape(gradient))
 
 
-def _record(best, best_norm, image, norm, take):  # type: ignore[no-untyped-def]
+def _record(
+    best: tf.Tensor, best_norm: tf.Tensor, image: tf.Tensor, norm: tf.Tensor, take: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The nearest adversarial so far; a strict < keeps the first of equals."""
     take = take & (norm < best_norm)
     best = tf.where(take[:, None, None, None], image, best)

@@ -57,7 +57,7 @@ def linear_crossing(
     Returns images [n, h, w, c], whether the class changed [n], and the queries made of each [n].
     """
     n, shape = len(batch), batch.images.shape
-    margins = network.margin_and_gradient(smooth=True)
+    margins = network.margin_and_gradient(slope="all")
     labels = batch.labels.astype(np.int32)
     clean = batch.images.reshape(n, -1)
     at = clean.copy()
@@ -83,14 +83,15 @@ def _project(
     network: Network, batch: Batch, start: np.ndarray, context: AttackContext
 ) -> tuple[np.ndarray, np.ndarray]:
     n, shape = len(batch), batch.images.shape
-    margins, labels = network.margin_and_gradient(), batch.labels.astype(np.int32)
+    margins = network.margin_and_gradient(slope="movable")
+    labels = batch.labels.astype(np.int32)
     clean = batch.images.reshape(n, -1)
     best, at = start.copy(), start.copy()
     best_norm = row_norms(best - batch.images, "l2") * (1 + 1e-9)
     slope, height = np.zeros_like(clean), np.zeros(n)
     part = np.ones(n, np.float32)
     for _ in range(PROJECTIONS):
-        margin, slopes = context.micro_batches.map(margins, np.arange(n), at, labels)
+        margin, slopes, _ = context.micro_batches.map(margins, np.arange(n), at, labels)
         norm = row_norms(at - batch.images, "l2")
         closer = (margin < 0) & (norm < best_norm)
         best[closer], best_norm[closer] = at[closer], norm[closer]
@@ -113,11 +114,12 @@ def _onto_plane(clean: np.ndarray, slope: np.ndarray, fall: np.ndarray) -> np.nd
     elements must make up for what clipping takes away: the reach is found by iteration."""
     steep = np.maximum(np.einsum("nd,nd->n", slope, slope), 1e-20)
     reach = fall / steep
+    point: np.ndarray = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
     for _ in range(REACHES):
-        point = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
         got = np.einsum("nd,nd->n", slope, clean - point)
         reach = reach * np.clip(fall / np.maximum(got, 1e-20), 1.0, 4.0)
-    return np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
+        point = np.clip(clean - reach[:, None] * slope, 0.0, 1.0)
+    return point
 
 
 def _bisect(

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from prunegrid.workers.attacks.runtime.network import Network, at, best_other
+from prunegrid.workers.attacks.runtime.network import Network, at, best_other, gradient_else
 
 
 def predictor(network: Network) -> Callable[..., Any]:
@@ -20,15 +20,18 @@ def predictor(network: Network) -> Callable[..., Any]:
 
 
 def _gradient(
-    network: Network, x: tf.Tensor, labels: tf.Tensor
+    network: Network, x: tf.Tensor, labels: tf.Tensor, *, movable: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Scores [n, classes], cross-entropy [n], and its gradient."""
-    with tf.GradientTape() as tape:
+    """Scores [n, classes], cross-entropy [n], and its gradient, or as `gradient_else` has it."""
+    with tf.GradientTape(persistent=movable) as tape:
         tape.watch(x)
         scores = network.scores(x)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
         loss = tf.reduce_sum(losses)
-    return scores, losses, tape.gradient(loss, x)
+    gradient = tape.gradient(loss, x)
+    if movable:  # the cross-entropy rises where a margin falls
+        gradient = -gradient_else(tape, x, scores, labels, -gradient)[1]
+    return scores, losses, gradient
 
 
 def batch_stepper(network: Network) -> Callable[..., Any]:
@@ -37,7 +40,7 @@ def batch_stepper(network: Network) -> Callable[..., Any]:
     def advance(x, x0, labels, eps, step, count):  # type: ignore[no-untyped-def]
         second = tf.zeros_like(labels, tf.bool)  # class changed, as the second step sees it
         for i in tf.range(count):
-            scores, _, gradient = _gradient(network, x, labels)
+            scores, _, gradient = _gradient(network, x, labels, movable=False)
             if i == 1:
                 second = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
             x = x + step * tf.sign(gradient)
@@ -71,7 +74,7 @@ def image_stepper(
         for i in tf.range(tf.shape(steps)[0]):
             if not tf.reduce_any(live):
                 break
-            scores, loss, gradient = _gradient(network, x, labels)
+            scores, loss, gradient = _gradient(network, x, labels, movable=True)
             queries += tf.cast(live, tf.int32)
             changed = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
             broken |= live & changed

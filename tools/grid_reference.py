@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from prunegrid.orchestrator.grid.attack_fields import AttackTable, ProtocolTable
-from prunegrid.orchestrator.grid.fields import Table
+from prunegrid.orchestrator.grid.fields import Field, Missing, Table
 from prunegrid.orchestrator.grid.file import (
+    AdversarialTable,
     ArchitectureTable,
     GridTable,
     PruningTable,
+    ScheduleTable,
+    TrainingTable,
     VariantTable,
 )
 from prunegrid.orchestrator.grid.resources import PriceTable, ResourcesTable
-from prunegrid.orchestrator.grid.training import AdversarialTable, ScheduleTable, TrainingTable
 
 TABLES: tuple[type[Table], ...] = (
     GridTable,
@@ -33,7 +35,7 @@ def reference() -> str:
     parts = []
     for table in TABLES:
         rows = [
-            f"| `{field.name}` | {field.kind.text} | {field.default_text} | {field.doc} |"
+            f"| `{field.name}` | {field.kind.text} | {_default(field)} | {field.doc} |"
             for field in table.fields()
         ]
         what = " ".join((table.__doc__ or "").split())
@@ -42,6 +44,19 @@ def reference() -> str:
             "\n".join([head, "", "| key | value | default | |", "|---|---|---|---|", *rows])
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _default(field: Field[object]) -> str:
+    default = field.default
+    if field.shown is not None:
+        return field.shown
+    if isinstance(default, Missing):
+        return default.value
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "none" if default is None else str(default)
 
 
 if __name__ == "__main__":

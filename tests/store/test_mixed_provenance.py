@@ -1,0 +1,153 @@
+"""Rows of one grid that were not made alike are warned of, wherever their means are shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.commands.status import status
+from prunegrid.orchestrator.commands.verify import show_findings
+from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store import mixed_provenance
+from prunegrid.orchestrator.store.mixed_provenance import mixed_values
+from prunegrid.orchestrator.store.rows import AttackTraits, cell_table
+from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.image_rows import read_images
+from tests import fakes
+from tests.grids import SMALL, with_seeds
+
+ROW = {
+    "architecture": "cnn5",
+    "variant": "standard",
+    "method": "random-local-filter",
+    "rate": 2.0,
+    "seed": 3,
+    "git_revision": "a",
+    "code_digest": "d",
+    "versions": '{"keras": "3.1", "numpy": ""}',
+    "device": "cpu",
+    "threads": 1,
+    "arithmetic": "oneDNN avx512f",
+}
+CELL = ROW | {"protocol": "strict", "attack": "pgd_linf", "eps": 8 / 255, "norm": "linf"}
+
+
+def test_rows_that_were_made_alike_are_not_mixed():
+    assert mixed_values([ROW, CELL, CELL | {"device": "cpu (XLA)"}]) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        ({"git_revision": "a-dirty"}, "git revision"),
+        ({"code_digest": "e"}, "code digest"),
+        ({"code_digest": "d, e"}, "code digest"),
+        ({"versions": '{"keras": "3.2"}'}, "keras version"),
+        ({"device": "NVIDIA H200"}, "device"),
+        ({"threads": 2.0}, "threads"),
+        ({"arithmetic": "Eigen avx512f"}, "arithmetic"),
+    ],
+)
+def test_a_difference_is_named_with_its_rows_and_one_of_their_places(change, column):
+    (mixed,) = mixed_values([ROW, ROW, CELL | change])
+    assert mixed.column == column
+    place = "architecture=cnn5,variant=standard,method=random-local-filter,rate=2,seed=3"
+    assert list(mixed.examples.values()) == [
+        place,
+        f"{place},protocol=strict,attack=pgd_linf,eps=8/255",
+    ]
+    assert sorted(mixed.rows.values()) in ([1, 2], [1, 3])
+    assert str(mixed).startswith(f"rows of more than one {column} are mixed: ")
+    assert f"in 1 row (as {place}," in str(mixed)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"code_digest": None, "arithmetic": None},
+        {"code_digest": float("nan")},
+        {"git_revision": "", "versions": '{"imported": "x"}', "device": "imported"},
+    ],
+)
+def test_what_is_not_recorded_differs_from_nothing(unknown):
+    assert mixed_values([ROW, ROW | unknown]) == ()
+
+
+def test_a_cell_whose_shards_two_codes_made_names_both():
+    plan = expand(parse_grid(SMALL, source="test"))
+    cell = next(cell for cell in plan.cells if len(cell.task_keys) == 2)
+    shards = []
+    for number, key in enumerate(cell.task_keys):
+        task = plan.tasks[key]
+        assert isinstance(task, AttackTask)
+        rows = read_images(fakes.fake_images(task))
+        made = dataclasses.replace(rows.provenance, code_digest=f"d{number}", arithmetic="x")
+        shards.append(dataclasses.replace(rows, provenance=made))
+    traits = AttackTraits(norm="linf", finds="fixed-eps", gradients=True)
+    settings = cell.attack.settings
+    (row,) = cell_table(cell.place, settings=settings, traits=traits, shards=shards).to_pylist()
+    assert (row["code_digest"], row["arithmetic"]) == ("d0, d1", "x")
+    assert [mixed.column for mixed in mixed_values([row])] == ["code digest"]
+
+
+def run(folder: Path, text: str) -> str:
+    (folder / "grid.yaml").write_text(text)
+    options = RunOptions(
+        grid=folder / "grid.yaml",
+        store=str(folder / "store"),
+        engine="inline",
+        runner=fakes.RUNNER,
+        report=folder / "report",
+    )
+    console = Console(width=4000, record=True, file=io.StringIO())
+    assert run_grid(options, console) == 0
+    return console.export_text()
+
+
+def said_by_status(folder: Path) -> str:
+    console = Console(width=4000, record=True, file=io.StringIO())
+    status(str(folder / "store"), as_json=False, console=console)
+    return console.export_text()
+
+
+def said_by_verify(folder: Path) -> str:
+    console = Console(width=4000, record=True, file=io.StringIO())
+    assert show_findings(str(folder / "store"), as_json=False, console=console) == 0
+    return console.export_text()
+
+
+def test_run_status_verify_and_the_report_warn_of_the_current_grid(tmp_path, monkeypatch):
+    made = fakes.provenance
+
+    def later(*arguments: object) -> object:
+        return dataclasses.replace(made(*arguments), git_revision="1" * 12, code_digest="later")
+
+    assert "warning" not in run(tmp_path, with_seeds(0))
+    monkeypatch.setattr(fakes, "provenance", later)
+    models, cells = 6, 24  # of one seed: 2 methods x 3 rates; 2 attacks x 2 eps
+    texts = [
+        run(tmp_path, with_seeds(0, 1)),
+        said_by_status(tmp_path),
+        said_by_verify(tmp_path),
+        (tmp_path / "report/index.html").read_text(),
+    ]
+    for text in texts:
+        assert "rows of more than one git revision are mixed: " in text
+        for revision in ("0" * 12, "1" * 12):
+            where = "architecture=cnn5,variant=standard,method="
+            assert f"{revision} in {models + cells} rows (as {where}" in text
+    run(tmp_path, with_seeds(1))
+    assert "warning" not in said_by_status(tmp_path) + said_by_verify(tmp_path)
+
+
+def test_status_says_where_it_would_take_long(tmp_path, monkeypatch):
+    run(tmp_path, with_seeds(0))
+    monkeypatch.setattr(mixed_provenance, "MOST_FILES", 10)
+    assert "whether 30 row files were made alike; `verify` does" in said_by_status(tmp_path)
