@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import sys
@@ -11,11 +12,15 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from prunegrid.orchestrator.errors import NotOursError, StoreError
 from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import write_aside
+
+#: Columns of text may be folded to this width.
+FOLDED = 16
 
 
 def printable(text: str) -> str:
@@ -40,6 +45,31 @@ class Terminal(Console):
     ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
+    """Numbers (right-aligned columns) are never cut, and texts are folded. Columns that do not fit
+    beside the others are printed below them, after the first `keys` columns again."""
+    widths = []
+    for column in table.columns:
+        column.overflow = "fold"
+        column.no_wrap = column.no_wrap or column.justify == "right"
+        texts = [column.header, *column.cells]
+        widest = max(console.measure(text).maximum for text in texts)
+        widths.append(2 + (widest if column.no_wrap else min(widest, FOLDED)))
+    parts: list[list[int]] = [[]]
+    room = console.width - sum(widths[:keys])
+    for number in range(keys, len(widths)):
+        if parts[-1] and sum(widths[i] for i in parts[-1]) + widths[number] > room:
+            parts.append([])
+        parts[-1].append(number)
+    for part in parts:
+        shown = copy.copy(table)
+        shown.title = table.title if part is parts[0] else None
+        shown.columns = [copy.copy(table.columns[i]) for i in (*range(keys), *part)]
+        for number, column in enumerate(shown.columns):
+            column._index = number
+        console.print(shown)
 
 
 def print_json(value: object) -> None:

@@ -16,7 +16,7 @@ from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal, print_json
+from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -118,7 +118,7 @@ def plan(
             }
         )
         return
-    console.print(_table(path, expanded, numbers))
+    print_table(console, _table(path, expanded, numbers))
     console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
     for line in [*notes, *_outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)

@@ -126,7 +126,7 @@ def _summarise(
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        console.print(f"{len(result.given_up)} tasks given up:")
+        console.print(f"{len(result.given_up)} tasks failed:")
         for items in by_cause(result.given_up)[:20]:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
             first = items[0]

@@ -146,7 +146,7 @@ def show(
         f"{percent} % done: {numbers['done']:,} of {total:,} tasks, "
         f"{numbers['cells_done']:,} of {numbers['cells']:,} cells; "
         f"{by_state['running']} running, {by_state['waiting']} waiting, "
-        f"{by_state['failed']} given up, {by_state['blocked']} blocked"
+        f"{by_state['failed']} failed, {by_state['blocked']} blocked"
     )
     if progress.pause is not None:
         say(f"paused{since_text(progress.pause)}: prunegrid resume --store {store.address}")
@@ -165,7 +165,7 @@ def show(
     for line in mixed:
         say(f"warning: {line}")
     for key in numbers["failed"][:10]:
-        say(f"given up: prunegrid explain --store {store.address} {key}")
+        say(f"failed: prunegrid explain --store {store.address} {key}")
     if progress.index is not None:
         for key in numbers["diverged"][:10]:
             say(f"diverged, no accuracy: {describe(progress.index.plan.tasks[key])} ({key})")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.orchestrator.output import Terminal, plain, print_json
+from prunegrid.orchestrator.output import Terminal, plain, print_json, print_table
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
@@ -77,12 +77,10 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
         counts[finding.name] += finding.count
     for name, count in counts.most_common():
         console.print(f"{count} x {name}")
-    table = Table(box=None)
-    for title in ("finding", "where", "what"):
-        table.add_column(title, overflow="fold")  # a name is never cut
+    table = Table("finding", "where", "what", box=None)
     for finding in findings[:50]:
         table.add_row(finding.name, finding.where, finding.message)
-    console.print(table)
+    print_table(console, table)
     if len(findings) > 50:
         console.print(f"... and {len(findings) - 50} more (--json has all)")
     if store.read_text(layout.GRID) is not None:  # imported results can't be made anew

@@ -352,6 +352,6 @@ class Driver:
         name = short(self._plan.tasks[command.key])
         item = GivenUp(key=command.key, name=name, kind=command.kind.value, message=command.message)
         if item.cause not in {known.cause for known in self._tally.given_up}:
-            self._say(f"given up: {name}: {item.kind}: {item.message}")
+            self._say(f"failed: {name}: {item.kind}: {item.message}")
         self._tally.given_up.append(item)
         self._journal.write("given-up", key=item.key, kind=item.kind)

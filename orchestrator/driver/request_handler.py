@@ -120,7 +120,7 @@ class RequestHandler:
         if blocked:
             text += f", {blocked} that rest on {'them' if count != 1 else 'it'} wait for that"
         if not count:
-            text = f"none of the {len(keys)} tasks named was given up or waits to be tried again"
+            text = f"none of the {len(keys)} tasks named failed or waits to be tried again"
         self._say(f"retry, asked by {request.by}: {text}")
         return {"reopened": count, "unblocked": blocked}
 

@@ -85,8 +85,13 @@ class MergedFiles:
         index = self._index(file)
         if index is None:
             raise ValueError(f"{file.path}: not a whole merged file")
-        start, stop, metadata = index[name]
-        table = self._rows(file, start, stop).combine_chunks()
+        try:
+            start, stop, metadata = index[name]
+            table = self._rows(file, start, stop).combine_chunks()
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, TypeError) as error:
+            raise ValueError(f"{file.path}: torn or not ours: {error}") from error
         return Member(name=name, table=table.replace_schema_metadata(metadata))
 
     def has(self, file: FileInfo, name: str) -> bool:

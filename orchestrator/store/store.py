@@ -348,8 +348,10 @@ class Store:
     def _member(self, merged: FileInfo, name: str) -> pa.Table:
         try:
             return self._merged.read(merged, name).table
-        except (ValueError, KeyError) as error:
-            raise TornError(f"{self.address}/{merged.path}: torn or not ours: {error}") from error
+        except KeyError as error:
+            raise TornError(f"{self.address}/{merged.path}: no {name} in it") from error
+        except ValueError as error:
+            raise TornError(f"{self.address}/{error}") from error
 
     def row(self, folder: str, name: str) -> pa.Table:
         """One row of `results/models` or `results/cells`. Raises StoreError where it is torn."""
@@ -417,7 +419,7 @@ def store_files(address: str) -> Files:
         raise NotOursError(str(error)) from error
     if files.folder is not None and os.path.lexists(files.folder) and not files.folder.is_dir():
         what = "a file" if files.folder.exists() else "a link to nothing"
-        raise NotOursError(f"{files.address}: expected a folder, got {what}")
+        raise NotOursError(f"{files.address}: {what} stands where a folder is needed")
     return files
 
 

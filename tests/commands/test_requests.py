@@ -104,7 +104,7 @@ def test_a_retry_of_what_needs_none_names_what_was_given_up(folder):
         retry(folder, select=["seed=0"])
     text = str(caught.value)
     assert "nothing to try again: 15 tasks match: 15 done" in text
-    assert f"given up are {given_up(folder)}" in text
+    assert f"failed are {given_up(folder)}" in text
     assert waiting(folder) == [], "nothing was asked of any driver"
 
 

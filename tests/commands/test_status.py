@@ -168,7 +168,7 @@ def test_status_in_words_names_the_command_that_explains(partly_failed):
 def test_explain_shows_a_failure_with_its_traceback_and_attempts(partly_failed):
     failed = status_json(Store.open(partly_failed))["failed"][0]
     text = told(explain, partly_failed, failed)
-    assert "failed: given up" in text
+    assert "failed: its attempts are used up" in text
     assert "attempt 2 failed: bug" in text
     assert "Traceback (planted)" in text
 
