@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from prunegrid.orchestrator.errors import NotOursError, StoreError
 from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import write_aside
+
+#: Columns of text may be folded to this width.
+FOLDED = 16
 
 
 def printable(text: str) -> str:
@@ -41,9 +47,39 @@ class Terminal(Console):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
+def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
+    """Numbers (right-aligned columns) are never cut, and texts are folded. Columns that do not fit
+    beside the others are printed below them, after the first `keys` columns again."""
+    widths = []
+    for column in table.columns:
+        column.overflow = "fold"
+        column.no_wrap = column.no_wrap or column.justify == "right"
+        texts = [column.header, *column.cells]
+        widest = max(console.measure(text).maximum for text in texts)
+        widths.append(2 + (widest if column.no_wrap else min(widest, FOLDED)))
+    parts: list[list[int]] = [[]]
+    room = console.width - sum(widths[:keys])
+    for number in range(keys, len(widths)):
+        if parts[-1] and sum(widths[i] for i in parts[-1]) + widths[number] > room:
+            parts.append([])
+        parts[-1].append(number)
+    for part in parts:
+        shown = copy.copy(table)
+        shown.title = table.title if part is parts[0] else None
+        shown.columns = [copy.copy(table.columns[i]) for i in (*range(keys), *part)]
+        for number, column in enumerate(shown.columns):
+            column._index = number
+        console.print(shown)
+
+
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def plain(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is, on as few lines as the terminal makes of it."""
+    return functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 
 class OwnFolder:

@@ -27,6 +27,7 @@ from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.report.terminal import say
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.eps_rule import (
@@ -180,4 +181,4 @@ def _show(
     )
     for item in found:
         for line in _lines_of(item, rule, whose=whose):
-            console.print(line, soft_wrap=True)
+            say(console, line, hang=12)

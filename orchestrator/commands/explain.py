@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.commands.status import read_progress
@@ -80,7 +79,7 @@ class _Explainer:
         self._progress = read_progress(store, plan=plan, finished=store.whole(), history=history)
 
     def _say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 
     def _is_done(self, key: str) -> bool:
         return self._progress.state_of(key) == "done"
@@ -127,7 +126,7 @@ def _budget(kind: str) -> str:
     if kind not in set(FailureKind):
         return ""
     attempts = POLICIES[FailureKind(kind)].attempts
-    text = f"a task is given up after {attempts} failures of class {kind} in a run"
+    text = f"a task fails after {attempts} failed attempts of class {kind} in a run"
     return f"{text}: {advice(kind)}"
 
 

@@ -15,7 +15,7 @@ from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid_text
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal, print_json
+from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.task_sizes import AttackSizes, TaskSizes, choose_sizes, probes_of
@@ -65,7 +65,7 @@ def command(
         return
     for speed in sizes.speeds:
         console.print(_speed_text(speed), soft_wrap=True)
-    console.print(_table(rows))
+    print_table(console, _table(rows), keys=3)
     console.print(f"\nfor {parsed.source}:", soft_wrap=True)
     console.print(piece.rstrip(), soft_wrap=True)
 

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
 from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
-from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal, print_json
+from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -27,7 +27,6 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers import layout
 from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.contract import TaskKind
 
@@ -119,7 +118,7 @@ def plan(
             }
         )
         return
-    console.print(_table(path, expanded, numbers))
+    print_table(console, _table(path, expanded, numbers))
     console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
     for line in [*notes, *_outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
@@ -139,12 +138,15 @@ def _unpruned(grid: Grid) -> Iterator[str]:
 
 def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     """Rates of the store's grid whose chain has other steps now."""
-    if store is None or store.read_text(layout.GRID) is None:
+    if store is None:
+        return
+    try:
+        before = load_plan(store, whole=True).grid.rates
+    except PrunegridError:  # none was run there, or it can't be read any more
         return
     variants = [variant for architecture in grid.architectures for variant in architecture.variants]
     if all(variant.pruning.schedule == "one-shot" for variant in variants):
         return
-    before = load_plan(store, whole=True).grid.rates
 
     def steps(rates: Sequence[float], last: float) -> str:
         return ", ".join(f"{rate:g}" for rate in rates if rate <= last)

@@ -33,10 +33,10 @@ def command(
     ] = None,
     select: SelectOption = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Every task that was given up, within --select.")
+        bool, typer.Option("--failed", help="Every task that failed, within --select.")
     ] = False,
 ) -> None:
-    """Try given-up tasks again, with a whole budget; a running driver takes it up at once."""
+    """Try failed tasks again, with new attempts; a running driver takes it up at once."""
     retry(store, select=select or [], failed=failed, tasks=tasks or [], console=Terminal())
 
 
@@ -44,7 +44,7 @@ def retry(
     address: str, *, select: Sequence[str], failed: bool, tasks: Sequence[str], console: Console
 ) -> None:
     """Raises UsageError where nothing, or nothing that there is, is named; NothingToDoError
-    where what is named was neither given up nor waits to be tried again."""
+    where what is named has neither failed nor waits to be tried again."""
     store = Store.open(address)
     if not (select or failed or tasks):
         raise UsageError("expected --failed, --select or names of tasks, got nothing to retry")
@@ -79,7 +79,7 @@ def _nothing(names: set[str], given_up: set[str], done: set[str], history: RunHi
         (len(names - done) - running, "waiting for their turn"),
     ]
     states = ", ".join(f"{count} {words}" for count, words in counts if count)
-    there = f"given up are {few(given_up)}" if given_up else "no task was given up"
+    there = f"failed are {few(given_up)}" if given_up else "no task failed"
     matched = f"{_tasks(len(names))} match: {states or 'none'}"
     return f"nothing to try again: {matched}; {there}"
 

@@ -31,7 +31,7 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -97,16 +97,15 @@ def run_grid(options: RunOptions, console: Console) -> int:
 
         report_folder(options.report)  # refused now, and not when all is done
     store = Store.open_or_create(options.store)
-    lease = Lease.take(store)
-    try:
-        with RunContext(grid.resources, store, options, console) as context:
-            store.set_grid(grid.text)
-            store.set_selection(selection)
-            dashboard = DashboardProcess(store.address, console)
-            with dashboard if options.dashboard else nullcontext():
-                result = run_plan(plan, context, lease)
-    finally:
-        lease.release()
+    with (
+        Lease.take(store, say=plain(console)) as lease,
+        RunContext(grid.resources, store, options, console) as context,
+    ):
+        store.set_grid(grid.text)
+        store.set_selection(selection)
+        dashboard = DashboardProcess(store.address, console)
+        with dashboard if options.dashboard else nullcontext():
+            result = run_plan(plan, context, lease)
     _report(plan, store, options, console)
     _summarise(plan, result, store, options, console)
     if result.interrupted:
@@ -127,7 +126,7 @@ def _summarise(
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        console.print(f"{len(result.given_up)} tasks given up:")
+        console.print(f"{len(result.given_up)} tasks failed:")
         for items in by_cause(result.given_up)[:20]:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
             first = items[0]

@@ -12,6 +12,7 @@ from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
 from prunegrid.orchestrator.store.history import AttemptRecord
 from prunegrid.orchestrator.store.run_health import advice
+from prunegrid.workers.contract import Task
 from prunegrid.workers.files import Files, StorageError
 
 GROUPS = 25  #: a page
@@ -24,7 +25,7 @@ _VARIES = (
     (re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}"), "<task>"),
     (re.compile(r"(?<![\w.])(/[\w.\-]+){2,}"), "<path>"),
     (re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b"), "<id>"),
-    (re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?"), "<n>"),
+    (re.compile(r"(?<!\w)\d+(\.\d+)?(e[+-]?\d+)?"), "<n>"),  # names keep their digits
 )
 
 
@@ -47,9 +48,12 @@ def failures_payload(
     retry: str,
 ) -> dict[str, Any]:
     """Groups with tasks that have no result yet come first, then the latest. `attempts`: all of
-    the tasks that the filter lets through. `kind`, `host`: only groups of these; "by_class" and
+    the tasks that the filter lets through; those of tasks that are no longer in the grid are left
+    out: nothing tries them again. `kind`, `host`: only groups of these; "by_class" and
     "by_host" count all. `traceback_of`: of a task's last failed attempt. `retry`: the command that
     tries tasks again, without its arguments."""
+    planned = snapshot.index.plan.tasks if snapshot.index else {}
+    attempts = [one for one in attempts if one.key in planned]
     attempt_counts = Counter(one.key for one in attempts)
     failed = [one for one in attempts if one.outcome == "failed"]
     by_class = Counter(bar.kind or "failed" for bar in failed)
@@ -72,7 +76,7 @@ def failures_payload(
     return {
         "groups": [
             {
-                **_group(name, alike[name], snapshot, attempt_counts, open_tasks[name]),
+                **_group(name, alike[name], snapshot, planned, attempt_counts, open_tasks[name]),
                 "traceback_tail": traceback_of(_newest(alike[name]).key)[-TAIL_CHARACTERS:],
                 "retry": " ".join([retry, *_tasks(alike[name], snapshot)[: open_tasks[name]][:20]]),
             }
@@ -117,11 +121,11 @@ def _group(
     name: str,
     bars: Sequence[AttemptRecord],
     snapshot: Snapshot,
+    planned: Mapping[str, Task],
     attempt_counts: Mapping[str, int],
     open_tasks: int,
 ) -> dict[str, Any]:
     keys = _tasks(bars, snapshot)
-    planned = snapshot.index.plan.tasks if snapshot.index else {}
     latest = _newest(bars)
     return {
         "signature": name,
@@ -136,9 +140,9 @@ def _group(
         "tasks": [
             {
                 "key": key,
-                "name": short(planned[key]) if key in planned else key,
+                "name": short(planned[key]),
                 "attempts": attempt_counts[key],
-                "state": snapshot.state_of(key) or "unplanned",
+                "state": snapshot.state_of(key),
             }
             for key in keys[:TASKS]
         ],

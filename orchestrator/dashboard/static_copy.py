@@ -20,6 +20,7 @@ from prunegrid.orchestrator.dashboard.filters import number_text
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.selection import quoted
 from prunegrid.orchestrator.output import OwnFolder
 
 MARKER = ".prunegrid-dashboard.json"
@@ -73,7 +74,7 @@ def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, 
         return
     for facet in grid["facets"]:
         axes = ("architecture", "protocol", "variant")
-        place = {axis: facet[axis] for axis in axes if facet[axis] is not None}
+        place = {axis: quoted(facet[axis]) for axis in axes if facet[axis] is not None}
         for square in facet["squares"]:
             where = {**place, "method": square["method"], "rate": number_text(square["rate"])}
             yield _answer(answers.square, "square", snapshot, where)

@@ -28,7 +28,7 @@ def status_payload(snapshot: Snapshot, *, can_retry: bool) -> dict[str, Any]:
         **numbers,
         "running": numbers["running"][:NAMES],
         "failed": numbers["failed"][:NAMES],
-        "trouble": {**trouble, "quarantined": trouble["quarantined"][:NAMES]},
+        "trouble": {**trouble, "failed": trouble["failed"][:NAMES]},
         # What follows is the page's own.
         "state": snapshot.state,
         "problem": snapshot.problem,
@@ -86,7 +86,7 @@ def metrics_text(snapshot: Snapshot, status: dict[str, Any]) -> bytes:
     gauge("tasks_done", "Tasks with a result.", status["done"])
     gauge("tasks_remaining", "Tasks that must run yet.", status["remaining"])
     gauge("tasks_running", "Tasks that run.", len(snapshot.running))
-    gauge("tasks_failed", "Tasks given up.", len(snapshot.failed))
+    gauge("tasks_failed", "Tasks whose attempts are used up.", len(snapshot.failed))
     for what in ("tasks", "cells"):
         text = f"{what.capitalize()} by state."
         gauges(f"{what}_by_state", text, "state", status[f"{what}_by_state"])

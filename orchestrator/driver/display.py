@@ -7,7 +7,7 @@ import time
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from prunegrid.orchestrator.driver.run_view import RunView
@@ -37,7 +37,7 @@ class Display:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def show(self, view: RunView) -> None:
         if self._live is not None:
@@ -76,16 +76,20 @@ def one_line(view: RunView) -> str:
     if view.failures:
         parts.append(f"{view.failures} failed attempts")
     if count["failed"] or count["blocked"]:
-        parts.append(f"{count['failed']} given up, {count['blocked']} blocked")
+        parts.append(f"tasks: {count['failed']} failed, {count['blocked']} blocked")
     if view.paused:
         parts.append("paused")
     return f"{', '.join(parts)}; left: {eta_text(view.eta)}"
 
 
+def _folding(columns: int) -> Table:
+    return Table.grid(*(Column(overflow="fold") for _ in range(columns)), padding=(0, 2))
+
+
 def render(view: RunView, title: str) -> RenderableType:
     count = totals(view)
     total = max(sum(count.values()), 1)
-    head = Table.grid(padding=(0, 2))
+    head = _folding(5)
     head.add_row(
         Text(title, style="bold"),
         ProgressBar(total=total, completed=count["done"], width=40),
@@ -104,7 +108,7 @@ def render(view: RunView, title: str) -> RenderableType:
         kinds.add_row(kind, *(str(number) if number else "·" for number in numbers))
     done_cells = view.cells_total - view.cells_missing
     kinds.add_row("cells", str(done_cells), "", str(view.cells_missing), "")
-    doing = Table.grid(padding=(0, 2))
+    doing = _folding(4)
     for item in view.doing[:16]:
         doing.add_row(
             Text(item.worker, style="dim"),

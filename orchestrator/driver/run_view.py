@@ -75,7 +75,7 @@ class Observer(Protocol):
 class RunResult:
     missing: tuple[PlannedCell, ...]  #: cells without a result
     given_up: tuple[GivenUp, ...]
-    blocked: dict[str, str]  #: task -> the ancestor that was given up
+    blocked: dict[str, str]  #: task -> the ancestor that failed
     interrupted: bool
     ran: int  #: tasks finished by this run
     reused: int  #: tasks whose result was there already

@@ -58,6 +58,11 @@ def parse_filter(query: Iterable[tuple[str, str]]) -> Selection:
     return {axis: tuple(values) for axis, values in out.items() if values}
 
 
+def quoted(name: str) -> str:
+    """A name as `parse_selection` and `parse_filter` take it."""
+    return re.sub(r"[\\,=]", r"\\\g<0>", name)
+
+
 def _split(text: str, separator: str) -> list[str]:
     """At each separator without a backslash before it; backslashes stay."""
     parts = [""]

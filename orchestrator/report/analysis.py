@@ -27,6 +27,7 @@ from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
 from prunegrid.orchestrator.report.tables import attacked_clean_table, cell_table, clean_table
 from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
 from prunegrid.orchestrator.store.mixed_provenance import MixedValues, mixed_values, rows_of
+from prunegrid.workers.keys import digest
 
 #: What results stand beside: the published tables, or another store's results.
 Against: TypeAlias = Literal["paper"] | Results
@@ -78,9 +79,12 @@ class Part:
 
     @property
     def slug(self) -> str:
-        """For file names: the coordinates, which may hold anything."""
+        """For file names: the coordinates, which may hold anything. With a digest where they hold
+        what a file name should not: two that differ have two names, also where case is ignored."""
         names = [*self.setting, *([self.protocol] if self.protocol else [])]
-        return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", name)[:40] or "_" for name in names)
+        plain = [re.sub(r"[^A-Za-z0-9]+", "_", name)[:40] or "_" for name in names]
+        more = [] if plain == [name.lower() for name in names] else [digest(names, length=6)]
+        return "-".join([*plain, *more])
 
     def anchor(self, kind: str = "") -> str:
         """On the page: `s1` of an experiment, `s1f2` of kind `f` under its second protocol."""

@@ -1,4 +1,4 @@
-"""The report for a terminal: tables that fit 80 columns, findings, comparisons."""
+"""The report for a terminal: tables, findings, comparisons."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.names import eps_text
+from prunegrid.orchestrator.output import print_table
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
 from prunegrid.orchestrator.report.results import (
     Threat,
     diverged_text,
     records,
+    sampling_text,
     seeds_text,
     threats,
 )
-from prunegrid.orchestrator.report.statistics import Estimate, interval_text
+from prunegrid.orchestrator.report.statistics import INTERVAL, Estimate, interval_text
 from prunegrid.orchestrator.report.style import method_order
 
 #: Models of one experiment that still get a line each.
@@ -39,7 +41,7 @@ def print_report(console: Console, analysis: Analysis) -> None:
     for experiment in experiments:
         wide = console.width >= WIDE
         for table in summary_tables(experiment) if small else matrices(experiment, wide=wide):
-            console.print(table)
+            print_table(console, table, keys=2 if small else 1)
     topics = (Topic.DEPLOY, Topic.HOW_FAR)
     for part in analysis.parts():
         shown = [f for f in findings_of(part) if f.topic in topics and "unknown, " in f.lead]
@@ -47,6 +49,8 @@ def print_report(console: Console, analysis: Analysis) -> None:
             say(console, f"{part.title}:")
         for finding in shown:
             say(console, f"  {finding.topic}. {finding.text}")
+        images = sampling_text(part.rows(analysis.results.cells)["n_images"])
+        say(console, f"  Intervals of accuracies: {INTERVAL}. {images}")
     for experiment in experiments:
         if text := diverged_text(experiment.rows(analysis.results.diverged)):
             say(console, f"{experiment.title}: {text}.")

@@ -56,7 +56,7 @@ class PauseEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryEvent:
-    """A person wants these tasks tried again: given-up ones get new budgets, delayed ones run
+    """A person wants these tasks tried again: failed ones get new attempts, delayed ones run
     now. Tasks in another state, and unknown ones, are ignored."""
 
     keys: tuple[str, ...]
@@ -97,7 +97,7 @@ class GiveUpCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCommand:
-    """The task can't run because an ancestor was given up."""
+    """The task can't run because an ancestor failed."""
 
     key: str
     ancestor: str
@@ -105,7 +105,7 @@ class BlockCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReopenCommand:
-    """The task was given up, blocked or delayed, and is open again. Only to be recorded."""
+    """The task was failed, blocked or delayed, and is open again. Only to be recorded."""
 
     key: str
     was: str  #: the state that it was in
@@ -113,7 +113,7 @@ class ReopenCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class StopEarlyCommand:
-    """The first `tasks` tasks were given up for one cause, and none has succeeded: nothing more
+    """The first `tasks` tasks failed for one cause, and none has succeeded: nothing more
     starts."""
 
     tasks: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from prunegrid.workers.contract import FailureKind
 
-#: A run stops where so many tasks are given up for one cause before any has succeeded.
+#: A run stops where so many tasks fail for one cause before any has succeeded.
 ALIKE = 3
 _TASK = re.compile(r"\b(train|prune|attack)-[0-9a-f]{6,}")
 #: A task that runs out of memory gets a slot twice as large each time, up to this many slots.
@@ -22,7 +22,7 @@ MAX_SHARE = 8
 class Policy:
     """Of one class of failure."""
 
-    attempts: int  #: the task is given up after that many failures of the class
+    attempts: int  #: the task fails after that many failed attempts of the class
     delay_s: float = 0.0  #: before a retry; doubles with each further failure of the class
     max_delay_s: float = 300.0
     free: int = 0  #: so many first retries have no delay
@@ -37,7 +37,7 @@ class Policy:
     ends_run: bool = False
     #: The task would fail on every worker: a search doesn't try it again.
     final: bool = False
-    advice: str = ""  #: for people, once the task is given up
+    advice: str = ""  #: for people, once the task has failed
 
     def delay_s_after(self, failures: int) -> float:
         """Seconds to wait after that many failures of the class."""

@@ -1,9 +1,9 @@
 """Which task next: a pure state machine. `handle(event)` returns commands; others perform them.
 
 Every task is in one state: waiting (for its parent), ready, delayed (before a retry), running,
-done, failed (given up) or blocked (an ancestor was given up). Ready tasks run by the longest
-remaining path first, so that chains move and attack shards fill the gaps; a rank, where given,
-comes before that.
+done, failed (its attempts are used up) or blocked (an ancestor failed). Ready tasks run by the
+longest remaining path first, so that chains move and attack shards fill the gaps; a rank, where
+given, comes before that.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Scheduler:
         policies: Mapping[FailureKind, Policy] = POLICIES,
         alike: int | None = None,
     ) -> None:
-        """`alike`: stop where so many tasks were given up for one cause before any succeeded."""
+        """`alike`: stop where so many tasks failed for one cause before any succeeded."""
         self._jobs = {job.key: job for job in jobs}
         if len(self._jobs) != len(jobs):
             raise ValueError("two jobs with one key")
@@ -86,7 +86,7 @@ class Scheduler:
         self._shares: dict[str, int] = {}
         self._failures: dict[tuple[str, FailureKind], int] = {}
         self._alike = alike
-        self._causes: list[str] = []  #: why tasks were given up, while none has succeeded
+        self._causes: list[str] = []  #: why tasks failed, while none has succeeded
         self._ready: list[tuple[int, float, int, str]] = []
         self._delayed: list[tuple[float, str]] = []
         self._due_s: dict[str, float] = {}

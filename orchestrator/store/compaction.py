@@ -35,11 +35,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prunegrid.orchestrator.errors import StoreError
+from prunegrid.orchestrator.errors import StoreError, TornError
 from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, merge, merged_name
 from prunegrid.orchestrator.store.store import SCHEMAS, Store, store_errors
 from prunegrid.workers import layout
-from prunegrid.workers.files import FileInfo, Files
+from prunegrid.workers.files import FileInfo, Files, temporary_name
 from prunegrid.workers.image_rows import read_table
 
 SNAPSHOTS = "snapshots"
@@ -68,10 +68,13 @@ def compact_store(store: Store) -> Iterator[Compacted]:
         _keep_unfinished(root)
     for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
         with store_errors():
-            if root is not None:
-                done = _exchange(store.files, root, folder)
-            else:
-                done = _snapshot(store.files, folder)
+            try:
+                if root is not None:
+                    done = _exchange(store.files, root, folder)
+                else:
+                    done = _snapshot(store.files, folder)
+            except ValueError as error:
+                raise TornError(f"can't merge {folder}: {error}; see prunegrid verify") from error
         yield done
 
 
@@ -170,7 +173,14 @@ def _members(files: Files, ours: list[FileInfo]) -> Iterator[Member]:
         if is_merged(file.path):
             yield from (member for member in merged.all(file) if member.name not in single)
         else:
-            yield Member(name=Path(file.path).stem, table=read_table(files.read(file.path)))
+            yield _single(files, file.path)
+
+
+def _single(files: Files, path: str) -> Member:
+    try:
+        return Member(name=Path(path).stem, table=read_table(files.read(path)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def exchange_folders(one: Path, other: Path) -> None:
@@ -190,7 +200,7 @@ def exchange_folders(one: Path, other: Path) -> None:
 
 def _check_exchange(root: Path) -> None:
     """Raises StoreError where the file system can't exchange folders, before anything is done."""
-    pair = [root / f".exchange-{uuid.uuid4().hex}" for _ in range(2)]
+    pair = [root / temporary_name("exchange") for _ in range(2)]
     try:
         for folder in pair:
             folder.mkdir()

@@ -76,7 +76,7 @@ class RunHistory:
     # Since its last pass began.
     running: dict[str, AttemptRecord] = field(default_factory=dict)  #: by task
     given_up: dict[str, str] = field(default_factory=dict)  #: task -> class of its last failure
-    blocked: dict[str, str] = field(default_factory=dict)  #: task -> the ancestor given up
+    blocked: dict[str, str] = field(default_factory=dict)  #: task -> the ancestor that failed
     delayed: set[str] = field(default_factory=set)  #: failed, and to be tried again
     waiting: str = ""  #: why nothing can run for now; "" where something can
 

@@ -46,7 +46,7 @@ class PlanProgress:
     #: What must run yet. [tasks]
     needed: Bools = field(default_factory=lambda: np.zeros(0, dtype=bool))
     running: frozenset[str] = frozenset()  #: none where no driver is alive
-    failed: frozenset[str] = frozenset()  #: given up in the last run
+    failed: frozenset[str] = frozenset()  #: all attempts used up in the last run
     delayed: frozenset[str] = frozenset()  #: failed, and to be tried again
     diverged: frozenset[str] = frozenset()  #: trainings that left no accuracy
     holder: Holder | None = None  #: who last held the store
@@ -161,14 +161,14 @@ def why_not_done(progress: PlanProgress, key: str, *, address: str) -> str:
     if index is None or state == "done":
         return "done: its result is there; it would not run again"
     if state == "failed":
-        return "failed: given up after its last attempt"
+        return "failed: its attempts are used up"
     if state == "running":
         return "running"
     parent = parent_of(index.plan.tasks[key])
     if state == "blocked":
         while parent is not None and progress.state_of(parent) != "failed":
             parent = parent_of(index.plan.tasks[parent])
-        return f"blocked: its ancestor {parent} was given up"
+        return f"blocked: its ancestor {parent} failed"
     pause = progress.pause
     if parent is not None and progress.state_of(parent) != "done":
         held = "" if pause is None else f"; the grid is paused{since_text(pause)}"

@@ -38,7 +38,7 @@ class Request:
     by: str  #: who asks: "cli" or "dashboard"
     select: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: axis -> values
     tasks: tuple[str, ...] = ()  #: first letters of task keys; (): any
-    failed: bool = False  #: only given-up tasks, not those that wait out a delay
+    failed: bool = False  #: only failed tasks, not those that wait out a delay
 
 
 @dataclass(frozen=True, kw_only=True)

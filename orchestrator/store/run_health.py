@@ -12,8 +12,8 @@ from prunegrid.workers.contract import FailureKind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quarantined:
-    """A task that was given up: nothing of it runs until the next `run` or `retry`."""
+class FailedTask:
+    """Its attempts are used up: it does not run until the next `run` or `retry`."""
 
     key: str
     kind: str
@@ -28,8 +28,8 @@ class RunHealth:
     failures: Mapping[str, int] = field(
         default_factory=dict
     )  #: attempts by class, retried ones too
-    quarantined: tuple[Quarantined, ...] = ()
-    blocked: int = 0  #: tasks that rest on a quarantined one
+    failed: tuple[FailedTask, ...] = ()
+    blocked: int = 0  #: tasks that rest on a failed one
     #: Node -> what the driver said of it; without exclusions that are over.
     excluded: Mapping[str, str] = field(default_factory=dict)
     waiting: str = ""  #: why nothing can run for now; "" where something can
@@ -37,19 +37,17 @@ class RunHealth:
     @classmethod
     def of(cls, history: RunHistory, now_s: float) -> RunHealth:
         """`now_s`: seconds since the epoch."""
-        quarantined = []
+        failed = []
         for key, kind in history.given_up.items():
             last = history.last_attempt(key)
             message = last.message if last is not None else ""
-            quarantined.append(
-                Quarantined(key=key, kind=kind, message=message, advice=advice(kind))
-            )
+            failed.append(FailedTask(key=key, kind=kind, message=message, advice=advice(kind)))
         excluded = {
             node: text for node, (until_s, text) in history.excluded.items() if until_s > now_s
         }
         return cls(
             failures=dict(history.failures),
-            quarantined=tuple(quarantined),
+            failed=tuple(failed),
             blocked=len(history.blocked),
             excluded=excluded,
             waiting=history.waiting,
@@ -59,7 +57,7 @@ class RunHealth:
         """As `status --json` has it."""
         return {
             "failures": dict(self.failures),
-            "quarantined": tuple(asdict(one) for one in self.quarantined),
+            "failed": tuple(asdict(one) for one in self.failed),
             "blocked": self.blocked,
             "fenced": dict(self.excluded),
             "waiting": self.waiting,
@@ -71,9 +69,9 @@ class RunHealth:
         if self.failures:
             parts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.failures.items()))
             out.append(f"failed attempts, all classes: {parts}")
-        if self.quarantined:
-            rest = f"; {self.blocked} tasks that rest on them are blocked" if self.blocked else ""
-            out.append(f"{len(self.quarantined)} tasks quarantined{rest}")
+        if self.failed:
+            rest = f"; blocked by them: {self.blocked}" if self.blocked else ""
+            out.append(f"failed tasks: {len(self.failed)}{rest}")
         out += self.excluded.values()
         if self.waiting:
             out.append(self.waiting)

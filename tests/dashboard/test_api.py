@@ -84,7 +84,7 @@ def test_answers_are_packed_for_who_unpacks_them(app):
 def test_a_cell_tells_its_story(mixed, app):
     failed = ask(app, "/api/status.json").json()["failed"][0]
     task = ask(app, f"/api/cell.json?id={failed}").json()
-    assert (task["state"], task["why"]) == ("failed", "failed: given up after its last attempt")
+    assert (task["state"], task["why"]) == ("failed", "failed: its attempts are used up")
     attempts = task["tasks"][0]["attempts"]
     assert [one["number"] for one in attempts] == [1, 2]
     assert attempts[0]["host"] == "node-b"
@@ -94,8 +94,7 @@ def test_a_cell_tells_its_story(mixed, app):
     blocked = ask(app, f"/api/square.json?{query}").json()["cells"][0]
     cell = ask(app, f"/api/cell.json?id={blocked['id']}").json()
     assert (
-        cell["why"]
-        == f"waits for 2 of 2 tasks; the first: blocked: its ancestor {failed} was given up"
+        cell["why"] == f"waits for 2 of 2 tasks; the first: blocked: its ancestor {failed} failed"
     )
     assert [task["key"] for task in cell["tasks"]][-1] == failed
     assert (cell["place"]["rate"], cell["place"]["seed"]) == (2, 1)

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from prunegrid.orchestrator.dashboard.access import access_for
+from prunegrid.orchestrator.dashboard.reader import StoreReader
+from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.store.requests import read_requests
+from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.checkpoints import pack
 from tests.dashboard.stores import Run
+from tests.grids import SMALL
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -71,7 +75,7 @@ def test_failures_by_class_and_node(page, run, shown):
     other = next(key for key in run.keys if key.startswith("attack-"))
     run.fail(other, "out of memory", attempt=3, kind="device-memory", worker="node-a/0")
     page.open(shown(run) + "?view=failures")
-    page.wait_text("main", "3 failed attempts; 1 task given up")
+    page.wait_text("main", "3 failed attempts; 1 task failed")
     assert page.text(".nav-count") == "1"
     assert page.text(".breakdowns").split("\n")[:5] == [
         "By class",
@@ -136,3 +140,28 @@ def test_what_a_network_learned_and_what_the_attack_did_is_shown(page, run, show
     page.wait_for(".plot-history .main-svg")
     loaded = "return [...document.images].map((one) => one.complete && one.naturalWidth)"
     page.wait(lambda: page.script(loaded) == [28, 28, 28], "clean, adversarial, perturbation")
+
+
+def test_a_name_with_commas_can_be_chosen_and_opened(page, tmp_path, shown):
+    """Here, after a reload, and in a copy."""
+    label, protocol = r"cw,l2=a\b", "a,b"
+    text = SMALL.replace("cw_l2: [1, 2]", f"'{label}': [1, 2]")
+    text = text.replace("cw_l2: {", f"'{label}': {{attack: cw_l2, ")
+    run = Run(tmp_path / "s", f"{text}protocols: {{'{protocol}': {{}}, a: {{}}, b: {{}}}}\n")
+    run.beat()
+    page.open(shown(run))
+    for axis, name in (("attack", label), ("protocol", protocol)):
+        page.click(f"details[data-key={axis}] summary")
+        chosen = f"details[data-key={axis}] label:has(input:checked)"
+        (box,) = [one for one in page.find(f"details[data-key={axis}] label") if one.text == name]
+        box.click()
+        page.wait(lambda chosen=chosen: page.find(chosen), "a chosen name")
+        page.open(page.driver.current_url)
+        page.wait_text(f"details[data-key={axis}] summary", name)
+    page.click(".square")
+    page.wait_text("#panel", "Models, by seed")
+    copy = export(StoreReader(Store.open(run.address)), tmp_path / "copy")
+    page.open(copy.as_uri())
+    page.wait_text("main", protocol)
+    page.click(".square")
+    page.wait_text("#panel", "Models, by seed")

@@ -9,6 +9,7 @@ from prunegrid.orchestrator.dashboard.failure_groups import GROUPS, TASKS, signa
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.store.store import Store
 from tests.dashboard.stores import Run
+from tests.grids import with_seeds
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ from tests.dashboard.stores import Run
         ("can't read /data/a/x.npz: gone", "can't read /scratch/b/y-1.npz: gone"),
         ("no weights of attack-0123456789abcdef0123", "no weights of prune-ffffffffffffffffffff"),
         ("at 0x7f00aa", "at 0x1"),
+        ("slot 3-4 of gpu-12: 16.5ms", "slot 0-1 of gpu-3: 2ms"),
         ("loss 1.5e-07 at step 3", "loss 22.25 at step 99"),
         ("first line\nValue 1", "first line\nsomething else"),
     ],
@@ -30,6 +32,31 @@ def test_classes_and_words_tell_causes_apart():
     texts = [("bug", "out of memory"), ("device-memory", "out of memory"), ("bug", "no such layer")]
     assert len({signature(*text) for text in texts}) == 3
     assert signature("", "") == "failed"
+
+
+def test_digits_of_a_name_stay():
+    told = "SparseL1DescentAttack: no conv2d_3 of L2 in float16, 7 of 8"
+    assert signature("bug", told) == (
+        "bug: SparseL1DescentAttack: no conv2d_3 of L2 in float16, <n> of <n>"
+    )
+
+
+def test_failures_of_tasks_that_an_edit_took_out_are_left_out(tmp_path):
+    """Nothing tries them again."""
+    run = Run(tmp_path / "s")
+    gone, stays = [key for key in run.keys if key.startswith("train-")][2:4]
+    run.give_up(gone, "ValueError: planted")
+    run.give_up(stays, "ValueError: planted")
+    task = run.plan.tasks[gone]
+    assert (task.seed, run.plan.tasks[stays].seed) == (0, 1)
+    run.store.set_grid(with_seeds(1))
+    found = payload(run)
+    (group,) = found["groups"]
+    assert [one["key"] for one in group["tasks"]] == [stays]
+    assert group["retry"].split()[-1] == stays
+    assert (found["attempts"], found["by_class"], group["count"]) == (1, {"bug": 1}, 1)
+    run.store.set_grid(with_seeds(2))
+    assert payload(run)["groups"] == []
 
 
 def payload(run: Run, **query: str) -> dict:
@@ -66,17 +93,17 @@ def test_what_succeeded_in_the_end_comes_last(tmp_path):
 
 
 def test_lists_are_cut_and_paged_on_the_server(tmp_path):
-    run = Run(tmp_path / "s")
+    run = Run(tmp_path / "s", with_seeds(*range(4)))
     for number in range(GROUPS + 3):
         name = "".join(chr(ord("a") + int(d)) for d in str(number))
         run.journal.write("failed", key=run.keys[0], worker="n/0", kind="bug", message=name)
-    for number in range(TASKS + 5):
-        run.journal.write("failed", key=f"attack-x{number}", worker="n/0", kind="lost", message="z")
+    for key in run.keys[1 : TASKS + 6]:
+        run.journal.write("failed", key=key, worker="n/0", kind="lost", message="z")
     run.journal.flush()
     first, second = payload(run), payload(run, page="1")
     assert (first["pages"], len(first["groups"]), len(second["groups"])) == (2, GROUPS, 4)
     big = next(g for g in first["groups"] + second["groups"] if g["class"] == "lost")
-    assert (len(big["tasks"]), big["more"], big["tasks"][0]["state"]) == (TASKS, 5, "unplanned")
+    assert (len(big["tasks"]), big["more"], big["tasks"][0]["state"]) == (TASKS, 5, "waiting")
     names = {g["signature"] for g in first["groups"]} & {g["signature"] for g in second["groups"]}
     assert not names
 

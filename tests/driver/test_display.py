@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 
+import pytest
 from rich.console import Console
 
 from prunegrid.orchestrator.driver.display import Display, eta_text, one_line, render, totals
@@ -34,9 +35,9 @@ def view(**changes) -> RunView:
     return RunView(**(values | changes))
 
 
-def drawn(what: RunView) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(render(what, "demo"))
+def drawn(what: RunView, *, title: str = "demo", width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(what, title))
     return console.file.getvalue()
 
 
@@ -53,10 +54,17 @@ def test_the_live_display_says_how_far_what_runs_and_what_failed():
     assert "Ctrl-C again" in drawn(view(stopping=True))
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_cut_on_a_narrow_terminal(width):
+    text = drawn(view(), title="a-grid-with-a-rather-long-name", width=width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_a_plain_line_says_the_same():
     assert one_line(view()) == (
         "[2.1 min] 5/24 tasks, 8/48 cells, 1 running, 3 failed attempts, "
-        "1 given up, 7 blocked; left: 60 s to 2.5 min"
+        "tasks: 1 failed, 7 blocked; left: 60 s to 2.5 min"
     )
 
 

@@ -1,4 +1,4 @@
-"""Classes of failure that a grid meets over Ray: what is retried, quarantined and blocked."""
+"""Classes of failure that a grid meets over Ray: what is retried, failed and blocked."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_each_class_by_its_own_policy_and_all_else_goes_on(ray_session: None, tm
     assert run_grid(options, Console(quiet=True)) == 1
     health = RunHealth.of(read_history(Store.open(str(store))), now_s=0.0)
     assert health.failures == {"bug": 2, "storage": 1, "host-memory": 1, "device-memory": 1}
-    (quarantined,) = health.quarantined
-    assert quarantined.kind == "bug"
-    assert quarantined.message == "ValueError: planted"
+    (failed,) = health.failed
+    assert failed.kind == "bug"
+    assert failed.message == "ValueError: planted"
     assert health.blocked == 9, "its pruning, and both networks' attacks, in shards"
-    told = json.loads((store / f"failures/{quarantined.key}/002.json").read_text())
+    told = json.loads((store / f"failures/{failed.key}/002.json").read_text())
     assert "Traceback" in told["traceback"]
     assert told["log"].splitlines() == ["printed in attempt 2", "said by native code"]
     page = io.StringIO()
-    explain(str(store), quarantined.key, console=Console(file=page, width=200))
+    explain(str(store), failed.key, console=Console(file=page, width=200))
     assert "printed in attempt 2" in page.getvalue()
     tries = attempts_of(store)
     assert sorted(tries.values())[-4:] == [2, 2, 2, 2]

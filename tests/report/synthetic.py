@@ -36,6 +36,7 @@ def synthetic(
     rates: Sequence[float] = RATES[:4],
     seeds: int = 2,
     protocols: Sequence[str] = ("strict",),
+    threats: Mapping[tuple[str, str], tuple[float, ...]] = THREATS,
     flags: Sequence[str] = (),
     noise: float = 0.01,
     address: str = "synthetic",
@@ -89,7 +90,7 @@ def synthetic(
                                 "flags": list(flags),
                                 "task_keys": [f"attack-{name}-{attack}"],
                             }
-                            for (attack, norm), eps in THREATS.items()
+                            for (attack, norm), eps in threats.items()
                             for rung, value in enumerate(eps)
                         ]
     return Results(

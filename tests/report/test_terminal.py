@@ -10,7 +10,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.terminal import matrices, print_report, say, summary_tables
-from tests.report.synthetic import METHODS, RATES, synthetic, without
+from tests.report.synthetic import METHODS, RATES, THREATS, synthetic, without
 
 
 def shown(analysis, width: int) -> str:
@@ -25,7 +25,7 @@ def full():
     return analyse(without(results, method=METHODS[0], rate=64.0))
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_full_grid_fits_and_names_every_method(full, width):
     text = shown(full, width)
     assert max(map(len, text.splitlines())) <= width
@@ -36,6 +36,7 @@ def test_a_full_grid_fits_and_names_every_method(full, width):
     assert (intervals is not None) == (width == 120)
     assert "What to deploy. Adversary unknown, average case: " in text
     assert "How far to prune. Adversary unknown, average case: " in text
+    assert "attack the same 128 images: no interval covers" in " ".join(text.split())
 
 
 def test_a_matrix_shows_what_is_missing(full):
@@ -53,6 +54,21 @@ def test_a_matrix_shows_what_is_missing(full):
     ]["mean"].item()
     row = next(line for line in clean.splitlines() if METHODS[1] in line)
     assert row.split()[4] == f"{100 * mean:.1f}"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_small_grid_has_a_line_per_model_and_no_number_is_cut(width):
+    """Attacks that do not fit beside the others are in a table below."""
+    more = {("carlini_wagner_l2", "l2"): (1.0, 2.0), ("projected_gradient", "linf"): (8 / 255,)}
+    analysis = analyse(synthetic(methods=METHODS[:2], threats={**THREATS, **more}))
+    text = shown(analysis, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    (table,) = summary_tables(analysis.experiments()[0])
+    assert len(table.columns) == 4 + 5
+    for column in table.columns[3:]:
+        for number in [*str(column.header).splitlines(), *column.cells]:
+            assert re.search(rf"(^|\s){re.escape(number)}(\s|$)", text), number
 
 
 def test_a_small_grid_has_a_line_per_model():

@@ -108,6 +108,15 @@ def test_csv_gives_the_numbers_back(written):
         assert len({len(row) for row in rows}) == 1, path
 
 
+def test_names_that_differ_have_files_of_their_own(tmp_path):
+    """Also where the file system ignores case."""
+    names = ("a,b", "a/b", "a_b", "A_b", "a__b", "x" * 41, "x" * 42)
+    written = write_report(synthetic(protocols=names), tmp_path / "out", formats=["latex"])
+    tables = [path.name.lower() for path in written.files if path.name.startswith("table2")]
+    assert len(set(tables)) == len(names)
+    assert "table2-cnn5-mnist-standard-a_b.tex" in tables
+
+
 def test_a_missing_cell_is_a_dash_in_every_table(written):
     _, out = written
     text = (out / "latex/table2-cnn5-mnist-standard-strict.tex").read_text()

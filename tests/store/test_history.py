@@ -147,7 +147,7 @@ def test_whatever_the_order_the_parts_agree(events):
         assert history.most_running >= len(history.running)
         assert history.spent_so_far_s >= history.spent_s >= 0
         assert sum(map(len, history.attempts.values())) == len(history.by_start)
-        assert set(history.given_up) >= {q.key for q in RunHealth.of(history, at).quarantined}
+        assert set(history.given_up) >= {q.key for q in RunHealth.of(history, at).failed}
     assert history.bad_lines == 0
     assert len(history.done) == sum(event == "done" for event, _, _ in events)
 

@@ -153,14 +153,14 @@ def test_status_counts_blocked_tasks_and_cells_and_tells_its_age(scene, monkeypa
     with monkeypatch.context() as later:
         later.setattr("prunegrid.orchestrator.commands.status.time.time", lambda: 4e9)
         text = shown(scene.store)
-    assert "1 given up, 14 blocked" in text
+    assert "1 failed, 14 blocked" in text
     assert "last sign of life" in text
     assert f"prunegrid retry --store {scene.root} --failed" in text
     lines(scene, ("reopened", {"key": train}))
     again = status_json(scene.store)
     assert again["failed"] == []
     assert again["tasks_by_state"]["blocked"] == 0
-    assert again["trouble"]["quarantined"] == ()
+    assert again["trouble"]["failed"] == ()
 
 
 # --------------------------------------------------------------------------- plan

@@ -28,7 +28,7 @@ def failed(key: str, kind: str, message: str = "m") -> dict[str, object]:
 def test_where_all_is_well_nothing_is_said():
     found = health([RUN, {"event": "done", "key": "a"}], 0)
     assert found.lines() == []
-    assert (found.failures, found.quarantined, found.blocked) == ({}, (), 0)
+    assert (found.failures, found.failed, found.blocked) == ({}, (), 0)
 
 
 def test_failures_are_counted_by_class_and_what_is_given_up_is_named_with_advice():
@@ -43,12 +43,12 @@ def test_failures_are_counted_by_class_and_what_is_given_up_is_named_with_advice
     ]
     found = health(entries, 0)
     assert found.failures == {"lost": 2, "bug": 1}
-    (given_up,) = found.quarantined
+    (given_up,) = found.failed
     assert (given_up.key, given_up.kind, given_up.message) == ("a", "bug", "ValueError: x")
     assert "traceback" in given_up.advice
     assert found.lines() == [
         "failed attempts, all classes: 1 bug, 2 lost",
-        "1 tasks quarantined; 2 tasks that rest on them are blocked",
+        "failed tasks: 1; blocked by them: 2",
     ]
 
 
@@ -65,7 +65,7 @@ def test_only_the_last_run_counts_but_all_its_passes():
     ]
     found = health(entries, 0)
     assert found.failures == {"lost": 1, "input": 1}
-    assert found.quarantined == (), "the second pass tries it again"
+    assert found.failed == (), "the second pass tries it again"
 
 
 def test_a_node_is_fenced_off_until_its_term_is_over():

@@ -17,7 +17,6 @@ from prunegrid.workers.keys import Scalar
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.base import Attack
-    from prunegrid.workers.attacks.runtime.network import Loss
 
 Norm = Literal["l0", "l2", "linf"]
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]

@@ -14,10 +14,20 @@ export function current() {
   return read(query);
 }
 
+/** Values as one text, and back: a backslash before a comma makes it part of a name. */
+export function join(values) {
+  return values.map((value) => String(value).replace(/[\\,=]/g, "\\$&")).join(",");
+}
+
+function split(text) {
+  const parts = text.match(/(\\.|[^\\,])+/gs) ?? [];
+  return parts.map((part) => part.trim().replace(/\\(.)/gs, "$1")).filter(Boolean);
+}
+
 function read(params) {
   const filters = {};
   for (const axis of AXES) {
-    const texts = params.getAll(axis).flatMap((text) => text.split(",")).map((t) => t.trim()).filter(Boolean);
+    const texts = params.getAll(axis).flatMap(split);
     if (texts.length) filters[axis] = texts;
   }
   const at = {};
@@ -36,7 +46,7 @@ export function href(changes) {
 function write(state) {
   const params = new URLSearchParams();
   if (state.view !== VIEWS[0]) params.set("view", state.view);
-  for (const axis of AXES) if (state.filters[axis]?.length) params.set(axis, state.filters[axis].join(","));
+  for (const axis of AXES) if (state.filters[axis]?.length) params.set(axis, join(state.filters[axis]));
   for (const name of PLAIN) if (state[name]) params.set(name, state[name]);
   for (const axis of PLACE) if (state.at?.[axis]) params.set(`at.${axis}`, state.at[axis]);
   return params;

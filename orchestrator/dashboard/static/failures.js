@@ -27,7 +27,7 @@ export function failuresView(failures, status, state) {
       breakdown("By node", failures.by_host, "host", state)),
     narrowed && el("p", { class: "note", "data-key": "narrowed" }, `Only ${[state.class, state.host].filter(Boolean).join(" on ")}. `,
       el("a", link({ class: "", host: "", page: "" }), "Show all")),
-    el("p", { class: "note", "data-key": "told" }, `${counted(failures.attempts, "failed attempt")}; ${open ? `${counted(open, "task")} given up` : "no task is given up"}. What still lacks a result comes first.`),
+    el("p", { class: "note", "data-key": "told" }, `${counted(failures.attempts, "failed attempt")}; ${open ? `${counted(open, "task")} failed` : "no task failed"}. What still lacks a result comes first.`),
     open > 1 && status.can_retry && !isCopy && retryBox({ body: { failed: true, select: state.filters }, status, what: Object.keys(state.filters).length ? "all that failed under these filters" : `all ${count(open)} that failed` }),
     failures.groups.map((group) => groupCard(group, status)),
     pager(failures),

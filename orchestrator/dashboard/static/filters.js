@@ -1,6 +1,6 @@
 // Filters: a menu of check boxes per axis that has a choice; all of it in the address.
 
-import { AXES, current, go } from "./address.js";
+import { AXES, current, go, join } from "./address.js";
 import { isCopy } from "./api.js";
 import { copyButton } from "./controls.js";
 import { el, icon } from "./dom.js";
@@ -66,7 +66,7 @@ addEventListener("pointerdown", (event) => {
 
 /** A query's names and values for the filters. */
 export function filterQuery(filters) {
-  return isCopy ? {} : Object.fromEntries(Object.entries(filters).map(([axis, values]) => [axis, values.join(",")]));
+  return isCopy ? {} : Object.fromEntries(Object.entries(filters).map(([axis, values]) => [axis, join(values)]));
 }
 
 /** What a copy's answer leaves when the filters are applied here. */

@@ -40,7 +40,7 @@ function topRow(status, ageS, connection, state) {
     el("nav", { class: "views", "aria-label": "Views" }, VIEWS.map((view) =>
       el("a", { "data-key": view, ...link({ view, at: null, id: "", page: "" }), "aria-current": state.view === view ? "page" : null },
         TITLES[view],
-        view === "failures" && counts.failed > 0 && el("span", { class: "nav-count", "aria-label": `, ${count(counts.failed)} given up` }, count(counts.failed))))));
+        view === "failures" && counts.failed > 0 && el("span", { class: "nav-count", "aria-label": `, ${count(counts.failed)} failed` }, count(counts.failed))))));
 }
 
 function pill(name, ageS, status) {

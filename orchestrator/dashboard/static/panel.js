@@ -1,6 +1,6 @@
 // The panel beside a view: a square of the grid, or one cell, model or task of it.
 
-import { go, link } from "./address.js";
+import { go, join, link } from "./address.js";
 import { addressOf, answer } from "./api.js";
 import { cellView } from "./cell_view.js";
 import { empty } from "./controls.js";
@@ -24,7 +24,8 @@ export function panelAddresses(state) {
 }
 
 function squareAddress(at) {
-  return addressOf("square", Object.fromEntries(Object.entries(at).filter(([axis]) => !ONE.includes(axis))));
+  const axes = Object.entries(at).filter(([axis]) => !ONE.includes(axis));
+  return addressOf("square", Object.fromEntries(axes.map(([axis, value]) => [axis, join([value])])));
 }
 
 /** Of the cell or model that `at` names; null: a whole square is meant, or there is none. */

@@ -10,8 +10,8 @@ export const MEANING = {
   done: "has its result",
   running: "a worker is on it",
   waiting: "for a slot, or for its parent",
-  blocked: "rests on a task that was given up",
-  failed: "given up after its last attempt",
+  blocked: "rests on a task that failed",
+  failed: "its attempts are used up",
 };
 
 /** `state` as a glyph and a word. */
