@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Terminal(Console):
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def plain(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is, on as few lines as the terminal makes of it."""
+    return functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 
 class OwnFolder:

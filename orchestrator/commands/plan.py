@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
@@ -91,6 +92,7 @@ def plan(
     grid = read_grid_for(path, found)
     expanded = expand(grid, parse_selection(select))
     done = found.finished() if found is not None else set()
+    stock = check_foolbox_attacks(expanded, done)
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
     history = RunHistory() if found is None else read_history(found)
@@ -101,7 +103,7 @@ def plan(
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
-    notes = [*_unpruned(grid), *_run_again(grid, found)]
+    notes = [*stock, *_unpruned(grid), *_run_again(grid, found)]
     if as_json:
         print_json(
             numbers
