@@ -33,8 +33,8 @@ class Terminal(Console):
     """Standard output or error. Names and messages, which come from anywhere, are shown as they
     are: nothing in them is markup, and nothing steers the terminal."""
 
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
@@ -47,15 +47,19 @@ class Terminal(Console):
 
 
 def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
-    """Numbers (right-aligned columns) are never cut, and texts are folded. Columns that do not fit
-    beside the others are printed below them, after the first `keys` columns again."""
+    """Numbers (right-aligned columns) are never cut; texts are folded, and so are numbers of
+    several words where a `min_width` says so. Columns that do not fit beside the others are
+    printed below them, after the first `keys` columns again."""
     widths = []
     for column in table.columns:
         column.overflow = "fold"
-        column.no_wrap = column.no_wrap or column.justify == "right"
-        texts = [column.header, *column.cells]
-        widest = max(console.measure(text).maximum for text in texts)
-        widths.append(2 + (widest if column.no_wrap else min(widest, FOLDED)))
+        is_number = column.justify == "right" and column.min_width is None
+        column.no_wrap = column.no_wrap or is_number
+        sizes = [console.measure(text) for text in (column.header, *column.cells)]
+        if column.min_width is not None:  # no word of it is folded
+            column.min_width = max(column.min_width, *(size.minimum for size in sizes))
+        widest = max(size.maximum for size in sizes)
+        widths.append(2 + (widest if column.no_wrap else min(widest, column.min_width or FOLDED)))
     parts: list[list[int]] = [[]]
     room = console.width - sum(widths[:keys])
     for number in range(keys, len(widths)):

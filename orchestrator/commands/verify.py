@@ -39,7 +39,7 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
         )
         return 1 if findings else 0
     for mixed in verifier.mixed:
-        console.print(f"warning: {mixed}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"warning: {mixed}", soft_wrap=True)
     if not findings:
         console.print(f"{store.address}: every claim checked, no doubt found")
         return 0
