@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def plain(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is, on as few lines as the terminal makes of it."""
+    return functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 
 class OwnFolder:

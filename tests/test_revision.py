@@ -57,6 +57,12 @@ def test_any_change_of_a_source_changes_the_digest(checkout, change):
     assert source_digest(checkout) != before
 
 
+def test_an_editors_lock_file_is_no_source(checkout):
+    before = source_digest(checkout)
+    (checkout / "workers/deep/.#entry.py").symlink_to("user@host.4711")
+    assert source_digest(checkout) == before
+
+
 def test_a_repository_around_an_installation_is_not_taken_for_its_own(checkout, tmp_path):
     inside = checkout / "venv/site-packages"
     shutil.copytree(checkout / "workers", inside / "workers")

@@ -90,7 +90,9 @@ def arithmetic() -> str:
     if _configured not in (None, "cpu"):
         import tensorflow as tf
 
-        return "TF32" if tf.config.experimental.tensor_float_32_execution_enabled() else "FP32"
+        allowed = os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+        enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+        return "TF32" if allowed and enabled else "FP32"
     try:
         from tensorflow.python.util import _pywrap_util_port  # there is no public one
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from prunegrid.workers.process_id import process_lives, process_place, process_tag
+
 
 class StorageError(Exception):
     """The store refused: the message says what was tried, where, and why it failed."""
@@ -217,7 +219,7 @@ def write_aside(
 ) -> object:
     """Write any file atomically: write it aside, flush it to the disk, then `place` it. Returns
     what that returns. Raises OSError."""
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    aside = target.with_name(temporary_name(target.name))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with aside.open("wb") as file:
@@ -237,6 +239,54 @@ def append(target: Path, content: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("ab") as file:
             file.write(content)
+
+
+def temporary_name(name: str) -> str:
+    """A new name beside `name` that says which process writes there."""
+    return f".{name}.{process_tag(os.getpid())}-{uuid.uuid4().hex}.tmp"
+
+
+#: As `temporary_name` makes them, and earlier versions did, without the process.
+_TEMPORARY = re.compile(
+    r"\..+\.(?:(?P<place>[0-9a-f]*)-(?P<pid>[0-9]{1,9})-(?P<start>[0-9]*)-)?[0-9a-f]{32}\.tmp"
+    r"|\.[0-9a-f]{32}\.parquet"
+)
+#: A temporary file whose process can't be looked at stays so long after its last change.
+_ABANDONED_S = 3600.0
+
+
+def is_temporary(name: str) -> bool:
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Delete what writers that are gone left half written, and nothing else. Raises
+    StorageError."""
+    probe = folder / temporary_name("sweep")
+    with _refusals("sweep", folder):
+        probe.touch()  # for the time of the file system, which may be another machine's
+        now_s = probe.stat().st_mtime
+        probe.unlink()
+    stack = [os.fspath(folder)]
+    while stack:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(stack.pop()):
+                found = _TEMPORARY.fullmatch(entry.name)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    stack.append(entry.path)
+                if found and _is_abandoned(found, entry, now_s):
+                    with contextlib.suppress(OSError):  # gone, or a folder with something in it
+                        (os.rmdir if is_folder else os.unlink)(entry.path)
+
+
+def _is_abandoned(name: re.Match[str], entry: os.DirEntry[str], now_s: float) -> bool:
+    lives = None
+    if name["place"] and name["place"] == process_place():
+        lives = process_lives(int(name["pid"]), name["start"])
+    if lives is None:
+        return now_s - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S
+    return not lives
 
 
 # --------------------------------------------------------------------------- an object store

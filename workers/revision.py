@@ -6,6 +6,7 @@ derived again. So the code of a result is the Python files of `workers/`. Standa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import subprocess
@@ -81,7 +82,9 @@ def source_digest(root: Path, packages: tuple[str, ...] = PACKAGES) -> str:
     digest = hashlib.sha256()
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
-            if path.stem.isidentifier():  # else it can't be imported: an editor's lock file
+            if not path.stem.isidentifier():
+                continue  # an editor's lock file: it can't be imported
+            with contextlib.suppress(FileNotFoundError):  # deleted in this moment
                 name, content = path.relative_to(root).as_posix(), path.read_bytes()
                 digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:12]

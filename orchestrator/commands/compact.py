@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
-from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.store.compaction import KEPT, SNAPSHOTS, compact_store
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
@@ -20,11 +20,11 @@ def compact(address: str, console: Console) -> None:
     """Merge a store's result files and say what was done. Raises StoreError where a driver holds
     the store, or the file system can't exchange folders."""
     store = Store.open(address)
-    lease = Lease.take(store)
-    try:
-        done = list(compact_store(store))
-    finally:
-        lease.release()
+    done = []
+    with Lease.take(store, say=plain(console)) as lease:
+        for part in compact_store(store):
+            done.append(part)
+            lease.check()
     for part in done:
         kind = part.folder.rpartition("/")[2]
         if part.before == part.after:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import GridFile, JsonOption, SelectOption
-from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
@@ -26,7 +27,6 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers import layout
 from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.contract import TaskKind
 
@@ -92,6 +92,7 @@ def plan(
     grid = read_grid_for(path, found)
     expanded = expand(grid, parse_selection(select))
     done = found.finished() if found is not None else set()
+    stock = check_foolbox_attacks(expanded, done)
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
     history = RunHistory() if found is None else read_history(found)
@@ -102,7 +103,7 @@ def plan(
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
-    notes = [*_unpruned(grid), *_run_again(grid, found)]
+    notes = [*stock, *_unpruned(grid), *_run_again(grid, found)]
     if as_json:
         print_json(
             numbers
@@ -137,12 +138,15 @@ def _unpruned(grid: Grid) -> Iterator[str]:
 
 def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     """Rates of the store's grid whose chain has other steps now."""
-    if store is None or store.read_text(layout.GRID) is None:
+    if store is None:
+        return
+    try:
+        before = load_plan(store, whole=True).grid.rates
+    except PrunegridError:  # none was run there, or it can't be read any more
         return
     variants = [variant for architecture in grid.architectures for variant in architecture.variants]
     if all(variant.pruning.schedule == "one-shot" for variant in variants):
         return
-    before = load_plan(store, whole=True).grid.rates
 
     def steps(rates: Sequence[float], last: float) -> str:
         return ", ".join(f"{rate:g}" for rate in rates if rate <= last)

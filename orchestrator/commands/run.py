@@ -21,6 +21,7 @@ from prunegrid.orchestrator.commands.options import (
     cluster_of,
 )
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     RunContext,
@@ -30,7 +31,7 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -85,24 +86,26 @@ def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
+    known = Store.find(options.store)
+    grid = read_grid_for(options.grid, known)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
+    for note in check_foolbox_attacks(plan, known.finished() if known is not None else set()):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder
 
         report_folder(options.report)  # refused now, and not when all is done
     store = Store.open_or_create(options.store)
-    lease = Lease.take(store)
-    try:
-        with RunContext(grid.resources, store, options, console) as context:
-            store.set_grid(grid.text)
-            store.set_selection(selection)
-            dashboard = DashboardProcess(store.address, console)
-            with dashboard if options.dashboard else nullcontext():
-                result = run_plan(plan, context, lease)
-    finally:
-        lease.release()
+    with (
+        Lease.take(store, say=plain(console)) as lease,
+        RunContext(grid.resources, store, options, console) as context,
+    ):
+        store.set_grid(grid.text)
+        store.set_selection(selection)
+        dashboard = DashboardProcess(store.address, console)
+        with dashboard if options.dashboard else nullcontext():
+            result = run_plan(plan, context, lease)
     _report(plan, store, options, console)
     _summarise(plan, result, store, options, console)
     if result.interrupted:

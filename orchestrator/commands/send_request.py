@@ -3,7 +3,7 @@ what that will do."""
 
 from __future__ import annotations
 
-from prunegrid.orchestrator.store.lease import Holder, is_alive, read_holder
+from prunegrid.orchestrator.store.lease import Holder, find_driver
 from prunegrid.orchestrator.store.requests import Pause, Request, pause_to_come, write_request
 from prunegrid.orchestrator.store.store import Store, store_errors
 
@@ -13,8 +13,8 @@ def named(holder: Holder) -> str:
 
 
 def driver_of(store: Store) -> Holder | None:
-    holder = read_holder(store)
-    return holder if holder is not None and is_alive(holder) else None
+    holder, lives = find_driver(store)
+    return holder if lives else None
 
 
 def find_pause(store: Store) -> Pause | None:

@@ -20,7 +20,7 @@ from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.plan.plan_index import PlanIndex
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
-from prunegrid.orchestrator.store.lease import is_alive, read_holder
+from prunegrid.orchestrator.store.lease import LeaseWatch, find_driver
 from prunegrid.orchestrator.store.mixed_provenance import mixed_lines
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.plan_progress import (
@@ -62,13 +62,18 @@ def read_progress(
     plan: Plan | None = None,
     finished: Set[str] | None = None,
     history: RunHistory | None = None,
+    lease: LeaseWatch | None = None,
 ) -> PlanProgress:
-    """`plan`, `finished`, `history`: where the caller has read them already. Raises StoreError,
-    GridError."""
+    """`plan`, `finished`, `history`: where the caller has read them already. `lease`: of a caller
+    that looks again and again; else this may wait for a heartbeat. Raises StoreError, GridError."""
     index = PlanIndex(load_plan(store) if plan is None else plan)
     finished = store.finished() if finished is None else finished
     history = read_history(store) if history is None else history
-    holder = read_holder(store)
+    if lease is None:
+        holder, alive = find_driver(store)
+    else:
+        lease.look()
+        holder, alive = lease.holder, lease.is_believed
     with store_errors():
         pause = pause_to_come(store.files)
     done = index.present(finished)
@@ -79,7 +84,7 @@ def read_progress(
         history=history,
         finished=finished,
         holder=holder,
-        alive=holder is not None and is_alive(holder),
+        alive=alive,
         pause=pause,
     )
     return progress_of(
@@ -97,8 +102,9 @@ def read_progress(
 def watch(address: str, console: Console) -> None:
     """`status`, again and again, until all is done or the user has seen enough."""
     store = Store.open(address)
+    lease = LeaseWatch(store)
     while True:
-        progress = read_progress(store)
+        progress = read_progress(store, lease=lease)
         console.clear()
         show(store, progress, console)
         if not progress.remaining:

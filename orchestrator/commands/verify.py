@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,15 +12,43 @@ from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
 from prunegrid.orchestrator.errors import PrunegridError
-from prunegrid.orchestrator.output import Terminal, print_json, print_table
+from prunegrid.orchestrator.output import Terminal, plain, print_json, print_table
+from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
 from prunegrid.orchestrator.verify.verify import Verifier
+from prunegrid.workers import layout
 
 
-def command(store: StoreOption, as_json: JsonOption = False) -> None:
+def command(
+    store: StoreOption,
+    as_json: JsonOption = False,
+    setting_aside: Annotated[
+        bool,
+        typer.Option(
+            "--set-aside",
+            help="Move what is doubted to the store's torn/, so that 'run' makes it anew.",
+        ),
+    ] = False,
+) -> None:
     """Check every claim of a store again; exit 1 on any doubt."""
-    raise typer.Exit(show_findings(store, as_json=as_json, console=Terminal()))
+    if setting_aside:
+        set_aside(store, Terminal())
+    else:
+        raise typer.Exit(show_findings(store, as_json=as_json, console=Terminal()))
+
+
+def set_aside(address: str, console: Console) -> None:
+    """Until nothing is doubted but what is missing. Raises StoreError where a driver holds the
+    store."""
+    store = Store.open(address)
+    say = plain(console)
+    with Lease.take(store, say=say) as lease:
+        while moved := Verifier(store).set_aside():
+            for name in moved:
+                say(f"{name}: moved to {store.address}/torn/")
+            lease.check()
+    say(f"now run the grid again: prunegrid run GRID --store {address}")
 
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
@@ -54,4 +83,9 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     print_table(console, table)
     if len(findings) > 50:
         console.print(f"... and {len(findings) - 50} more (--json has all)")
+    if store.read_text(layout.GRID) is not None:  # imported results can't be made anew
+        plain(console)(
+            f"to make anew what is doubted: prunegrid verify --store {address} --set-aside; then "
+            f"prunegrid run GRID --store {address}"
+        )
     return 1

@@ -11,6 +11,7 @@ import numpy as np
 
 from prunegrid.orchestrator.dashboard.result_files import ResultFiles
 from prunegrid.orchestrator.dashboard.snapshot import (
+    STALE_S,
     Snapshot,
     problems_of,
     rate_of,
@@ -23,7 +24,7 @@ from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.plan.plan_index import Bools, Floats, PlanIndex
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import JournalReader
-from prunegrid.orchestrator.store.lease import is_alive, read_holder
+from prunegrid.orchestrator.store.lease import LeaseWatch
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.plan_progress import StoreReading, estimate_left, progress_of
 from prunegrid.orchestrator.store.requests import pause_to_come
@@ -44,6 +45,7 @@ class StoreReader:
         self.history = RunHistory()
         self._clock = clock
         self._journal = JournalReader(store.files)
+        self._lease = LeaseWatch(store, wall=clock)
         self._results = ResultFiles(store.files)
         self._texts: tuple[str | None, ...] | None = None
         self._index: PlanIndex | None = None
@@ -120,10 +122,11 @@ class StoreReader:
 
     def _snapshot(self, changed: bool) -> Snapshot:
         now_s = self._clock()
-        holder = read_holder(self.store)
-        alive = holder is not None and is_alive(holder)
+        self._lease.look()
+        holder, alive = self._lease.holder, self._lease.is_believed
+        stale = self._lease.silent_s > STALE_S
         pause = pause_to_come(self.store.files)
-        identity = (holder, alive, pause, int(now_s // 60) if alive else 0)
+        identity = (holder, alive, stale, pause, int(now_s // 60) if alive else 0)
         last, index, history = self._last, self._index, self.history
         assert index is not None  # _follow_plan raises where there is none
         if last is not None and not changed and identity == self._identity and not last.problem:
@@ -153,6 +156,7 @@ class StoreReader:
             **vars(progress),
             generation=self._generation,
             problem=None,
+            stale=stale,
             cell_value=cell_value,
             model_value=model_value,
             rate=rate_of(progress, history),

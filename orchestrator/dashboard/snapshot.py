@@ -56,6 +56,7 @@ class Snapshot(PlanProgress):
 
     generation: int  #: grows with every change: what was computed from an older one is stale
     problem: str | None  #: why the store can't be read; the rest is then the last that was known
+    stale: bool = False  #: the driver is silent for longer than STALE_S
     #: Robust accuracy; NaN: none yet. [cells]
     cell_value: Floats = field(default_factory=_no_values)
     #: Accuracy; NaN: none yet. [models]
@@ -73,7 +74,7 @@ class Snapshot(PlanProgress):
             return "done"
         if not self.alive or self.holder is None:
             return "stopped"
-        return "live" if self.at_s - self.holder.renewed_at_s <= STALE_S else "stale"
+        return "stale" if self.stale else "live"
 
     def model_state(self) -> States:
         """[models]"""

@@ -73,7 +73,8 @@ class Driver:
         observer: Observer,
         *,
         lease: Lease,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         stop_requested: Callable[[], bool] = lambda: False,
         ranks: Mapping[str, int] | None = None,
     ) -> None:
@@ -91,7 +92,7 @@ class Driver:
         self._durations = Durations()
         self._say = observer.say
         self._requests = RequestHandler(
-            plan, store, self._journal, say=observer.say, feed=self._feed
+            plan, store, self._journal, say=observer.say, feed=self._feed, wall=wall
         )
         self._retried = RetryPolicy(say=observer.say, stop_requested=stop_requested)
         self._tally = Tally()
@@ -108,17 +109,20 @@ class Driver:
 
     def run(self) -> RunResult:
         """Run until every task has ended or the run is stopped. Raises DataError, EngineError,
-        CodeError, and StoreError where the store refuses for long."""
+        CodeError, SupersededError, and StoreError where the store refuses for long."""
         began_s = self._clock()
+        self._retried(self._store.sweep)
         reused: int | None = None
         for number in range(1, MAX_PASSES + 1):
             scan = self._retried(lambda: scan_store(self._plan, self._store, self._say))
             self._durations = scan.durations
             self._retried(lambda done=scan.done: self._recorder.catch_up(done))  # type: ignore[misc]
+            self._retried(self._store.save_checked)
             reused = len(scan.done) if reused is None else reused
             self._run_pass(scan, number, began_s)
             if self._ending or number == MAX_PASSES or not self._repair():
                 break
+        self._retried(self._store.save_checked)
         self._journal.write("end", stopped=self._stopping, ran=self._tally.ran)
         self._retried(self._journal.close)
         if self._other_code:
@@ -143,7 +147,11 @@ class Driver:
         self._tally.blocked.clear()
         self._over, self._slots = False, -1
         name, count = self._plan.grid.name, len(self._plan.tasks)
-        self._journal.write("run", grid=name, tasks=count, todo=len(todo), number=number)
+        self._retried(self._lease.check)
+        lease = self._lease.number
+        self._journal.write(
+            "run", grid=name, tasks=count, todo=len(todo), number=number, lease=lease
+        )
         if todo:
             self._prepare(todo)
         self._requests.begin(self._clock())
@@ -184,8 +192,7 @@ class Driver:
         sets = dict.fromkeys(task.data for task in todo.values())
         for data in sets:
             self._say(f"preparing {data.dataset}")
-            with self._lease.kept():
-                reason = self._engine.prepare(data)
+            reason = self._engine.prepare(data)
             if reason:
                 raise DataError(f"data set {data.dataset} can't be had: {reason}")
 
@@ -203,6 +210,7 @@ class Driver:
         notices = self._engine.notices()
         self._look_for_other_code(ends, notices)
         self._check_stop()  # an attempt that ended because of the stop is no failure
+        self._retried(self._lease.check)  # before anything is written
         for ended in ends:
             self._take(ended)
         for notice in notices:
@@ -210,7 +218,6 @@ class Driver:
             self._say(notice.text)
         if not self._over:
             self._feed(TickEvent(at_s=self._clock()))
-        self._retried(self._lease.renew)
         self._retried(self._journal.flush)
         if self._over or self._clock() >= self._show_due_s:
             self._show(began_s)

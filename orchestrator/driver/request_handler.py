@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from prunegrid.orchestrator.driver.retries import named_tasks
@@ -43,14 +44,17 @@ class RequestHandler:
         *,
         say: Callable[[str], None],
         feed: Callable[[Event], list[Command]],
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`feed`: passes an event to the scheduler, and performs and returns its commands."""
+        """`feed`: passes an event to the scheduler, and performs and returns its commands. `wall`:
+        seconds since the epoch."""
         self._plan = plan
         self._files = store.files
         self._address = store.address
         self._journal = journal
         self._say = say
         self._feed = feed
+        self._wall = wall
         self._every_s = LOCAL_EVERY_S if store.files.folder else REMOTE_EVERY_S
         self._taken: set[str] = set()
         self._looked_s = float("-inf")
@@ -97,7 +101,7 @@ class RequestHandler:
         else:
             wanted = request.kind == "pause"
             if wanted != self.paused:
-                pause = Pause(since_s=now_s, by=request.by) if wanted else None
+                pause = Pause(since_s=self._wall(), by=request.by) if wanted else None
                 set_paused(self._files, pause)
                 self._set_paused(wanted, request.by, now_s)
         self._journal.write("request", **told)

@@ -30,7 +30,7 @@ class StoreScan:
 def scan_store(plan: Plan, store: Store, say: Callable[[str], None]) -> StoreScan:
     """Moves torn results aside, and says so. Raises StoreError."""
     for path in store.set_torn_aside(_rows_on(plan)):
-        say(f"torn: {path} was not whole; moved to torn/, its task runs again")
+        say(f"torn: {path} was not whole; moved to torn/, it is made anew")
     finished = store.finished()
     durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
     history = read_history(store)

@@ -19,10 +19,11 @@ from prunegrid.orchestrator.report.results import (
     Threat,
     diverged_text,
     records,
+    sampling_text,
     seeds_text,
     threats,
 )
-from prunegrid.orchestrator.report.statistics import Estimate, interval_text
+from prunegrid.orchestrator.report.statistics import INTERVAL, Estimate, interval_text
 from prunegrid.orchestrator.report.style import method_order
 
 #: Models of one experiment that still get a line each.
@@ -48,6 +49,8 @@ def print_report(console: Console, analysis: Analysis) -> None:
             say(console, f"{part.title}:")
         for finding in shown:
             say(console, f"  {finding.topic}. {finding.text}")
+        images = sampling_text(part.rows(analysis.results.cells)["n_images"])
+        say(console, f"  Intervals of accuracies: {INTERVAL}. {images}")
     for experiment in experiments:
         if text := diverged_text(experiment.rows(analysis.results.diverged)):
             say(console, f"{experiment.title}: {text}.")

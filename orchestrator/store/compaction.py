@@ -39,7 +39,7 @@ from prunegrid.orchestrator.errors import StoreError, TornError
 from prunegrid.orchestrator.store.merged import Member, MergedFiles, is_merged, merge, merged_name
 from prunegrid.orchestrator.store.store import SCHEMAS, Store, store_errors
 from prunegrid.workers import layout
-from prunegrid.workers.files import FileInfo, Files
+from prunegrid.workers.files import FileInfo, Files, temporary_name
 from prunegrid.workers.image_rows import read_table
 
 SNAPSHOTS = "snapshots"
@@ -200,7 +200,7 @@ def exchange_folders(one: Path, other: Path) -> None:
 
 def _check_exchange(root: Path) -> None:
     """Raises StoreError where the file system can't exchange folders, before anything is done."""
-    pair = [root / f".exchange-{uuid.uuid4().hex}" for _ in range(2)]
+    pair = [root / temporary_name("exchange") for _ in range(2)]
     try:
         for folder in pair:
             folder.mkdir()

@@ -94,6 +94,13 @@ class MergedFiles:
             raise ValueError(f"{file.path}: torn or not ours: {error}") from error
         return Member(name=name, table=table.replace_schema_metadata(metadata))
 
+    def has(self, file: FileInfo, name: str) -> bool:
+        """Whether the member can be read."""
+        try:
+            return self.read(file, name) is not None
+        except ValueError:
+            return False
+
     def all(self, file: FileInfo) -> Iterable[Member]:
         return (self.read(file, name) for name in list(self._index(file) or ()))
 
@@ -122,7 +129,10 @@ class MergedFiles:
     def _group(self, file: FileInfo, group: int) -> pa.Table:
         key = (file, group)
         if key not in self._groups:
-            self._groups[key] = self._file(file).read_row_group(group)
+            try:
+                self._groups[key] = self._file(file).read_row_group(group)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"row group {group} can't be read: {error}") from error
             while len(self._groups) > _KEPT:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)

@@ -13,9 +13,9 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from prunegrid.orchestrator.grid.grid import place_of
 from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
-from prunegrid.orchestrator.store.wholeness import is_whole_parquet, is_whole_zip
+from prunegrid.orchestrator.store.wholeness import ReadableFiles, is_whole_zip
 from prunegrid.workers import layout
 from prunegrid.workers.artifacts import MASKS, WEIGHTS
 from prunegrid.workers.contract import Failure, TaskKind
@@ -35,7 +35,10 @@ from prunegrid.workers.files import (
     FileInfo,
     Files,
     StorageError,
+    is_temporary,
     open_files,
+    sweep_temporary,
+    temporary_name,
 )
 from prunegrid.workers.image_rows import (
     IMAGE_SCHEMA,
@@ -76,6 +79,7 @@ class Store:
         self.files = files
         self.address = files.address
         self._merged = MergedFiles(files)
+        self._readable = ReadableFiles(files)
 
     # ------------------------------------------------------------------ opening
 
@@ -103,13 +107,15 @@ class Store:
         store = cls(files)
         if store._check_marker():
             return store
-        if others := _strangers(files):
+        others = _strangers(files)
+        if others and not store._check_marker():  # another start may have made it just now
             raise NotOursError(
                 f"{files.address}: not a prunegrid store: it holds {', '.join(others)} and no "
                 f"{MARKER}; expected a new or empty folder"
             )
         made = {"format": FORMAT, "made_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        store.write(MARKER, json.dumps(made).encode())
+        with store_errors():
+            files.write_once(MARKER, json.dumps(made).encode())
         return store
 
     def _check_marker(self) -> bool:
@@ -123,6 +129,12 @@ class Store:
                 "made by another version of prunegrid"
             )
         return True
+
+    def sweep(self) -> None:
+        """Delete the temporary files of writers that are gone. Raises StoreError."""
+        if self.files.folder is not None:  # an object store has none
+            with store_errors():
+                sweep_temporary(self.files.folder)
 
     # ------------------------------------------------------------------ plain files
 
@@ -220,38 +232,73 @@ class Store:
         return {key for key, path in files.items() if path not in torn}
 
     def set_torn_aside(self, rows: Callable[[str], Iterable[str]] = lambda key: ()) -> list[str]:
-        """Move result files that are not whole to `torn/`, so that their tasks run again.
-        `rows`: a task to the paths of the rows that rest on it.
+        """Move files of results that are not whole to `torn/`, so that their tasks run again and
+        their rows are derived again. `rows`: a task to the paths of the rows that rest on it.
 
         Our own writes are atomic; a torn file comes from a crashed disk or from outside.
         Returns the moved files' old paths.
         """
+        with store_errors():
+            files = [file for folder in SCHEMAS for file in self.files.list(folder)]
+        merged = [file for file in files if is_merged(file.path) and not self.is_readable(file)]
+        for file in merged:
+            for name in self._set_merged_aside(file):
+                for row in rows(name):
+                    self.set_row_aside(row)
         torn = {k: path for k, path in self._result_files().items() if not self._is_whole(path)}
         for key in torn:
             self.set_aside(key, rows(key))
-        broken = [
-            info.path
-            for folder in (layout.IMAGE_ROWS, layout.MODEL_ROWS, layout.CELL_ROWS)
-            for info in self.files.list(folder)
-            if is_merged(info.path) and self._merged.members(info) is None
-        ]
-        for path in broken:
+        with store_errors():
+            unreadable = [
+                info.path
+                for folder in SCHEMAS
+                for info in self.files.list(folder)
+                if info.path.endswith(".parquet") and not self.is_readable(info)
+            ]
+        for path in unreadable:  # readers of the whole folder fail on them
             self._move(path, _torn(Path(path).stem, ".parquet"))
-        return [*torn.values(), *broken]
+        return [*(file.path for file in merged), *torn.values(), *unreadable]
+
+    def _set_merged_aside(self, file: FileInfo) -> list[str]:
+        """Move a damaged merged file to `torn/`; what can be read of it stays. The lost names."""
+        names = list(self._merged.members(file) or ())
+        lost = [name for name in names if not self._merged.has(file, name)]
+        kept = (self._merged.read(file, name) for name in names if name not in set(lost))
+        folder = file.path.rpartition("/")[0]
+        aside = f"{folder}/{temporary_name('rows')}"
+        if len(lost) < len(names):
+            self.write(aside, merge(kept, SCHEMAS[folder]))
+        self._move(file.path, _torn(Path(file.path).stem, ".parquet"))
+        if len(lost) < len(names):
+            self._move(aside, file.path)
+        return lost
+
+    def is_readable(self, file: FileInfo) -> bool:
+        """Whether readers of the folder can read one of its Parquet files. Raises StoreError."""
+        if is_merged(file.path) and self._merged.members(file) is None:
+            return False
+        return bool(file.size_bytes) and self._is_whole(file.path)
+
+    def save_checked(self) -> None:
+        """Remember which files were read, so that the next start need not decode them. Raises
+        StoreError."""
+        with store_errors():
+            self._readable.save()
 
     def set_aside(self, key: str, rows: Iterable[str] = ()) -> None:
         """Move a task's result to `torn/`: the task is then not done. The rows that rest on it are
         moved first, or they would stay beside the new result's. Raises StoreError."""
         for path in rows:
-            self._take_row_out(path)
+            self.set_row_aside(path)
         path = _result_path(key)
         self._take_out(path, key, _torn(key, Path(path).suffix))
 
-    def _take_row_out(self, path: str) -> None:
+    def set_row_aside(self, path: str) -> None:
+        """Move a row to `torn/`, or any other file of its folder. Raises StoreError."""
         folder, _, name = path.rpartition("/")
         name = Path(name).stem
         if self.files.exists(path) or self._merged.find(folder, name) is not None:
-            self._take_out(path, name, _torn(name, ".parquet"))
+            self._take_out(path, name, _torn(name, Path(path).suffix))
 
     def _take_out(self, path: str, name: str, target: str) -> None:
         """Move a result file, or its rows out of the merged file that holds them."""
@@ -260,10 +307,10 @@ class Store:
         if merged is None or self.files.exists(path):
             self._move(path, target)
             return
-        self.write(target, parquet_bytes(self._merged.read(merged, name).table))
+        self.write(target, parquet_bytes(self._member(merged, name)))
         rest = (member for member in self._merged.all(merged) if member.name != name)
         # One rename: no reader sees the rest twice or not at all.
-        aside = f"{folder}/.{uuid.uuid4().hex}.parquet"
+        aside = f"{folder}/{temporary_name('rows')}"
         self.write(aside, merge(rest, SCHEMAS[folder]))
         self._move(aside, merged.path)
 
@@ -272,10 +319,11 @@ class Store:
             self.files.rename(path, target)
 
     def _is_whole(self, path: str) -> bool:
-        """By both ends of what is large. Raises StoreError where the store can't be asked."""
+        """Weights by both ends, the rest by reading it. Raises StoreError where the store can't be
+        asked."""
         try:
             if path.endswith(".parquet"):
-                return is_whole_parquet(self.files, path)
+                return self._readable.has(path)
             key = path.split("/")[1]
             self.model_record(key)
             arrays = (layout.model_file(key, name) for name in (WEIGHTS, MASKS))
@@ -294,8 +342,16 @@ class Store:
         if not self.files.exists(path):
             merged = self._merged.find(layout.IMAGE_ROWS, key)
             if merged is not None:
-                return images_of(self._merged_rows(merged, key))
+                return images_of(self._member(merged, key))
         return self._parsed(path, read_images)
+
+    def _member(self, merged: FileInfo, name: str) -> pa.Table:
+        try:
+            return self._merged.read(merged, name).table
+        except KeyError as error:
+            raise TornError(f"{self.address}/{merged.path}: no {name} in it") from error
+        except ValueError as error:
+            raise TornError(f"{self.address}/{error}") from error
 
     def row(self, folder: str, name: str) -> pa.Table:
         """One row of `results/models` or `results/cells`. Raises StoreError where it is torn."""
@@ -303,14 +359,8 @@ class Store:
         if not self.files.exists(path):
             merged = self._merged.find(folder, name)
             if merged is not None:
-                return self._merged_rows(merged, name)
+                return self._member(merged, name)
         return self._parsed(path, read_table)
-
-    def _merged_rows(self, file: FileInfo, name: str) -> pa.Table:
-        try:
-            return self._merged.read(file, name).table
-        except (ValueError, KeyError) as error:
-            raise TornError(f"{self.address}/{error}") from error
 
     def _parsed(self, path: str, parse: Callable[[bytes], T]) -> T:
         try:
@@ -326,7 +376,7 @@ class Store:
     def write_row(self, path: str, content: bytes) -> None:
         """Replaces an existing row, also one in a merged file. Raises StoreError."""
         if not self.files.exists(path):
-            self._take_row_out(path)
+            self.set_row_aside(path)
         self.write(path, content)
 
     def row_ids(self, folder: str, *, whole: bool = False) -> set[str]:
@@ -334,9 +384,7 @@ class Store:
         which opens each file."""
         found = [info for info in self.files.list(folder) if info.size_bytes]
         return {
-            name
-            for name, path in self._by_name(found).items()
-            if not whole or is_merged(path) or self._is_whole(path)
+            name for name, path in self._by_name(found).items() if not whole or self._is_whole(path)
         }
 
     def twice(self, folder: str) -> set[str]:
@@ -375,8 +423,17 @@ def store_files(address: str) -> Files:
     return files
 
 
+#: What systems put into folders by themselves.
+_LITTER = (
+    *(".DS_Store", "._*", ".localized", ".Spotlight-V100", ".fseventsd", ".Trashes"),
+    *("lost+found", ".Trash-*", ".directory", ".nfs*", ".snapshot"),
+    *("Thumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),
+)
+
+
 def _strangers(files: Files) -> list[str]:
-    """Up to three names in a place that should be empty. Raises StoreError."""
+    """Up to three names in a place that should be empty, but for what systems leave in folders and
+    killed writers of ours. Raises StoreError."""
     if files.folder is not None:
         try:
             names = sorted(entry.name for entry in os.scandir(files.folder))
@@ -387,6 +444,7 @@ def _strangers(files: Files) -> list[str]:
     else:
         with store_errors():
             names = sorted({info.path.split("/")[0] for info in files.list("")})
+    names = [n for n in names if not is_temporary(n) and not any(fnmatch(n, p) for p in _LITTER)]
     return names[:3] + (["..."] if len(names) > 3 else [])
 
 

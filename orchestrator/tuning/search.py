@@ -15,7 +15,8 @@ from prunegrid.orchestrator.engines.ray.node_resources import need_of
 from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.grid import Grid
-from prunegrid.orchestrator.store.lease import Lease, is_alive, read_holder
+from prunegrid.orchestrator.output import plain
+from prunegrid.orchestrator.store.lease import Lease, find_driver
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.objective import Floats, compare
 from prunegrid.orchestrator.tuning.search_plan import cut_base
@@ -94,9 +95,7 @@ def run_trials(study: Study, context: SearchContext) -> None:
     set_ray_switches()
     from prunegrid.orchestrator.tuning import ray_search
 
-    lease = Lease.take(store, f"{layout.TUNING}/leases/{study.name}.json")
-    holder = read_holder(store)
-    beside = address is not None or (holder is not None and is_alive(holder))
+    beside = address is not None or find_driver(store)[1]
     shown: set[int] = set()
 
     def on_update(update: TrialUpdate) -> None:
@@ -107,34 +106,32 @@ def run_trials(study: Study, context: SearchContext) -> None:
             line = trial_line(study, known, update.trial, update.error)
             console.print(line, soft_wrap=True)
 
-    try:
-        with lease.kept(), ray_search.connected(address):
-            room, gpus = ray_search.rooms(need_of(context.grid.resources, gpus=True))
-            if not room:
-                raise PrunegridError("no node has room for a trial: see the grid's `resources`")
-            slots = context.slots or share(room, others=beside)
-            folder = ray_folder(store)
-            console.print(
-                f"{study.name}: {count} trials, at most {slots} at once"
-                + (" (a share: others are at work)" if beside and not context.slots else "")
-                + f"; Ray's own files: {folder}",
-                soft_wrap=True,
-            )
-            need = need_of(context.grid.resources, gpus=gpus)
-            if ray_search.is_full(need):
-                console.print("every place is taken: trials wait until others end")
-            if not ray_search.search(
-                study,
-                context.settings,
-                context.options.runner,
-                folder=folder,
-                slots=slots,
-                need=need,
-                on_update=on_update,
-            ):
-                raise RunInterrupted
-    finally:
-        lease.release()
+    path = f"{layout.TUNING}/leases/{study.name}.json"
+    with Lease.take(store, path, say=plain(console)), ray_search.connected(address):
+        room, gpus = ray_search.rooms(need_of(context.grid.resources, gpus=True))
+        if not room:
+            raise PrunegridError("no node has room for a trial: see the grid's `resources`")
+        slots = context.slots or share(room, others=beside)
+        folder = ray_folder(store)
+        console.print(
+            f"{study.name}: {count} trials, at most {slots} at once"
+            + (" (a share: others are at work)" if beside and not context.slots else "")
+            + f"; Ray's own files: {folder}",
+            soft_wrap=True,
+        )
+        need = need_of(context.grid.resources, gpus=gpus)
+        if ray_search.is_full(need):
+            console.print("every place is taken: trials wait until others end")
+        if not ray_search.search(
+            study,
+            context.settings,
+            context.options.runner,
+            folder=folder,
+            slots=slots,
+            need=need,
+            on_update=on_update,
+        ):
+            raise RunInterrupted
 
 
 def conclude(study: Study, context: SearchContext, *, whole: bool) -> SearchOutcome:

@@ -12,6 +12,7 @@ from prunegrid.orchestrator.driver.launch import RunContext, RunOptions, drive, 
 from prunegrid.orchestrator.driver.run_view import RunView
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
 from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.output import plain
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store, store_files
@@ -48,12 +49,11 @@ def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Cons
     keep_grid(store, plan.grid)
     if not todo:
         return
-    lease = Lease.take(store)
-    try:
-        with RunContext(plan.grid.resources, store, options, console) as context:
-            result = run_plan(plan, context, lease)
-    finally:
-        lease.release()
+    with (
+        Lease.take(store, say=plain(console)) as lease,
+        RunContext(plan.grid.resources, store, options, console) as context,
+    ):
+        result = run_plan(plan, context, lease)
     if result.given_up:
         first = result.given_up[0]
         raise StoreError(
@@ -87,7 +87,8 @@ class ScratchRuns:
         if not todo:
             return
         if self._lease is None:
-            self._lease = Lease.take(self._store, self._lease_path)
+            say = plain(self._console)
+            self._lease = Lease.take(self._store, self._lease_path, say=say)
         plan = Plan(grid=self._grid, models=(), cells=(), tasks=todo, wanted=tuple(todo))
         self._context.engine()  # says so in a line, before there is a status
         with self._console.status(note) as status:

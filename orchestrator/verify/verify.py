@@ -6,18 +6,21 @@ script can count them.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
-from prunegrid.orchestrator.errors import PrunegridError, StoreError
+from prunegrid.orchestrator.errors import PrunegridError, StoreError, TornError
 from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.store.merged import is_merged
 from prunegrid.orchestrator.store.mixed_provenance import (
     COLUMNS,
     MixedValues,
@@ -58,6 +61,30 @@ class Verifier:
         self._made: list[Mapping[str, object]] = []  #: rows, for `mixed`
         self.mixed: tuple[MixedValues, ...] = ()  #: once all findings were had
 
+    def set_aside(self) -> list[str]:
+        """Move what is doubted to `torn/`, so that the next run makes it anew: the paths. What is
+        only missing is left to that run. The caller holds the lease. Raises StoreError."""
+        tasks: set[str] = set()
+        rows: set[str] = set()
+        planned = _planned(self._store)
+        for finding in self.findings():
+            path = PurePosixPath(finding.where)
+            folder = str(path.parent)
+            if is_merged(finding.where):  # `run` sets it aside whole
+                continue
+            if finding.name == "foreign-file" or folder in (layout.MODEL_ROWS, layout.CELL_ROWS):
+                rows.add(finding.where)
+            elif folder == layout.IMAGE_ROWS or path.parts[0] == layout.MODELS:
+                key = path.stem if folder == layout.IMAGE_ROWS else path.parts[1]
+                if finding.name != "parent-missing" or key not in planned:
+                    tasks.add(key)
+        moved = []
+        for name in sorted(rows | tasks):
+            with contextlib.suppress(TornError):
+                (self._store.set_row_aside if name in rows else self._store.set_aside)(name)
+                moved.append(name)
+        return moved
+
     def findings(self) -> Iterator[StoreFinding]:
         for folder in SCHEMAS:
             yield from self._check_folder(folder)
@@ -92,6 +119,9 @@ class Verifier:
                 yield StoreFinding(name="foreign-file", where=info.path, message=message)
             elif not info.size_bytes:
                 yield StoreFinding(name="torn-file", where=info.path, message="it is empty")
+            elif is_merged(info.path) and not self._store.is_readable(info):
+                message = "it can't be read; the next run makes its rows anew"
+                yield StoreFinding(name="torn-file", where=info.path, message=message)
         for name in sorted(self._store.twice(folder)):
             message = "its rows are in a merged file too; `prunegrid compact` merges them"
             where = f"{folder}/{name}.parquet"
@@ -263,6 +293,13 @@ class Verifier:
             if finished.issuperset(cell.task_keys) and name not in present:
                 message = "all its tasks are done and it has no row; run the grid again"
                 yield StoreFinding(name="row-missing", where=name, message=message)
+
+
+def _planned(store: Store) -> Collection[str]:
+    try:
+        return load_plan(store).tasks
+    except PrunegridError:  # a finding of its own, or imported results
+        return ()
 
 
 def _named(file: str, row: dict[str, object], name: str) -> Iterator[str]:

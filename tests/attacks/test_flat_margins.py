@@ -124,8 +124,7 @@ def test_attacks_of_foolbox_by_class_have_their_loss():
         assert entry.loss == loss
 
 
-@pytest.fixture(scope="module")
-def pruned(images):
+def pruned(images, seed):
     """A CNN5 of random weights, one in 32 left, with logits that lie close; images and the classes
     that it gives them."""
     from prunegrid.workers.attacks.runtime.network import Network
@@ -138,46 +137,42 @@ def pruned(images):
         {layer.name: weights[layer.path] for layer in layers},
         {layer.name: np.ones(layer.shape, bool) for layer in layers},
         {layer.name: layer.kind for layer in layers},
-        method=METHODS["random-local-unstructured"], rate=32.0, parent_rate=1.0, seed=4,
+        method=METHODS["random-local-unstructured"], rate=32.0, parent_rate=1.0, seed=seed,
     )  # fmt: skip
     for layer in layers:
         weights[layer.path] = weights[layer.path] * masks[layer.name]
     set_weights(model, weights)
     network, x = Network(model), images.test[:16]
     logits = network.logits(x)
-    noise = np.random.default_rng(4).normal(0, logits.std() / 2, 10)
+    noise = np.random.default_rng(seed).normal(0, logits.std() / 2, 10)
     weights["logits/bias"] = (noise - np.median(logits, axis=0)).astype(np.float32)
     set_weights(model, weights)
     return model, x, network.logits(x).argmax(axis=1)
 
 
-def test_one_element_is_found_where_one_suffices(shard, pruned):
-    """After random pruning, where only the cross-entropy has a slope."""
+@pytest.mark.parametrize(("seed", "before"), [(3, 136), (11, 27)])
+def test_after_random_pruning_few_elements_are_found_where_few_suffice(shard, images, seed, before):
+    """`before`: what it took where the margin's zero gradient was followed."""
     from prunegrid.workers.attacks.runtime.network import Network
 
-    model, x, labels = pruned
+    model, x, labels = pruned(images, seed)
     network = Network(model)
-    slopes = {
-        slope: np.asarray(network.margin_and_gradient(slope=slope)(x, labels.astype(np.int32))[1])
+    best, every = (
+        np.asarray(network.margin_and_gradient(slope=slope)(x, labels.astype(np.int32))[1])
+        .reshape(len(x), -1)
+        .any(axis=1)
         for slope in ("best", "all")
-    }
-    best, every = (slopes[name].reshape(len(x), -1).any(axis=1) for name in ("best", "all"))
-    flat = np.flatnonzero(~best & every)
-    assert len(flat), "the test would prove nothing"
-    found = np.array(shard(model, settings("bb_l0", "strict"), 0, 16, images=x, labels=labels)[
-        "distance"
-    ])  # fmt: skip
-    for i in flat:
-        tried = np.repeat(x[i].reshape(1, -1), 2 * 784, axis=0)
-        tried[np.arange(2 * 784), np.tile(np.arange(784), 2)] = np.repeat([0.0, 1.0], 784)
-        one = (network.logits(tried.reshape(-1, 28, 28, 1)).argmax(axis=1) != labels[i]).any()
-        assert one, "the test would prove nothing"
-        assert found[i] <= 5
+    )
+    flat = ~best & every
+    assert flat.any(), "the test would prove nothing"
+    use = settings("bb_l0", "strict")
+    found = np.array(shard(model, use, 0, 16, images=x, labels=labels)["distance"])
+    assert found[flat].max() <= 4 < before
 
 
 @pytest.mark.parametrize("attack", ["bb_l0", "cw_l2", "pgd_linf"])
-def test_flat_images_have_equal_results_in_every_shard(shard, pruned, attack):
-    model, x, labels = pruned
+def test_flat_images_have_equal_results_in_every_shard(shard, images, attack):
+    model, x, labels = pruned(images, 11)
     use = quick(attack, "strict")
 
     def rows(start, stop):

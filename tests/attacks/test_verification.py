@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks.base import AttackLied, AttackResult, Batch
+from prunegrid.workers.attacks.base import AttackLied, AttackResult, Batch, row_norms
 from prunegrid.workers.attacks.runtime.verification import verify_adversarials
 
 CLEAN = np.full((3, 2, 2, 1), 0.5, np.float32)
@@ -77,3 +77,9 @@ def test_l0_is_counted_both_ways():
     assert checked.distance.tolist() == [2, 2, 2]
     assert checked.distance_loose is not None
     assert checked.distance_loose.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("norm", ["l0", "l0_loose", "l2", "linf"])
+def test_no_images_have_no_norms(norm):
+    """As of a batch in which no image has a start."""
+    assert row_norms(np.zeros((0, 4, 4, 1), np.float32), norm).shape == (0,)

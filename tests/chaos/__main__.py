@@ -17,8 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.cluster import CPUS, GPUS, NODES, ROOT, FakeCluster
+from tests.chaos.local import HARM as LOCAL_HARM
+from tests.chaos.local import LocalRound
 from tests.chaos.monkey import HARM
 from tests.chaos.rounds import ChaosError, Report, Round, undisturbed
+
+LOCAL_EVERY = 5  #: each so-manieth round is on a Ray of the driver's own
 
 
 def play(rounds: int, seed: int, folder: Path, *, acts: int) -> tuple[list[Report], list[str]]:
@@ -33,7 +37,8 @@ def play(rounds: int, seed: int, folder: Path, *, acts: int) -> tuple[list[Repor
     whole = undisturbed(folder / "undisturbed")
     with FakeCluster() as cluster:
         for number in range(1, rounds + 1):
-            one = Round(number, seed, cluster, folder / f"round-{number:02d}", acts=acts)
+            kind = LocalRound if number % LOCAL_EVERY == 0 else Round
+            one = kind(number, seed, cluster, folder / f"round-{number:02d}", acts=acts)
             try:
                 reports.append(one.run(whole))
             except ChaosError as error:
@@ -60,10 +65,11 @@ def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> 
         f"`make chaos` runs a small grid {rounds} times on a Ray cluster of {NODES} nodes "
         f"({CPUS} CPU and {GPUS} fake GPU each) on one machine, with tasks "
         "that take a fraction of a second, and meanwhile harms it at random moments: "
-        f"{', '.join(HARM)}. A driver that ended is started again. Then the harm stops, the "
-        "driver finishes, and cells, models and attacked images are compared with those of an "
-        "undisturbed run, value for value, and the store is verified. A torn file is one "
-        "truncated behind our back, of any kind that a store holds.",
+        f"{', '.join(HARM)}. Each {LOCAL_EVERY}th round runs on a Ray that the driver "
+        f"starts itself; there it is {', '.join(LOCAL_HARM)}. A driver that ended is started "
+        "again. Then the harm stops, the driver finishes, and cells, models and attacked images "
+        "are compared with those of an undisturbed run, value for value, and the store is "
+        "verified. A torn file is one truncated behind our back, of any kind that a store holds.",
         "",
         f"**{len(reports)} of {rounds} rounds equal**, {total} harms, seed {seed}, "
         f"{seconds / 60:.0f} min. The choices come from the seed; the moments are the machine's.",

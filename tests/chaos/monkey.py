@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.cluster import NODES, FakeCluster, end
+from tests.chaos.damaged_rows import damage, row_files
 from tests.chaos.weather import Weather, report
 
 #: Harm -> how often, against the others.
@@ -21,7 +23,10 @@ HARM = {
     "node added": 2,
     "driver killed": 1,
     "driver interrupted": 1,
+    "driver suspended": 1,
+    "clock set": 1,
     "file torn": 5,
+    "row damaged": 3,
     "disk quota": 1,
     "storage refuses": 1,
     "storage slow": 1,
@@ -128,6 +133,26 @@ class Monkey:
 
     def _driver_interrupted(self) -> bool:
         return self._driver_killed(signal.SIGINT)
+
+    def _driver_suspended(self) -> bool:
+        """For a while; see test_suspended.py for one that finds a successor when it wakes."""
+        pid = self._driver()
+        if pid is not None:
+            end(pid, signal.SIGSTOP)
+            threading.Timer(self._rng.uniform(0.5, 3.0), end, (pid, signal.SIGCONT)).start()
+        return pid is not None
+
+    def _clock_set(self) -> bool:
+        """Of the drivers' machine."""
+        report(Weather(clock_off_s=self._rng.choice([-3600.0, -40.0, 40.0, 3600.0])))
+        return True
+
+    def _row_damaged(self) -> bool:
+        files = row_files(self._store, "cells", "models", "images")
+        if files:
+            with contextlib.suppress(OSError):
+                damage(self._rng.choice(files), self._rng)
+        return bool(files)
 
     def _file_torn(self) -> bool:
         files = [p for g in _TEARABLE for p in sorted(self._store.glob(g)) if p.is_file()]

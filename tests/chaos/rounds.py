@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -89,6 +90,8 @@ def compare(store: Path, whole: Path) -> int:
 class Round:
     """`acts`: how often the monkey does something."""
 
+    begins_within_s = BEGINS_WITHIN_S
+
     def __init__(
         self, number: int, seed: int, cluster: FakeCluster, folder: Path, *, acts: int
     ) -> None:
@@ -109,7 +112,7 @@ class Round:
         report(Weather())
         (self._folder / "grid.yaml").write_text(GRID)
         store = self._folder / "store"
-        monkey = Monkey(self._rng, self._cluster, store, self._pid)
+        monkey = self._monkey(store)
         try:
             self._harm(monkey)
             monkey.rest()
@@ -129,6 +132,14 @@ class Round:
             seconds=time.monotonic() - began_s,
         )
 
+    @property
+    def address(self) -> str:
+        """Of the Ray that drivers run on."""
+        return self._cluster.address
+
+    def _monkey(self, store: Path) -> Any:
+        return Monkey(self._rng, self._cluster, store, self._pid)
+
     def _pid(self) -> int | None:
         return self._driver.pid if self._driver and self._driver.poll() is None else None
 
@@ -138,8 +149,9 @@ class Round:
                 [
                     *(sys.executable, "-m", "tests.chaos.driver"),
                     *(str(self._folder / "grid.yaml"), str(self._folder / "store")),
-                    self._cluster.address,
+                    self.address,
                 ],
+                start_new_session=True,
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -162,7 +174,7 @@ class Round:
         begun = 0
         self._start()
         for _ in range(self._acts):
-            limit_s = time.monotonic() + BEGINS_WITHIN_S
+            limit_s = time.monotonic() + self.begins_within_s
             while self._begun() <= begun and time.monotonic() < limit_s:
                 time.sleep(0.05)
                 code = self._ended()

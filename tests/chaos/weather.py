@@ -22,6 +22,7 @@ FILE = "CHAOS_WEATHER"  #: the environment variable with its path
 class Weather:
     delay_s: float = 0.0  #: each read and write takes up to so much longer
     refuse: float = 0.0  #: share of writes that fail as an object store's do under load
+    clock_off_s: float = 0.0  #: what the driver's clock shows too much
     quota_bytes: int | None = None  #: no file may grow beyond it: the kernel sees to that
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
+import os
 import uuid
 from pathlib import Path
 
@@ -137,10 +137,12 @@ def test_what_is_not_ours_stays_as_it_is(store):
     assert len(kept) == 48
 
 
-def test_a_store_that_a_driver_holds_is_refused(store):
-    holder = {"host": "elsewhere", "pid": 1, "process_start": "", "renewed_at_s": 4e9}
-    (store / "lease.json").write_text(json.dumps(holder))
-    with pytest.raises(StoreError, match="held by the driver with pid 1 on elsewhere"):
+def test_a_store_that_a_driver_holds_is_refused(store, monkeypatch):
+    monkeypatch.setattr("prunegrid.orchestrator.store.lease._is_me", lambda holder: False)
+    with (
+        Lease.take(Store.open(str(store))),
+        pytest.raises(StoreError, match=f"held by the driver with pid {os.getpid()} on "),
+    ):
         compact(str(store), Console(quiet=True))
     assert len(list((store / "results/cells").iterdir())) == 48
 

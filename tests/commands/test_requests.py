@@ -20,10 +20,11 @@ from prunegrid.orchestrator.commands.retry import retry as ask_retry
 from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import cell_id
-from prunegrid.orchestrator.store.lease import LEASE, _process_start
+from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.requests import Pause, read_requests, set_paused
 from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers.process_id import process_start
 from tests.driver.test_request_handler import Scene, tiny
 from tests.fakes import BROKEN, CAUSE, attempts_of
 
@@ -32,10 +33,7 @@ def run(folder: Path) -> RunResult:
     """As `prunegrid run`, without its page and table."""
     scene = Scene(folder / "s", tiny(0, BROKEN))
     scene.store.set_grid(tiny(0, BROKEN))
-    try:
-        return scene.run()
-    finally:
-        (folder / "s" / LEASE).unlink()
+    return scene.run()
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +133,7 @@ def test_what_a_living_driver_will_do_names_it(folder):
     holder = {
         "host": this_host(),
         "pid": 1,
-        "process_start": _process_start(1),
+        "process_start": process_start(1),
         "renewed_at_s": time.time(),
     }
     (folder / "s" / LEASE).write_text(json.dumps(holder))

@@ -22,8 +22,9 @@ from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.lease import LEASE
-from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.lease import LEASE, Holder
+from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers.process_id import process_place, process_start
 from tests.fakes import BUG, DATA, RUNNER, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -166,14 +167,12 @@ def test_a_store_held_by_a_living_driver_is_refused(tmp_path):
     assert run(tmp_path) == 0
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        from prunegrid.orchestrator.store.lease import Holder, _process_start
-        from prunegrid.orchestrator.store.store import this_host
-
         holder = Holder(
             host=this_host(),
             pid=other.pid,
-            process_start=_process_start(other.pid),
+            process_start=process_start(other.pid),
             renewed_at_s=time.time(),
+            place=process_place(),
         )
         lease = tmp_path / "store" / LEASE
         lease.write_text(json.dumps(holder.__dict__))
@@ -195,11 +194,13 @@ def spawn(
     text: str,
     engine: str = "inline",
     stdout: int = subprocess.PIPE,
+    before: str = "",
     ignored: Collection[signal.Signals] = (),
 ) -> subprocess.Popen:
-    """A driver in a session of its own, which ignores these signals."""
+    """A driver in a session of its own, which ignores these signals. `before`: code that runs in
+    that process first."""
     (folder / "grid.yaml").write_text(text)
-    code = (
+    code = before + (
         "import signal, sys; from pathlib import Path; from rich.console import Console;"
         f"[signal.signal(n, signal.SIG_IGN) for n in {[int(number) for number in ignored]}];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"

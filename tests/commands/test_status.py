@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands import plan as plan_module
 from prunegrid.orchestrator.commands.explain import explain
-from prunegrid.orchestrator.commands.plan import PlanOptions, plan
+from prunegrid.orchestrator.commands.plan import plan
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.status import status, status_json
 from prunegrid.orchestrator.driver.launch import RunOptions
@@ -103,12 +103,11 @@ def planned(folder: Path, text: str, store: str | None = None) -> tuple[str, dic
     """What `plan` says, in words and as JSON."""
     grid = folder / "planned.yaml"
     grid.write_text(text)
-    options = PlanOptions(grid=grid, store=store)
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", out)
-        plan(options, as_json=True, console=Console(quiet=True))
-    return told(plan, options, as_json=False), json.loads(out.getvalue())
+        plan(grid, Console(quiet=True), store=store, as_json=True)
+    return told(plan, grid, store=store), json.loads(out.getvalue())
 
 
 def test_plan_says_which_method_prunes_nothing(tmp_path, monkeypatch):

@@ -35,8 +35,8 @@ def test_the_journal_says_who_runs_what(tmp_path, monkeypatch):
     settings = WorkerSettings(store=store.address, data_dir=None, threads=1, gpu_memory_mib=None)
     plan = expand(parse_grid(SMALL, source="grid.yaml"), {"seed": ("0",), "rate": ("1",)})
     engine = Told(settings, runner=RUNNER)
-    lease = Lease.take(store)
-    Driver(plan, store, engine, Quiet(), lease=lease).run()
+    with Lease.take(store) as lease:
+        Driver(plan, store, engine, Quiet(), lease=lease).run()
     placed = [entry["key"] for entry in read_journal(store) if entry["event"] == "placed"]
     assert len(placed) == len(set(placed)), "once each"
     assert set(placed) <= set(plan.tasks)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from prunegrid.orchestrator.engines.engine import Ended, InlineEngine
-from prunegrid.orchestrator.store.lease import LEASE, is_alive, read_holder
+from prunegrid.orchestrator.store.lease import LEASE, LeaseWatch
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.contract import Attempt, DataSettings, Failure, FailureKind, Success
@@ -46,22 +46,28 @@ def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_gone(tmp_pa
     assert len(cells(tmp_path)) == 24
 
 
+#: Each driver holds a lease of its own.
+WITHOUT_LEASES = """
+import os
+from prunegrid.orchestrator.store.lease import Lease
+Lease.take = lambda store, **_: Lease._claim(store, f"lease-{os.getpid()}.json", 1)
+"""
+
+
 def test_two_drivers_that_both_believe_to_hold_the_store_leave_each_cell_once(tmp_path):
-    """What a lease can't exclude: a driver that was paused for longer than its lease holds."""
+    """What a lease can't exclude: a moment before the first one looks. Here they never look."""
     whole = tmp_path / "whole"
     whole.mkdir()
     assert run(whole) == 0
     both = tmp_path / "both"
     both.mkdir()
     store = both / "store"
-    first = spawn(both, SMALL)
+    first = spawn(both, SMALL, before=WITHOUT_LEASES)
     wait_for(lambda: attempts_of(store))
     first.send_signal(signal.SIGSTOP)
-    (store / LEASE).unlink()
     begun = len(attempts_of(store))
-    second = spawn(both, SMALL)
+    second = spawn(both, SMALL, before=WITHOUT_LEASES)
     wait_for(lambda: len(attempts_of(store)) > begun)
-    (store / LEASE).unlink(missing_ok=True)
     first.send_signal(signal.SIGCONT)
     drivers = [first, second]
     codes = [driver.wait(timeout=90) for driver in drivers]
@@ -136,15 +142,15 @@ def test_one_task_run_by_two_workers_at_once_leaves_one_result(tmp_path):
 def test_a_driver_that_prepares_data_for_long_keeps_its_lease(tmp_path, monkeypatch):
     monkeypatch.setattr("prunegrid.orchestrator.store.lease.RENEW_S", 0.05)
     monkeypatch.setattr("prunegrid.orchestrator.store.lease.TTL_S", 0.5)
-    store = Store.open_or_create(str(tmp_path / "store"))
+    watch = LeaseWatch(Store.open_or_create(str(tmp_path / "store")))
     seen = []
 
     class Slow(InlineEngine):
         def prepare(self, data: DataSettings) -> str | None:
             limit_s = time.monotonic() + 1.5
             while time.monotonic() < limit_s:
-                holder = read_holder(store)
-                seen.append(holder is not None and is_alive(holder))
+                watch.look()
+                seen.append(watch.alive)
                 time.sleep(0.1)
             return None
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from prunegrid.orchestrator.grid.grid import cell_id
-from prunegrid.orchestrator.store.lease import LEASE
 from prunegrid.orchestrator.store.plan import load_plan
 from tests.driver.test_request_handler import Scene, tiny
 from tests.fakes import attempts_of
@@ -43,10 +42,7 @@ def run(root: Path, text: str) -> Scene:
     """As `prunegrid run`, without its page and table."""
     scene = Scene(root, text)
     scene.store.set_grid(text)
-    try:
-        result = scene.run()
-    finally:
-        (root / LEASE).unlink()
+    result = scene.run()
     assert not result.missing
     return scene
 

@@ -81,16 +81,17 @@ class Scene:
                 scene.at.get(scene.looks, lambda: None)()
                 return super().poll(0.0)
 
-        driver = Driver(
-            self.plan,
-            self.store,
-            Engine(settings, runner=RUNNER),
-            self,
-            lease=Lease.take(self.store),
-            clock=self.clock,
-            stop_requested=lambda: self.stopped,
-        )
-        return driver.run()
+        with Lease.take(self.store) as lease:
+            return Driver(
+                self.plan,
+                self.store,
+                Engine(settings, runner=RUNNER),
+                self,
+                lease=lease,
+                clock=self.clock,
+                wall=self.clock,
+                stop_requested=lambda: self.stopped,
+            ).run()
 
     def told(self, event: str) -> list[dict]:
         return [e for e in read_journal(self.store) if e["event"] == event]

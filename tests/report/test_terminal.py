@@ -37,6 +37,7 @@ def test_a_full_grid_fits_and_names_every_method(full, width):
     assert (intervals is not None) == (width == 120)
     assert "What to deploy. Adversary unknown, average case: " in text
     assert "How far to prune. Adversary unknown, average case: " in text
+    assert "attack the same 128 images: no interval covers" in " ".join(text.split())
 
 
 def test_a_matrix_shows_what_is_missing(full):

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.journal import Journal, read_journal
+from prunegrid.orchestrator.store.lease import TTL_S
 from prunegrid.orchestrator.store.store import MARKER, Store
 from prunegrid.workers.files import LocalFiles, StorageError, open_files
 from tests.fakes import RUNNER, attempts_of
@@ -41,6 +43,7 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
 RUN = """
 import sys
+import time
 from pathlib import Path
 from rich.console import Console
 from prunegrid.orchestrator.cli import guarded
@@ -218,3 +221,55 @@ def test_the_old_grid_is_kept(tmp_path):
     assert store.read_text("grid.yaml") == "a: 2"
     kept = list((tmp_path / "s/history").iterdir())
     assert [path.read_text() for path in kept] == ["a: 1"]
+
+
+def kill_while_writing(folder: Path, name: str) -> None:
+    """`run` into `store`, killed between writing the first such file aside and placing it."""
+    code = (
+        f"""
+import os
+real = os.replace, os.link
+def place(number, source, target):
+    if {name!r} in str(target):
+        os.kill(os.getpid(), 9)
+    real[number](source, target)
+os.replace = lambda *paths: place(0, *paths)
+os.link = lambda *paths: place(1, *paths)
+"""
+        + RUN
+    )
+    (folder / "grid.yaml").write_text(SMALL)
+    command = [sys.executable, "-c", code, str(folder / "grid.yaml"), str(folder / "store")]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert list((folder / "store").rglob(f".{name}*.tmp"))
+
+
+@pytest.mark.parametrize("name", [MARKER, "lease.json", "000001.json", "cell-", "attack-"])
+def test_a_store_whose_driver_was_killed_while_it_wrote_goes_on_and_is_swept(tmp_path, name):
+    kill_while_writing(tmp_path, name)
+    began_s = time.monotonic()
+    assert run(tmp_path, tmp_path / "store") == 0
+    assert list((tmp_path / "store").rglob(".*.tmp")) == []
+    assert time.monotonic() - began_s < TTL_S, "its driver's process is gone: nothing to wait for"
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "._x", "lost+found/", ".Trash-1000/", f".store.json.{'0' * 32}.tmp"]
+)
+def test_what_a_system_puts_into_a_folder_does_not_keep_a_store_out(tmp_path, name):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / name).mkdir() if name.endswith("/") else (folder / name).write_bytes(b"x")
+    assert run(tmp_path, folder) == 0
+    assert (folder / name).exists()
+
+
+@pytest.mark.parametrize("name", [".bashrc", ".git/", "thesis.tex", ".store.json.tmp"])
+def test_a_folder_with_files_of_somebody_is_left_alone(tmp_path, name):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / name).mkdir() if name.endswith("/") else (folder / name).write_bytes(b"x")
+    with pytest.raises(StoreError, match="not a prunegrid store: it holds"):
+        run(tmp_path, folder)
+    assert [path.name for path in folder.iterdir()] == [name.strip("/")]

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
-from prunegrid.orchestrator.commands.verify import show_findings
+from prunegrid.orchestrator.commands.verify import set_aside, show_findings
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store import merged, wholeness
 from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify import verify
 from prunegrid.orchestrator.verify.pruned import pruning_findings
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.artifacts import pack_masks, unpack_masks
-from tests.fakes import RUNNER
+from tests.fakes import RUNNER, attempts_of
 from tests.grids import SMALL
 from tests.science import prune_task, train_task
 
@@ -43,6 +47,7 @@ def clean(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(clean, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
     monkeypatch.setattr("prunegrid.orchestrator.store.compaction.PAUSE_S", 0.0)
     shutil.copytree(clean, tmp_path / "s")
     return tmp_path / "s"
@@ -110,6 +115,34 @@ def prune_less(store: Path) -> None:
         found["path"].with_name("result.json"),
         lambda raw: raw["result"]["layers"][0].update(left=51),
     )
+
+
+def damage(path: Path, *, footer: bool = True) -> None:
+    """Both ends stay."""
+    content = bytearray(path.read_bytes())
+    stop = len(content) * 2 // 3
+    if not footer:
+        stop = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    content[20:stop] = bytes(stop - 20)
+    path.write_bytes(content)
+
+
+def edit_merged(store: Path, kind: str, column: str) -> None:
+    list(compact_store(Store.open(str(store))))
+    path = first(store, f"results/{kind}/*.parquet")
+    metadata = pq.read_metadata(path).metadata
+    edit_rows(path, **{column: lambda v: [0.0, *v[1:]]})
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def orphan(store: Path) -> None:
+    """The store's grid is now without the models at rate 4; one of them has lost its parent."""
+    grid = store / "grid.yaml"
+    grid.write_text(grid.read_text().replace("rates: [1, 2, 4]", "rates: [1]"))
+    for path in store.glob("models/prune-*/result.json"):
+        if json.loads(path.read_text())["task"]["pruning"]["rate"] == 2:
+            shutil.rmtree(path.parent)
 
 
 def merge_and_keep_one(store: Path) -> None:
@@ -276,6 +309,40 @@ DEFECTS = {
 }
 
 
+#: Damage between a file's two ends, which only a reader of all of it can see.
+DEFECTS |= {
+    f"{kind} damaged between its ends": (
+        "torn-file",
+        lambda s, pattern=pattern: damage(first(s, pattern)),
+    )
+    for kind, pattern in {
+        "a cell row": "results/cells/*.parquet",
+        "a model row": "results/models/*.parquet",
+        "image rows": "results/images/*.parquet",
+        "weights": "models/*/weights.npz",
+        "masks": "models/prune-*/masks.npz",
+    }.items()
+}
+DEFECTS |= {
+    f"merged {kind} damaged between its ends": (
+        "torn-file",
+        lambda s, kind=kind: (
+            list(compact_store(Store.open(str(s)))),
+            damage(first(s, f"results/{kind}/*.parquet"), footer=False),
+        ),
+    )
+    for kind in ("cells", "models", "images")
+}
+DEFECTS |= {
+    "a merged cell edited": ("row-mismatch", lambda s: edit_merged(s, "cells", "robust_accuracy")),
+    "merged image rows edited": (
+        "distance-mismatch",
+        lambda s: edit_merged(s, "images", "distance"),
+    ),
+    "a child of another grid without its parent": ("parent-missing", orphan),
+}
+
+
 def test_a_finished_store_has_no_finding(store):
     assert names(store) == set()
     assert show_findings(str(store), as_json=False, console=Console(quiet=True)) == 0
@@ -287,6 +354,72 @@ def test_each_planted_defect_is_found_and_named(defect, store):
     plant(store)
     assert name in names(store)
     assert show_findings(str(store), as_json=False, console=Console(quiet=True)) == 1
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_what_verify_advises_mends_each_defect(defect, store, clean):
+    """As told, word by word: `verify --set-aside`, then the grid again."""
+    DEFECTS[defect][1](store)
+    console = Console(record=True, width=500, file=io.StringIO())
+    assert show_findings(str(store), as_json=False, console=console) == 1
+    advice = (
+        f"prunegrid verify --store {store} --set-aside; then prunegrid run GRID --store {store}"
+    )
+    assert advice in console.export_text()
+    set_aside(str(store), Console(quiet=True))
+    options = RunOptions(
+        grid=clean.parent / "grid.yaml", store=str(store), engine="inline", runner=RUNNER
+    )
+    assert run_grid(options, Console(quiet=True)) == 0
+    assert names(store) == set()
+    for kind, count in {"cells": 24, "models": 6}.items():
+        assert len(pd.read_parquet(store / "results" / kind)) == count, "for any reader"
+
+
+#: Found in the published experiment's files, which no run makes anew.
+IMPORTED = {"failed-attack-scored", "identical-results"}
+
+
+def test_every_finding_has_a_defect_that_is_planted_here():
+    source = "".join(path.read_text() for path in Path(verify.__file__).parent.glob("*.py"))
+    said = set(re.findall(r'(?:yield|_finding\(|name=)\s*"([a-z-]+)"', source))
+    assert len(said) > 15
+    assert said - IMPORTED == {name for name, _ in DEFECTS.values()}
+
+
+@pytest.mark.parametrize("kind", ["cells", "models", "images"])
+def test_damaged_rows_are_made_anew_by_the_next_run_without_more(kind, store, clean, monkeypatch):
+    damage(first(store, f"results/{kind}/*.parquet"))
+    with pytest.raises((OSError, pa.ArrowException)):
+        pd.read_parquet(store / "results" / kind)
+    options = RunOptions(
+        grid=clean.parent / "grid.yaml", store=str(store), engine="inline", runner=RUNNER
+    )
+    assert run_grid(options, Console(quiet=True)) == 0
+    assert names(store) == set()
+    assert len(pd.read_parquet(store / "results" / kind)) > 0
+    decoded = []
+    monkeypatch.setattr(wholeness, "read_table", decoded.append)
+    assert run_grid(options, Console(quiet=True)) == 0
+    assert decoded == [], "what was read once is known by its CRC"
+
+
+def test_of_a_damaged_merged_file_only_what_can_t_be_read_is_made_anew(store, clean, monkeypatch):
+    monkeypatch.setattr(merged, "GROUP_MEMBERS", 5)
+    list(compact_store(Store.open(str(store))))
+    path = first(store, "results/images/*.parquet")
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    before = attempts_of(store)
+    options = RunOptions(
+        grid=clean.parent / "grid.yaml", store=str(store), engine="inline", runner=RUNNER
+    )
+    assert run_grid(options, Console(quiet=True)) == 0
+    again = [key for key, count in attempts_of(store).items() if count > before[key]]
+    assert len(again) == 5
+    assert names(store) == set()
 
 
 def test_findings_as_json_say_where(store, capsys):

@@ -83,3 +83,6 @@ def test_a_gpu_is_limited_and_made_deterministic(limit_mib, frac, memory, monkey
         (tmp_path / "nvidia-smi").chmod(0o755)
     assert device.configure(1, limit_mib, frac) == "Tesla T4"
     assert done == [memory, ("determinism",)]
+    assert device.arithmetic() == "TF32"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert device.arithmetic() == "FP32"

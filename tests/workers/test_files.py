@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
-from prunegrid.workers.files import Files, StorageError, open_files
+from prunegrid.workers.files import Files, StorageError, open_files, sweep_temporary
 from tests.fakes import RUNNER
 from tests.grids import SMALL
 
@@ -166,3 +168,65 @@ def test_nothing_secret_is_written_into_a_store(s3_bucket, tmp_path):
         os.environ["AWS_SECRET_ACCESS_KEY"] = "test"
     for path in Path(tmp_path / "s").rglob("*"):
         assert not path.is_file() or b"do-not-write-this" not in path.read_bytes()
+
+
+# --------------------------------------------------------------------------- killed writers
+
+
+def half_written(folder: Path, then: str) -> subprocess.Popen:
+    """A process between writing aside and placing; it prints a line there, then does `then`."""
+    code = (
+        "import os, sys, time; from pathlib import Path; from prunegrid.workers.files import *;"
+        f"place = lambda *_: (print('there', flush=True), {then});"
+        "write_aside(Path(sys.argv[1]) / 'results/cell.parquet', b'half', place)"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline() == "there\n"
+    return writer
+
+
+def test_what_a_killed_writer_left_is_swept_and_a_living_one_s_is_not(tmp_path):
+    dead = half_written(tmp_path, "os.kill(os.getpid(), 9)")
+    dead.wait()
+    living = half_written(tmp_path, "time.sleep(600)")
+    try:
+        assert len(list((tmp_path / "results").iterdir())) == 2
+        sweep_temporary(tmp_path)
+        (left,) = (tmp_path / "results").iterdir()
+        assert f"-{living.pid}-" in left.name
+    finally:
+        living.kill()
+        living.wait()
+    sweep_temporary(tmp_path)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+#: Of another host, of earlier versions, and of an unfinished step of `compact`.
+OF_UNKNOWN_WRITERS = (
+    f".cell.parquet.{'a' * 12}-17-1-{'b' * 32}.tmp",
+    f".cell.parquet.-17--{'b' * 32}.tmp",
+    f".lease.json.{'b' * 32}.tmp",
+    f".{'b' * 32}.parquet",
+)
+NOT_OURS = ("notes.tmp", ".notes.tmp", f"x.{'b' * 32}.tmp", ".hidden.parquet", f".x.{'b' * 31}.tmp")
+
+
+def test_an_unknown_writer_s_file_is_swept_once_it_is_old_and_others_never(tmp_path):
+    folder, outside = tmp_path / "store/a", tmp_path / "outside"
+    folder.mkdir(parents=True)
+    outside.mkdir()
+    (folder / "link").symlink_to(outside)
+    for name in (*OF_UNKNOWN_WRITERS, *NOT_OURS):
+        (folder / name).write_bytes(b"x")
+        (outside / name).write_bytes(b"x")
+    sweep_temporary(tmp_path / "store")
+    assert len(list(folder.iterdir())) == len(OF_UNKNOWN_WRITERS) + len(NOT_OURS) + 1
+    for path in (*folder.iterdir(), *outside.iterdir()):
+        if path.is_file():
+            os.utime(path, (0, time.time() - 2 * 3600))
+    sweep_temporary(tmp_path / "store")
+    assert {path.name for path in folder.iterdir()} == {*NOT_OURS, "link"}
+    assert len(list(outside.iterdir())) == len(OF_UNKNOWN_WRITERS) + len(NOT_OURS)
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["a"]

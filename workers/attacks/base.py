@@ -16,6 +16,7 @@ and measures it. A claim that does not hold raises AttackLied, and the task fail
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -131,7 +132,7 @@ def nest(results: list[AttackResult]) -> Results:
 
 def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
     """Norms of [n, ...] perturbations in float64 [n]; "l0" counts non-zero elements."""
-    flat = delta.reshape(len(delta), -1)
+    flat = delta.reshape(len(delta), math.prod(delta.shape[1:]))  # -1 fails for no images
     norms: np.ndarray
     if norm == "l0":
         norms = np.count_nonzero(flat, axis=1)

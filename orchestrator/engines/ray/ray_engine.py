@@ -197,7 +197,8 @@ class RayEngine:
     def description(self) -> str:
         nodes = len(self._nodes.alive)
         kind = f"{self._need.gpus:g} GPU each" if self._need.gpus else "CPU"
-        return f"Ray, {nodes} node{'s' * (nodes != 1)}, {self.room} slots ({kind})"
+        slots = f"{self.room} slot{'s' * (self.room != 1)}"
+        return f"Ray, {nodes} node{'s' * (nodes != 1)}, {slots} ({kind})"
 
     def notices(self) -> Sequence[Notice]:
         out, self._notices = self._notices, []

@@ -41,7 +41,7 @@ def join(address: str) -> Any:
     import ray
 
     try:
-        _check_answer(_resolve(address))
+        _check_answer(address, _resolve(address))
         with daemons.keep_sigterm():
             ray.init(address=address, **_QUIET)
     except EngineError:
@@ -66,8 +66,8 @@ def _resolve(address: str) -> str:
         ) from error
 
 
-def _check_answer(address: str) -> None:
-    host, _, port = address.rpartition(":")
+def _check_answer(address: str, resolved: str) -> None:
+    host, _, port = resolved.rpartition(":")
     until_s = time.monotonic() + JOIN_S
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=JOIN_S) as server:
@@ -80,8 +80,9 @@ def _check_answer(address: str) -> None:
         reason = f"no answer within {JOIN_S:.0f} s"
     except OSError as error:
         reason = error.strerror or str(error)
+    name = address if address == resolved else f"{address} ({resolved})"
     raise EngineError(
-        f"can't join the Ray cluster at {address}: {reason}; expected in --address, or "
+        f"can't join the Ray cluster at {name}: {reason}; expected in --address, or "
         "RAY_ADDRESS, the head node's host:port (such as 10.0.0.1:6379), or none to start Ray here"
     )
 
@@ -106,9 +107,10 @@ def start_local(*, cpus: int | None, gpus: int | None) -> Any:
                 )
             return ray
         except Exception as error:
+            cause = daemons.why_ended() or error
             stop_local()
             if last:
-                raise EngineError(f"can't start Ray on this machine: {error}") from error
+                raise EngineError(f"can't start Ray on this machine: {cause}") from error
     raise AssertionError("unreachable")
 
 

@@ -45,13 +45,16 @@ class Network:
         self.outputs = outputs
         self.xla = xla
         self.shape: tuple[int, ...] = tuple(model.input_shape[1:])
-        self.classes: int = model.output_shape[-1]
         if not hasattr(model, _KEPT):
             object.__setattr__(model, _KEPT, {})
             object.__setattr__(model, _PLACES, {})
         self._compiled: dict[Any, Callable[..., Any]] = getattr(model, _KEPT)
         self._places: dict[tuple[str, bool, int], bool] = getattr(model, _PLACES)
         self._first = None if xla else first_convolution(model)
+
+    @property
+    def classes(self) -> int:
+        return int(self.model.output_shape[-1])
 
     def scores(self, images: tf.Tensor) -> tf.Tensor:
         """[n, h, w, c] to [n, classes]; traceable."""
@@ -177,7 +180,9 @@ class Network:
                     return False
         return True
 
-    def examiner(self, loss: Loss, *, movable: bool) -> Callable[..., Any]:
+    def examiner(
+        self, loss: Literal["cross-entropy", "margin"], *, movable: bool
+    ) -> Callable[..., Any]:
         """(images, labels int32) to logits [n, classes], and whether the gradient that an attack
         by this loss follows is all zero at each image (bool [n]), a sign of masked gradients.
 

@@ -1,0 +1,64 @@
+"""Whether Foolbox has the attacks that a grid names by class, with these options. Asked of a child
+process, once and before any task runs: the driver imports neither Foolbox nor TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import prunegrid
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.workers.contract import AttackTask
+
+_MODULE = "prunegrid.workers.attacks.foolbox_classes"
+_MOST_S = 300.0
+
+
+def check_foolbox_attacks(plan: Plan, done: AbstractSet[str]) -> list[str]:
+    """Of the attacks of unfinished tasks; without such attacks nothing is started.
+
+    Returns what users should know of them. Raises UsageError on an attack that no worker could
+    run, PrunegridError where Foolbox can't be asked.
+    """
+    labels = {
+        (task.attack.attack, task.attack.options): cell.place.attack
+        for cell in plan.cells
+        for key in cell.task_keys[:1]
+        if isinstance(task := plan.tasks[key], AttackTask)
+        and task.attack.engine == "foolbox-stock"
+        and not set(cell.task_keys) <= done
+    }
+    if not labels:
+        return []
+    asked = [{"attack": name, "options": dict(options)} for name, options in labels]
+    sources = str(Path(prunegrid.__file__).parents[1])  # found even where it is not installed
+    path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH", "")]))
+    answer = subprocess.run(
+        [sys.executable, "-m", _MODULE],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        timeout=_MOST_S,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    if answer.returncode:
+        last = answer.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise PrunegridError(f"Foolbox can't be asked about its attacks: {last[0]}")
+    notes = []
+    for (name, _), label, found in zip(
+        labels, labels.values(), json.loads(answer.stdout), strict=True
+    ):
+        if found["error"]:
+            raise UsageError(f"attacks: {label}: {found['error']}")
+        if found["minimises"] and name.startswith("foolbox:"):
+            notes.append(
+                f"{label}: {name.removeprefix('foolbox:')} minimises a norm; named by its class it "
+                "is scored at each eps, and its rows have no other distances"
+            )
+    return notes
