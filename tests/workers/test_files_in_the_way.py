@@ -93,7 +93,7 @@ def test_one_cause_is_said_once_with_coordinates_and_ends_the_run(tmp_path):
     assert run_grid(options(tmp_path, text), Console(file=out, width=300)) == 1
     assert sorted(attempts_of(tmp_path / "store").values()) == [2, 2, 2], "of four"
     said = out.getvalue()
-    assert said.count("given up: train cnn5, seed 900: bug: ValueError: planted") == 1
+    assert said.count("failed: train cnn5, seed 900: bug: ValueError: planted") == 1
     assert "stopping: the first 3 tasks all failed for one cause" in said
     assert "train cnn5, seed 900 and 2 more: bug: ValueError: planted" in said
     assert said.count("planted") == 2, said

@@ -93,7 +93,7 @@ class AttackEntry:
     finds: Literal["fixed-eps", "minimum-norm"]
     gradients: bool = True  #: False: needs the model's decisions or scores alone
     #: Whose gradient it follows. "margin": of the label's score less the best other one.
-    loss: Loss = "cross-entropy"
+    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
