@@ -34,8 +34,8 @@ class Terminal(Console):
     """Standard output or error. Names and messages, which come from anywhere, are shown as they
     are: nothing in them is markup, and nothing steers the terminal."""
 
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
@@ -48,15 +48,20 @@ class Terminal(Console):
 
 
 def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
-    """Numbers (right-aligned columns) are never cut, and texts are folded. Columns that do not fit
-    beside the others are printed below them, after the first `keys` columns again."""
-    widths = []
+    """Numbers (right-aligned columns) are never cut; texts are folded, and so are numbers of
+    several words where a `min_width` says so. Columns that do not fit beside the others are
+    printed below them, after the first `keys` columns again."""
+    whole, widths = [], []  # each column's width at best, and at least
     for column in table.columns:
         column.overflow = "fold"
-        column.no_wrap = column.no_wrap or column.justify == "right"
-        texts = [column.header, *column.cells]
-        widest = max(console.measure(text).maximum for text in texts)
-        widths.append(2 + (widest if column.no_wrap else min(widest, FOLDED)))
+        is_number = column.justify == "right" and column.min_width is None
+        column.no_wrap = column.no_wrap or is_number
+        sizes = [console.measure(text) for text in (column.header, *column.cells)]
+        if column.min_width is not None:  # no word of it is folded
+            column.min_width = max(column.min_width, *(size.minimum for size in sizes))
+        whole.append(2 + max(size.maximum for size in sizes))
+        least = whole[-1] if column.no_wrap else 2 + (column.min_width or FOLDED)
+        widths.append(min(whole[-1], least))
     parts: list[list[int]] = [[]]
     room = console.width - sum(widths[:keys])
     for number in range(keys, len(widths)):
@@ -66,9 +71,13 @@ def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
     for part in parts:
         shown = copy.copy(table)
         shown.title = table.title if part is parts[0] else None
-        shown.columns = [copy.copy(table.columns[i]) for i in (*range(keys), *part)]
+        numbers = [*range(keys), *part]
+        shown.columns = [copy.copy(table.columns[i]) for i in numbers]
+        fits = sum(whole[i] for i in numbers) <= console.width
         for number, column in enumerate(shown.columns):
             column._index = number
+            if column.min_width is not None and not (fits or column.no_wrap):
+                column.width = column.min_width
         console.print(shown)
 
 

@@ -79,7 +79,7 @@ class _Explainer:
         self._progress = read_progress(store, plan=plan, finished=store.whole(), history=history)
 
     def _say(self, text: str, style: str = "") -> None:
-        self._console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+        self._console.print(text, style=style, soft_wrap=True)
 
     def _is_done(self, key: str) -> bool:
         return self._progress.state_of(key) == "done"

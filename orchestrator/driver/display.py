@@ -37,7 +37,7 @@ class Display:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def show(self, view: RunView) -> None:
         if self._live is not None:

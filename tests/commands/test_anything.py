@@ -177,7 +177,7 @@ def _no_pause(monkeypatch):
 
 
 @settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
 @given(seed=st.integers(0, 2**32))
 def test_whatever_a_file_of_the_store_holds(seed, whole, tmp_path_factory):

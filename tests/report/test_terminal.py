@@ -8,6 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
+from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.terminal import matrices, print_report, say, summary_tables
 from tests.report.synthetic import METHODS, RATES, THREATS, synthetic, without
@@ -67,7 +68,7 @@ def test_a_small_grid_has_a_line_per_model_and_no_number_is_cut(width):
     (table,) = summary_tables(analysis.experiments()[0])
     assert len(table.columns) == 4 + 5
     for column in table.columns[3:]:
-        for number in [*str(column.header).splitlines(), *column.cells]:
+        for number in [word for cell in (column.header, *column.cells) for word in cell.split()]:
             assert re.search(rf"(^|\s){re.escape(number)}(\s|$)", text), number
 
 
@@ -102,7 +103,7 @@ def test_the_summary_has_a_row_per_model_and_a_value_per_attack():
 def test_a_paragraph_wraps_at_words_and_markup_stays_text():
     text = io.StringIO()
     say(
-        Console(file=text, width=40),
+        Terminal(file=text, width=40),
         "  lead: " + "magnitude-global-filter [red]x[/red] " * 4,
         hang=6,
     )
