@@ -57,7 +57,8 @@ IMAGE_SCHEMA = pa.schema(
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
         ("compute_batch", pa.int16()),  # images per model call: strict's padded shape, halved under
         # memory pressure, or the size of Foolbox's batch; 0 where nothing ran
-        ("zero_gradient", pa.bool_()),  # the loss gradient at the clean image is all zero
+        ("zero_gradient", pa.bool_()),  # the gradient that the attack follows is all zero at the
+        # clean image
         ("broken_first_step", pa.bool_()),  # PGD alone: its first step already broke it; else null
         *PROVENANCE_FIELDS,
     ]

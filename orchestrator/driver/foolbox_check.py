@@ -38,18 +38,19 @@ def check_foolbox_attacks(plan: Plan, done: AbstractSet[str]) -> list[str]:
     asked = [{"attack": name, "options": dict(options)} for name, options in labels]
     sources = str(Path(prunegrid.__file__).parents[1])  # found even where it is not installed
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH", "")]))
-    answer = subprocess.run(
-        [sys.executable, "-m", _MODULE],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        timeout=_MOST_S,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    if answer.returncode:
-        last = answer.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise PrunegridError(f"Foolbox can't be asked about its attacks: {last[0]}")
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-P", "-m", _MODULE],  # -P: nothing of the working directory
+            input=json.dumps(asked),
+            capture_output=True,
+            text=True,
+            timeout=_MOST_S,
+            env={**os.environ, "PYTHONPATH": path},
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        told = str(getattr(error, "stderr", None) or error).strip().splitlines()
+        raise PrunegridError(f"Foolbox can't be asked about its attacks: {told[-1]}") from error
     notes = []
     for (name, _), label, found in zip(
         labels, labels.values(), json.loads(answer.stdout), strict=True

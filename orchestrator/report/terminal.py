@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.names import eps_text
-from prunegrid.orchestrator.output import print_table
+from prunegrid.orchestrator.output import plain, print_table
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import Topic, findings_of
 from prunegrid.orchestrator.report.results import (
@@ -74,7 +74,7 @@ def say(console: Console, text: str, *, hang: int = 4) -> None:
 
 def say_whole(console: Console, text: str) -> None:
     """As it is: a path must stay in one piece."""
-    console.print(text, soft_wrap=True)
+    plain(console)(text)
 
 
 def comparison_lines(analysis: Analysis) -> Iterator[str]:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.plan import plan as show_plan
 from prunegrid.orchestrator.driver import foolbox_check
-from prunegrid.orchestrator.errors import UsageError
+from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.store.store import Store
 from tests.commands.test_run import options, run, run_grid
 from tests.fakes import attempts_of
@@ -68,8 +68,14 @@ def test_without_such_an_attack_or_with_all_done_no_process_is_started(tmp_path,
     def refuse(*args, **more):
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(foolbox_check, "subprocess", type("Refusing", (), {"run": refuse}))
+    monkeypatch.setattr(foolbox_check.subprocess, "run", refuse)
     assert run(tmp_path, text) == 0
     assert len(Store.open(str(tmp_path / "store")).finished()) == before
     (tmp_path / "other").mkdir()
     assert run(tmp_path / "other") == 0
+
+
+def test_a_child_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(foolbox_check, "_MODULE", "prunegrid.workers.no_such_module")
+    with pytest.raises(PrunegridError, match=r"Foolbox can't be asked .*no_such_module"):
+        run(tmp_path, grid("foolbox:LinfPGD"))

@@ -34,7 +34,7 @@ _FOOLBOX = re.compile(r"^foolbox:([A-Za-z][A-Za-z0-9]*)$")
 
 def attack_entry(name: str) -> AttackEntry | None:
     """The entry of a catalog attack or of `foolbox:<Class>`, any attack of Foolbox by its class
-    name (its norm is read from the name; the worker checks that the class exists). None: no such.
+    name (its norm is read from the name; `foolbox_classes.py` checks the class). None: no such.
     """
     if name in ATTACKS:
         return ATTACKS[name]

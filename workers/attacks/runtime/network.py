@@ -180,9 +180,7 @@ class Network:
                     return False
         return True
 
-    def examiner(
-        self, loss: Literal["cross-entropy", "margin"], *, movable: bool
-    ) -> Callable[..., Any]:
+    def examiner(self, loss: Loss, *, movable: bool) -> Callable[..., Any]:
         """(images, labels int32) to logits [n, classes], and whether the gradient that an attack
         by this loss follows is all zero at each image (bool [n]), a sign of masked gradients.
 

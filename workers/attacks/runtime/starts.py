@@ -64,13 +64,13 @@ def nearest_starts(
     if context.pool is not None and len(context.pool):
         classes = network.predictions(context.pool.images, context.micro_batches)
         flat = context.pool.images.reshape(len(context.pool), -1)
-        for i in range(n):
-            others = np.flatnonzero(classes != batch.labels[i])
-            gaps = flat[others] - batch.images[i].reshape(1, -1)
+        for row in range(n):
+            others = np.flatnonzero(classes != batch.labels[row])
+            gaps = flat[others] - batch.images[row].reshape(1, -1)
             nearest = others[np.argsort(np.square(gaps).sum(axis=1), kind="stable")]
             _, firsts = np.unique(classes[nearest], return_index=True)
             for (starts, found), place in zip(out, np.sort(firsts), strict=False):
-                starts[i], found[i] = context.pool.images[nearest[place]], True
+                starts[row], found[row] = context.pool.images[nearest[place]], True
     starts, found = out[0]
     for i in np.flatnonzero(~found):
         rng = generator(context.seed, int(batch.indices[i]), "noise-start")

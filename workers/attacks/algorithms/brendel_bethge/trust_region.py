@@ -60,7 +60,7 @@ def least_norm_to_boundary(x: np.ndarray, b: np.ndarray, c: float) -> float:
     lambda by doubling, then halving."""
     norm_b = np.linalg.norm(b)
     lower = 2 * c / (norm_b * norm_b + EPS)
-    upper = np.inf if c > 0 else -np.inf if c < 0 else np.nan
+    upper: float | np.floating = np.inf if c > 0 else -np.inf if c < 0 else np.nan
     at = lower
     toward_one = (b > 0) == (c > 0)
     room = np.where(toward_one, 1.0 - x, 0.0 - x)
