@@ -3,7 +3,6 @@ arithmetic. Means of rows that were not are warned of, wherever they are shown."
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from prunegrid.orchestrator.names import eps_text, number_text
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
+from prunegrid.workers.decode import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,11 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         text = number_text(value) if name == "threads" else str(value).removesuffix(" (XLA)")
         for each in text.split(", ") if name in ("code_digest", "arithmetic") else [text]:
             yield name.replace("_", " "), each
-    for library, version in json.loads(row.get("versions") or "{}").items():
+    try:
+        versions = dict(parse_json(row.get("versions") or "{}"))
+    except (ValueError, TypeError):  # a damaged row, which says nothing
+        versions = {}
+    for library, version in versions.items():
         if version:
             yield f"{library} version", version
 
