@@ -102,7 +102,7 @@ def test_a_taken_port_is_one_line(server, mixed):
         port = taken.getsockname()[1]
         one = server("--port", str(port))
         output = one.said + one.process.communicate(timeout=20)[0]
-    assert one.process.returncode == 1
+    assert one.process.returncode == 2
     assert output.strip().count("\n") == 0
     assert f"can't listen on 127.0.0.1 port {port}: Address already in use" in output
 
@@ -142,7 +142,7 @@ def test_the_address_can_be_opened_as_it_is_printed(host, token, expected):
 def test_no_store_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["dashboard", "--store", str(tmp_path / "no")])
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     said = capsys.readouterr()
     assert "there is no store here" in said.err
     assert said.out == ""
