@@ -83,7 +83,7 @@ def command(
 
 
 def run_grid(options: RunOptions, console: Console) -> int:
-    """Returns the exit code: 0 all selected cells have a result, 1 some have not, 130
+    """Returns the exit code: 0 all selected models and cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     known = Store.find(options.store)
@@ -110,7 +110,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
     _summarise(plan, result, store, options, console)
     if result.interrupted:
         return INTERRUPTED
-    return 1 if result.missing else 0
+    return 1 if result.missing or result.given_up else 0
 
 
 def _summarise(

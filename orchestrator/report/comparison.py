@@ -22,6 +22,7 @@ from prunegrid.orchestrator.report.statistics import (
     welch_half,
 )
 from prunegrid.orchestrator.report.tables import DENSE, pruned_nothing
+from prunegrid.orchestrator.store.rows import BELOW, WITHIN
 
 _MATCH = ["method", "rate", *THREAT]
 
@@ -48,6 +49,7 @@ class SideComparison:
     paired: bool  #: the same trained networks on both sides
     table: pd.DataFrame
     idle: frozenset[tuple[str, float]] = frozenset()  #: models that nothing was pruned of
+    other_rule: int = 0  #: cells that one side counts by another rule at a distance of exactly eps
 
     def sentences(self) -> list[str]:
         """The outcome in plain words."""
@@ -57,6 +59,11 @@ class SideComparison:
             f"{len(known)} of {len(attacked)} cells have a result on both sides"
             + (" (the same networks, seeds paired)" if self.paired else "")
         ]
+        if self.other_rule:
+            lines.append(
+                f"{self.other_rule} cells of single seeds count an image at a distance of exactly "
+                "eps as broken on one side alone (column broken_at of cells)"
+            )
         if known.empty:
             return lines
         gap = 100 * known["difference"]
@@ -165,20 +172,24 @@ def _compare(
         b=names[1],
         paired=paired,
         table=_table(rows[0], rows[1], both, paired=paired),
+        other_rule=int((both["broken_at_a"] != both["broken_at_b"]).sum()),
     )
 
 
 def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.DataFrame:
-    """method, rate, attack, norm, eps, seed, model, value; clean accuracy as an attack."""
+    """method, rate, attack, norm, eps, seed, model, value, broken_at; clean accuracy as an
+    attack."""
     variant, protocol = side
     cells = _part(results.cells, architecture, dataset)
     cells = cells[(cells["variant"] == variant) & (cells["protocol"] == protocol)]
     models = _part(results.models, architecture, dataset)
     models = models[models["variant"] == variant]
-    columns = [*_MATCH, "seed", "model", "value"]
+    columns = [*_MATCH, "seed", "model", "value", "broken_at"]
+    earlier = np.where(cells["finds"] == "minimum-norm", BELOW, WITHIN)  # of rows of schema 1
+    cells = cells.assign(broken_at=cells["broken_at"].where(cells["broken_at"].notna(), earlier))
     attacked = cells.rename(columns={"model_key": "model", "robust_accuracy": "value"})[columns]
     clean = models.rename(columns={"task_key": "model", "accuracy": "value"})
-    clean = clean.assign(attack=CLEAN, norm="", eps=0.0)[columns]
+    clean = clean.assign(attack=CLEAN, norm="", eps=0.0, broken_at="")[columns]
     return pd.concat([clean, attacked], ignore_index=True)
 
 

@@ -40,9 +40,9 @@ def _median(values: Floats) -> float:
 
 
 def robust_accuracy(distances: Floats, eps: float) -> float:
-    """The mean over models of the share of images that no adversarial within `eps` was found of;
-    images that the model gets wrong are broken."""
-    return float(np.mean(np.nan_to_num(distances, nan=0.0, posinf=np.inf) >= eps))
+    """The mean over models of the share of images that no adversarial within `eps` was found of, at
+    a distance of `eps` or less; images that the model gets wrong are broken."""
+    return float(np.mean(np.nan_to_num(distances, nan=0.0, posinf=np.inf) > eps))
 
 
 def geometric_mean(distances: Floats) -> float:

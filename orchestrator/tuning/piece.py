@@ -30,7 +30,7 @@ def attack_piece(
     """Settings of one attack under one protocol."""
     shown = {name: value for name, value in options.items() if value is not None}
     part: dict[str, Any] = {"attacks": {label: shown}}
-    if "protocols" in yaml.safe_load(grid.text):
+    if "protocols" in _load(grid.text):
         part = {"protocols": {protocol: part}}
     text, merged = _piece(grid, part, comment)
     for attack in (attack for plan in merged.architectures for attack in plan.attacks):
@@ -46,7 +46,7 @@ def eps_piece(grid: Grid, sets: Mapping[str, Mapping[str, Iterable[str]]], comme
     """`sets`: architecture -> attack -> eps as a grid file writes them."""
     part = {
         architecture: {
-            "eps": {label: [yaml.safe_load(text) for text in eps] for label, eps in attacks.items()}
+            "eps": {label: [_load(text) for text in eps] for label, eps in attacks.items()}
         }
         for architecture, attacks in sets.items()
     }
@@ -113,10 +113,24 @@ def show_piece(piece: str, grid: Grid, console: Console) -> None:
     console.print(f"\nfor {grid.source}:", *lines, sep="\n", soft_wrap=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """Dates are text, as in a grid file."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if not tag.endswith(":timestamp")]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
 def _piece(grid: Grid, part: Any, comment: str) -> tuple[str, Grid]:
     """`part` as text, under the comment, and the grid with it."""
     text = dumped(part)
-    both = _merge(yaml.safe_load(grid.text), yaml.safe_load(text))
+    both = _merge(_load(grid.text), _load(text))
     merged = parse_grid(
         yaml.safe_dump(both, sort_keys=False), source=f"{grid.source} with the piece"
     )

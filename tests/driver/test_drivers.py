@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from prunegrid.workers.files import LocalFiles, StorageError
 from tests import fakes
 from tests.commands.test_run import cells, run, spawn, wait_for
 from tests.engines.test_engines import settings, task
-from tests.fakes import BUG, DEAF, RUNNER, SLOW, attempts_of
+from tests.fakes import BROKEN, BUG, CAUSE, DEAF, RUNNER, SLOW, attempts_of
 from tests.grids import SMALL, with_seeds
 from tests.test_loopback import family
 
@@ -49,6 +50,7 @@ def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_gone(tmp_pa
 #: Each driver holds a lease of its own.
 WITHOUT_LEASES = """
 import os
+import shutil
 from prunegrid.orchestrator.store.lease import Lease
 Lease.take = lambda store, **_: Lease._claim(store, f"lease-{os.getpid()}.json", 1)
 """
@@ -285,3 +287,12 @@ def test_the_number_of_an_attempt_goes_on_over_runs_and_no_record_is_lost(tmp_pa
     assert run(tmp_path, with_seeds(BUG)) == 1
     records = sorted(p.name for p in (tmp_path / "store/failures").glob("*/*.json"))
     assert records == sorted(["001.json", "002.json", "003.json", "004.json"] * 2)
+
+
+def test_tasks_that_fail_are_no_success_though_every_cell_has_its_row(tmp_path):
+    """Image rows were removed by hand, and can't be made again."""
+    grid = with_seeds(BROKEN)
+    assert run(tmp_path, grid) == 0
+    shutil.rmtree(tmp_path / "store/results/images")
+    (tmp_path / "store" / CAUSE).touch()
+    assert run(tmp_path, grid) == 1

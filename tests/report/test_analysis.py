@@ -213,6 +213,18 @@ def test_a_choice_stands_beside_as_much_fine_tuning_without_pruning():
     assert "against as much fine-tuning without pruning" in deploy
 
 
+def test_sides_that_count_differently_at_exactly_eps_are_named():
+    """Rows of schema 1 have no rule; a minimum-norm attack's are by `distance < eps`."""
+    a = synthetic()
+    a = dataclasses.replace(a, cells=a.cells.assign(broken_at="distance <= eps"))
+    (same,) = compare_stores(a, dataclasses.replace(a, address="b"))
+    assert same.other_rule == 0
+    old = a.cells.assign(broken_at=None)
+    (side,) = compare_stores(a, dataclasses.replace(a, cells=old, address="b"))
+    assert side.other_rule == int((a.cells["finds"] == "minimum-norm").sum()) > 0
+    assert f"{side.other_rule} cells of single seeds" in " ".join(side.sentences())
+
+
 # ------------------------------------------------------------------ trust, and words
 
 

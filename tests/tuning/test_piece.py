@@ -75,6 +75,13 @@ def test_settings_read_back(found, grid):
         assert options_of(pasted(grid, piece), "other", label) == options_of(grid, "other", label)
 
 
+def test_a_name_that_looks_like_a_date_is_a_name():
+    """And not even a date that there is."""
+    grid = parse_grid(SMALL.replace("name: small", "name: 2001-13-45"), source="test")
+    piece = attack_piece(grid, protocol="strict", label="cw_l2", options={"steps": 7}, comment="")
+    assert "steps: 7" in piece
+
+
 @pytest.mark.parametrize("lr", [1e7, 1e-4, 1e16, 5e-324, 0.1 + 0.2, 1 / 3])
 def test_numbers_that_yaml_reads_as_text_are_written_so_that_it_does_not(lr):
     from prunegrid.orchestrator.tuning.piece import dumped
