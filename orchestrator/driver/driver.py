@@ -49,6 +49,8 @@ from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, T
 
 POLL_S = 0.25
 SHOW_S = 1.0
+#: A signal to every process of a job ends workers a moment before the driver has its own.
+ALL_SIGNALLED_S = 0.2
 #: At most so many passes: each makes anew what the one before found torn.
 MAX_PASSES = 4
 
@@ -59,6 +61,10 @@ class DataError(PrunegridError):
 
 class CodeError(PrunegridError):
     """A worker has other code than the driver; what ran has saved its state."""
+
+
+def _is_lost(ended: Ended) -> bool:
+    return isinstance(ended.outcome, Failure) and ended.outcome.kind is FailureKind.LOST
 
 
 class Driver:
@@ -209,6 +215,8 @@ class Driver:
         ends = [] if self._over else self._engine.poll(POLL_S)
         notices = self._engine.notices()
         self._look_for_other_code(ends, notices)
+        if any(_is_lost(ended) for ended in ends) and not self._ending:
+            time.sleep(ALL_SIGNALLED_S)
         self._check_stop()  # an attempt that ended because of the stop is no failure
         self._retried(self._lease.check)  # before anything is written
         for ended in ends:

@@ -48,6 +48,7 @@ CONTENTS = {
 }
 #: In place of a value of a JSON file.
 VALUES = [None, True, -1, 1e400, 10**400, "", "\x1b[31m\ud800", [], {}, [[[]]], {"a": {}}]
+LEASES = "prunegrid.orchestrator.store.lease"
 PAUSE = "prunegrid.orchestrator.store.compaction.PAUSE_S"
 
 
@@ -173,7 +174,10 @@ def damaged(path: Path, draw: random.Random) -> tuple[str, bytes | None]:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
+    """Nor a wait for the heartbeat of a damaged lease."""
     monkeypatch.setattr(PAUSE, 0.0)
+    for name, seconds in (("TTL_S", 1.0), ("RENEW_S", 0.3), ("LOOK_S", 0.1)):
+        monkeypatch.setattr(f"{LEASES}.{name}", seconds)
 
 
 @settings(

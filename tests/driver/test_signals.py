@@ -48,7 +48,7 @@ def named(driver: subprocess.Popen, name: str) -> int:
     return pid
 
 
-def assert_stopped_in_order(driver: subprocess.Popen, folder: Path, within_s: float = 30) -> None:
+def assert_stopped_in_order(driver: subprocess.Popen, folder: Path, within_s: float = 60) -> None:
     output, _ = driver.communicate(timeout=within_s)
     assert driver.returncode == 130, output
     assert "the same command resumes" in output

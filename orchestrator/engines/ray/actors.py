@@ -47,6 +47,7 @@ from prunegrid.workers.revision import OtherCode
 from prunegrid.workers.runner import Runner
 
 PROGRESS_EVERY_S = 1.0
+ALL_SIGNALLED_S = 0.2  #: a signal to every process ends all of them within that time
 
 #: Makes the event of a slot's call that has ended; None where it says nothing.
 Reader: TypeAlias = Callable[[int, Any], SlotEvent | None]
@@ -74,6 +75,7 @@ class Actors:
         self._actors: dict[int, _Actor] = {}  #: by the slot's number
         self._running: dict[Any, int] = {}  #: a running attempt's call -> its slot
         self._calls: dict[Any, tuple[int, Reader]] = {}  #: all other calls
+        self._unheard: list[int] = []  #: slots whose worker's last words can't be had
         self._asked_s = -1e9
 
     # ------------------------------------------------------------------ instructions
@@ -127,7 +129,12 @@ class Actors:
     def _call_on_node(
         self, slot: int, actor: _Actor, function: Callable[[Whereabouts], LastWords]
     ) -> None:
-        """In another process than the worker's own, which hangs or is dead."""
+        """In another process than the worker's own, which hangs or is dead. What ended the worker
+        may end the GCS too, for which Ray would wait here without limit."""
+        time.sleep(ALL_SIGNALLED_S)
+        if not self._nodes.answers():
+            self._unheard.append(slot)
+            return
         remote = self._ray.remote(function).options(
             num_cpus=0, max_retries=0, scheduling_strategy=self._on(actor.node)
         )
@@ -159,6 +166,10 @@ class Actors:
     def answers(self) -> Iterator[SlotEvent]:
         """Of all calls that have ended, but those of attempts."""
         self._ask_progress()
+        unheard, self._unheard = self._unheard, []
+        for slot in unheard:
+            words = LastWords(stacks="its stacks can't be had: Ray does not answer")
+            yield LastWordsEvent(slot=slot, words=words, at_s=time.monotonic())
         calls = list(self._calls)
         done = self._ray.wait(calls, num_returns=len(calls), timeout=0)[0] if calls else []
         for call in done:

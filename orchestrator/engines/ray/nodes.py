@@ -96,6 +96,14 @@ class Nodes:
             return False
         return any(info.node_id.hex() == node and not _is_alive(info) for info in infos)
 
+    def answers(self) -> bool:
+        """Whether the GCS does, now."""
+        try:
+            node_infos(self._ray)
+        except self._ray.exceptions.RpcError:
+            return False
+        return True
+
     def _draining(self) -> dict[str, int]:
         """Ids of nodes with a drain notice. Ray has no public call for it; without it a node is
         lost without warning."""
