@@ -59,7 +59,7 @@ def print_table(console: Console, table: Table, *, keys: int = 1) -> None:
         sizes = [console.measure(text) for text in (column.header, *column.cells)]
         if column.min_width is not None:  # no word of it is folded
             column.min_width = max(column.min_width, *(size.minimum for size in sizes))
-        whole.append(2 + max(size.maximum for size in sizes))
+        whole.append(2 + max(column.min_width or 0, *(size.maximum for size in sizes)))
         least = whole[-1] if column.no_wrap else 2 + (column.min_width or FOLDED)
         widths.append(min(whole[-1], least))
     parts: list[list[int]] = [[]]

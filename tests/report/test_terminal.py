@@ -57,11 +57,14 @@ def test_a_matrix_shows_what_is_missing(full):
     assert row.split()[4] == f"{100 * mean:.1f}"
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_small_grid_has_a_line_per_model_and_no_number_is_cut(width):
-    """Attacks that do not fit beside the others are in a table below."""
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("width", [60, 80, 81, 100, 120])
+def test_a_small_grid_has_a_line_per_model_and_no_number_is_cut(width, seeds):
+    """Attacks that do not fit beside the others are in a table below. One seed has no intervals,
+    so that its numbers are shorter than their column."""
     more = {("carlini_wagner_l2", "l2"): (1.0, 2.0), ("projected_gradient", "linf"): (8 / 255,)}
-    analysis = analyse(synthetic(methods=METHODS[:2], threats={**THREATS, **more}))
+    threats = {**THREATS, **more}
+    analysis = analyse(synthetic(methods=METHODS[:2], threats=threats, seeds=seeds))
     text = shown(analysis, width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
