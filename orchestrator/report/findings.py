@@ -153,9 +153,9 @@ def _score(s: Strategy) -> str:
 def _against(e: Estimate, other: str = "unpruned") -> str:
     """`+1.5 ± 2.2 points against unpruned (no gain shown)`."""
     text = f"{e.points()} against {other}"
-    if e.n > 1 and math.isnan(e.half):
-        return f"{text} (untestable)"
-    unsure = math.isnan(e.half) or abs(e.mean) < e.half
+    if math.isnan(e.half):
+        return f"{text} (untestable)" if e.n > 1 else f"{text} (one seed: untestable)"
+    unsure = abs(e.mean) < e.half
     return text + (f" (no {'gain' if e.mean >= 0 else 'loss'} shown)" if unsure else "")
 
 
