@@ -92,7 +92,7 @@ def plan(
     grid = read_grid_for(path, found)
     expanded = expand(grid, parse_selection(select))
     done = found.finished() if found is not None else set()
-    stock = check_foolbox_attacks(expanded, done)
+    stock = check_foolbox_attacks(expanded, lambda: done)
     numbers = counts(expanded, done)
     durations = Durations(flops_per_s=flops_per_s(grid.resources))
     history = RunHistory() if found is None else read_history(found)

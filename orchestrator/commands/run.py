@@ -90,7 +90,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
     grid = read_grid_for(options.grid, known)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
-    for note in check_foolbox_attacks(plan, known.finished() if known is not None else set()):
+    for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder

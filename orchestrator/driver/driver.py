@@ -18,7 +18,7 @@ from prunegrid.orchestrator.driver.run_view import (
     make_view,
 )
 from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_torn_parents_aside
-from prunegrid.orchestrator.engines.engine import Ended, Engine, Notice
+from prunegrid.orchestrator.engines.engine import ALL_SIGNALLED_S, Ended, Engine, Notice
 from prunegrid.orchestrator.errors import PrunegridError, TornError
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.plan.descriptions import short
@@ -49,8 +49,6 @@ from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, T
 
 POLL_S = 0.25
 SHOW_S = 1.0
-#: A signal to every process of a job ends workers a moment before the driver has its own.
-ALL_SIGNALLED_S = 0.2
 #: At most so many passes: each makes anew what the one before found torn.
 MAX_PASSES = 4
 

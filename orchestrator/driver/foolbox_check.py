@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -19,19 +20,24 @@ _MODULE = "prunegrid.workers.attacks.foolbox_classes"
 _MOST_S = 300.0
 
 
-def check_foolbox_attacks(plan: Plan, done: AbstractSet[str]) -> list[str]:
-    """Of the attacks of unfinished tasks; without such attacks nothing is started.
+def check_foolbox_attacks(plan: Plan, finished: Callable[[], AbstractSet[str]]) -> list[str]:
+    """Of the attacks of unfinished tasks. Without such attacks nothing is started, and `finished`,
+    which may list a whole store, not called.
 
     Returns what users should know of them. Raises UsageError on an attack that no worker could
     run, PrunegridError where Foolbox can't be asked.
     """
-    labels = {
-        (task.attack.attack, task.attack.options): cell.place.attack
+    stock = [
+        (cell, task)
         for cell in plan.cells
         for key in cell.task_keys[:1]
-        if isinstance(task := plan.tasks[key], AttackTask)
-        and task.attack.engine == "foolbox-stock"
-        and not set(cell.task_keys) <= done
+        if isinstance(task := plan.tasks[key], AttackTask) and task.attack.engine == "foolbox-stock"
+    ]
+    done = finished() if stock else frozenset()
+    labels = {
+        (task.attack.attack, task.attack.options): cell.place.attack
+        for cell, task in stock
+        if not set(cell.task_keys) <= done
     }
     if not labels:
         return []

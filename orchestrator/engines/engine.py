@@ -32,6 +32,11 @@ NoticeKind: TypeAlias = Literal[
 ]
 
 
+#: A signal to every process of a job has reached all of them within that time: workers and Ray may
+#: be gone before the driver has its own.
+ALL_SIGNALLED_S = 0.2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """One attempt's end."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from prunegrid.orchestrator.engines.engine import ALL_SIGNALLED_S
 from prunegrid.orchestrator.engines.ray.failures import (
     classify,
     first_line,
@@ -47,7 +48,6 @@ from prunegrid.workers.revision import OtherCode
 from prunegrid.workers.runner import Runner
 
 PROGRESS_EVERY_S = 1.0
-ALL_SIGNALLED_S = 0.2  #: a signal to every process ends all of them within that time
 
 #: Makes the event of a slot's call that has ended; None where it says nothing.
 Reader: TypeAlias = Callable[[int, Any], SlotEvent | None]

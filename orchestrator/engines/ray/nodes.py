@@ -42,12 +42,10 @@ class Nodes:
         now_s = time.monotonic()
         if now_s - self._looked_s < LOOK_EVERY_S and (self.is_silent or not anew):
             return []
-        try:
-            infos = node_infos(self._ray)
-        except self._ray.exceptions.RpcError:
+        infos = self._infos()
+        self._looked_s = time.monotonic()
+        if infos is None:
             return self._note_silence(now_s)
-        finally:
-            self._looked_s = time.monotonic()
         self._check_own(infos)
         draining = self._draining()
         seen = {
@@ -90,19 +88,19 @@ class Nodes:
     def is_gone(self, node: str) -> bool:
         """Asks Ray anew: it has only said that an actor there does not answer."""
         self._looked_s = -1e9
-        try:
-            infos = node_infos(self._ray)
-        except self._ray.exceptions.RpcError:
-            return False
+        infos = self._infos() or ()
         return any(info.node_id.hex() == node and not _is_alive(info) for info in infos)
 
     def answers(self) -> bool:
         """Whether the GCS does, now."""
+        return self._infos() is not None
+
+    def _infos(self) -> list[Any] | None:
+        """None where the GCS does not answer."""
         try:
-            node_infos(self._ray)
+            return node_infos(self._ray)
         except self._ray.exceptions.RpcError:
-            return False
-        return True
+            return None
 
     def _draining(self) -> dict[str, int]:
         """Ids of nodes with a drain notice. Ray has no public call for it; without it a node is
