@@ -54,10 +54,12 @@ def test_the_slope_is_that_of_the_best_class_that_has_one(make):
     labels = batch.labels.astype(np.int32)
     _, slopes = network.margin_and_gradient()(batch.images, labels)
     assert not np.any(slopes)
-    margin, slopes, flat = network.margin_and_gradient(slope="movable")(batch.images, labels)
+    look = network.margin_and_gradient(slope="movable")
+    margin, slopes, flat, passes = look(batch.images, labels)
     logits = network.logits(batch.images)
     np.testing.assert_allclose(margin, logits[:, 0] - logits[:, 2], rtol=1e-5)
     assert np.asarray(flat).all()
+    assert (np.asarray(passes) == 4).all(), "the loss, all classes at once, two margins"
     moved = np.asarray(slopes).reshape(len(batch), -1)
     assert (moved[:, 0] < 0).all()
     assert not moved[:, 1:].any()

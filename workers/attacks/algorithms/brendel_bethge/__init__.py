@@ -251,7 +251,7 @@ class BrendelBethgeL0(BrendelBethge):
                 break
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
-            margin, slopes, flat = micro_batches.map(margins, active, x, labels)
+            margin, slopes, flat, _ = micro_batches.map(margins, active, x, labels)
             patience[active[flat]] = FLAT_PATIENCE
             gradient = slopes.reshape(len(active), -1)
             norm = row_norms(x0[active] - x[active], "l0_loose")

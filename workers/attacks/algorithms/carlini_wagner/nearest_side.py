@@ -91,7 +91,7 @@ def _project(
     slope, height = np.zeros_like(clean), np.zeros(n)
     part = np.ones(n, np.float32)
     for _ in range(PROJECTIONS):
-        margin, slopes, _ = context.micro_batches.map(margins, np.arange(n), at, labels)
+        margin, slopes, *_ = context.micro_batches.map(margins, np.arange(n), at, labels)
         norm = row_norms(at - batch.images, "l2")
         closer = (margin < 0) & (norm < best_norm)
         best[closer], best_norm[closer] = at[closer], norm[closer]
