@@ -86,6 +86,21 @@ class Oracle:
         ranked = np.argsort(-logits, axis=1, kind="stable")
         return ranked[:, : min(count, self._network.classes - 1)].astype(np.int32)
 
+    def classes(self, rows: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """int32 [len(rows)]: of the highest logits; a forward pass."""
+        logits = self._network.logits(images[rows], self._micro_batches)
+        self._forward[rows] += 1
+        return logits.argmax(axis=1).astype(np.int32)
+
+    def count(self, other: Oracle, owners: np.ndarray) -> None:
+        """The passes of another oracle too, each row of which is of the image in `owners`."""
+        for total, more in (
+            (self._forward, other._forward),
+            (self._backward, other._backward),
+            (self._flat, other._flat),
+        ):
+            np.add.at(total, owners, more)
+
     def slopes(
         self,
         rows: np.ndarray,
