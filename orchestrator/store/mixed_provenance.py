@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prunegrid.orchestrator.names import eps_text, number_text
+from prunegrid.orchestrator.names import counted, eps_text, number_text
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
@@ -42,7 +42,7 @@ class MixedValues:
 
     def __str__(self) -> str:
         named = [
-            f"{value} in {len(ids):,} row{'s' * (len(ids) != 1)} ({self.places[value]})"
+            f"{value} in {counted(len(ids), 'row')} ({self.places[value]})"
             for value, ids in list(self.rows.items())[:SHOWN]
         ]
         more = [f"{len(self.rows) - SHOWN} more"] if len(self.rows) > SHOWN else []

@@ -19,6 +19,7 @@ import pyarrow as pa
 from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError, TornError
 from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.store.journal import bad_lines, mend_journal
 from prunegrid.orchestrator.store.merged import is_merged
@@ -278,8 +279,7 @@ class Verifier:
 
     def _check_journal(self) -> Iterator[StoreFinding]:
         for path, count in sorted(bad_lines(self._store).items()):
-            lines = f"{count} line{'s' if count != 1 else ''}"
-            message = f"{lines} can't be read; status and forecasts go without"
+            message = f"{counted(count, 'line')} can't be read; status and forecasts go without"
             yield StoreFinding(name="torn-journal", where=path, message=message, count=count)
 
     def _check_plan(self) -> Iterator[StoreFinding]:
