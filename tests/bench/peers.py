@@ -100,22 +100,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _networks(chosen: argparse.Namespace) -> Iterable[tuple[str, Any, np.ndarray, np.ndarray]]:
     """One model object, with other weights each time."""
-    from prunegrid.workers.models.base import set_weights
+    from prunegrid.workers.models.base import get_weights, set_weights
     from tests.bench.strength import _chain, _trained
 
     model, images, labels = _trained(chosen.seed)
     images, labels = images[: chosen.images], labels[: chosen.images]
     methods = set(chosen.methods.split(",")) if chosen.methods else None
-    chains = {
-        float(rate): _chain(model, float(rate), chosen.seed) for rate in chosen.rates.split(",")
-    }
-    for rate, chain in chains.items():
+    dense = get_weights(model)
+    for rate in map(float, chosen.rates.split(",")):
+        chain = [("dense", dense)] if rate == 1 else _chain(model, rate, chosen.seed)[1:]
         for name, weights in chain:
-            if (name == "dense") == (rate == 1) and (methods is None or {name, "dense"} & methods):
+            if rate == 1 or methods is None or name in methods:
                 set_weights(model, weights)
                 if rate != 1:
                     _fine_tune(model)
                 yield f"{name} {rate:g}", model, images, labels
+                set_weights(model, dense)
 
 
 def _fine_tune(model: Any) -> None:
