@@ -121,6 +121,11 @@ class Oracle:
         self._flat[rows] += backward > 1
         return Slopes(loss=losses, margin=margin, gradient=gradient, flat=backward > 1, ahead=ahead)
 
+    def passes(self) -> np.ndarray:
+        """int64 [3, n]: of each image, forward, backward, and forward where the loss had no
+        slope."""
+        return np.stack([self._forward, self._backward, self._flat])
+
     def result(self, images: np.ndarray, claimed: np.ndarray, norm: Norm) -> AttackResult:
         """Of images [n, h, w, c], adversarial where claimed."""
         return measured(

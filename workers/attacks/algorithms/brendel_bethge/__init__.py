@@ -114,12 +114,13 @@ class BrendelBethgeL0(BrendelBethge):
         keep = np.flatnonzero(started)
         n = len(batch)
         images = batch.images.copy()
-        queries = 1
+        queries, backward = 1, 0
         if len(keep):
             part = batch.take(keep)
             images[keep], queries = self._follow(network, part, starts[keep], context)
-        each = np.full(n, queries, np.int64)
-        return (measured(batch, "l0", images, started, each),)
+            backward = self.steps
+        each, back = (np.full(n, count, np.int64) for count in (queries, backward))
+        return (measured(batch, "l0", images, started, each, backward=back),)
 
     def _follow(
         self, network: Network, batch: Batch, starts: np.ndarray, context: AttackContext
@@ -165,13 +166,13 @@ class BrendelBethgeL0(BrendelBethge):
         micro-batch.
         """
         ((starts, started),) = nearest_starts(network, batch, context, count=1)
-        images, queries = batch.images.copy(), np.ones(len(batch), np.int64)
+        images, passes = batch.images.copy(), np.zeros((3, len(batch)), np.int64)
         keep = np.flatnonzero(started)
         if len(keep):
             part = batch.take(keep)
-            images[keep], more = self.follow(network, part, starts[keep], context)
-            queries[keep] += more
-        return (measured(batch, "l0", images, started, queries),)
+            images[keep], passes[:, keep] = self.follow(network, part, starts[keep], context)
+        forward, backward, flat = passes
+        return (measured(batch, "l0", images, started, forward + 1, backward=backward, flat=flat),)
 
     def follow(
         self,
@@ -184,7 +185,8 @@ class BrendelBethgeL0(BrendelBethge):
         """From a start each to the boundary, and along it until the steps are used up or, where
         they may leave, no further.
 
-        Returns the best adversarials [n, h, w, c] and the queries made of each image, [n].
+        Returns the best adversarials [n, h, w, c] and the passes made of each image, [3, n]:
+        forward, backward, and forward where the margin had no slope.
         """
         from prunegrid.workers.attacks.algorithms.brendel_bethge.bisection import bisector
 
@@ -194,7 +196,9 @@ class BrendelBethgeL0(BrendelBethge):
         bisect = bisector(network, self.binary_search_steps)
         margins = network.margin_and_gradient(slope="movable")
         (x,) = micro_batches.map(lambda *a: bisect(*a)[:1], np.arange(n), x0, starts, labels)
-        queries = np.full(n, self.binary_search_steps, np.int64)
+        passes = np.zeros((3, n), np.int64)
+        queries = passes[0]
+        queries += self.binary_search_steps
         best = starts.copy()
         best_norm = row_norms(x0 - best, "l0_loose")
         since, was_flat = np.zeros(n, np.int64), np.zeros(n, bool)
@@ -206,7 +210,8 @@ class BrendelBethgeL0(BrendelBethge):
                 break
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
-            margin, slopes, flat, *_ = micro_batches.map(margins, active, x, labels)
+            margin, slopes, flat, backward = micro_batches.map(margins, active, x, labels)
+            passes[1:, active] += np.stack([backward, flat])
             was_flat[active[flat]] = True
             gradient = slopes.reshape(len(active), -1)
             norm = row_norms(x0[active] - x[active], "l0_loose")
@@ -227,7 +232,7 @@ class BrendelBethgeL0(BrendelBethge):
                 stay = (since < patience) & (queries < leave.most)
                 active = active[stay[active]]
             context.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
-        return best, queries
+        return best, passes
 
     # ------------------------------------------------------------------ for both
 

@@ -119,7 +119,7 @@ class CarliniWagnerL2(Attack):
         # Where it finds nothing Foolbox returns a black image, and asks its class like any other.
         claimed = network.logits(images).argmax(axis=1) != batch.labels
         each = np.full(n, queries + 1, np.int64)
-        return (measured(batch, "l2", images, claimed, each),)
+        return (measured(batch, "l2", images, claimed, each, backward=each - 1),)
 
     # ------------------------------------------------------------------ per image
 
@@ -139,7 +139,7 @@ class CarliniWagnerL2(Attack):
         previous, lowest = np.full(n, np.inf), np.full(n, np.inf)
         hit = np.zeros(n, bool)
         skipped = np.zeros((n, network.classes), np.float32)
-        queries = np.zeros(n, np.int64)
+        passes = np.zeros((3, n), np.int64)  # forward, backward, flat
         adaptive = AdaptiveSteps(most=self.interval)
         while len(active := np.flatnonzero(search < self.binary_search_steps)):
             over = np.zeros(n, bool)
@@ -153,8 +153,9 @@ class CarliniWagnerL2(Attack):
                             best_norm[padded], previous[padded], lowest[padded],
                             skipped[padded], step[padded], np.int32(adaptive.count),
                         )  # fmt: skip
-                        values = [t.numpy()[: len(rows)] for t in out]
-                        queries[rows] += values[-1] - step[rows]
+                        *values, stuck = (t.numpy()[: len(rows)] for t in out)
+                        passes[:2, rows] += values[-1] - step[rows]
+                        passes[2, rows] += stuck
                         for state, value in zip(
                             (
                                 delta, m, v, hit, best, best_norm, previous, lowest, skipped, over,
@@ -177,7 +178,8 @@ class CarliniWagnerL2(Attack):
             previous[over] = lowest[over] = np.inf
         claimed = np.isfinite(best_norm)
         images = np.where(claimed[:, None, None, None], best, batch.images)
-        return (measured(batch, "l2", images, claimed, queries),)
+        forward, backward, flat = passes
+        return (measured(batch, "l2", images, claimed, forward, backward=backward, flat=flat),)
 
     def _next_const(
         self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: np.ndarray

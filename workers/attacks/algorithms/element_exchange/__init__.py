@@ -78,7 +78,8 @@ class ExchangeL0(Attack):
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
         n, most = len(batch), self.passes - CHECKS
-        found, norms, queries = self._aimed(network, batch, context)
+        found, norms, passes = self._aimed(network, batch, context)
+        queries = passes[0]
         every = nearest_starts(network, batch, context, count=STARTS)
         for number, (starts, started) in enumerate(every):
             # Where the first takes long, little is left for others.
@@ -90,7 +91,7 @@ class ExchangeL0(Attack):
             part = batch.take(keep)
             leave = Leave(most=limit[keep], patience=PATIENCE, flat_patience=FLAT_PATIENCE)
             ours, more = FOLLOW.follow(network, part, starts[keep], context, leave)
-            queries[keep] += more
+            passes[:, keep] += more
             place = batch.images.copy()
             place[keep] = ours
             norm = np.full(n, np.inf)
@@ -98,13 +99,14 @@ class ExchangeL0(Attack):
             found.append(place)
             norms.append(norm)
         context.ticker.share_of(STARTS, STARTS + 1)
-        return (self._exchanged(network, batch, found, norms, queries, context),)
+        return (self._exchanged(network, batch, found, norms, passes, context),)
 
     def _aimed(
         self, network: Network, batch: Batch, context: AttackContext
     ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """From the clean image towards each target: images [n, h, w, c] and their L0 [n], infinite
-        where none was found; and the passes made of each image."""
+        where none was found; and the passes made of each image, [3, n]: forward, backward, and
+        forward where the margin had no slope."""
         from prunegrid.workers.attacks.runtime.oracle import Oracle
 
         oracle, n = Oracle(network, batch, context), len(batch)
@@ -137,7 +139,7 @@ class ExchangeL0(Attack):
                 context.ticker.tick(0.0, "exchange: towards other classes")
             found.append(nearest.images)
             norms.append(nearest.distance)
-        return found, norms, oracle.result(batch.images, np.zeros(n, bool), "l0").queries.copy()
+        return found, norms, oracle.passes()
 
     def _exchanged(
         self,
@@ -145,11 +147,11 @@ class ExchangeL0(Attack):
         batch: Batch,
         found: list[np.ndarray],
         norms: list[np.ndarray],
-        queries: np.ndarray,
+        passes: np.ndarray,
         context: AttackContext,
     ) -> AttackResult:
         """The nearest of what was found, with fewer elements."""
-        n, most = len(batch), self.passes - CHECKS
+        n, most, queries = len(batch), self.passes - CHECKS, passes[0]
         images, distance = batch.images.copy(), np.full(n, np.inf)
         seen = SeenSets(n, batch.images[0].size, self.passes)
         ranks, rows = np.argsort(norms, axis=0, kind="stable"), np.arange(n)
@@ -164,11 +166,15 @@ class ExchangeL0(Attack):
             part = batch.take(keep)
             start = places[chosen, rows][keep]
             ours, more = exchange_elements(network, part, start, limit, seen, keep, context)
-            queries[keep] += more
+            passes[:, keep] += more
             norm = row_norms(ours - part.images, "l0")
             closer = norm < distance[keep]
             images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
-        claimed = np.isfinite(distance)
         return AttackResult(
-            images=images, claimed=claimed, distance=distance, queries=queries + 1
+            images=images,
+            claimed=np.isfinite(distance),
+            distance=distance,
+            queries=queries + 1,
+            backward=passes[1],
+            flat=passes[2],
         )
