@@ -90,7 +90,8 @@ class Oracle:
         """int32 [len(rows)]: of the highest logits; a forward pass."""
         logits = self._network.logits(images[rows], self._micro_batches)
         self._forward[rows] += 1
-        return logits.argmax(axis=1).astype(np.int32)
+        classes: np.ndarray = logits.argmax(axis=1).astype(np.int32)
+        return classes
 
     def count(self, other: Oracle, owners: np.ndarray) -> None:
         """The passes of another oracle too, each row of which is of the image in `owners`."""
