@@ -34,12 +34,14 @@ class ReportPaths:
     analysis: Analysis
 
 
+# Parameters: what a report is of, beside what, and which files; each has a default of its own.
 def write_report(
     results: Results,
     out: Path,
     *,
     planned: Collection[CellCoordinates] | None = None,
     against: Against | None = None,
+    contrast: tuple[str, str] | None = None,
     evidence: Evidence = NO_EVIDENCE,
     title: str | None = None,
     formats: Collection[str] = FORMATS,
@@ -48,17 +50,19 @@ def write_report(
 
     `planned`: the cells that a grid asks for, so that cells never begun are missing too;
     `evidence`: image rows and doubled steps, for the worst case per image and convergence;
-    `against`: "paper", or another store's results; `formats`: some of FORMATS ("html" alone takes
+    `against`: "paper", or another store's results; `contrast`: two methods; `formats`: some of FORMATS ("html" alone takes
     a second; "figures" draws PNG and SVG with matplotlib).
 
     Raises NotOursError as `report_folder` does, StoreError where `out` can't be written;
-    UsageError for an unknown format.
+    UsageError for an unknown format or method.
     """
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"report format: {expected(FORMATS, name)}")
     folder = report_folder(out)
-    analysis = analyse(results, planned=planned, against=against, evidence=evidence)
+    analysis = analyse(
+        results, planned=planned, against=against, contrast=contrast, evidence=evidence
+    )
     title = title or f"prunegrid: {Path(results.address).name or 'report'}"
     files = dict(_contents(analysis, title, formats))
     folder.replace(files)
