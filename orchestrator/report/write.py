@@ -50,8 +50,8 @@ def write_report(
 
     `planned`: the cells that a grid asks for, so that cells never begun are missing too;
     `evidence`: image rows and doubled steps, for the worst case per image and convergence;
-    `against`: "paper", or another store's results; `contrast`: two methods; `formats`: some of FORMATS ("html" alone takes
-    a second; "figures" draws PNG and SVG with matplotlib).
+    `against`: "paper", or another store's results; `contrast`: two methods; `formats`: some of
+    FORMATS ("html" alone takes a second; "figures" draws PNG and SVG with matplotlib).
 
     Raises NotOursError as `report_folder` does, StoreError where `out` can't be written;
     UsageError for an unknown format or method.

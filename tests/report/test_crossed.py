@@ -122,7 +122,7 @@ def test_margins_are_tested_where_there_are_image_rows():
     results = synthetic(methods=METHODS[:1], rates=(1.0, 2.0), seeds=3)
     draw = np.random.default_rng(5)
     images = {}
-    for key, cells in results.cells.groupby(results.cells["model_id"]):
+    for key in results.cells["model_id"].unique():
         mine = results.cells[results.cells["model_id"] == key]
         images |= images_of(
             type(results)(address="", models=results.models, cells=mine),

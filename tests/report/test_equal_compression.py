@@ -1,4 +1,4 @@
-"""Methods at equal compression: where curves meet, what lies between rates, and who is best there."""
+"""Methods at equal compression: where curves meet, what lies between rates, who is best."""
 
 from __future__ import annotations
 
