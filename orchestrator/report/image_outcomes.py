@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,24 +74,33 @@ def paired_differences(
     return np.array([a.robust - b.robust for a, b in pairs])
 
 
+def margin_images(
+    cells: pd.DataFrame, outcomes: ImageOutcomes
+) -> Iterator[tuple[tuple[Any, ...], Floats | None]]:
+    """(CELL, its `paired_differences` to the dense model) of every cell at a rate above 1.
+    `cells`: rows of single seeds."""
+    found: dict[tuple[Any, ...], dict[int, Standing | None]] = {}
+    for cell in records(cells[[*CELL, "seed", "broken_at", "task_keys"]]):
+        place = tuple(getattr(cell, name) for name in CELL)
+        found.setdefault(place, {})[int(cell.seed)] = outcomes.of(cell)
+    rate = CELL.index("rate")
+    for place, seeds in found.items():
+        if place[rate] != DENSE:
+            dense = found.get((*place[:rate], DENSE, *place[rate + 1 :]), {})
+            yield place, paired_differences(seeds, dense)
+
+
 def crossed_margins(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
-    """Per CELL at a rate above 1 that has image rows: its margin to the dense model tested over
-    seeds and images. `crossed_half`, `p_crossed`; `p_crossed_holm` and `p_crossed_fdr` of all
+    """Per CELL at a rate above 1: its margin to the dense model, tested over seeds and images where
+    it has image rows. `crossed_half`, `p_crossed`; `p_crossed_holm` and `p_crossed_fdr` of all
     cells of a setting and protocol. `cells`: rows of single seeds."""
     columns = ["crossed_half", "p_crossed", "p_crossed_holm", "p_crossed_fdr"]
-    parts = []
+    parts = [cells[CELL].head(0).assign(**dict.fromkeys(columns, 0.0))]
     for _, family in groups(cells, [*SETTING, "protocol"]):
-        found: dict[tuple[Any, ...], dict[int, Standing | None]] = {}
-        for cell in records(family[[*CELL, "seed", "broken_at", "task_keys"]]):
-            place = tuple(getattr(cell, name) for name in CELL)
-            found.setdefault(place, {})[int(cell.seed)] = outcomes.of(cell)
-        rate = CELL.index("rate")
-        dense = {p[:rate] + p[rate + 1 :]: s for p, s in found.items() if p[rate] == DENSE}
-        places = [p for p in found if p[rate] != DENSE]
-        tested = crossed_t(
-            [paired_differences(found[p], dense.get(p[:rate] + p[rate + 1 :], {})) for p in places]
-        )
+        margins = list(margin_images(family, outcomes))
+        tested = crossed_t([differences for _, differences in margins])
         values = (tested.half, tested.p, holm(tested.p), false_discovery(tested.p))
-        frame = pd.DataFrame(places, columns=CELL)
-        parts.append(frame.assign(**dict(zip(columns, values, strict=True))))
-    return pd.concat(parts) if parts else cells[CELL].head(0).assign(**dict.fromkeys(columns, 0.0))
+        if margins:
+            frame = pd.DataFrame([place for place, _ in margins], columns=CELL)
+            parts.append(frame.assign(**dict(zip(columns, values, strict=True))))
+    return pd.concat(parts[1:]) if len(parts) > 1 else parts[0]
