@@ -15,6 +15,7 @@ from prunegrid.orchestrator.report.comparison import SideComparison, compare_sto
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
 from prunegrid.orchestrator.report.equal_compression import best_at_equal, contrast_table
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
+from prunegrid.orchestrator.report.image_fates import class_table, flip_table, image_table
 from prunegrid.orchestrator.report.image_outcomes import ImageOutcomes, crossed_margins
 from prunegrid.orchestrator.report.masking import flat_curves, with_gradient_free
 from prunegrid.orchestrator.report.missing import missing_cells
@@ -44,6 +45,9 @@ class Analysis:
     attacked: pd.DataFrame  #: `attacked_clean_table`
     worst: pd.DataFrame  #: `worst_table`
     worst_images: pd.DataFrame  #: `worst_per_image`
+    classes: pd.DataFrame  #: `class_table`
+    flips: pd.DataFrame  #: `flip_table`
+    images: pd.DataFrame  #: `image_table`
     convergence: pd.DataFrame  #: `convergence_table`
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
@@ -155,6 +159,9 @@ def analyse(
         attacked=attacked_clean_table(results),
         worst=worst_table(results),
         worst_images=worst_per_image(results, outcomes),
+        classes=class_table(results.cells, outcomes),
+        flips=flip_table(results.cells, outcomes),
+        images=image_table(results.cells, outcomes),
         convergence=convergence,
         sweet=sweet,
         sweet_models=sweet_models(sweet, margins),

@@ -39,6 +39,13 @@ class ImageOutcomes:
             self._rows[key] = rows_of(self._images, cell)
         return self._rows[key]
 
+    def labels(self, cell: Any) -> NDArray[np.int64]:
+        """True classes [images], of a cell that has image rows. Raises KeyError for another."""
+        rows = self.rows(cell)
+        if rows is None:
+            raise KeyError(f"no image rows of {cell.task_keys}")
+        return rows.labels
+
     def of(self, cell: Any) -> Standing | None:
         """None also where a fixed-eps attack was not run at the cell's eps."""
         rows = self.rows(cell)

@@ -55,6 +55,7 @@ def shard(broken_at: np.ndarray, *, eps: tuple[float, ...] = (), start: int = 0)
         eps=at,
         distance=distance,
         broken=distance < at if eps else np.ones(n * len(kinds), bool),
+        label=np.tile(np.arange(start, start + n) % 10, len(kinds)),
     )
 
 
