@@ -15,7 +15,12 @@ from prunegrid.orchestrator.report.comparison import SideComparison, compare_sto
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
 from prunegrid.orchestrator.report.equal_compression import best_at_equal, contrast_table
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
-from prunegrid.orchestrator.report.image_fates import class_table, flip_table, image_table
+from prunegrid.orchestrator.report.image_fates import (
+    class_table,
+    flip_table,
+    image_table,
+    unbroken_table,
+)
 from prunegrid.orchestrator.report.image_outcomes import ImageOutcomes, crossed_margins
 from prunegrid.orchestrator.report.masking import flat_curves, with_gradient_free
 from prunegrid.orchestrator.report.missing import missing_cells
@@ -48,6 +53,7 @@ class Analysis:
     classes: pd.DataFrame  #: `class_table`
     flips: pd.DataFrame  #: `flip_table`
     images: pd.DataFrame  #: `image_table`
+    unbroken: pd.DataFrame  #: `unbroken_table`
     convergence: pd.DataFrame  #: `convergence_table`
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
@@ -162,6 +168,7 @@ def analyse(
         classes=class_table(results.cells, outcomes),
         flips=flip_table(results.cells, outcomes),
         images=image_table(results.cells, outcomes),
+        unbroken=unbroken_table(results.cells, outcomes),
         convergence=convergence,
         sweet=sweet,
         sweet_models=sweet_models(sweet, margins),

@@ -228,7 +228,7 @@ def _targets(curves: _Curves) -> list[float]:
     found: list[float] = []
     for x in sorted({*nominal, min(reached)}):
         new = not found or x > found[-1] * (1 + NEAR_END)
-        if new and x > 1 + SAME and sum(x <= top * (1 + NEAR_END) for top in reached) > 1:
+        if new and x > 1 + SAME:
             found.append(x)
     return found
 

@@ -98,6 +98,25 @@ def image_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
+def unbroken_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
+    """Per setting, protocol and minimum-norm attack: how many `images` of all models image rows
+    tell of, and how many of these are `unbroken` at any distance."""
+    found = []
+    columns = [*SETTING, "protocol", "attack", "broken_at", "task_keys"]
+    minimum = cells.loc[cells["finds"] == "minimum-norm", columns]
+    minimum = minimum.assign(tasks=minimum["task_keys"].map(tuple)).drop_duplicates(
+        [*columns[:-2], "tasks"]
+    )
+    by = [*SETTING, "protocol", "attack"]
+    for cell in records(minimum.assign(norm="")):
+        rows = outcomes.rows(cell)
+        if rows is not None:
+            lost = int(np.isinf(rows.distance[0]).sum())
+            found.append((*(getattr(cell, name) for name in by), len(rows.images), lost))
+    frame = pd.DataFrame(found, columns=[*by, "images", "unbroken"])
+    return frame.groupby(by, as_index=False).sum()
+
+
 _UNSEEN = pd.DataFrame({"image": [0], "label": [0], "stands": [0.0]}).head(0)
 
 

@@ -23,7 +23,7 @@ MARKER = ".prunegrid-report.json"
 #: What an index.html of ours says in its head.
 _GENERATOR = '<meta name="generator" content="prunegrid">'
 
-FORMATS = ("html", "csv", "latex", "figures")
+FORMATS = ("html", "csv", "latex", "figures", "cards")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,8 @@ def write_report(
     `planned`: the cells that a grid asks for, so that cells never begun are missing too;
     `evidence`: image rows and doubled steps, for the worst case per image and convergence;
     `against`: "paper", or another store's results; `contrast`: two methods; `formats`: some of
-    FORMATS ("html" alone takes a second; "figures" draws PNG and SVG with matplotlib).
+    FORMATS ("html" alone takes a second; "figures" draws PNG and SVG with matplotlib; "cards" are
+    the claim checklist and the model cards, as JSON and Markdown).
 
     Raises NotOursError as `report_folder` does, StoreError where `out` can't be written;
     UsageError for an unknown format or method.
@@ -90,6 +91,9 @@ def _contents(
         if "latex" in formats:
             for stem, text in section.latex(analysis):
                 yield f"latex/{stem}.tex", text.encode()
+        if "cards" in formats:
+            for path, text in section.files(analysis):
+                yield path, text.encode()
         if "figures" in formats and isinstance(section, ExperimentSection):
             yield from _pictures(analysis, section)
     if "html" in formats:
