@@ -34,6 +34,7 @@ from prunegrid.orchestrator.report.results import CELL, Results, Setting
 from prunegrid.orchestrator.report.strategies import Strategy, strategies
 from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
 from prunegrid.orchestrator.report.tables import attacked_clean_table, cell_table, clean_table
+from prunegrid.orchestrator.report.variants import variant_table
 from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
 from prunegrid.orchestrator.store.mixed_provenance import MixedValues, mixed_values, rows_of
 from prunegrid.workers.keys import digest
@@ -54,6 +55,7 @@ class Analysis:
     flips: pd.DataFrame  #: `flip_table`
     images: pd.DataFrame  #: `image_table`
     unbroken: pd.DataFrame  #: `unbroken_table`
+    variants: pd.DataFrame  #: `variant_table`
     convergence: pd.DataFrame  #: `convergence_table`
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
@@ -169,6 +171,7 @@ def analyse(
         flips=flip_table(results.cells, outcomes),
         images=image_table(results.cells, outcomes),
         unbroken=unbroken_table(results.cells, outcomes),
+        variants=variant_table(results),
         convergence=convergence,
         sweet=sweet,
         sweet_models=sweet_models(sweet, margins),
