@@ -12,7 +12,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import prunegrid
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.grid.file import refusal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.workers.contract import AttackTask
 
@@ -24,7 +25,7 @@ def check_foolbox_attacks(plan: Plan, finished: Callable[[], AbstractSet[str]]) 
     """Of the attacks of unfinished tasks. Without such attacks nothing is started, and `finished`,
     which may list a whole store, not called.
 
-    Returns what users should know of them. Raises UsageError on an attack that no worker could
+    Returns what users should know of them. Raises GridError on an attack that no worker could
     run, PrunegridError where Foolbox can't be asked.
     """
     stock = [
@@ -62,7 +63,7 @@ def check_foolbox_attacks(plan: Plan, finished: Callable[[], AbstractSet[str]]) 
         labels, labels.values(), json.loads(answer.stdout), strict=True
     ):
         if found["error"]:
-            raise UsageError(f"attacks: {label}: {found['error']}")
+            raise refusal(plan.grid, "attacks", label, message=found["error"])
         if found["minimises"] and name.startswith("foolbox:"):
             notes.append(
                 f"{label}: {name.removeprefix('foolbox:')} minimises a norm; named by its class it "

@@ -16,6 +16,7 @@ from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.results import threats
 from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.store.rows import SCORES_ALONE_STRONGER
 from prunegrid.workers.catalog import CONTROL, attack_entry
 
 CARLINI, BLALOCK, AUTOATTACK = "Carlini et al. 2019", "Blalock et al. 2020", "AutoAttack"
@@ -254,14 +255,14 @@ def _autoattack(part: Part) -> Iterator[_Item]:
             "`strict` attacks, and one without gradients",
         ),
         (
-            "gradient-free-stronger",
+            SCORES_ALONE_STRONGER,
             "Do gradient attacks break all that attacks without gradients break?",
             "gradient attacks with more steps and restarts",
         ),
     ):
         raised = _flagged(rows, flag)
         free = bool(rows["algorithm"].map(_without_gradients).any())
-        untried = flag == "gradient-free-stronger" and not free
+        untried = flag == SCORES_ALONE_STRONGER and not free
         yield (
             question,
             UNKNOWN if untried else _yes(not raised),

@@ -23,6 +23,9 @@ AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
 #: How an option multiplies the queries of an image: as steps, or as rounds of all the steps.
 Spends = Literal["steps", "rounds"]
 
+#: In `broken_by`: the part of an attack that sees scores alone, and no gradients.
+SCORES_ALONE = "square"
+
 _OPTION = "option"
 T = TypeVar("T", int, float, bool)
 
@@ -96,6 +99,7 @@ class AttackEntry:
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
+    step_passes: int = 1  #: queries of a step
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
     #: `strict` (at most).
     round_extra: int = 0

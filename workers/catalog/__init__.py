@@ -11,7 +11,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from prunegrid.workers.attacks.declaration import AttackEngine, AttackEntry, Norm, Option
+from prunegrid.workers.attacks.declaration import (
+    SCORES_ALONE,
+    AttackEngine,
+    AttackEntry,
+    Norm,
+    Option,
+)
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry
 from prunegrid.workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
@@ -31,6 +37,7 @@ __all__ = [
     "CONTROL",
     "DATASETS",
     "METHODS",
+    "SCORES_ALONE",
     "ArchitectureEntry",
     "AttackEngine",
     "AttackEntry",
