@@ -109,7 +109,9 @@ def test_the_flag_looks_at_the_loss_that_the_attack_follows(shard, make, attack,
 
 def test_attacks_of_foolbox_by_class_have_their_loss():
     for name, entry in ATTACKS.items():
-        margin = name.startswith(("bb_", "cw_", "fab_", "alma_", "sigma_"))
+        margin = name.startswith(
+            ("bb_", "cw_", "fab_", "alma_", "sigma_", "target_race_", "exchange_")
+        )
         assert entry.loss == ("margin" if margin else "cross-entropy"), name
         if entry.foolbox_class is not None:
             again = attack_entry(f"foolbox:{entry.foolbox_class}")

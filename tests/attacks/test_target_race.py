@@ -102,7 +102,7 @@ def test_passes_are_counted_and_bounded(shard, cnn5, norm):
     options = {"targets": 6, "steps": 24, "leads": 2, "walk": 5}
     columns = shard(cnn5, settings(f"target_race_{norm}", "strict", options=options), 0, 24)
     right = np.array(columns["distance"]) > 0
-    forward, backward = (np.array(columns[name])[right] for name in ("queries", "backward"))
+    forward, backward = (np.array(columns[name])[right] for name in ("queries", "backward_passes"))
     # 6 targets for 4 steps, 4 for 6, 3 for 14; the ranking of classes, clean, verification.
     most = 6 * 4 + 4 * 6 + 3 * 14
     assert (backward <= most + 2 * 5).all()
