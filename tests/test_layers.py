@@ -22,6 +22,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "runner",
     "cache",
     "revision",
+    "user_code",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

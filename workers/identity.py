@@ -9,21 +9,18 @@ the name alone is in the key while the configuration is.
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from prunegrid.workers.cache import load, save
 from prunegrid.workers.catalog import ARCHITECTURES
 from prunegrid.workers.keys import digest
+from prunegrid.workers.user_code import sources_digest
 
 _CLASSES = 10  #: a data set's are in the key by its fingerprint
 #: Of Keras' configuration, what says nothing about the network.
@@ -39,61 +36,6 @@ def identity(name: str) -> str:
         return ""
     found = _configuration(entry.target, entry.input_shape, _CLASSES, sources)
     return "" if found == entry.configuration else found
-
-
-def sources_digest(target: str) -> str:
-    """Of the module that a `target` is in, and of what it imports, directly or not, of its own
-    package or of none that is installed. Imports none of them. Raises ValueError."""
-    found: dict[str, str] = {}
-    left = [target.partition(":")[0]]
-    own = left[0].partition(".")[0]
-    while left:
-        module = left.pop()
-        top = module.partition(".")[0]
-        path = None if top != own and _is_library(top) else _file_of(module)
-        if path is None or module in found:
-            continue
-        content = path.read_bytes()
-        found[module] = hashlib.sha256(content).hexdigest()
-        left += _imports(content, module, is_package=path.stem == "__init__")
-    if not found:
-        raise ValueError(f"{target}: no module of that name on this machine")
-    return digest(sorted(found.items()), length=12)
-
-
-@functools.cache
-def _imports(content: bytes, module: str, *, is_package: bool) -> tuple[str, ...]:
-    """Names that may be modules, of what a module's source imports anywhere in it."""
-    package = module if is_package else module.rpartition(".")[0]
-    found: list[str] = []
-    for node in ast.walk(ast.parse(content)):
-        if isinstance(node, ast.Import):
-            found += (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            dots = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(dots, package) if node.level else dots
-            found += (base, *(f"{base}.{alias.name}" for alias in node.names))
-    return tuple(found)
-
-
-def _file_of(module: str) -> Path | None:
-    """Its source, found without importing a package of its name; None where there is none."""
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None:
-        return None
-    places = [Path(spec.origin or "")]
-    if rest:
-        below = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
-        places = [path for b in below for path in (b.with_suffix(".py"), b / "__init__.py")]
-    return next((path for path in places if path.suffix == ".py" and path.is_file()), None)
-
-
-@functools.cache
-def _is_library(top: str) -> bool:
-    """Installed, or Python's own: rows have the versions of those that matter."""
-    path = None if top in sys.stdlib_module_names else _file_of(top)
-    return path is None or bool({"site-packages", "dist-packages"} & set(path.parts))
 
 
 @functools.cache

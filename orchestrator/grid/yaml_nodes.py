@@ -15,6 +15,8 @@ import yaml
 
 from prunegrid.orchestrator.errors import GridError, expected
 from prunegrid.orchestrator.names import parse_number
+from prunegrid.workers.keys import Scalar
+from prunegrid.workers.user_code import OptionValue
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -207,6 +209,26 @@ class YamlNode:
         if not math.isfinite(number) or number not in bounds:
             raise self.fail(f"expected a number{bounds}, got {value}")
         return number
+
+    def value(self) -> OptionValue:
+        """What YAML says: true or false, a number, a text, `none`, or a list of these."""
+        if isinstance(self._node, yaml.SequenceNode):
+            return tuple(child._plain() for child in self.items(what="values"))
+        return self._plain()
+
+    def _plain(self) -> Scalar:
+        if self.is_null or self._is_none():
+            return None
+        text = self._scalar("a value")
+        if self._node.tag == "tag:yaml.org,2002:bool":
+            return self.boolean()
+        if isinstance(self._node, yaml.ScalarNode) and not self._node.style:  # not in quotes
+            try:
+                number = parse_number(text.replace("_", ""))
+            except (ValueError, OverflowError):
+                return text
+            return number if math.isfinite(number) else text
+        return text
 
     def optional(self, read: Callable[[YamlNode], T]) -> T | None:
         return None if self.is_null or self._is_none() else read(self)
