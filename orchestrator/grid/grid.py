@@ -9,8 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
+from prunegrid.workers.contract import (
+    AttackSettings,
+    DataSettings,
+    OwnNetwork,
+    TrainingSettings,
+)
+from prunegrid.workers.identity import NetworkFacts
 from prunegrid.workers.keys import digest
+from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
 DenseModel = Literal["per_method", "shared"]
@@ -48,8 +55,12 @@ class PlannedAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class ArchitecturePlan:
-    name: str
+    name: str  #: the grid's label
+    architecture: str  #: of the catalog, or OWN
     configuration: str  #: see `prunegrid.workers.identity`
+    prune_except: tuple[str, ...] = ()  #: layers that are not pruned
+    network: OwnNetwork | None = None  #: of the grid itself
+    facts: NetworkFacts | None = None  #: what Keras said of it, where it was asked
     data: DataSettings
     attack_images: int
     variants: tuple[Variant, ...]
@@ -94,6 +105,12 @@ class Grid:
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
+
+    def user_code(self) -> tuple[UserCode, ...]:
+        """All that the grid brings, each once."""
+        networks = (each.network for each in self.architectures)
+        found = (network.code for network in networks if network is not None)
+        return tuple(dict.fromkeys(code for code in found if code is not None))
 
 
 #: The axes that `--select` knows.

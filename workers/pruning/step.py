@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from prunegrid.workers.catalog import MethodEntry, Structure
+from prunegrid.workers.catalog import MethodEntry
 from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.pruning.scores import CRITERIA, magnitude
-from prunegrid.workers.pruning.structures import alive_units, spread, unit_of, units
+from prunegrid.workers.pruning.structures import Unit, alive_units, spread, unit_of, units
 
 
 class PruneCountError(Exception):
@@ -116,7 +116,7 @@ def _global_counts(
 def check_counts(
     new: Mapping[str, np.ndarray],
     old: Mapping[str, np.ndarray],
-    layers: Mapping[str, Structure],
+    layers: Mapping[str, Unit],
     counts: Mapping[str, int],
 ) -> None:
     """`layers`: the unit of each pruned one. Raises PruneCountError where a layer's count is wrong,
