@@ -138,9 +138,13 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
         configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         from prunegrid.workers import model_cache
         from prunegrid.workers.attacks.runtime.device_speed import measure_speed
+        from prunegrid.workers.catalog import DATASETS
 
         return tuple(
-            measure_speed(model_cache.network_on(probe.architecture, probe.dataset), probe)
+            measure_speed(
+                model_cache.network_on(probe.architecture, probe.own or DATASETS[probe.dataset]),
+                probe,
+            )
             for probe in probes
         )
     except Exception as error:

@@ -13,9 +13,10 @@ from collections import OrderedDict
 import keras
 
 from prunegrid.workers.artifacts import StoredWeights, load_weights
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
 from prunegrid.workers.contract import Task
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.models.base import build
 
 _MOST_NETWORKS = 2
@@ -26,12 +27,11 @@ _stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by stor
 def network(task: Task) -> keras.Model:
     """The process's network for the task's architecture and data. Its weights are undefined; the
     caller sets them."""
-    return network_on(task.architecture, task.data.dataset)
+    return network_on(task.architecture, dataset_of(task.data))
 
 
-def network_on(architecture: str, dataset: str) -> keras.Model:
+def network_on(architecture: str, entry: DatasetEntry) -> keras.Model:
     """As `network`."""
-    entry = DATASETS[dataset]
     return _network(architecture, entry.shape, entry.classes)
 
 

@@ -3,7 +3,9 @@ only, and pure; `attacks/runtime/device_speed.py` measures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 
 #: A larger batch must be this much faster per image to be worth its memory.
 WORTH = 1.05
@@ -15,6 +17,7 @@ class Probe:
 
     architecture: str
     dataset: str
+    own: DatasetEntry | None = field(default=None, compare=False)  #: of the grid's own data
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     known = Store.find(options.store)
-    grid = read_grid_for(options.grid, known)
+    grid = read_grid_for(options.grid, known, options.data_dir)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
     for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):
@@ -101,7 +101,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
         Lease.take(store, say=plain(console)) as lease,
         RunContext(grid.resources, store, options, console) as context,
     ):
-        store.set_grid(grid.text)
+        store.set_grid(grid.text, grid.own_datasets)
         store.set_selection(selection)
         dashboard = DashboardProcess(store.address, console)
         with dashboard if options.dashboard else nullcontext():

@@ -13,6 +13,7 @@ from typing import get_args
 
 from prunegrid.orchestrator.errors import GridError, expected
 from prunegrid.orchestrator.grid.attack_fields import SIZE, Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.data_fields import OwnDatasets, read_datasets
 from prunegrid.orchestrator.grid.fields import (
     BOOLEAN,
     TEXT,
@@ -42,10 +43,17 @@ from prunegrid.orchestrator.grid.grid import (
 )
 from prunegrid.orchestrator.grid.resources import read_resources
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ARCHITECTURES, AUGMENTATIONS, DATASETS, METHODS, DatasetEntry
-from prunegrid.workers.contract import AdversarialTraining, DataSettings, TrainingSettings
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS
+from prunegrid.workers.contract import (
+    AdversarialTraining,
+    Augmentation,
+    DataSettings,
+    TrainingSettings,
+)
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.identity import identity
+from prunegrid.workers.user_code import look_beside
 
 
 class ScheduleTable(Table):
@@ -72,6 +80,23 @@ _ADVERSARIAL: Kind[AdversarialTraining] = Kind(
 )
 
 
+_AUGMENTATIONS = ("none", "flip_crop_6", "flip_crop_60")
+
+
+class AugmentationTable(Table):
+    """Random changes of training images; `flip_crop_6` is `{flip: true, pad: 6}`."""
+
+    path = "training.augmentation"
+    flip = Field(BOOLEAN, "left to right, every other image", default=False)
+    pad = Field(whole(minimum=0), "black pixels around, before a crop of the old size", default=0)
+
+
+def _read_augmentation(node: YamlNode) -> str:
+    if node.is_mapping:
+        return from_dict(Augmentation, AugmentationTable.whole(node)).name
+    return node.choice(_AUGMENTATIONS)
+
+
 class TrainingTable(Table):
     """Training of the dense networks, by Adam on cross-entropy; `fine_tuning`, after each prune
     step, has the same keys. The defaults are the paper's for its three larger networks."""
@@ -90,8 +115,11 @@ class TrainingTable(Table):
         shown="{factor: 0.3, patience: 12, min: 1.0e-5}",
     )
     augmentation = Field(
-        names_of(AUGMENTATIONS, "name"),
-        f"one of {', '.join(AUGMENTATIONS)}: flip, pad so many pixels, crop back",
+        Kind(
+            f"{', '.join(f'`{name}`' for name in _AUGMENTATIONS)}, or `{{flip: BOOLEAN, pad: N}}`",
+            _read_augmentation,
+        ),
+        "random flips; so many black pixels around, and a crop of the old size",
         default="none",
     )
     restore_best = Field(BOOLEAN, "keep the best epoch's weights, not the last's", default=False)
@@ -127,6 +155,7 @@ class GridTable(Table):
         default="per_method",
     )
     architectures = Field(mapping(), "networks and their data, by name")
+    datasets = Field(maybe(mapping()), "data sets of one's own, by label", default=None)
     images_per_shard = Field(SIZE, "images of one attack task", default=250)
     training = Field(maybe(mapping()), "of every dense network", default=None)
     fine_tuning = Field(
@@ -151,7 +180,10 @@ class ArchitectureTable(Table):
     """One network."""
 
     path = "architectures.NAME"
-    dataset = Field(names_of(DATASETS, "name"), "what it is trained on and attacked with")
+    dataset = Field(
+        mapping(f"one of {', '.join(f'`{name}`' for name in DATASETS)}, or a label of `datasets`"),
+        "what it is trained on and attacked with",
+    )
     train_images = Field(
         maybe(whole(minimum=10)), "only so many first training images", default=None, shown="all"
     )
@@ -192,9 +224,12 @@ class VariantTable(Table):
     pruning = Field(maybe(mapping()), "how it prunes", default=None)
 
 
-def read_grid(path: Path) -> Grid:
-    """Raises GridError where the file can't be read or is no grid."""
-    return parse_grid(read_grid_text(path), source=str(path))
+def read_grid(path: Path, *, data_dir: Path | None = None) -> Grid:
+    """`data_dir`: where data sets are prepared; None: the default place. Raises GridError where the
+    file can't be read or is no grid."""
+    text = read_grid_text(path)
+    look_beside(path)
+    return parse_grid(text, source=str(path), data_dir=data_dir)
 
 
 def read_grid_text(path: Path) -> str:
@@ -207,18 +242,35 @@ def read_grid_text(path: Path) -> str:
         raise GridError(f"can't be read: {error}", file=str(path), line=None) from error
 
 
-def parse_grid(text: str, *, source: str) -> Grid:
-    """A whole grid from YAML text. Raises GridError."""
+def parse_grid(
+    text: str,
+    *,
+    source: str,
+    known: Mapping[str, DatasetEntry] | None = None,
+    data_dir: Path | None = None,
+) -> Grid:
+    """A whole grid from YAML text. `known`: data sets of its own, by label, that need not be read
+    again, since a store has kept what they are. Raises GridError."""
     root = YamlNode.parse(text, file=source)
     fields = root.mapping(GridTable.names(), what="a grid (a mapping)")
     rates = GridTable.rates.of(fields, root)
     seeds = GridTable.seeds.of(fields, root)
     methods = GridTable.methods.of(fields, root)
     attacks = read_attacks(GridTable.attacks.of(fields, root))
-    protocols = read_protocols(fields.get("protocols"), attacks=attacks, root=root)
+    datasets = read_datasets(
+        fields.get("datasets"),
+        folder=Path(source).absolute().parent,
+        known=known or {},
+        data_dir=data_dir,
+    )
+    protocols = read_protocols(
+        fields.get("protocols"), attacks=attacks, datasets=datasets.names, root=root
+    )
     variants = _read_variants(fields)
     architectures = tuple(
-        _read_architecture(name, node, fields=fields, variants=variants, protocols=protocols)
+        _read_architecture(
+            name, node, fields=fields, variants=variants, protocols=protocols, datasets=datasets
+        )
         for name, node in _named(GridTable.architectures.of(fields, root), "architectures")
     )
     resources, price = read_resources(fields.get("resources"), fields.get("price"))
@@ -283,12 +335,13 @@ def _read_architecture(
     fields: dict[str, YamlNode],
     variants: list[_VariantDraft],
     protocols: list[Protocol],
+    datasets: OwnDatasets,
 ) -> ArchitecturePlan:
     if name not in ARCHITECTURES:
         raise node.fail(f"unknown architecture: {expected(ARCHITECTURES, name)}")
     own = node.mapping(ArchitectureTable.names())
-    dataset = DATASETS[ArchitectureTable.dataset.of(own, node)]
-    data = _read_data(own, node, dataset, name=name)
+    dataset, is_own = datasets.entry(ArchitectureTable.dataset.of(own, node))
+    data = _read_data(own, node, dataset, name=name, is_own=is_own)
     images = ArchitectureTable.attack_images.of(own, node)
     of_grid = GridTable.images_per_shard.of(fields, node)
     shard = ArchitectureTable.images_per_shard.of(own, node) or of_grid
@@ -325,11 +378,22 @@ def _read_architecture(
 
 
 def _read_data(
-    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, name: str
+    own: dict[str, YamlNode],
+    node: YamlNode,
+    dataset: DatasetEntry,
+    *,
+    name: str,
+    is_own: bool,
 ) -> DataSettings:
-    needed = ARCHITECTURES[name].input_shape
-    small = dataset.shape[2] != needed[2] or (name != "resnet18" and dataset.shape != needed)
-    if small:
+    entry = ARCHITECTURES[name]
+    needed = entry.input_shape
+    if is_own and min(dataset.shape[:2]) < entry.min_size:
+        raise own["dataset"].fail(
+            f"{name} takes images of at least {entry.min_size}x{entry.min_size}, got "
+            f"{dataset.name} with {dataset.shape}"
+        )
+    same = dataset.shape == needed or (name == "resnet18" and dataset.shape[2] == needed[2])
+    if not is_own and not same:
         fit = [entry.name for entry in DATASETS.values() if entry.shape == needed]
         raise own["dataset"].fail(
             f"{name} takes images of {needed}, got {dataset.name} with {dataset.shape}; "
@@ -346,6 +410,7 @@ def _read_data(
         fingerprint=dataset.fingerprint,
         validation_frac=ArchitectureTable.validation_frac.of(own, node),
         train_images=limit,
+        own=dataset if is_own else None,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
 
 SplitName = Literal["test", "validation"]
@@ -94,6 +95,12 @@ class Grid:
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
+
+    @property
+    def own_datasets(self) -> dict[str, DatasetEntry]:
+        """The data sets that it brings, by label."""
+        data = (architecture.data for architecture in self.architectures)
+        return {each.dataset: each.own for each in data if each.own is not None}
 
 
 #: The axes that `--select` knows.

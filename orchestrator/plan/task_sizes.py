@@ -6,6 +6,7 @@ short beside what a lost worker or the end of a grid costs.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ class TaskSizes:
 
 def probes_of(plan: Plan) -> tuple[Probe, ...]:
     """What must be measured to choose a plan's sizes."""
-    return tuple(dict.fromkeys(_probe(cell) for cell in plan.cells))
+    own = {a.name: a.data.own for a in plan.grid.architectures}
+    probes = dict.fromkeys(_probe(cell) for cell in plan.cells)
+    return tuple(dataclasses.replace(probe, own=own[probe.architecture]) for probe in probes)
 
 
 def choose_sizes(plan: Plan, speeds: Iterable[Speed], *, slots: int) -> TaskSizes:

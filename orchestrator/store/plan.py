@@ -13,11 +13,13 @@ from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 
 
-def read_grid_for(path: Path, store: Store | None) -> Grid:
-    """Raises GridError, which tells the sizes of an earlier version's store where the file says
+def read_grid_for(path: Path, store: Store | None, data_dir: str | None = None) -> Grid:
+    """`data_dir`: where data sets are prepared; None: the default place.
+
+    Raises GridError, which tells the sizes of an earlier version's store where the file says
     `auto`; StoreError."""
     try:
-        return read_grid(path)
+        return read_grid(path, data_dir=None if data_dir is None else Path(data_dir))
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise

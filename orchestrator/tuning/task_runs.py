@@ -32,7 +32,7 @@ class RunInterrupted(Exception):  # noqa: N818 - what happened: the user asked f
 def keep_grid(store: Store, grid: Grid) -> None:
     """A new store gets the grid: workers look for it."""
     if store.read_text(layout.GRID) is None:
-        store.set_grid(grid.text)
+        store.set_grid(grid.text, grid.own_datasets)
 
 
 def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from prunegrid.workers.artifacts import load_weights
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
@@ -49,7 +49,7 @@ def load_model(files: Files, key: str) -> tuple[keras.Model, dict[str, np.ndarra
     task = stored.record.task
     if isinstance(task, AttackTask):
         raise ValueError(f"{key}: expected a train or prune task, got an attack")
-    entry = DATASETS[task.data.dataset]
+    entry = dataset_of(task.data)
     model = build(task.architecture, entry.shape, entry.classes, seed=0)
     set_weights(model, stored.weights)
     return model, stored.masks
