@@ -99,7 +99,7 @@ class DataSettings:
     own: DatasetEntry | None = None
 
     @property
-    def unhashed(self) -> tuple[str, ...]:
+    def outside_key(self) -> tuple[str, ...]:
         """The fingerprint of one's own data is a hash of its arrays, so neither its label nor its
         place is in the key."""
         return ("own",) if self.own is None else ("dataset", "own")
