@@ -23,6 +23,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "cache",
     "revision",
     "user_code",
+    "child_process",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from prunegrid.orchestrator.grid.attack_fields import AttackTable, ProtocolTable
+from prunegrid.orchestrator.grid.data_fields import DatasetTable
 from prunegrid.orchestrator.grid.fields import Field, Missing, Table
 from prunegrid.orchestrator.grid.file import (
     AdversarialTable,
     ArchitectureTable,
+    AugmentationTable,
     GridTable,
     PruningTable,
     ScheduleTable,
@@ -18,7 +20,9 @@ from prunegrid.orchestrator.grid.resources import PriceTable, ResourcesTable
 TABLES: tuple[type[Table], ...] = (
     GridTable,
     ArchitectureTable,
+    DatasetTable,
     TrainingTable,
+    AugmentationTable,
     ScheduleTable,
     AdversarialTable,
     PruningTable,

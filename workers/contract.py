@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.keys import Scalar, digest, hashable, unhashed, versioned
+from prunegrid.workers.keys import Scalar, digest, hashable, versioned
 from prunegrid.workers.revision import Code
 from prunegrid.workers.user_code import TravellingCode, UserCode
 
@@ -87,14 +88,22 @@ def classify(error: BaseException) -> FailureKind:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Which images. The fingerprint is the catalog's: it names the bytes, not the place."""
+    """Which images. The fingerprint names the bytes, not the place."""
 
-    dataset: str
+    dataset: str  #: a name of the catalog, or the grid's label of a data set of its own
     fingerprint: str
     validation_frac: (
         float  #: last part of the (shuffled once, where the source is sorted) train split
     )
     train_images: int | None  #: use only the first n training images; None: all
+    #: A data set that the grid brings: what it is and where to read it; None: the catalog's.
+    own: DatasetEntry | None = None
+
+    @property
+    def outside_key(self) -> tuple[str, ...]:
+        """The fingerprint of one's own data is a hash of its arrays, so neither its label nor its
+        place is in the key."""
+        return ("own",) if self.own is None else ("dataset", "own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +114,29 @@ class AdversarialTraining:
     eps: float  #: L-infinity radius, pixels in [0, 1]
     steps: int
     rel_stepsize: float  #: step / eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of training images, drawn anew in each epoch."""
+
+    flip: bool = False  #: left to right, every other image
+    pad: int = 0  #: pixels of black around an image, before a crop of its old size
+
+    @property
+    def name(self) -> str:
+        """As settings and task keys have it: `none`, `flip`, `crop_4`, `flip_crop_6`."""
+        parts = ["flip"] * self.flip + [f"crop_{self.pad}"] * (self.pad > 0)
+        return "_".join(parts) or "none"
+
+    @classmethod
+    def named(cls, name: str) -> Augmentation:
+        """The inverse of `name`. Raises ValueError."""
+        digits = name.rpartition("crop_")[2]
+        how = cls(flip=name.startswith("flip"), pad=int(digits) if digits.isdecimal() else 0)
+        if how.name != name:
+            raise ValueError(f"augmentation: expected a name such as flip_crop_6, got {name!r}")
+        return how
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +155,7 @@ class TrainingSettings:
     lr_factor: float | None  #: ReduceLROnPlateau on validation loss; None: constant rate
     lr_patience: int | None
     lr_min: float | None
-    augmentation: str  #: "none", "flip_crop_6" (CIFAR-10), "flip_crop_60" (Imagenette)
+    augmentation: str  #: the name of an Augmentation, such as "flip_crop_6"
     restore_best: bool  #: False keeps the final weights, as the paper's authors did
     adversarial: AdversarialTraining | None
 
@@ -176,9 +208,10 @@ class TrainTask:
     #: What its architecture is where that is not what the name has always been: see `identity`.
     configuration: str = versioned("")
     prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
-    network: OwnNetwork | None = unhashed(None)
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -197,9 +230,10 @@ class PruneTask:
     salt: str  #: the dense ancestor's; rewinding needs its initial weights
     parent_key: str  #: a train or prune task
     prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
-    network: OwnNetwork | None = unhashed(None)
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -218,9 +252,10 @@ class AttackTask:
     stop: int
     seed: int
     parent_key: str  #: a train or prune task
-    network: OwnNetwork | None = unhashed(None)
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:

@@ -149,9 +149,15 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
             settings.user_code.install()
         from prunegrid.workers import model_cache
         from prunegrid.workers.attacks.runtime.device_speed import measure_speed
+        from prunegrid.workers.catalog import DATASETS
 
         return tuple(
-            measure_speed(model_cache.network_on(probe.built, probe.dataset, probe.network), probe)
+            measure_speed(
+                model_cache.network_on(
+                    probe.built, probe.own or DATASETS[probe.dataset], probe.network
+                ),
+                probe,
+            )
             for probe in probes
         )
     except Exception as error:

@@ -13,9 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +21,7 @@ from typing import Any
 
 from prunegrid.workers.cache import load, save
 from prunegrid.workers.catalog import ARCHITECTURES
+from prunegrid.workers.child_process import ask_child
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import digest
 from prunegrid.workers.user_code import UserCode, sources_digest
@@ -124,30 +122,14 @@ def _kept(name: str) -> NetworkFacts | None:
 
 
 def _ask_child(requests: Sequence[NetworkRequest]) -> list[NetworkFacts | str]:
-    done = run_child(_CHILD, [dataclasses.asdict(request) for request in requests])
     try:
-        answers: list[Mapping[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return [last for _ in requests]
+        answers = ask_child(_CHILD, [dataclasses.asdict(request) for request in requests])
+    except ValueError as error:
+        return [str(error) for _ in requests]
     return [
         str(answer["error"]) if "error" in answer else from_dict(NetworkFacts, answer)
         for answer in answers
     ]
-
-
-def run_child(module: str, asked: object) -> subprocess.CompletedProcess[str]:
-    """A module of ours in a process of its own, which finds what this one finds; `asked` is its
-    standard input, as JSON. On a CPU: a GPU is for workers."""
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return subprocess.run(
-        [sys.executable, "-P", "-m", module],
-        env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"},
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def configuration_of(config: Mapping[str, Any]) -> str:

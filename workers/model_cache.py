@@ -17,9 +17,10 @@ import keras
 
 from prunegrid.workers import layout
 from prunegrid.workers.artifacts import StoredWeights, load_weights
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
 from prunegrid.workers.contract import OwnNetwork, Task
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build
 
@@ -32,14 +33,14 @@ _stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by stor
 def network(task: Task, context: TaskContext) -> keras.Model:
     """The process's network for the task's architecture and data. Its weights are undefined; the
     caller sets them. Raises StorageError, TornInput where a file's can't be had."""
-    entry = DATASETS[task.data.dataset]
-    own = task.network
+    entry, own = dataset_of(task.data), task.network
     return _network(task.architecture, own, network_file(own, context), entry.shape, entry.classes)
 
 
-def network_on(architecture: str, dataset: str, own: OwnNetwork | None = None) -> keras.Model:
+def network_on(
+    architecture: str, entry: DatasetEntry, own: OwnNetwork | None = None
+) -> keras.Model:
     """As `network`, on a machine that has the network's file."""
-    entry = DATASETS[dataset]
     file = Path(own.file_path) if own is not None and own.file_path else None
     return _network(architecture, own, file, entry.shape, entry.classes)
 

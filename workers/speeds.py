@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from prunegrid.workers.contract import OwnNetwork
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 
 #: A larger batch must be this much faster per image to be worth its memory.
 WORTH = 1.05
@@ -19,6 +20,7 @@ class Probe:
     dataset: str
     built: str = field(default="", compare=False)  #: the catalog's name
     network: OwnNetwork | None = field(default=None, compare=False)
+    own: DatasetEntry | None = field(default=None, compare=False)  #: of the grid's own data
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from prunegrid.workers import layout, model_cache
 from prunegrid.workers.artifacts import save_model, weights_sha256
-from prunegrid.workers.catalog import DATASETS, METHODS
+from prunegrid.workers.catalog import METHODS, dataset_of
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
@@ -132,7 +132,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 def initial_weights(task: TrainTask | PruneTask, context: TaskContext) -> dict[str, np.ndarray]:
     """The weights before any training: the dense ancestor's initial ones, or fresh ones where the
     task re-initialises."""
-    entry, own = DATASETS[task.data.dataset], task.network
+    entry, own = dataset_of(task.data), task.network
     seed: int | None = derive_seed(task.seed, "init", task.salt)
     if isinstance(task, PruneTask) and task.pruning.weights == "reinitialize":
         seed = derive_seed(task.seed, "init", task.salt, task.pruning.rate)

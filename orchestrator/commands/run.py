@@ -87,7 +87,7 @@ def run_grid(options: RunOptions, console: Console) -> int:
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     known = Store.find(options.store)
-    grid = read_grid_for(options.grid, known)
+    grid = read_grid_for(options.grid, known, options.data_dir)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
     for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):

@@ -128,7 +128,7 @@ def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store), options.data_dir)
     if asked.attack is None:
         studies: tuple[Study, ...] = training_studies(grid, asked)
         dense = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from prunegrid.orchestrator.grid.fields import (
 )
 from prunegrid.orchestrator.grid.grid import SplitName
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
+from prunegrid.workers.catalog import ATTACKS, AttackEntry, Option, attack_entry
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.keys import Scalar
 
@@ -44,19 +44,19 @@ def read_size(node: YamlNode) -> int:
     return node.integer(minimum=1)
 
 
-def _read_splits(node: YamlNode) -> dict[str, SplitName]:
+def _read_splits(node: YamlNode | None, datasets: Iterable[str]) -> dict[str, SplitName]:
     """By data set; test for those that are not named."""
-    if not node.is_mapping:
-        return dict.fromkeys(DATASETS, node.choice(SPLITS))
-    splits = dict(_TEST)
+    names = list(datasets)
+    if node is None or not node.is_mapping:
+        return dict.fromkeys(names, "test" if node is None else node.choice(SPLITS))
+    splits: dict[str, SplitName] = dict.fromkeys(names, "test")
     for dataset, part in node.mapping().items():
-        if dataset not in DATASETS:
-            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}")
+        if dataset not in splits:
+            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, names)}")
         splits[dataset] = part.choice(SPLITS)
     return splits
 
 
-_TEST: dict[str, SplitName] = dict.fromkeys(DATASETS, "test")
 SIZE: Kind[int] = Kind("whole number of at least 1", read_size)
 
 
@@ -89,9 +89,9 @@ class ProtocolTable(Table):
         choice(OUTPUTS), "what the attacks differentiate through", default="logits"
     )
     attack_split = Field(
-        Kind("`test` or `validation`, or a mapping of data sets to them", _read_splits),
+        maybe(mapping("`test` or `validation`, or a mapping of data sets to them")),
         "images that are attacked",
-        default=_TEST,
+        default=None,
         shown="test",
     )
     batch_size = Field(
@@ -210,16 +210,24 @@ def _check_batch(draft: AttackDraft, label: str, node: YamlNode) -> None:
 
 
 def read_protocols(
-    node: YamlNode | None, *, attacks: Mapping[str, AttackDraft], root: YamlNode
+    node: YamlNode | None,
+    *,
+    attacks: Mapping[str, AttackDraft],
+    datasets: Iterable[str],
+    root: YamlNode,
 ) -> list[Protocol]:
-    """Those enabled. Without a `protocols` part: one, strict, on logits and the test split."""
+    """Those enabled; `datasets`: all that the grid can name.
+
+    Without a `protocols` part: one, strict, on logits and the test split."""
     if node is None:
         parts: dict[str, YamlNode | None] = {"strict": None}
     else:
         parts = dict(node.mapping(what="a mapping of protocols"))
         if not parts:
             raise node.fail("expected at least one of protocols, got none")
-    protocols = [_read_protocol(name, part, attacks, root) for name, part in parts.items()]
+    protocols = [
+        _read_protocol(name, part, attacks, datasets, root) for name, part in parts.items()
+    ]
     enabled = [protocol for protocol in protocols if protocol.enabled]
     if not enabled:
         raise (node or root).fail(
@@ -229,7 +237,11 @@ def read_protocols(
 
 
 def _read_protocol(
-    name: str, node: YamlNode | None, attacks: Mapping[str, AttackDraft], root: YamlNode
+    name: str,
+    node: YamlNode | None,
+    attacks: Mapping[str, AttackDraft],
+    datasets: Iterable[str],
+    root: YamlNode,
 ) -> Protocol:
     where = node or root
     own = node.mapping(ProtocolTable.names()) if node is not None and not node.is_null else {}
@@ -256,7 +268,7 @@ def _read_protocol(
         name=name,
         enabled=ProtocolTable.enabled.of(own, where),
         attacks=settled,
-        splits=ProtocolTable.attack_split.of(own, where),
+        splits=_read_splits(ProtocolTable.attack_split.of(own, where), datasets),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import GridError, expected
 from prunegrid.orchestrator.grid.attack_fields import SIZE, Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.data_fields import OwnDatasets, read_datasets
 from prunegrid.orchestrator.grid.fields import (
     BOOLEAN,
     TEXT,
@@ -43,14 +44,16 @@ from prunegrid.orchestrator.grid.grid import (
 from prunegrid.orchestrator.grid.resources import read_resources
 from prunegrid.orchestrator.grid.user_fields import OPTIONS, VERSION, user_code
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ARCHITECTURES, AUGMENTATIONS, DATASETS, METHODS, DatasetEntry
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS
 from prunegrid.workers.contract import (
     OWN,
     AdversarialTraining,
+    Augmentation,
     DataSettings,
     OwnNetwork,
     TrainingSettings,
 )
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.identity import (
     NetworkFacts,
@@ -86,6 +89,23 @@ _ADVERSARIAL: Kind[AdversarialTraining] = Kind(
 )
 
 
+_AUGMENTATIONS = ("none", "flip_crop_6", "flip_crop_60")
+
+
+class AugmentationTable(Table):
+    """Random changes of training images; `flip_crop_6` is `{flip: true, pad: 6}`."""
+
+    path = "training.augmentation"
+    flip = Field(BOOLEAN, "left to right, every other image", default=False)
+    pad = Field(whole(minimum=0), "black pixels around, before a crop of the old size", default=0)
+
+
+def _read_augmentation(node: YamlNode) -> str:
+    if node.is_mapping:
+        return from_dict(Augmentation, AugmentationTable.whole(node)).name
+    return node.choice(_AUGMENTATIONS)
+
+
 class TrainingTable(Table):
     """Training of the dense networks, by Adam on cross-entropy; `fine_tuning`, after each prune
     step, has the same keys. The defaults are the paper's for its three larger networks."""
@@ -104,8 +124,11 @@ class TrainingTable(Table):
         shown="{factor: 0.3, patience: 12, min: 1.0e-5}",
     )
     augmentation = Field(
-        names_of(AUGMENTATIONS, "name"),
-        f"one of {', '.join(AUGMENTATIONS)}: flip, pad so many pixels, crop back",
+        Kind(
+            f"{', '.join(f'`{name}`' for name in _AUGMENTATIONS)}, or `{{flip: BOOLEAN, pad: N}}`",
+            _read_augmentation,
+        ),
+        "random flips; so many black pixels around, and a crop of the old size",
         default="none",
     )
     restore_best = Field(BOOLEAN, "keep the best epoch's weights, not the last's", default=False)
@@ -141,6 +164,7 @@ class GridTable(Table):
         default="per_method",
     )
     architectures = Field(mapping(), "networks and their data, by name")
+    datasets = Field(maybe(mapping()), "data sets of one's own, by label", default=None)
     images_per_shard = Field(SIZE, "images of one attack task", default=250)
     training = Field(maybe(mapping()), "of every dense network", default=None)
     fine_tuning = Field(
@@ -187,7 +211,10 @@ class ArchitectureTable(Table):
     prune_except = Field(
         Kind("list of different layers", _read_kept), "layers that no method prunes", default=()
     )
-    dataset = Field(names_of(DATASETS, "name"), "what it is trained on and attacked with")
+    dataset = Field(
+        mapping(f"one of {', '.join(f'`{name}`' for name in DATASETS)}, or a label of `datasets`"),
+        "what it is trained on and attacked with",
+    )
     train_images = Field(
         maybe(whole(minimum=10)), "only so many first training images", default=None, shown="all"
     )
@@ -228,10 +255,12 @@ class VariantTable(Table):
     pruning = Field(maybe(mapping()), "how it prunes", default=None)
 
 
-def read_grid(path: Path) -> Grid:
-    """Raises GridError where the file can't be read or is no grid."""
+def read_grid(path: Path, *, data_dir: Path | None = None) -> Grid:
+    """`data_dir`: where data sets are prepared; None: the default place. Raises GridError where the
+    file can't be read or is no grid."""
+    text = read_grid_text(path)
     look_beside(path)
-    return parse_grid(read_grid_text(path), source=str(path))
+    return parse_grid(text, source=str(path), data_dir=data_dir)
 
 
 def read_grid_text(path: Path) -> str:
@@ -244,18 +273,33 @@ def read_grid_text(path: Path) -> str:
         raise GridError(f"can't be read: {error}", file=str(path), line=None) from error
 
 
-def parse_grid(text: str, *, source: str) -> Grid:
-    """A whole grid from YAML text. Raises GridError."""
+def parse_grid(
+    text: str,
+    *,
+    source: str,
+    known: Mapping[str, DatasetEntry] | None = None,
+    data_dir: Path | None = None,
+) -> Grid:
+    """A whole grid from YAML text. `known`: data sets of its own, by label, that need not be read
+    again, since a store has kept what they are. Raises GridError."""
     root = YamlNode.parse(text, file=source)
     fields = root.mapping(GridTable.names(), what="a grid (a mapping)")
     rates = GridTable.rates.of(fields, root)
     seeds = GridTable.seeds.of(fields, root)
     methods = GridTable.methods.of(fields, root)
     attacks = read_attacks(GridTable.attacks.of(fields, root))
-    protocols = read_protocols(fields.get("protocols"), attacks=attacks, root=root)
+    datasets = read_datasets(
+        fields.get("datasets"),
+        folder=Path(source).absolute().parent,
+        known=known or {},
+        data_dir=data_dir,
+    )
+    protocols = read_protocols(
+        fields.get("protocols"), attacks=attacks, datasets=datasets.names, root=root
+    )
     variants = _read_variants(fields)
     named = [
-        _read_network(label, node)
+        _read_network(label, node, datasets)
         for label, node in _named(GridTable.architectures.of(fields, root), "architectures")
     ]
     architectures = tuple(
@@ -325,6 +369,7 @@ class _NetworkDraft:
     node: YamlNode
     own: dict[str, YamlNode]
     dataset: DatasetEntry
+    is_own_data: bool
     architecture: str  #: of the catalog, or OWN
     code: UserCode | None
     path: str  #: of a .keras file, or ""
@@ -347,7 +392,7 @@ class _NetworkDraft:
         )
 
 
-def _read_network(label: str, node: YamlNode) -> _NetworkDraft:
+def _read_network(label: str, node: YamlNode, datasets: OwnDatasets) -> _NetworkDraft:
     table = ArchitectureTable
     if not node.is_mapping and label not in ARCHITECTURES:
         raise node.fail(f"unknown architecture: {expected(ARCHITECTURES, label)}")
@@ -372,11 +417,13 @@ def _read_network(label: str, node: YamlNode) -> _NetworkDraft:
             f"unknown architecture: {expected(ARCHITECTURES, name)}, or `build: module:function`, "
             "or `model: FILE.keras`"
         )
+    dataset, is_own_data = datasets.entry(table.dataset.of(own, node))
     draft = _NetworkDraft(
         label=label,
         node=node,
         own=own,
-        dataset=DATASETS[table.dataset.of(own, node)],
+        dataset=dataset,
+        is_own_data=is_own_data,
         architecture=architecture,
         code=code,
         path="" if model is None else node.beside(model),
@@ -388,14 +435,21 @@ def _read_network(label: str, node: YamlNode) -> _NetworkDraft:
 
 
 def _check_shape(draft: _NetworkDraft) -> None:
+    """A network of the catalog under its own name takes the paper's images, or the user's."""
     if draft.architecture == OWN:
         return
-    least, shape = ARCHITECTURES[draft.architecture].min_size, draft.dataset.shape
+    entry, dataset = ARCHITECTURES[draft.architecture], draft.dataset
+    name, shape, least = entry.name, dataset.shape, entry.min_size
     if min(shape[:2]) < least:
-        fit = [entry.name for entry in DATASETS.values() if min(entry.shape[:2]) >= least]
         raise draft.own["dataset"].fail(
-            f"{draft.architecture} takes images of at least {least}x{least}, got "
-            f"{draft.dataset.name} with {shape[0]}x{shape[1]}; expected one of {', '.join(fit)}"
+            f"{name} takes images of at least {least}x{least}, got {dataset.name} with {shape}"
+        )
+    papers = shape == entry.input_shape or (name == "resnet18" and shape[2] == entry.input_shape[2])
+    if draft.label == name and not draft.is_own_data and not papers:
+        fit = [other.name for other in DATASETS.values() if other.shape == entry.input_shape]
+        raise draft.own["dataset"].fail(
+            f"{name} takes images of {entry.input_shape}, got {dataset.name} with {shape}; "
+            f"expected one of {', '.join(fit)}, or a label of its own and `build: {name}`"
         )
 
 
@@ -446,7 +500,7 @@ def _read_architecture(
     protocols: list[Protocol],
 ) -> ArchitecturePlan:
     own, node, dataset = draft.own, draft.node, draft.dataset
-    data = _read_data(own, node, dataset)
+    data = _read_data(own, node, dataset, is_own=draft.is_own_data)
     images = ArchitectureTable.attack_images.of(own, node)
     of_grid = GridTable.images_per_shard.of(fields, node)
     shard = ArchitectureTable.images_per_shard.of(own, node) or of_grid
@@ -510,7 +564,9 @@ def _own_network(draft: _NetworkDraft, facts: NetworkFacts | None) -> OwnNetwork
     )
 
 
-def _read_data(own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry) -> DataSettings:
+def _read_data(
+    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, is_own: bool
+) -> DataSettings:
     limit = ArchitectureTable.train_images.of(own, node)
     if limit is not None and limit > dataset.train_images:
         raise own["train_images"].fail(
@@ -522,6 +578,7 @@ def _read_data(own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry) 
         fingerprint=dataset.fingerprint,
         validation_frac=ArchitectureTable.validation_frac.of(own, node),
         train_images=limit,
+        own=dataset if is_own else None,
     )
 
 

@@ -15,6 +15,7 @@ from prunegrid.workers.contract import (
     OwnNetwork,
     TrainingSettings,
 )
+from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.identity import NetworkFacts
 from prunegrid.workers.keys import digest
 from prunegrid.workers.user_code import UserCode
@@ -106,11 +107,19 @@ class Grid:
     resources: Resources
     price: Price | None = None
 
+    @property
+    def own_datasets(self) -> dict[str, DatasetEntry]:
+        """The data sets that it brings, by label."""
+        data = (architecture.data for architecture in self.architectures)
+        return {each.dataset: each.own for each in data if each.own is not None}
+
     def user_code(self) -> tuple[UserCode, ...]:
-        """All that the grid brings, each once."""
-        networks = (each.network for each in self.architectures)
-        found = (network.code for network in networks if network is not None)
-        return tuple(dict.fromkeys(code for code in found if code is not None))
+        """All functions that the grid brings, each once."""
+        found: list[UserCode | None] = []
+        for each in self.architectures:
+            found.append(each.network.code if each.network is not None else None)
+            found.append(each.data.own.reader if each.data.own is not None else None)
+        return tuple(dict.fromkeys(code for code in found if code is not None and not code.is_ours))
 
 
 #: The axes that `--select` knows.

@@ -22,11 +22,13 @@ from prunegrid.workers.user_code import UserCode, UserCodeError, sources_digest
 SETTLED = "grid.json"
 
 
-def read_grid_for(path: Path, store: Store | None) -> Grid:
-    """Raises GridError, which tells the sizes of an earlier version's store where the file says
+def read_grid_for(path: Path, store: Store | None, data_dir: str | None = None) -> Grid:
+    """`data_dir`: where data sets are prepared; None: the default place.
+
+    Raises GridError, which tells the sizes of an earlier version's store where the file says
     `auto`; StoreError."""
     try:
-        return read_grid(path)
+        return read_grid(path, data_dir=None if data_dir is None else Path(data_dir))
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise
@@ -36,7 +38,6 @@ def read_grid_for(path: Path, store: Store | None) -> Grid:
 def keep_grid(store: Store, grid: Grid) -> None:
     """Keep the grid as last run, settled too, so that any installation can read it; and the files
     that it brings. Raises StoreError."""
-    store.set_grid(grid.text)
     for network in (each.network for each in grid.architectures):
         if network is None or not network.file_sha256:
             continue
@@ -49,6 +50,7 @@ def keep_grid(store: Store, grid: Grid) -> None:
     kept = KeptGrid(text_digest=digest(grid.text), sources=sources, grid=replace(grid, text=""))
     if kept != before:
         store.write(SETTLED, json.dumps(asdict(kept)).encode())
+    store.set_grid(grid.text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,9 @@ def _piece(grid: Grid, part: Any, comment: str) -> tuple[str, Grid]:
     text = dumped(part)
     both = _merge(_load(grid.text), _load(text))
     merged = parse_grid(
-        yaml.safe_dump(both, sort_keys=False), source=f"{grid.source} with the piece"
+        yaml.safe_dump(both, sort_keys=False),
+        source=f"{grid.source} with the piece",
+        known=grid.own_datasets,
     )
     return "".join(f"# {line}\n" for line in comment.splitlines()) + text, merged
 

@@ -14,7 +14,7 @@ from typing import Any
 from prunegrid.workers.attacks.declaration import AttackEngine, AttackEntry, Norm, Option
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry
-from prunegrid.workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
+from prunegrid.workers.catalog.datasets import DATASETS, dataset_of
 from prunegrid.workers.catalog.methods import (
     CONTROL,
     METHODS,
@@ -27,7 +27,6 @@ from prunegrid.workers.catalog.methods import (
 __all__ = [
     "ARCHITECTURES",
     "ATTACKS",
-    "AUGMENTATIONS",
     "CONTROL",
     "DATASETS",
     "METHODS",
@@ -35,13 +34,13 @@ __all__ = [
     "AttackEngine",
     "AttackEntry",
     "Criterion",
-    "DatasetEntry",
     "MethodEntry",
     "Norm",
     "Option",
     "Scope",
     "Structure",
     "attack_entry",
+    "dataset_of",
     "load",
 ]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from prunegrid.workers import model_cache
 from prunegrid.workers.artifacts import load_record, load_weights
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
@@ -51,7 +51,7 @@ def load_model(files: Files, key: str) -> tuple[keras.Model, dict[str, np.ndarra
     task = stored.record.task
     if isinstance(task, AttackTask):
         raise ValueError(f"{key}: expected a train or prune task, got an attack")
-    entry, own = DATASETS[task.data.dataset], task.network
+    entry, own = dataset_of(task.data), task.network
     file = None if own is None else model_cache.local_file(own, files)
     model = build(task.architecture, entry.shape, entry.classes, seed=0, own=own, file=file)
     set_weights(model, stored.weights)
