@@ -24,6 +24,7 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "revision",
     "user_code",
     "child_process",
+    "network_facts",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

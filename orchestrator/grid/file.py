@@ -55,13 +55,8 @@ from prunegrid.workers.contract import (
 )
 from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.identity import (
-    NetworkFacts,
-    NetworkRequest,
-    ask,
-    file_sha256,
-    identity,
-)
+from prunegrid.workers.identity import ask, identity
+from prunegrid.workers.network_facts import NetworkFacts, NetworkRequest, file_sha256
 from prunegrid.workers.user_code import UserCode, is_target, look_beside, sources_digest
 
 

@@ -16,8 +16,8 @@ from prunegrid.workers.contract import (
     TrainingSettings,
 )
 from prunegrid.workers.data.dataset_entry import DatasetEntry
-from prunegrid.workers.identity import NetworkFacts
 from prunegrid.workers.keys import digest
+from prunegrid.workers.network_facts import NetworkFacts
 from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
