@@ -23,7 +23,6 @@ from prunegrid.orchestrator.grid.fields import (
     choice,
     mapping,
     maybe,
-    names_of,
     number,
     optional,
     section,
@@ -41,9 +40,10 @@ from prunegrid.orchestrator.grid.grid import (
     SplitName,
     Variant,
 )
+from prunegrid.orchestrator.grid.method_fields import read_methods
 from prunegrid.orchestrator.grid.resources import read_resources
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS
 from prunegrid.workers.contract import (
     AdversarialTraining,
     Augmentation,
@@ -146,7 +146,7 @@ class GridTable(Table):
         "weights before over weights left; 1 is the dense network",
     )
     methods = Field(
-        unique(names_of(METHODS, "name"), "pruning methods"),
+        mapping("list of different pruning methods: names, or mappings as below"),
         "how weights are chosen; fine-tuning-only, the control, prunes none",
     )
     dense_model: Field[DenseModel] = Field(
@@ -255,7 +255,7 @@ def parse_grid(
     fields = root.mapping(GridTable.names(), what="a grid (a mapping)")
     rates = GridTable.rates.of(fields, root)
     seeds = GridTable.seeds.of(fields, root)
-    methods = GridTable.methods.of(fields, root)
+    methods = read_methods(GridTable.methods.of(fields, root), rates)
     attacks = read_attacks(GridTable.attacks.of(fields, root))
     datasets = read_datasets(
         fields.get("datasets"),
@@ -279,8 +279,7 @@ def parse_grid(
         source=source,
         text=text,
         architectures=architectures,
-        methods=methods,
-        rates=tuple(sorted(rates)),
+        pruning_methods=methods,
         seeds=seeds,
         dense_model=GridTable.dense_model.of(fields, root),
         resources=resources,

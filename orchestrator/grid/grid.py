@@ -12,6 +12,7 @@ from typing import Literal
 from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
 from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
+from prunegrid.workers.pruning.method_entry import MethodEntry
 
 SplitName = Literal["test", "validation"]
 DenseModel = Literal["per_method", "shared"]
@@ -58,6 +59,13 @@ class ArchitecturePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedMethod:
+    entry: MethodEntry
+    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    in_catalog: bool  #: its name says all of it: no description is in the task keys
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a task takes of a machine; never part of a task's identity."""
 
@@ -89,12 +97,21 @@ class Grid:
     source: str  #: the file it was read from
     text: str  #: the file's text, as the store keeps it
     architectures: tuple[ArchitecturePlan, ...]
-    methods: tuple[str, ...]
-    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    pruning_methods: tuple[PlannedMethod, ...]
     seeds: tuple[int, ...]
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(method.entry.name for method in self.pruning_methods)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Of all methods, ascending."""
+        return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
 
     @property
     def own_datasets(self) -> dict[str, DatasetEntry]:

@@ -74,7 +74,9 @@ def _place_findings(place: ModelCoordinates, record: ModelRecord) -> Iterator[st
     task = record.task
     known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}
     if isinstance(task, PruneTask):
-        known |= {"method": task.pruning.method, "rate": task.pruning.rate}
+        known["rate"] = task.pruning.rate
+        if task.pruning.own is None:  # else the grid's name, of which one method may have several
+            known["method"] = task.pruning.method
     for name, value in known.items():
         if getattr(place, name) != value:
             yield f"{name}: row {getattr(place, name)}, its model's task says {value}"
