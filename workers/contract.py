@@ -22,9 +22,10 @@ from typing import Any, Literal, TypeAlias
 
 from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.keys import Scalar, digest, hashable, versioned
+from prunegrid.workers.keys import Scalar, digest, hashable, unhashed, versioned
 from prunegrid.workers.pruning.method_entry import MethodEntry
 from prunegrid.workers.revision import Code
+from prunegrid.workers.user_code import TravellingCode, UserCode
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -187,6 +188,23 @@ class AttackSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """A network that a grid brings: a function's or a file's. How to have it; what it is, is in
+    TrainTask.configuration."""
+
+    label: str  #: the grid's name
+    code: UserCode | None = None  #: the function that builds it; None for a file's
+    file_sha256: str = ""  #: of a .keras file, which the store keeps
+    file_path: str = ""  #: where the driver found that file
+    trained: bool = False  #: the file's weights are the dense network's
+    forward_flops: int = 0  #: multiply-adds of one forward pass of one image
+
+
+#: `architecture` of a task whose network is the grid's own.
+OWN = "own"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainTask:
     """Train a dense network from scratch."""
 
@@ -197,6 +215,8 @@ class TrainTask:
     salt: str  #: "" for a dense network shared by all methods, else the method it belongs to
     #: What its architecture is where that is not what the name has always been: see `identity`.
     configuration: str = versioned("")
+    prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
+    network: OwnNetwork | None = unhashed(None)
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
 
@@ -216,6 +236,8 @@ class PruneTask:
     seed: int
     salt: str  #: the dense ancestor's; rewinding needs its initial weights
     parent_key: str  #: a train or prune task
+    prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
+    network: OwnNetwork | None = unhashed(None)
 
     kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
 
@@ -236,6 +258,7 @@ class AttackTask:
     stop: int
     seed: int
     parent_key: str  #: a train or prune task
+    network: OwnNetwork | None = unhashed(None)
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
 
@@ -245,6 +268,13 @@ class AttackTask:
 
 
 Task: TypeAlias = TrainTask | PruneTask | AttackTask
+
+
+def network_label(task: Task) -> str:
+    """The network's name for people."""
+    return task.architecture if task.network is None else task.network.label
+
+
 _TASK_CLASSES: Mapping[str, type[TrainTask] | type[PruneTask] | type[AttackTask]] = {
     "train": TrainTask,
     "prune": PruneTask,
@@ -294,6 +324,7 @@ class WorkerSettings:
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
     code: Code | None = None  #: the driver's; None where no driver is
+    user_code: TravellingCode | None = None  #: the user's modules
     #: Address of the store for results where that is not `store`; parents that are not there are
     #: read from `store`.
     results: str | None = None

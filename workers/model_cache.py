@@ -8,36 +8,74 @@ A process runs one task at a time (the engines' contract), so nothing here is lo
 from __future__ import annotations
 
 import functools
+import hashlib
+import tempfile
 from collections import OrderedDict
+from pathlib import Path
 
 import keras
 
+from prunegrid.workers import layout
 from prunegrid.workers.artifacts import StoredWeights, load_weights
 from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
-from prunegrid.workers.contract import Task
+from prunegrid.workers.contract import OwnNetwork, Task
 from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build
 
 _MOST_NETWORKS = 2
 _MOST_MODELS = 3
+_files: dict[str, Path] = {}  #: networks' files on this machine, by SHA-256
 _stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by store and task key
 
 
-def network(task: Task) -> keras.Model:
+def network(task: Task, context: TaskContext) -> keras.Model:
     """The process's network for the task's architecture and data. Its weights are undefined; the
-    caller sets them."""
-    return network_on(task.architecture, dataset_of(task.data))
+    caller sets them. Raises StorageError, TornInput where a file's can't be had."""
+    entry, own = dataset_of(task.data), task.network
+    return _network(task.architecture, own, network_file(own, context), entry.shape, entry.classes)
 
 
-def network_on(architecture: str, entry: DatasetEntry) -> keras.Model:
-    """As `network`."""
-    return _network(architecture, entry.shape, entry.classes)
+def network_on(
+    architecture: str, entry: DatasetEntry, own: OwnNetwork | None = None
+) -> keras.Model:
+    """As `network`, on a machine that has the network's file."""
+    file = Path(own.file_path) if own is not None and own.file_path else None
+    return _network(architecture, own, file, entry.shape, entry.classes)
 
 
 @functools.lru_cache(maxsize=_MOST_NETWORKS)
-def _network(architecture: str, shape: tuple[int, int, int], classes: int) -> keras.Model:
-    return build(architecture, shape, classes, seed=0)
+def _network(
+    architecture: str,
+    own: OwnNetwork | None,
+    file: Path | None,
+    shape: tuple[int, int, int],
+    classes: int,
+) -> keras.Model:
+    return build(architecture, shape, classes, seed=0, own=own, file=file)
+
+
+def network_file(own: OwnNetwork | None, context: TaskContext) -> Path | None:
+    """The .keras file of a network, from the store; None where it has none."""
+    try:
+        return local_file(own, context.parents or context.files)
+    except (FileNotFoundError, ValueError) as error:
+        raise TornInput(f"the file of {own.label if own else ''}: {error}") from error
+
+
+def local_file(own: OwnNetwork | None, files: Files) -> Path | None:
+    """As `network_file`; read once for each process. Raises FileNotFoundError, StorageError, and
+    ValueError where it is another."""
+    sha256 = "" if own is None else own.file_sha256
+    if sha256 and sha256 not in _files:
+        content = files.read(layout.network_file(sha256))
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("its SHA-256 is not its name")
+        path = Path(tempfile.mkdtemp(prefix="prunegrid-network-")) / f"{sha256[:12]}.keras"
+        path.write_bytes(content)
+        _files[sha256] = path
+    return _files.get(sha256)
 
 
 def remember(context: TaskContext, stored: StoredWeights) -> None:

@@ -51,6 +51,11 @@ class UserCode:
     options: tuple[tuple[str, OptionValue], ...] = ()  #: keyword arguments, sorted by name
     version: int = versioned(1)  #: its author raises it where the results' meaning changes
 
+    @property
+    def is_ours(self) -> bool:
+        """Of this program's own, which does not travel."""
+        return self.target.partition(".")[0] == _OURS
+
     def load(self) -> Callable[..., Any]:
         """The function itself. Raises UserCodeError where it can't be imported."""
         module_name, _, name = self.target.partition(":")

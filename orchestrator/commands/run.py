@@ -35,7 +35,7 @@ from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
-from prunegrid.orchestrator.store.plan import read_grid_for
+from prunegrid.orchestrator.store.plan import keep_grid, read_grid_for
 from prunegrid.orchestrator.store.store import Store
 
 
@@ -99,9 +99,9 @@ def run_grid(options: RunOptions, console: Console) -> int:
     store = Store.open_or_create(options.store)
     with (
         Lease.take(store, say=plain(console)) as lease,
-        RunContext(grid.resources, store, options, console) as context,
+        RunContext(grid, store, options, console) as context,
     ):
-        store.set_grid(grid.text, grid.own_datasets)
+        keep_grid(store, grid)
         store.set_selection(selection)
         dashboard = DashboardProcess(store.address, console)
         with dashboard if options.dashboard else nullcontext():

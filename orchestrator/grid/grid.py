@@ -9,10 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.contract import (
+    AttackSettings,
+    DataSettings,
+    OwnNetwork,
+    TrainingSettings,
+)
+from prunegrid.workers.identity import NetworkFacts
 from prunegrid.workers.keys import digest
 from prunegrid.workers.pruning.method_entry import MethodEntry
+from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
 DenseModel = Literal["per_method", "shared"]
@@ -50,8 +56,12 @@ class PlannedAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class ArchitecturePlan:
-    name: str
+    name: str  #: the grid's label
+    architecture: str  #: of the catalog, or OWN
     configuration: str  #: see `prunegrid.workers.identity`
+    prune_except: tuple[str, ...] = ()  #: layers that are not pruned
+    network: OwnNetwork | None = None  #: of the grid itself
+    facts: NetworkFacts | None = None  #: what Keras said of it, where it was asked
     data: DataSettings
     attack_images: int
     variants: tuple[Variant, ...]
@@ -113,11 +123,16 @@ class Grid:
         """Of all methods, ascending."""
         return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
 
-    @property
-    def own_datasets(self) -> dict[str, DatasetEntry]:
-        """The data sets that it brings, by label."""
-        data = (architecture.data for architecture in self.architectures)
-        return {each.dataset: each.own for each in data if each.own is not None}
+    def user_code(self) -> tuple[UserCode, ...]:
+        """All that the grid brings, each once."""
+        found: list[UserCode | None] = []
+        for each in self.architectures:
+            found += [
+                None if each.network is None else each.network.code,
+                None if each.data.own is None else each.data.own.reader,
+            ]
+        found += [method.entry.score for method in self.pruning_methods]
+        return tuple(dict.fromkeys(code for code in found if code is not None and not code.is_ours))
 
 
 #: The axes that `--select` knows.

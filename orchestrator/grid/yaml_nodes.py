@@ -6,6 +6,7 @@ PyYAML composes the nodes; nothing in a file can construct Python objects.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -89,6 +90,10 @@ class YamlNode:
     def fail(self, message: str) -> GridError:
         where = f"{self.path}: " if self.path else ""
         return GridError(f"{where}{message}", file=self._file, line=self._node.start_mark.line + 1)
+
+    def beside(self, path: str) -> str:
+        """A path as the file means it: from the file's own folder."""
+        return os.path.join(os.path.dirname(os.path.abspath(self._file)), os.path.expanduser(path))
 
     def _child(self, node: yaml.Node, name: object) -> YamlNode:
         path = f"{self.path}.{name}" if self.path else str(name)

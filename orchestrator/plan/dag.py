@@ -126,12 +126,14 @@ class _Builder:
             return
         salt = method if self._grid.dense_model == "per_method" else ""
         dense = TrainTask(
-            architecture=architecture.name,
+            architecture=architecture.architecture,
             data=architecture.data,
             training=variant.training,
             seed=seed,
             salt=salt,
             configuration=architecture.configuration,
+            prune_except=architecture.prune_except,
+            network=architecture.network,
         )
         previous = dense_key = self._add(dense)
         previous_rate = 1.0
@@ -140,7 +142,7 @@ class _Builder:
             if rate > 1:
                 one_shot = variant.pruning.schedule == "one-shot"
                 task = PruneTask(
-                    architecture=architecture.name,
+                    architecture=architecture.architecture,
                     data=architecture.data,
                     training=variant.fine_tuning,
                     pruning=PruningSettings(
@@ -153,6 +155,8 @@ class _Builder:
                     seed=seed,
                     salt=salt,
                     parent_key=dense_key if one_shot else previous,
+                    prune_except=architecture.prune_except,
+                    network=architecture.network,
                 )
                 previous, previous_rate = self._add(task), rate
                 key = previous
@@ -217,7 +221,7 @@ class _Builder:
             self._shards[key, attack] = tuple(
                 self._add(
                     AttackTask(
-                        architecture=architecture.name,
+                        architecture=architecture.architecture,
                         data=architecture.data,
                         attack=attack.settings,
                         split=attack.split,
@@ -225,6 +229,7 @@ class _Builder:
                         stop=min(start + size, architecture.attack_images),
                         seed=seed,
                         parent_key=key,
+                        network=architecture.network,
                     )
                 )
                 for start in range(0, architecture.attack_images, size)

@@ -40,7 +40,8 @@ def flops_per_s(resources: Resources) -> float:
 def guess_s(task: Task, flops_per_s: float = CPU_FLOPS_PER_S) -> float:
     """Seconds."""
     entry = ARCHITECTURES.get(task.architecture)
-    flops = entry.forward_flops if entry is not None else 1e8
+    known = task.network.forward_flops if task.network else entry.forward_flops if entry else 0
+    flops = known or 1e8
     if isinstance(task, AttackTask):
         looks = attack_looks(task.attack)
         passes = (task.stop - task.start) * looks * (_WITH_GRADIENT if _slopes(task) else 1)

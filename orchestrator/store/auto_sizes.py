@@ -78,7 +78,7 @@ def parse_stored_grid(text: str, store: Store) -> Grid:
     """The grid of a store. Raises GridError, StoreError."""
     source = f"{store.address}/grid.yaml"
     numbered = without_auto(text, batch_size=_UNKNOWN, images_per_shard=_UNKNOWN)
-    grid = parse_grid(numbered, source=source, known=store.datasets())
+    grid = parse_grid(numbered, source=source)
     if numbered == text:
         return grid
     sizes = _read_sizes(store)

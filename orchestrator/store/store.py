@@ -30,8 +30,7 @@ from prunegrid.orchestrator.store.wholeness import ReadableFiles, is_whole_zip
 from prunegrid.workers import layout
 from prunegrid.workers.artifacts import MASKS, WEIGHTS
 from prunegrid.workers.contract import Failure, TaskKind
-from prunegrid.workers.data.dataset_entry import DatasetEntry
-from prunegrid.workers.decode import from_dict, parse_json
+from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import (
     FileInfo,
     Files,
@@ -55,7 +54,6 @@ T = TypeVar("T")
 
 MARKER = "store.json"
 SELECTION = "selection.json"
-DATASETS = "datasets.json"  #: the grid's own
 FORMAT = 1
 #: Folders of results whose files may be merged.
 SCHEMAS = {
@@ -162,12 +160,8 @@ class Store:
         except ValueError as error:
             raise TornError(f"{self.address}/{path} is torn or not ours: {error}") from error
 
-    def set_grid(self, text: str, datasets: Mapping[str, DatasetEntry] | None = None) -> None:
-        """Keep the grid as last run; an older, different one moves to `history/`. `datasets`: what
-        its own data sets are, by label; who reads the store may not have them."""
-        if datasets is not None and datasets != self.datasets():
-            entries = {name: dataclasses.asdict(entry) for name, entry in datasets.items()}
-            self.write(DATASETS, json.dumps(entries, indent=1, sort_keys=True).encode())
+    def set_grid(self, text: str) -> None:
+        """Keep the grid as last run; an older, different one moves to `history/`."""
         old = self.read_text(layout.GRID)
         if old == text:
             return
@@ -175,14 +169,6 @@ class Store:
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             self.write(f"history/grid-{stamp}.yaml", old.encode())
         self.write(layout.GRID, text.encode())
-
-    def datasets(self) -> dict[str, DatasetEntry]:
-        """Of the grid as last run: its own data sets, by label."""
-        try:
-            raw = self.read_json(DATASETS) or {}
-            return {str(name): from_dict(DatasetEntry, entry) for name, entry in raw.items()}
-        except (AttributeError, ValueError) as error:
-            raise TornError(f"{self.address}/{DATASETS} is torn or not ours: {error}") from error
 
     def set_selection(self, selection: Mapping[str, tuple[str, ...]]) -> None:
         """Remember which part of the grid was last asked for; `status` counts that."""

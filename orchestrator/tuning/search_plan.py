@@ -130,6 +130,7 @@ def _attack_study(grid: Grid, asked: SearchOptions, plan: Plan, protocol: str) -
         assert isinstance(task, TrainTask)
         models[task.key] = StudiedModel(
             architecture=task.architecture,
+            network=task.network,
             data=task.data,
             seed=cell.place.model.seed,
             task_key=task.key,

@@ -72,7 +72,9 @@ def _model_place(row: Row) -> ModelCoordinates | None:
 def _place_findings(place: ModelCoordinates, record: ModelRecord) -> Iterator[str]:
     """Compares the coordinates that the model's task has; a dense model serves every method."""
     task = record.task
-    known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}
+    known: dict[str, object] = {"seed": task.seed, "rate": 1.0}
+    if task.network is None:  # else the grid's label, of which one network may have several
+        known["architecture"] = task.architecture
     if isinstance(task, PruneTask):
         known["rate"] = task.pruning.rate
         if task.pruning.own is None:  # else the grid's name, of which one method may have several

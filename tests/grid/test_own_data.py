@@ -12,7 +12,7 @@ import pytest
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid
 from prunegrid.orchestrator.plan.dag import expand
-from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.plan import keep_grid, load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import Augmentation, task_from_dict, task_to_dict
 from prunegrid.workers.data.base import DataUnavailable, load
@@ -79,7 +79,7 @@ def test_a_task_with_it_survives_json(folder):
 def test_a_store_is_read_where_the_data_are_not(folder):
     grid = grid_of(folder)
     store = Store.open_or_create(str(folder / "store"))
-    store.set_grid(grid.text, grid.own_datasets)
+    keep_grid(store, grid)
     (folder / "digits.npz").unlink()
     shutil.rmtree(folder / "cache")
     shutil.rmtree(folder / "data")
@@ -167,7 +167,7 @@ def test_bad_arrays_are_refused_with_the_grid(folder):
 
 def test_images_too_small_for_the_network_are_refused(folder):
     write(folder / "digits.npz", **arrays(train=400, test=30, shape=(11, 30, 1)))
-    with pytest.raises(GridError, match=r"at least 12x12, got mine with \(11, 30, 1\)"):
+    with pytest.raises(GridError, match=r"at least 12x12, got mine with 11x30"):
         grid_of(folder)
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from prunegrid.workers.data.base import ImageSplit
 from prunegrid.workers.keys import derive_seed
-from prunegrid.workers.models.base import variables
+from prunegrid.workers.models.kernels import variables
 from prunegrid.workers.training.steps import cross_entropy
 
 _Compiled: TypeAlias = Callable[[keras.Model, tuple[str, ...]], Callable[..., Any]]
