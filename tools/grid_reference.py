@@ -15,6 +15,7 @@ from prunegrid.orchestrator.grid.file import (
     TrainingTable,
     VariantTable,
 )
+from prunegrid.orchestrator.grid.method_fields import MethodTable
 from prunegrid.orchestrator.grid.resources import PriceTable, ResourcesTable
 
 TABLES: tuple[type[Table], ...] = (
@@ -25,6 +26,7 @@ TABLES: tuple[type[Table], ...] = (
     AugmentationTable,
     ScheduleTable,
     AdversarialTable,
+    MethodTable,
     PruningTable,
     VariantTable,
     AttackTable,

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import Scalar, digest, hashable, versioned
+from prunegrid.workers.pruning.method_entry import MethodEntry
 from prunegrid.workers.revision import Code
 from prunegrid.workers.user_code import TravellingCode, UserCode
 
@@ -166,6 +167,13 @@ class PruningSettings:
     rate: float  #: nominal compression rate reached by this step, > 1
     parent_rate: float  #: nominal rate of the parent (1 for the dense model)
     weights: Literal["retain", "rewind", "reinitialize"]  #: what fine-tuning starts from
+    #: A method that the grid describes, or whose score has options; None: the catalog's.
+    own: MethodEntry | None = None
+
+    @property
+    def outside_key(self) -> tuple[str, ...]:
+        """A method that is described is in the key by its description, not its name."""
+        return ("own",) if self.own is None else ("method",)
 
 
 @dataclass(frozen=True, kw_only=True)

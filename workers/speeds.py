@@ -20,7 +20,7 @@ class Probe:
     dataset: str
     built: str = field(default="", compare=False)  #: the catalog's name
     network: OwnNetwork | None = field(default=None, compare=False)
-    own: DatasetEntry | None = field(default=None, compare=False)  #: of the grid's own data
+    own_data: DatasetEntry | None = field(default=None, compare=False)  #: not of the catalog
 
 
 @dataclass(frozen=True, kw_only=True)

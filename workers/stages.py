@@ -16,7 +16,7 @@ import numpy as np
 
 from prunegrid.workers import layout, model_cache
 from prunegrid.workers.artifacts import save_model, weights_sha256
-from prunegrid.workers.catalog import METHODS, dataset_of
+from prunegrid.workers.catalog import dataset_of, method_of
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
@@ -29,6 +29,7 @@ from prunegrid.workers.models.base import build, get_weights, set_weights
 from prunegrid.workers.models.kernels import kernels, prunable
 from prunegrid.workers.pruning.counts import layer_counts
 from prunegrid.workers.pruning.step import prune_step
+from prunegrid.workers.pruning.trained_network import TrainedNetwork
 from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.revision import CODE, own_revision
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
@@ -61,17 +62,28 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
     parent = model_cache.stored(context, task.parent_key)
     model = model_cache.network(task, context)
     layers = prunable(model, task.prune_except)
+    method = method_of(task.pruning)
+    if method is None:
+        raise ValueError(f"unknown pruning method {task.pruning.method!r}")
+    lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
+    set_weights(model, {path: np.nan_to_num(w) for path, w in parent.weights.items()})
     masks = prune_step(
         {layer.name: np.nan_to_num(parent.weights[layer.path]) for layer in layers},
         parent.masks,
         {layer.name: layer.kind for layer in layers},
-        method=METHODS[task.pruning.method],
+        method=method,
         rate=task.pruning.rate,
         parent_rate=task.pruning.parent_rate,
         seed=task.seed,
+        network=TrainedNetwork(
+            model,
+            {layer.name: layer.path for layer in layers},
+            dataset.train,
+            derive_seed(task.seed, task.salt, task.pruning.rate),
+            lost=lost,
+        ),
     )
     by_path = {layer.path: masks[layer.name] for layer in layers}
-    lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
     retained = task.pruning.weights == "retain" or lost
     start = parent.weights if retained else initial_weights(task, context)
     set_weights(model, masked(start, by_path))

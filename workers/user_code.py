@@ -53,8 +53,8 @@ class UserCode:
 
     @property
     def is_ours(self) -> bool:
-        """Of this program itself, and so on every worker."""
-        return self.target.startswith(f"{_OURS}.")
+        """Of this program's own, which does not travel."""
+        return self.target.partition(".")[0] == _OURS
 
     def load(self) -> Callable[..., Any]:
         """The function itself. Raises UserCodeError where it can't be imported."""

@@ -27,7 +27,7 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.catalog import ARCHITECTURES, METHODS
+from prunegrid.workers.catalog import ARCHITECTURES
 from prunegrid.workers.contract import TaskKind
 
 #: How many tasks at once, where the user names no number.
@@ -127,12 +127,12 @@ def plan(
 def _unpruned(grid: Grid) -> Iterator[str]:
     """Methods that find nothing to prune; the control is there for that."""
     for name in (architecture.name for architecture in grid.architectures):
-        for method in grid.methods:
-            structured = METHODS[method].structure in ("kernel", "filter")
+        for method in grid.pruning_methods:
+            structured = method.entry.structure in ("kernel", "filter")
             if structured and not ARCHITECTURES[name].conv_weights:
                 yield (
-                    f"{method} prunes nothing of {name}, which has no convolutions: its models are "
-                    "the dense network, trained again"
+                    f"{method.entry.name} prunes nothing of {name}, which has no convolutions: its "
+                    "models are the dense network, trained again"
                 )
 
 
@@ -141,7 +141,7 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     if store is None:
         return
     try:
-        before = load_plan(store, whole=True).grid.rates
+        before = {m.entry.name: m.rates for m in load_plan(store, whole=True).grid.pruning_methods}
     except PrunegridError:  # none was run there, or it can't be read any more
         return
     variants = [variant for architecture in grid.architectures for variant in architecture.variants]
@@ -151,17 +151,21 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     def steps(rates: Sequence[float], last: float) -> str:
         return ", ".join(f"{rate:g}" for rate in rates if rate <= last)
 
-    both = [rate for rate in grid.rates if rate in before]
-    if again := [rate for rate in both if steps(grid.rates, rate) != steps(before, rate)]:
-        what = (
-            f"rate {again[0]:g} runs"
-            if len(again) == 1
-            else f"rates {steps(again, max(again))} run"
-        )
-        yield (
-            f"{what} again: networks are pruned rate by rate, now through "
-            f"{steps(grid.rates, max(again))} and not {steps(before, max(again))}"
-        )
+    told: dict[str, None] = {}
+    for method in grid.pruning_methods:
+        now, then = method.rates, before.get(method.entry.name, ())
+        again = [rate for rate in now if rate in then and steps(now, rate) != steps(then, rate)]
+        if again:
+            what = (
+                f"rate {again[0]:g} runs"
+                if len(again) == 1
+                else f"rates {steps(again, max(again))} run"
+            )
+            told[
+                f"{what} again: networks are pruned rate by rate, now through "
+                f"{steps(now, max(again))} and not {steps(then, max(again))}"
+            ] = None
+    yield from told
 
 
 def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:

@@ -21,8 +21,9 @@ from prunegrid.orchestrator.grid.fields import (
     optional,
 )
 from prunegrid.orchestrator.grid.grid import SplitName
+from prunegrid.orchestrator.grid.typed_options import read_option
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ATTACKS, AttackEntry, Option, attack_entry
+from prunegrid.workers.catalog import ATTACKS, AttackEntry, attack_entry
 from prunegrid.workers.contract import AttackSettings
 from prunegrid.workers.keys import Scalar
 
@@ -166,7 +167,7 @@ def _override(draft: AttackDraft, node: YamlNode) -> AttackDraft:
     values = dict(draft.options)
     for name, given in own.items():
         if name in options:
-            values[name] = _read_option(given, options[name])
+            values[name] = read_option(given, options[name])
         elif name not in AttackTable.names():
             values[name] = _read_free(given)
     table, skip = AttackTable, draft.skip
@@ -179,16 +180,6 @@ def _override(draft: AttackDraft, node: YamlNode) -> AttackDraft:
     new = dataclasses.replace(draft, options=values, engine=engine, batch_size=size, skip=skip)
     _check_batch(new, new.entry.name, own.get("batch_size", node))
     return new
-
-
-def _read_option(node: YamlNode, option: Option) -> Scalar:
-    if option.type == "bool":
-        return node.boolean()
-    low = None if option.minimum is None else int(option.minimum)
-    high = None if option.maximum is None else int(option.maximum)
-    if option.type == "int":
-        return node.integer(minimum=low, maximum=high)
-    return node.number(minimum=option.minimum, maximum=option.maximum)
 
 
 def _read_free(node: YamlNode) -> Scalar:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from prunegrid.orchestrator.errors import expected
 from prunegrid.orchestrator.grid.fields import TEXT, Field, Kind, Table, maybe, number, whole
-from prunegrid.orchestrator.grid.user_fields import OPTIONS, TARGET, VERSION, user_code
+from prunegrid.orchestrator.grid.user_fields import OPTIONS, VERSION, user_code
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import DATASETS
 from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.data.description import described
-from prunegrid.workers.user_code import OptionValue, UserCode
+from prunegrid.workers.user_code import OptionValue, UserCode, is_target
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _READERS: Mapping[str, str] = {
@@ -31,6 +31,13 @@ _BESIDE: Mapping[str, tuple[str, ...]] = {
     "huggingface": ("size", "test_frac", "split_seed"),
     "load": ("options", "version"),
 }
+
+
+def _read_target(node: YamlNode) -> str:
+    text = node.text()
+    if not is_target(text):
+        raise node.fail(f"expected module:function, such as mylab.data:load, got {text!r}")
+    return text
 
 
 def _read_size(node: YamlNode) -> tuple[int, int]:
@@ -53,7 +60,11 @@ class DatasetTable(Table):
     )
     tfds = Field(maybe(TEXT), "name of a set of TensorFlow Datasets", default=None)
     huggingface = Field(maybe(TEXT), "name of a set of the Hugging Face hub", default=None)
-    load = Field(maybe(TARGET), "function that returns the arrays", default=None)
+    load = Field(
+        maybe(Kind("`module:function`", _read_target)),
+        "function that returns the arrays",
+        default=None,
+    )
     size: Field[tuple[int, int] | None] = Field(
         maybe(Kind("`[height, width]`", _read_size)),
         "images are resized to it",
@@ -75,7 +86,6 @@ class OwnDatasets:
     """The data sets that a grid can name: the catalog's, and its own, read when first asked for."""
 
     readers: Mapping[str, tuple[UserCode, YamlNode]]  #: by label
-    known: Mapping[str, DatasetEntry]  #: what a store knows of them: nothing is read
     data_dir: Path | None
 
     @property
@@ -89,22 +99,14 @@ class OwnDatasets:
         if name not in self.readers:
             return DATASETS[name], False
         reader, place = self.readers[name]
-        if name in self.known:
-            return self.known[name], True
         try:
             return described(name, reader, self.data_dir), True
         except ValueError as error:
             raise place.fail(str(error)) from error
 
 
-def read_datasets(
-    node: YamlNode | None,
-    *,
-    folder: Path,
-    known: Mapping[str, DatasetEntry],
-    data_dir: Path | None,
-) -> OwnDatasets:
-    """`folder`: the grid file's, which paths are relative to. Raises GridError."""
+def read_datasets(node: YamlNode | None, *, data_dir: Path | None) -> OwnDatasets:
+    """Paths are relative to the grid file. Raises GridError."""
     parts = {} if node is None else node.mapping(what="a mapping of labels to data sets")
     readers: dict[str, tuple[UserCode, YamlNode]] = {}
     for label, part in parts.items():
@@ -112,11 +114,11 @@ def read_datasets(
             raise part.fail(f"{label} is a data set of the catalog; expected a label of its own")
         if not _LABEL.fullmatch(label):
             raise part.fail(f"expected a label of letters, digits, '_', '.' and '-', got {label!r}")
-        readers[label] = (_read_one(part, folder), part)
-    return OwnDatasets(readers=readers, known=known, data_dir=data_dir)
+        readers[label] = (_read_one(part), part)
+    return OwnDatasets(readers=readers, data_dir=data_dir)
 
 
-def _read_one(node: YamlNode, folder: Path) -> UserCode:
+def _read_one(node: YamlNode) -> UserCode:
     own = node.mapping(DatasetTable.names(), what=f"a mapping with one of {', '.join(_BESIDE)}")
     kinds = [name for name in own if name in _BESIDE]
     if len(kinds) != 1:
@@ -129,11 +131,11 @@ def _read_one(node: YamlNode, folder: Path) -> UserCode:
             takes = expected(_BESIDE[kind], name) if _BESIDE[kind] else f"expected no {name}"
             raise part.fail(f"{kind} takes no such key: {takes} (it is for {fit})")
     if kind == "load":
-        return user_code(TARGET.read(own["load"]), own, node)
+        return user_code(_read_target(own["load"]), own, node)
     source = own[kind].text()
     options: dict[str, OptionValue] = {}
     if kind in ("npz", "images"):
-        options["path"] = str((folder / Path(source).expanduser()).resolve())
+        options["path"] = node.beside(source)
     else:
         options["name"] = source
     if _BESIDE[kind]:

@@ -23,7 +23,6 @@ from prunegrid.orchestrator.grid.fields import (
     choice,
     mapping,
     maybe,
-    names_of,
     number,
     optional,
     section,
@@ -41,10 +40,11 @@ from prunegrid.orchestrator.grid.grid import (
     SplitName,
     Variant,
 )
+from prunegrid.orchestrator.grid.method_fields import read_methods
 from prunegrid.orchestrator.grid.resources import read_resources
 from prunegrid.orchestrator.grid.user_fields import OPTIONS, VERSION, user_code
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS
 from prunegrid.workers.contract import (
     OWN,
     AdversarialTraining,
@@ -150,7 +150,7 @@ class GridTable(Table):
         "weights before over weights left; 1 is the dense network",
     )
     methods = Field(
-        unique(names_of(METHODS, "name"), "pruning methods"),
+        mapping("list of different pruning methods: names, or mappings as below"),
         "how weights are chosen; fine-tuning-only, the control, prunes none",
     )
     dense_model: Field[DenseModel] = Field(
@@ -268,27 +268,16 @@ def read_grid_text(path: Path) -> str:
         raise GridError(f"can't be read: {error}", file=str(path), line=None) from error
 
 
-def parse_grid(
-    text: str,
-    *,
-    source: str,
-    known: Mapping[str, DatasetEntry] | None = None,
-    data_dir: Path | None = None,
-) -> Grid:
-    """A whole grid from YAML text. `known`: data sets of its own, by label, that need not be read
-    again, since a store has kept what they are. Raises GridError."""
+def parse_grid(text: str, *, source: str, data_dir: Path | None = None) -> Grid:
+    """A whole grid from YAML text. `data_dir`: where data sets are prepared; None: the default
+    place. Raises GridError."""
     root = YamlNode.parse(text, file=source)
     fields = root.mapping(GridTable.names(), what="a grid (a mapping)")
     rates = GridTable.rates.of(fields, root)
     seeds = GridTable.seeds.of(fields, root)
-    methods = GridTable.methods.of(fields, root)
+    methods = read_methods(GridTable.methods.of(fields, root), rates)
     attacks = read_attacks(GridTable.attacks.of(fields, root))
-    datasets = read_datasets(
-        fields.get("datasets"),
-        folder=Path(source).absolute().parent,
-        known=known or {},
-        data_dir=data_dir,
-    )
+    datasets = read_datasets(fields.get("datasets"), data_dir=data_dir)
     protocols = read_protocols(
         fields.get("protocols"), attacks=attacks, datasets=datasets.names, root=root
     )
@@ -307,8 +296,7 @@ def parse_grid(
         source=source,
         text=text,
         architectures=architectures,
-        methods=methods,
-        rates=tuple(sorted(rates)),
+        pruning_methods=methods,
         seeds=seeds,
         dense_model=GridTable.dense_model.of(fields, root),
         resources=resources,
@@ -364,7 +352,7 @@ class _NetworkDraft:
     node: YamlNode
     own: dict[str, YamlNode]
     dataset: DatasetEntry
-    is_own_data: bool
+    own_data: bool  #: not of the catalog
     architecture: str  #: of the catalog, or OWN
     code: UserCode | None
     path: str  #: of a .keras file, or ""
@@ -412,13 +400,13 @@ def _read_network(label: str, node: YamlNode, datasets: OwnDatasets) -> _Network
             f"unknown architecture: {expected(ARCHITECTURES, name)}, or `build: module:function`, "
             "or `model: FILE.keras`"
         )
-    dataset, is_own_data = datasets.entry(table.dataset.of(own, node))
+    dataset, own_data = datasets.entry(table.dataset.of(own, node))
     draft = _NetworkDraft(
         label=label,
         node=node,
         own=own,
         dataset=dataset,
-        is_own_data=is_own_data,
+        own_data=own_data,
         architecture=architecture,
         code=code,
         path="" if model is None else node.beside(model),
@@ -440,7 +428,7 @@ def _check_shape(draft: _NetworkDraft) -> None:
             f"{name} takes images of at least {least}x{least}, got {dataset.name} with {shape}"
         )
     papers = shape == entry.input_shape or (name == "resnet18" and shape[2] == entry.input_shape[2])
-    if draft.label == name and not draft.is_own_data and not papers:
+    if draft.label == name and not draft.own_data and not papers:
         fit = [other.name for other in DATASETS.values() if other.shape == entry.input_shape]
         raise draft.own["dataset"].fail(
             f"{name} takes images of {entry.input_shape}, got {dataset.name} with {shape}; "
@@ -495,7 +483,7 @@ def _read_architecture(
     protocols: list[Protocol],
 ) -> ArchitecturePlan:
     own, node, dataset = draft.own, draft.node, draft.dataset
-    data = _read_data(own, node, dataset, is_own=draft.is_own_data)
+    data = _read_data(own, node, dataset, own_data=draft.own_data)
     images = ArchitectureTable.attack_images.of(own, node)
     of_grid = GridTable.images_per_shard.of(fields, node)
     shard = ArchitectureTable.images_per_shard.of(own, node) or of_grid
@@ -560,7 +548,7 @@ def _own_network(draft: _NetworkDraft, facts: NetworkFacts | None) -> OwnNetwork
 
 
 def _read_data(
-    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, is_own: bool
+    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, own_data: bool
 ) -> DataSettings:
     limit = ArchitectureTable.train_images.of(own, node)
     if limit is not None and limit > dataset.train_images:
@@ -573,7 +561,7 @@ def _read_data(
         fingerprint=dataset.fingerprint,
         validation_frac=ArchitectureTable.validation_frac.of(own, node),
         train_images=limit,
-        own=dataset if is_own else None,
+        own=dataset if own_data else None,
     )
 
 

@@ -18,6 +18,7 @@ from prunegrid.workers.contract import (
 from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
 from prunegrid.workers.network_facts import NetworkFacts
+from prunegrid.workers.pruning.method_entry import MethodEntry
 from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
@@ -69,6 +70,13 @@ class ArchitecturePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedMethod:
+    entry: MethodEntry
+    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    in_catalog: bool  #: its name says all of it: no description is in the task keys
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a task takes of a machine; never part of a task's identity."""
 
@@ -100,8 +108,7 @@ class Grid:
     source: str  #: the file it was read from
     text: str  #: the file's text, as the store keeps it
     architectures: tuple[ArchitecturePlan, ...]
-    methods: tuple[str, ...]
-    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    pruning_methods: tuple[PlannedMethod, ...]
     seeds: tuple[int, ...]
     dense_model: DenseModel
     resources: Resources
@@ -113,12 +120,25 @@ class Grid:
         data = (architecture.data for architecture in self.architectures)
         return {each.dataset: each.own for each in data if each.own is not None}
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(method.entry.name for method in self.pruning_methods)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Of all methods, ascending."""
+        return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
+
     def user_code(self) -> tuple[UserCode, ...]:
         """All functions that the grid brings, each once."""
         found: list[UserCode | None] = []
         for each in self.architectures:
-            found.append(each.network.code if each.network is not None else None)
-            found.append(each.data.own.reader if each.data.own is not None else None)
+            found += [
+                None if each.network is None else each.network.code,
+                None if each.data.own is None else each.data.own.reader,
+            ]
+        found += [method.entry.score for method in self.pruning_methods]
         return tuple(dict.fromkeys(code for code in found if code is not None and not code.is_ours))
 
 

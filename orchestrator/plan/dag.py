@@ -13,6 +13,7 @@ from prunegrid.orchestrator.grid.grid import (
     Grid,
     ModelCoordinates,
     PlannedAttack,
+    PlannedMethod,
     Selection,
     Variant,
     cell_id,
@@ -98,7 +99,7 @@ def expand(grid: Grid, select: Selection | None = None) -> Plan:
     builder = _Builder(grid, wanted)
     for architecture in grid.architectures:
         for variant in architecture.variants:
-            for method in grid.methods:
+            for method in grid.pruning_methods:
                 for seed in grid.seeds:
                     builder.add_chain(architecture, variant, method, seed)
     if not builder.models:
@@ -117,8 +118,9 @@ class _Builder:
         self._shards: dict[tuple[str, PlannedAttack], tuple[str, ...]] = {}
 
     def add_chain(
-        self, architecture: ArchitecturePlan, variant: Variant, method: str, seed: int
+        self, architecture: ArchitecturePlan, variant: Variant, planned: PlannedMethod, seed: int
     ) -> None:
+        method = planned.entry.name
         lets = self._wanted.lets
         if not lets(architecture=architecture.name, variant=variant.name, method=method, seed=seed):
             return
@@ -135,7 +137,7 @@ class _Builder:
         )
         previous = dense_key = self._add(dense)
         previous_rate = 1.0
-        for rate in self._grid.rates:
+        for rate in planned.rates:
             key = previous
             if rate > 1:
                 one_shot = variant.pruning.schedule == "one-shot"
@@ -148,6 +150,7 @@ class _Builder:
                         rate=rate,
                         parent_rate=1.0 if one_shot else previous_rate,
                         weights=variant.pruning.weights,
+                        own=None if planned.in_catalog else planned.entry,
                     ),
                     seed=seed,
                     salt=salt,

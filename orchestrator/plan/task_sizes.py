@@ -54,7 +54,7 @@ def probes_of(plan: Plan) -> tuple[Probe, ...]:
             probe,
             built=known[probe.architecture].architecture,
             network=known[probe.architecture].network,
-            own=known[probe.architecture].data.own,
+            own_data=known[probe.architecture].data.own,
         )
         for probe in dict.fromkeys(_probe(cell) for cell in plan.cells)
     )

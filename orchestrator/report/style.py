@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: By structure, in the order of tables.
-_COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00"}
+_COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00", "2:4": "#CC79A7"}
 _OTHER = "#7a6a9a"
 REFERENCE = "#8a8f98"  #: the dense model's line
 
@@ -37,14 +37,28 @@ _LINES = {
     "magnitude-local": ("dash", "square", (0, (5, 2)), "s"),
     "random-local": ("dot", "diamond", (0, (1, 1.6)), "D"),
     "random-matched": ("dashdot", "x", (0, (6, 2, 1, 2)), "X"),
+    "taylor-global": ("solid", "triangle-up", (0, ()), "^"),
+    "taylor-local": ("dash", "triangle-down", (0, (5, 2)), "v"),
+    "obd-global": ("solid", "star", (0, ()), "*"),
+    "obd-local": ("dash", "cross", (0, (5, 2)), "P"),
+    "l2-global": ("solid", "hexagon", (0, ()), "h"),
+    "l2-local": ("dash", "pentagon", (0, (5, 2)), "p"),
 }
+#: Of other names, by turns.
+_MORE_SYMBOLS = (
+    ("triangle-left", "<"),
+    ("triangle-right", ">"),
+    ("octagon", "8"),
+    ("diamond-tall", "d"),
+)
 
 
 def look_of(method: str) -> Look:
     """By a method's name, `criterion-scope-structure`; an unknown name gets a look too."""
     selection, _, structure = method.rpartition("-")
+    more, more_mpl = _MORE_SYMBOLS[sum(map(ord, method)) % len(_MORE_SYMBOLS)]
     dash, symbol, mpl_dash, mpl_marker = _LINES.get(
-        selection, ("longdash", "triangle-up", (0, (8, 2)), "^")
+        selection, ("longdash", more, (0, (8, 2)), more_mpl)
     )
     return Look(
         colour=_COLOURS.get(structure, _OTHER),

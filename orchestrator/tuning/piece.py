@@ -132,9 +132,7 @@ def _piece(grid: Grid, part: Any, comment: str) -> tuple[str, Grid]:
     text = dumped(part)
     both = _merge(_load(grid.text), _load(text))
     merged = parse_grid(
-        yaml.safe_dump(both, sort_keys=False),
-        source=f"{grid.source} with the piece",
-        known=grid.own_datasets,
+        yaml.safe_dump(both, sort_keys=False), source=f"{grid.source} with the piece"
     )
     return "".join(f"# {line}\n" for line in comment.splitlines()) + text, merged
 

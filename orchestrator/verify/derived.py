@@ -76,7 +76,9 @@ def _place_findings(place: ModelCoordinates, record: ModelRecord) -> Iterator[st
     if task.network is None:  # else the grid's label, of which one network may have several
         known["architecture"] = task.architecture
     if isinstance(task, PruneTask):
-        known |= {"method": task.pruning.method, "rate": task.pruning.rate}
+        known["rate"] = task.pruning.rate
+        if task.pruning.own is None:  # else the grid's name, of which one method may have several
+            known["method"] = task.pruning.method
     for name, value in known.items():
         if getattr(place, name) != value:
             yield f"{name}: row {getattr(place, name)}, its model's task says {value}"

@@ -9,7 +9,8 @@ import pytest
 
 from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.pruning.step import prune_step, survivors
-from prunegrid.workers.pruning.structures import unit_of, units
+from prunegrid.workers.pruning.structures import pruned_layers, units
+from tests.science import BY_WEIGHTS
 
 pytestmark = pytest.mark.tf
 
@@ -98,7 +99,7 @@ def test_images_may_be_as_small_as_the_catalog_says_and_no_smaller(name, tensorf
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BY_WEIGHTS)
 def test_every_method_reaches_rate_64_on_the_real_shapes(name, method, tensorflow):
     """In one step from random weights; chains are tested on random shapes."""
     from prunegrid.workers.models.base import get_weights
@@ -117,8 +118,9 @@ def test_every_method_reaches_rate_64_on_the_real_shapes(name, method, tensorflo
         parent_rate=1,
         seed=0,
     )
-    unit = {layer.name: unit_of(entry.structure, layer.kind) for layer in layers}
-    parts = {name: units(masks[name], of) for name, of in unit.items() if of}
+    kinds = {layer.name: layer.kind for layer in layers}
+    unit = pruned_layers(entry.structure, kinds, {n: mask.shape for n, mask in masks.items()})
+    parts = {name: units(masks[name], of) for name, of in unit.items()}
     counts = {name: len(mine) for name, mine in parts.items()}
     left = {name: int(mine.any(axis=1).sum()) for name, mine in parts.items()}
     if entry.scope == "local":

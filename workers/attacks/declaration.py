@@ -6,7 +6,6 @@ it. The fields of the class are the options of the attack, made by `count`, `rea
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -14,45 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from prunegrid.workers.keys import Scalar
+from prunegrid.workers.user_options import Option, Spends
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.base import Attack
 
 Norm = Literal["l0", "l2", "linf"]
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
-#: How an option multiplies the queries of an image: as steps, or as rounds of all the steps.
-Spends = Literal["steps", "rounds"]
-
 _OPTION = "option"
 T = TypeVar("T", int, float, bool)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """One setting of an attack, as a grid file may give it."""
-
-    name: str
-    type: Literal["int", "float", "bool"]
-    default: Scalar
-    doc: str  #: what it is, in a few words
-    minimum: float | None = None
-    maximum: float | None = None
-    #: What `prunegrid tune` searches, on a logarithmic scale; None: it leaves the option alone.
-    search: tuple[float, float] | None = None
-    #: A budget of queries cuts the rounds of an attack, and then its steps. None: it costs nothing.
-    spends: Spends | None = None
-
-    def typed(self, value: Scalar) -> int | float | bool:
-        """The same value in the option's type. Raises ValueError where there is none."""
-        if isinstance(value, bool):
-            if self.type == "bool":
-                return value
-        elif isinstance(value, int | float) and self.type != "bool":
-            with contextlib.suppress(OverflowError, ValueError):  # infinity, nan
-                number = int(value) if self.type == "int" else float(value)
-                if number == value:
-                    return number
-        raise ValueError(f"{self.name}: expected {self.type}, got {value!r}")
 
 
 def count(

@@ -11,18 +11,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from prunegrid.workers.attacks.declaration import AttackEngine, AttackEntry, Norm, Option
+from prunegrid.workers.attacks.declaration import AttackEngine, AttackEntry, Norm
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry
 from prunegrid.workers.catalog.datasets import DATASETS, dataset_of
-from prunegrid.workers.catalog.methods import (
-    CONTROL,
-    METHODS,
-    Criterion,
-    MethodEntry,
-    Scope,
-    Structure,
-)
+from prunegrid.workers.catalog.methods import METHODS, SCORES, method_of
+from prunegrid.workers.pruning.method_entry import CONTROL
+from prunegrid.workers.user_options import Option
 
 __all__ = [
     "ARCHITECTURES",
@@ -30,18 +25,16 @@ __all__ = [
     "CONTROL",
     "DATASETS",
     "METHODS",
+    "SCORES",
     "ArchitectureEntry",
     "AttackEngine",
     "AttackEntry",
-    "Criterion",
-    "MethodEntry",
     "Norm",
     "Option",
-    "Scope",
-    "Structure",
     "attack_entry",
     "dataset_of",
     "load",
+    "method_of",
 ]
 
 

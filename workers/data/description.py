@@ -41,7 +41,7 @@ def described(name: str, reader: UserCode, data_dir: Path | None) -> DatasetEntr
 def _state(reader: UserCode) -> object:
     """Of what is read; another state may be other data."""
     path = dict(reader.options).get("path")
-    if not reader.target.startswith("prunegrid."):
+    if not reader.is_ours:
         return sources_digest(reader.target)
     if not isinstance(path, str):
         return [_version("tensorflow-datasets"), _version("datasets")]
