@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.errors import PrunegridError
+from prunegrid.orchestrator.grid.file import refusal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.workers.child_process import ask_child
 from prunegrid.workers.contract import AttackTask
@@ -19,7 +20,7 @@ def check_foolbox_attacks(plan: Plan, finished: Callable[[], AbstractSet[str]]) 
     """Of the attacks of unfinished tasks. Without such attacks nothing is started, and `finished`,
     which may list a whole store, not called.
 
-    Returns what users should know of them. Raises UsageError on an attack that no worker could
+    Returns what users should know of them. Raises GridError on an attack that no worker could
     run, PrunegridError where Foolbox can't be asked.
     """
     stock = [
@@ -44,7 +45,7 @@ def check_foolbox_attacks(plan: Plan, finished: Callable[[], AbstractSet[str]]) 
     notes = []
     for (name, _), label, found in zip(labels, labels.values(), answers, strict=True):
         if found["error"]:
-            raise UsageError(f"attacks: {label}: {found['error']}")
+            raise refusal(plan.grid, "attacks", label, message=found["error"])
         if found["minimises"] and name.startswith("foolbox:"):
             notes.append(
                 f"{label}: {name.removeprefix('foolbox:')} minimises a norm; named by its class it "

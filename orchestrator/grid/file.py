@@ -268,6 +268,17 @@ def read_grid_text(path: Path) -> str:
         raise GridError(f"can't be read: {error}", file=str(path), line=None) from error
 
 
+def refusal(grid: Grid, *keys: str, message: str) -> GridError:
+    """An error at the line of `keys` in the grid's file, as far as it has them."""
+    node = YamlNode.parse(grid.text, file=grid.source)
+    for key in keys:
+        children = node.mapping() if node.is_mapping else {}
+        if key not in children:
+            break
+        node = children[key]
+    return node.fail(message)
+
+
 def parse_grid(text: str, *, source: str, data_dir: Path | None = None) -> Grid:
     """A whole grid from YAML text. `data_dir`: where data sets are prepared; None: the default
     place. Raises GridError."""
