@@ -23,6 +23,9 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "cache",
     "revision",
     "user_code",
+    "user_options",
+    "dataset_entry",
+    "method_entry",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from prunegrid.orchestrator.grid.fields import Field, Kind, whole
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.user_code import OptionValue, UserCode
+from prunegrid.workers.user_code import OptionValue, UserCode, is_target
 
 
 def _read_options(node: YamlNode) -> tuple[tuple[str, OptionValue], ...]:
@@ -14,6 +14,14 @@ def _read_options(node: YamlNode) -> tuple[tuple[str, OptionValue], ...]:
     return tuple(sorted((name, part.value()) for name, part in given.items()))
 
 
+def _read_target(node: YamlNode) -> str:
+    text = node.text()
+    if not is_target(text):
+        raise node.fail(f"expected module:function, such as mylab.attacks:ddn, got {text!r}")
+    return text
+
+
+TARGET: Kind[str] = Kind("`module:function`", _read_target)
 #: Keys beside the one that names the function; a table has them as its own.
 OPTIONS: Field[tuple[tuple[str, OptionValue], ...]] = Field(
     Kind("mapping of parameters to values", _read_options),
