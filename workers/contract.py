@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.keys import Scalar, digest, hashable, unhashed, versioned
+from prunegrid.workers.keys import Scalar, digest, hashable, versioned
 from prunegrid.workers.method_entry import MethodEntry
 from prunegrid.workers.revision import Code
 from prunegrid.workers.user_code import TravellingCode, UserCode
@@ -233,9 +233,10 @@ class TrainTask:
     #: What its architecture is where that is not what the name has always been: see `identity`.
     configuration: str = versioned("")
     prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
-    network: OwnNetwork | None = unhashed(None)
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -254,9 +255,10 @@ class PruneTask:
     salt: str  #: the dense ancestor's; rewinding needs its initial weights
     parent_key: str  #: a train or prune task
     prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
-    network: OwnNetwork | None = unhashed(None)
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -275,9 +277,10 @@ class AttackTask:
     stop: int
     seed: int
     parent_key: str  #: a train or prune task
-    network: OwnNetwork | None = unhashed(None)
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:

@@ -23,6 +23,7 @@ from prunegrid.workers.contract import (
     Attempt,
     DataSettings,
     Failure,
+    FailureKind,
     Outcome,
     PruneTask,
     Success,
@@ -89,9 +90,13 @@ def run_attempt(
 
 
 def describe(error: BaseException) -> str:
-    """One line, the exception's own first one."""
+    """One line, the exception's own first one. A failure's class says what our own exceptions
+    are; others have their name."""
     lines = str(error).strip().splitlines()
     name = type(error).__name__
+    ours = type(error).__module__.startswith("prunegrid.")
+    if lines and ours and classify(error) is not FailureKind.BUG:
+        return lines[0]
     return f"{name}: {lines[0]}" if lines else name
 
 
@@ -130,12 +135,7 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
 
         load(data, settings.data_dir)
     except Exception as error:
-        return (
-            describe(error)
-            .removeprefix("DataUnavailable: ")
-            .removeprefix("OtherCode: ")
-            .removeprefix("UserCodeError: ")
-        )
+        return describe(error)
     return None
 
 

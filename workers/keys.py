@@ -21,12 +21,6 @@ def versioned(hash_default: object) -> Any:
     return dataclasses.field(default=hash_default, metadata={"hash_default": hash_default})
 
 
-def unhashed(default: object) -> Any:
-    """A dataclass field that is no part of a key: it says how something is found or shown, and
-    other fields say what it is."""
-    return dataclasses.field(default=default, metadata={"unhashed": True})
-
-
 def canonical_json(value: object) -> str:
     """One text per value: sorted keys, shortest round-trip floats, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -51,8 +45,6 @@ def _hashable_fields(value: Any) -> dict[str, object]:
     outside = getattr(value, "outside_key", ())
     for f in dataclasses.fields(value):
         item = getattr(value, f.name)
-        if "unhashed" in f.metadata:
-            continue
         if "hash_default" in f.metadata and item == f.metadata["hash_default"]:
             continue
         if f.name in outside:

@@ -8,25 +8,21 @@ A process runs one task at a time (the engines' contract), so nothing here is lo
 from __future__ import annotations
 
 import functools
-import hashlib
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
 import keras
 
-from prunegrid.workers import layout
 from prunegrid.workers.artifacts import StoredWeights, load_weights
 from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
 from prunegrid.workers.contract import OwnNetwork, Task
 from prunegrid.workers.dataset_entry import DatasetEntry
-from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build
+from prunegrid.workers.models.network_files import local_file
 
 _MOST_NETWORKS = 2
 _MOST_MODELS = 3
-_files: dict[str, Path] = {}  #: networks' files on this machine, by SHA-256
 _stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by store and task key
 
 
@@ -62,20 +58,6 @@ def network_file(own: OwnNetwork | None, context: TaskContext) -> Path | None:
         return local_file(own, context.parents or context.files)
     except (FileNotFoundError, ValueError) as error:
         raise TornInput(f"the file of {own.label if own else ''}: {error}") from error
-
-
-def local_file(own: OwnNetwork | None, files: Files) -> Path | None:
-    """As `network_file`; read once for each process. Raises FileNotFoundError, StorageError, and
-    ValueError where it is another."""
-    sha256 = "" if own is None else own.file_sha256
-    if sha256 and sha256 not in _files:
-        content = files.read(layout.network_file(sha256))
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError("its SHA-256 is not its name")
-        path = Path(tempfile.mkdtemp(prefix="prunegrid-network-")) / f"{sha256[:12]}.keras"
-        path.write_bytes(content)
-        _files[sha256] = path
-    return _files.get(sha256)
 
 
 def remember(context: TaskContext, stored: StoredWeights) -> None:

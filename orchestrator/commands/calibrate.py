@@ -25,6 +25,7 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.terminal import say
@@ -147,7 +148,7 @@ def _leave(
 def _lines_of(found: Calibration, rule: Rule, *, whose: str) -> list[str]:
     """One architecture's attack: the set in use and the proposed one, with what each leaves."""
     curve = found.curve
-    models = f"{curve.models} dense model{'s' * (curve.models != 1)}"
+    models = counted(curve.models, "dense model")
     head = f"{curve.architecture} {curve.attack}  ({models}, clean {100 * curve.clean:.1f} %)"
     out = [head]
     same = [s.eps for s in found.present] == [s.eps for s in found.proposed]

@@ -16,7 +16,9 @@ from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
+from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -103,7 +105,8 @@ def plan(
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
-    notes = [*stock, *_unpruned(grid), *_run_again(grid, found)]
+    checks = map(str, find_doubled(expanded))
+    notes = [*stock, *_unpruned(grid), *checks, *_run_again(grid, found)]
     if as_json:
         print_json(
             numbers
@@ -119,7 +122,7 @@ def plan(
         )
         return
     print_table(console, _table(path, expanded, numbers))
-    console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
+    console.print(f"{counted(numbers['done'], 'task')} done, {numbers['remaining']:,} to run")
     for line in [*notes, *_outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
 
@@ -187,7 +190,7 @@ def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
         text += f"; {money_text} if no machine idles"
     lines = [f"{text} ({sureness(first)})"]
     for slots, eta in etas.items():
-        at_once = f"{slots:,} task{'s' if slots != 1 else ''} at once"
+        at_once = f"{counted(slots, 'task')} at once"
         lines.append(f"with {at_once}: {duration_text(eta.low_s)} to {duration_text(eta.high_s)}")
     lines.append(f"longest chain: {duration_text(first.critical_s)}; more machines do not help it")
     if not measured:

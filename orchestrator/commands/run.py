@@ -31,7 +31,9 @@ from prunegrid.orchestrator.driver.launch import (
 )
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, plain
+from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
@@ -90,7 +92,8 @@ def run_grid(options: RunOptions, console: Console) -> int:
     grid = read_grid_for(options.grid, known, options.data_dir)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
-    for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):
+    stock = check_foolbox_attacks(plan, known.finished if known is not None else frozenset)
+    for note in [*stock, *map(str, find_doubled(plan))]:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder
@@ -118,15 +121,15 @@ def _summarise(
 ) -> None:
     took = duration_text(result.elapsed_s)
     if result.ran == 0 and not result.missing:
-        console.print(f"all done: {result.reused} tasks had their results already")
+        console.print(f"all done: {counted(result.reused, 'task')} had results already")
     else:
-        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}")
+        console.print(f"{counted(result.ran, 'task')} run, {result.reused:,} reused, in {took}")
     if result.interrupted:
         console.print("interrupted; the same command resumes")
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        console.print(f"{len(result.given_up)} tasks failed:")
+        console.print(f"{counted(len(result.given_up), 'task')} failed:")
         for items in by_cause(result.given_up)[:20]:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
             first = items[0]

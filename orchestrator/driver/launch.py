@@ -21,6 +21,7 @@ from prunegrid.orchestrator.driver.run_view import Observer, RunResult
 from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.slices import slice_ranks
 from prunegrid.orchestrator.store.lease import Lease
@@ -137,7 +138,8 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
     store, console = context.store, context.console
     count = Counter(task.kind for task in plan.tasks.values())
     console.print(
-        f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
+        f"{plan.grid.name}: {counted(len(plan.models), 'model')}, "
+        f"{counted(len(plan.cells), 'cell')}; "
         + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
         + f" tasks into {store.address}"
     )

@@ -55,13 +55,8 @@ from prunegrid.workers.contract import (
 )
 from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.identity import (
-    NetworkFacts,
-    NetworkRequest,
-    ask,
-    file_sha256,
-    identity,
-)
+from prunegrid.workers.identity import ask, identity
+from prunegrid.workers.network_facts import NetworkFacts, NetworkRequest, file_sha256
 from prunegrid.workers.user_code import UserCode, is_target, look_beside, sources_digest
 
 
@@ -273,6 +268,17 @@ def read_grid_text(path: Path) -> str:
         raise GridError(f"can't be read: {error}", file=str(path), line=None) from error
 
 
+def refusal(grid: Grid, *keys: str, message: str) -> GridError:
+    """An error at the line of `keys` in the grid's file, as far as it has them."""
+    node = YamlNode.parse(grid.text, file=grid.source)
+    for key in keys:
+        children = node.mapping() if node.is_mapping else {}
+        if key not in children:
+            break
+        node = children[key]
+    return node.fail(message)
+
+
 def parse_grid(text: str, *, source: str, data_dir: Path | None = None) -> Grid:
     """A whole grid from YAML text. `data_dir`: where data sets are prepared; None: the default
     place. Raises GridError."""
@@ -423,14 +429,21 @@ def _read_network(label: str, node: YamlNode, datasets: OwnDatasets) -> _Network
 
 
 def _check_shape(draft: _NetworkDraft) -> None:
+    """A network of the catalog under its own name takes the paper's images, or the user's."""
     if draft.architecture == OWN:
         return
-    least, shape = ARCHITECTURES[draft.architecture].min_size, draft.dataset.shape
+    entry, dataset = ARCHITECTURES[draft.architecture], draft.dataset
+    name, shape, least = entry.name, dataset.shape, entry.min_size
     if min(shape[:2]) < least:
-        fit = [entry.name for entry in DATASETS.values() if min(entry.shape[:2]) >= least]
         raise draft.own["dataset"].fail(
-            f"{draft.architecture} takes images of at least {least}x{least}, got "
-            f"{draft.dataset.name} with {shape[0]}x{shape[1]}; expected one of {', '.join(fit)}"
+            f"{name} takes images of at least {least}x{least}, got {dataset.name} with {shape}"
+        )
+    papers = shape == entry.input_shape or (name == "resnet18" and shape[2] == entry.input_shape[2])
+    if draft.label == name and not draft.own_data and not papers:
+        fit = [other.name for other in DATASETS.values() if other.shape == entry.input_shape]
+        raise draft.own["dataset"].fail(
+            f"{name} takes images of {entry.input_shape}, got {dataset.name} with {shape}; "
+            f"expected one of {', '.join(fit)}, or a label of its own and `build: {name}`"
         )
 
 

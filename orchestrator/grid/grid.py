@@ -15,9 +15,10 @@ from prunegrid.workers.contract import (
     OwnNetwork,
     TrainingSettings,
 )
-from prunegrid.workers.identity import NetworkFacts
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
 from prunegrid.workers.method_entry import MethodEntry
+from prunegrid.workers.network_facts import NetworkFacts
 from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
@@ -120,6 +121,12 @@ class Grid:
     price: Price | None = None
 
     @property
+    def own_datasets(self) -> dict[str, DatasetEntry]:
+        """The data sets that it brings, by label."""
+        data = (architecture.data for architecture in self.architectures)
+        return {each.dataset: each.own for each in data if each.own is not None}
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(method.entry.name for method in self.pruning_methods)
@@ -130,7 +137,7 @@ class Grid:
         return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
 
     def user_code(self) -> tuple[UserCode, ...]:
-        """All that the grid brings, each once."""
+        """All functions that the grid brings, each once."""
         found: list[UserCode | None] = []
         for each in self.architectures:
             found += [

@@ -17,7 +17,7 @@ def _read_options(node: YamlNode) -> tuple[tuple[str, OptionValue], ...]:
 def _read_target(node: YamlNode) -> str:
     text = node.text()
     if not is_target(text):
-        raise node.fail(f"expected module:function, such as mylab.attacks:ddn, got {text!r}")
+        raise node.fail(f"expected module:function, such as mylab.nets:lenet, got {text!r}")
     return text
 
 

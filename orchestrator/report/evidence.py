@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from prunegrid.orchestrator.plan.convergence_checks import DoubledSteps, find_doubled
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.store.frames import read_all
 from prunegrid.orchestrator.store.rows import WITHIN
 from prunegrid.workers import layout
-from prunegrid.workers.contract import AttackSettings, AttackTask
 from prunegrid.workers.files import Files
 
 _COLUMNS = ["task_key", "image", "eps", "distance", "broken"]
@@ -126,46 +125,6 @@ def attack_rows(
         distance=distance[order].reshape(shape),
         within=within,
     )
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class DoubledSteps:
-    """Two labels of a protocol that differ by the number of steps alone."""
-
-    protocol: str
-    once: str
-    doubled: str
-    steps: int  #: of `once`
-
-
-def find_doubled(plan: Plan) -> tuple[DoubledSteps, ...]:
-    """Every attack that the plan also runs with twice the steps."""
-    settings: dict[str, dict[str, AttackSettings]] = {}
-    for cell in plan.cells:
-        task = plan.tasks[cell.task_keys[0]]
-        if isinstance(task, AttackTask):
-            settings.setdefault(cell.place.protocol, {})[cell.place.attack] = task.attack
-    return tuple(
-        sorted(
-            DoubledSteps(protocol=protocol, once=a, doubled=b, steps=steps)
-            for protocol, labels in settings.items()
-            for a, b in permutations(labels, 2)
-            if (steps := _doubled(labels[a], labels[b]))
-        )
-    )
-
-
-def _doubled(once: AttackSettings, twice: AttackSettings) -> int:
-    """The steps of `once`; 0 where `twice` is not the same with twice as many."""
-    a, b = dict(once.options), dict(twice.options)
-    steps, more = a.pop("steps", 0), b.pop("steps", 0)
-    same = (once.attack, once.engine, once.outputs, a) == (
-        twice.attack,
-        twice.engine,
-        twice.outputs,
-        b,
-    )
-    return int(steps) if same and steps and more == 2 * int(steps) else 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -30,7 +30,7 @@ from prunegrid.orchestrator.report.tables import (
     model_name,
     pruned_nothing,
 )
-from prunegrid.orchestrator.report.trust import trust
+from prunegrid.orchestrator.report.trust import DOUBTS, trust
 from prunegrid.workers.catalog import CONTROL
 
 
@@ -126,7 +126,18 @@ def _choice(part: Part, s: Strategy) -> str:
     if flat := part.flat_attacks(s):
         names = ", ".join(attack_title(attack) for attack in flat)
         text += f". Beware: its curve under {names} is suspiciously flat (see below)"
+    if flags := sorted(_flags(part, s) & DOUBTS):
+        text += f". Beware: flagged {', '.join(flags)} (see '{Topic.TRUST}' in the report)"
     return text
+
+
+def _flags(part: Part, s: Strategy) -> set[str]:
+    """Of the chosen models' cells."""
+    cells = part.rows(part.analysis.results.cells)
+    mine = cells["rate"] == s.rate
+    if s.method != UNPRUNED:
+        mine &= cells["method"] == s.method
+    return set(cells.loc[mine, "flags"].explode().dropna())
 
 
 def _score(s: Strategy) -> str:

@@ -98,6 +98,10 @@ _FLAG_TEXT = {
 }
 
 
+#: Flags of a cell whose robust accuracy may mean nothing; the others are of all cells alike.
+DOUBTS = frozenset(_FLAG_TEXT) - {"softmax-outputs"}
+
+
 def _flat(flat: pd.DataFrame) -> Iterator[str]:
     for (attack,), part in groups(flat, ["attack"]):
         listed = ", ".join(

@@ -38,7 +38,6 @@ def read_grid_for(path: Path, store: Store | None, data_dir: str | None = None) 
 def keep_grid(store: Store, grid: Grid) -> None:
     """Keep the grid as last run, settled too, so that any installation can read it; and the files
     that it brings. Raises StoreError."""
-    store.set_grid(grid.text)
     for network in (each.network for each in grid.architectures):
         if network is None or not network.file_sha256:
             continue
@@ -51,6 +50,7 @@ def keep_grid(store: Store, grid: Grid) -> None:
     kept = KeptGrid(text_digest=digest(grid.text), sources=sources, grid=replace(grid, text=""))
     if kept != before:
         store.write(SETTLED, json.dumps(asdict(kept)).encode())
+    store.set_grid(grid.text)
 
 
 @dataclass(frozen=True, kw_only=True)

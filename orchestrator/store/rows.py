@@ -267,6 +267,8 @@ def cell_table(
     provenance = _by_column(last) | {
         "seed": place.model.seed,
         **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic")},
+        # rows of schema 1 have the last shard's alone
+        **({} if unrecorded else {"git_revision": _all_of(shards, "git_revision") or ""}),
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
         "attempt": max(shard.provenance.attempt for shard in shards),
     }

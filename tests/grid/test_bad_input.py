@@ -77,6 +77,11 @@ BROKEN_GRIDS = {
     ),
     "misspelt architecture": ("cnn5:", "cnn55:", ["'cnn55'", "did you mean 'cnn5'", "resnet18"]),
     "misspelt data set": ("synthetic28", "synthetic82", ["'synthetic82'", "did you mean"]),
+    "data of another shape": (
+        "synthetic28",
+        "synthetic32",
+        ["(28, 28, 1)", "(32, 32, 3)", "mnist", "build: cnn5"],
+    ),
     "no such function": (
         "dataset: synthetic28",
         "build: nowhere_at_all.nets:lenet\n    dataset: synthetic28",

@@ -13,15 +13,14 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.plan.convergence_checks import DoubledSteps, find_doubled
 from prunegrid.orchestrator.report import load_results
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.convergence import convergence_table
 from prunegrid.orchestrator.report.evidence import (
-    DoubledSteps,
     Evidence,
     TaskImages,
     attack_rows,
-    find_doubled,
     gather,
     load_images,
 )
@@ -34,7 +33,7 @@ from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.image_rows import parquet_bytes
 from tests.fakes import RUNNER
-from tests.grids import SMALL
+from tests.grids import DOUBLED
 from tests.report.synthetic import METHODS, THREATS, synthetic
 
 N = 20
@@ -155,15 +154,6 @@ def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
     told = [f.text for f in findings(analyse(dataclasses.replace(both, cells=found)))]
     assert any("Flag gradient-free-stronger in 8 of 64 cells" in text for text in told)
     assert with_gradient_free(both, {}).cells["flags"].map(len).sum() == 0, "no rows, no claim"
-
-
-DOUBLED = SMALL.replace(
-    "      cw_l2: [1, 2]\n", "      cw_l2: [1, 2]\n      cw_l2_x2: [1, 2]\n"
-).replace(
-    "  cw_l2: {binary_search_steps: 2, steps: 5}\n",
-    "  cw_l2: {binary_search_steps: 2, steps: 5}\n"
-    "  cw_l2_x2: {attack: cw_l2, binary_search_steps: 2, steps: 10}\n",
-)
 
 
 @pytest.fixture(scope="module")

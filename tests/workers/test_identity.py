@@ -13,6 +13,7 @@ from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.workers import identity
 from prunegrid.workers.catalog import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.models import cnn5
+from prunegrid.workers.network_facts import NetworkRequest
 from prunegrid.workers.user_code import sources_digest
 from tests.grids import SMALL
 
@@ -42,9 +43,7 @@ def test_the_recorded_configuration_is_what_the_function_builds(entry):
     keys stay apart by themselves."""
     from prunegrid.workers.models.describe import facts_of
 
-    request = identity.NetworkRequest(
-        target=entry.target, input_shape=entry.input_shape, classes=10
-    )
+    request = NetworkRequest(target=entry.target, input_shape=entry.input_shape, classes=10)
     facts = facts_of(request)
     assert facts.configuration == entry.configuration
     assert facts.prunable_weights == entry.prunable_weights

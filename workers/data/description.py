@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from prunegrid.workers.cache import load, save
+from prunegrid.workers.child_process import ask_child
 from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import digest
 from prunegrid.workers.user_code import UserCode, sources_digest
+
+_CHILD = "prunegrid.workers.data.description"
 
 
 def described(name: str, reader: UserCode, data_dir: Path | None) -> DatasetEntry:
@@ -68,20 +69,7 @@ def _asked(name: str, reader: UserCode, data_dir: Path | None) -> Mapping[str, o
         "reader": dataclasses.asdict(reader),
         "data_dir": None if data_dir is None else str(data_dir),
     }
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "prunegrid.workers.data.description"],
-        env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"},
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        answer = {"error": last}
+    answer: dict[str, object] = ask_child(_CHILD, asked)
     if "error" in answer:
         raise ValueError(answer["error"])
     return answer

@@ -17,7 +17,6 @@ from typing import Literal, TypeAlias, get_args
 import keras
 import numpy as np
 
-from prunegrid.workers import model_cache
 from prunegrid.workers.artifacts import load_record, load_weights
 from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.contract import AttackTask
@@ -25,6 +24,7 @@ from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build, get_weights, set_weights
 from prunegrid.workers.models.kernels import prunable, variables
+from prunegrid.workers.models.network_files import local_file
 
 #: "keras": a `.keras` file. "savedmodel": a folder for TensorFlow Serving and other runtimes; it
 #: takes a batch "image" and answers "logits". "shrunk": the smaller network, in either format, by
@@ -52,7 +52,7 @@ def load_model(files: Files, key: str) -> tuple[keras.Model, dict[str, np.ndarra
     if isinstance(task, AttackTask):
         raise ValueError(f"{key}: expected a train or prune task, got an attack")
     entry, own = dataset_of(task.data), task.network
-    file = None if own is None else model_cache.local_file(own, files)
+    file = None if own is None else local_file(own, files)
     model = build(task.architecture, entry.shape, entry.classes, seed=0, own=own, file=file)
     set_weights(model, stored.weights)
     return model, stored.masks

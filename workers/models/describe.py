@@ -16,16 +16,16 @@ import numpy as np
 from prunegrid.workers.artifacts import weights_sha256
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.device import configure
-from prunegrid.workers.identity import (
+from prunegrid.workers.keys import digest
+from prunegrid.workers.models.base import get_weights, network_of
+from prunegrid.workers.models.kernels import kernels
+from prunegrid.workers.models.own_networks import CUT, built_by, read_from
+from prunegrid.workers.network_facts import (
     NetworkFacts,
     NetworkRequest,
     configuration_of,
     file_sha256,
 )
-from prunegrid.workers.keys import digest
-from prunegrid.workers.models.base import get_weights, network_of
-from prunegrid.workers.models.kernels import kernels
-from prunegrid.workers.models.own_networks import CUT, built_by, read_from
 
 
 def facts_of(request: NetworkRequest) -> NetworkFacts:
