@@ -16,8 +16,25 @@ from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
+from tests.grid.test_own_data import write
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+RGBA = """\
+seeds: [0]
+rates: [1, 4]
+methods: [{score: taylor, scope: global, structure: kernel, options: {batches: 2}}]
+datasets: {badges: {npz: badges.npz}}
+architectures:
+  cnn5:
+    dataset: badges
+    attack_images: 16
+    training: {max_epochs: 2, batch_size: 32, augmentation: {flip: true}}
+    eps: {bb_l0: [5], cw_l2: [1], pgd_linf: [8/255]}
+attacks:
+  pgd_linf: {steps: 5, batch_size: 16}
+  cw_l2: {binary_search_steps: 2, steps: 20, stepsize: 0.1, initial_const: 1, batch_size: 16}
+  bb_l0: {binary_search_steps: 5, steps: 10, lr_num_decay: 5, batch_size: 16}
+"""
 OF_DATA_METHODS_ATTACKS = ("own_data", "own_score", "own_attack", "common_corruptions")
 
 
@@ -25,17 +42,19 @@ def frame(store: Path, kind: str) -> pd.DataFrame:
     return pd.read_parquet(store / "results" / kind)
 
 
+def run(grid: Path, store: Path, data_dir: Path) -> Path:
+    options = RunOptions(grid=grid, store=str(store), engine="inline", data_dir=str(data_dir))
+    with (store.parent / "log").open("w") as log:
+        assert run_grid(options, Console(file=log)) == 0, (store.parent / "log").read_text()
+    return store
+
+
 @pytest.fixture(scope="module")
 def stores(tensorflow, tmp_path_factory, data_dir) -> dict[str, Path]:
-    found = {}
-    for name in OF_DATA_METHODS_ATTACKS:
-        store = tmp_path_factory.mktemp(name) / "store"
-        grid = EXAMPLES / name / "grid.yaml"
-        options = RunOptions(grid=grid, store=str(store), engine="inline", data_dir=str(data_dir))
-        with (store.parent / "log").open("w") as log:
-            assert run_grid(options, Console(file=log)) == 0, (store.parent / "log").read_text()
-        found[name] = store
-    return found
+    return {
+        name: run(EXAMPLES / name / "grid.yaml", tmp_path_factory.mktemp(name) / "store", data_dir)
+        for name in OF_DATA_METHODS_ATTACKS
+    }
 
 
 @pytest.mark.tf
@@ -96,3 +115,15 @@ def test_the_data_of_the_example_are_the_same_as_a_file(tmp_path, monkeypatch):
     drawn = read_grid(EXAMPLES / "own_data/grid.yaml").architectures[0].data
     saved = read_grid(tmp_path / "grid.yaml").architectures[0].data
     assert saved.fingerprint == drawn.fingerprint
+
+
+@pytest.mark.tf
+def test_images_that_are_not_square_with_four_channels_and_unequal_classes(tmp_path, data_dir):
+    """Trained with, pruned by gradients, under a fixed-eps and two minimum-norm attacks."""
+    write(tmp_path / "badges.npz")
+    (tmp_path / "grid.yaml").write_text(RGBA)
+    store = run(tmp_path / "grid.yaml", tmp_path / "store", data_dir)
+    assert list(Verifier(Store.open(str(store))).findings()) == []
+    cells = frame(store, "cells")
+    assert len(cells) == 2 * 3
+    assert set(cells.n_images) == {16}
