@@ -52,8 +52,10 @@ def with_gradient_free(
 ) -> Results:
     """The results with the flag `gradient-free-stronger` added to every cell of a gradient attack
     where, on the same model, under the same protocol and in the same norm, an attack without
-    gradients breaks more images at that eps. It takes the image rows of both. `more_free`: algorithms
-    without gradients that the catalog does not know."""
+    gradients breaks more images at that eps. It takes the image rows of both.
+
+    `more_free`: algorithms without gradients that the catalog does not know.
+    """
     cells = results.cells
     free = cells["algorithm"].map(lambda a: a in more_free or _without_gradients(a)).to_numpy(bool)
     if not free.any():
