@@ -26,11 +26,11 @@ from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
-from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
+from prunegrid.orchestrator.store.plan import changed_code, load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.catalog import ARCHITECTURES
-from prunegrid.workers.contract import TaskKind
+from prunegrid.workers.contract import TaskKind, network_label
 
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)
@@ -106,7 +106,14 @@ def plan(
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
     checks = map(str, find_doubled(expanded))
-    notes = [*stock, *_unpruned(grid), *checks, *_run_again(grid, found)]
+    notes = [
+        *network_notes(grid),
+        *changed_code(grid, found),
+        *stock,
+        *_unpruned(grid),
+        *checks,
+        *_run_again(grid, found),
+    ]
     if as_json:
         print_json(
             numbers
@@ -123,19 +130,29 @@ def plan(
         return
     print_table(console, _table(path, expanded, numbers))
     console.print(f"{counted(numbers['done'], 'task')} done, {numbers['remaining']:,} to run")
-    for line in [*notes, *_outlook(expanded, etas, durations.count)]:
+    for line in [*notes, *outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
+
+
+def network_notes(grid: Grid) -> list[str]:
+    """What Keras said of the networks that the grid brings."""
+    known = ((each.name, each.facts) for each in grid.architectures)
+    return [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
 
 
 def _unpruned(grid: Grid) -> Iterator[str]:
     """Methods that find nothing to prune; the control is there for that."""
-    for name in (architecture.name for architecture in grid.architectures):
+    for each in grid.architectures:
+        known = each.facts
+        of_convolutions = (
+            known.structured_weights if known else ARCHITECTURES[each.architecture].conv_weights
+        )
         for method in grid.pruning_methods:
             structured = method.entry.structure in ("kernel", "filter")
-            if structured and not ARCHITECTURES[name].conv_weights:
+            if structured and not of_convolutions:
                 yield (
-                    f"{method.entry.name} prunes nothing of {name}, which has no convolutions: its "
-                    "models are the dense network, trained again"
+                    f"{method.entry.name} prunes nothing of {each.name}, which has no "
+                    "convolutions: its models are the dense network, trained again"
                 )
 
 
@@ -171,7 +188,7 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     yield from told
 
 
-def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
+def outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
     """What is to come, in lines; none where nothing is left."""
     first = next(iter(etas.values()))
     if not first.work_s:
@@ -205,7 +222,7 @@ def _table(path: Path, expanded: Plan, numbers: dict[str, Any]) -> Table:
         table.add_column(name, justify="left" if name in ("architecture", "data set") else "right")
     for architecture in grid.architectures:
         name = architecture.name
-        kinds = Counter(t.kind for t in expanded.tasks.values() if t.architecture == name)
+        kinds = Counter(t.kind for t in expanded.tasks.values() if network_label(t) == name)
         models = sum(m.place.architecture == name for m in expanded.models)
         if models:
             cells = sum(c.place.model.architecture == name for c in expanded.cells)

@@ -77,7 +77,7 @@ def _finished(made: Any, name: str, shape: tuple[int, int, int], classes: int) -
     if isinstance(made, keras.Sequential):
         if not made.built:
             made.build((None, *shape))
-        made = keras.Model(made.inputs, made.outputs, name=made.name)
+        made = keras.Model(made.inputs[0], made.outputs[0], name=made.name)
     if not isinstance(made, keras.Model) or not getattr(made, "operations", None):
         raise UserCodeError(
             f"{name}: expected a functional or Sequential Keras model, or a Keras tensor of "
@@ -130,6 +130,6 @@ def _without_softmax(model: keras.Model) -> keras.Model:
         _without_softmax(layer)
         return model
     if isinstance(layer, keras.layers.Softmax | keras.layers.Activation):
-        return keras.Model(model.inputs, layer.input, name=model.name)
+        return keras.Model(model.inputs[0], layer.input, name=model.name)
     layer.activation = keras.activations.linear
     return model
