@@ -18,6 +18,7 @@ from prunegrid.orchestrator.report.attack_rows import AttackRows, more_broken
 from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.store.rows import SCORES_ALONE_STRONGER
 from prunegrid.workers.catalog import attack_entry
 
 #: Share of the robust accuracy at the weakest eps that is left at the strongest one.
@@ -73,7 +74,7 @@ def with_gradient_free(
         for place, attack, eps in zip(white["_at"], white["attack"], white["eps"], strict=True):
             own = rows[attack]
             if own is not None and any(more_broken(own, r, float(eps)) for r in rivals):
-                flags[place].append("gradient-free-stronger")
+                flags[place] = list(dict.fromkeys([*flags[place], SCORES_ALONE_STRONGER]))
     flagged = results.cells.assign(flags=pd.Series(flags, index=results.cells.index, dtype=object))
     return dataclasses.replace(results, cells=flagged)
 

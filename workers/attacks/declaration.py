@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from prunegrid.workers.contract import Finds, Norm
+from prunegrid.workers.contract import Finds
+from prunegrid.workers.contract import Norm as Norm  # attacks take it from here
 from prunegrid.workers.keys import Scalar
 from prunegrid.workers.user_code import UserCode, UserCodeError
 from prunegrid.workers.user_options import Option, Spends, read_signature
@@ -25,6 +26,9 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
 #: Parameters of a user's function that are no options.
 GIVEN = ("network", "images", "labels", "eps", "rngs", "tick")
+
+#: In `broken_by`: the part of an attack that sees scores alone, and no gradients.
+SCORES_ALONE = "square"
 
 _OPTION = "option"
 T = TypeVar("T", int, float, bool)
@@ -72,6 +76,7 @@ class AttackEntry:
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
     function: UserCode | None = None  #: the user's, instead; see `function_attack.py`
+    step_passes: int = 1  #: queries of a step
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
     #: `strict` (at most).
     round_extra: int = 0

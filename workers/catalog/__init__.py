@@ -11,7 +11,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from prunegrid.workers.attacks.declaration import NORMS, AttackEngine, AttackEntry
+from prunegrid.workers.attacks.declaration import (
+    NORMS,
+    SCORES_ALONE,
+    AttackEngine,
+    AttackEntry,
+)
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry, attack_of, own_entry
 from prunegrid.workers.catalog.datasets import DATASETS, dataset_of
@@ -27,6 +32,7 @@ __all__ = [
     "METHODS",
     "NORMS",
     "SCORES",
+    "SCORES_ALONE",
     "ArchitectureEntry",
     "AttackEngine",
     "AttackEntry",
