@@ -23,6 +23,9 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "cache",
     "revision",
     "user_code",
+    "user_options",
+    "dataset_entry",
+    "method_entry",
     "child_process",
     "network_facts",
 }

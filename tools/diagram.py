@@ -52,9 +52,6 @@ ROLES = {
 #: Modules beside the packages of orchestrator/ that stand above all packages; the rest is the base.
 TOP = {"cli", "main"}
 
-#: Modules of packages that tasks are made of, and so of the base: what a data set or a method is.
-DECLARED = {"workers.data.dataset_entry", "workers.pruning.method_entry"}
-
 WIDTH, HEIGHT = 178, 48  #: of a box, px
 GAP_X, GAP_Y = 12, 32
 LANE = 16  #: width that an arrow takes where it passes a row
@@ -84,8 +81,8 @@ def read_graph(root: Path) -> dict[str, frozenset[str]]:
             if len(parts) > 2:
                 packages.add("/".join(parts[:2]))
             if parts[1] != "__init__":
-                names = {_node(name) for name in imports(path)}
-                needs.setdefault(_node(".".join(parts)), set()).update(names)
+                names = {"/".join(name.split(".")[:2]) for name in imports(path)}
+                needs.setdefault("/".join(parts[:2]), set()).update(names)
     box = {name: name for name in packages} | _beside(needs, packages)
     graph: dict[str, set[str]] = {one: set() for one in box.values()}
     for name, used in needs.items():
@@ -93,13 +90,6 @@ def read_graph(root: Path) -> dict[str, frozenset[str]]:
     # cli.py imports a command by its name, where it is asked for
     graph["orchestrator/cli"].add("orchestrator/commands")
     return {name: frozenset(graph[name]) for name in sorted(graph)}
-
-
-def _node(name: str) -> str:
-    """Of a dotted name: its package, or the module beside the packages."""
-    declared = next((one for one in DECLARED if f"{name}.".startswith(f"{one}.")), None)
-    parts = name.split(".")
-    return "/".join(parts[:2]) if declared is None else f"{parts[0]}/{declared.split('.')[-1]}"
 
 
 def _beside(needs: Mapping[str, set[str]], packages: set[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunegrid.orchestrator.grid.attack_fields import AttackTable, ProtocolTable
+from prunegrid.orchestrator.grid.attack_fields import AttackTable, OwnAttackTable, ProtocolTable
 from prunegrid.orchestrator.grid.data_fields import DatasetTable
 from prunegrid.orchestrator.grid.fields import Field, Missing, Table
 from prunegrid.orchestrator.grid.file import (
@@ -30,6 +30,7 @@ TABLES: tuple[type[Table], ...] = (
     PruningTable,
     VariantTable,
     AttackTable,
+    OwnAttackTable,
     ProtocolTable,
     ResourcesTable,
     PriceTable,

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import Scalar, digest, hashable, versioned
-from prunegrid.workers.pruning.method_entry import MethodEntry
+from prunegrid.workers.method_entry import MethodEntry
 from prunegrid.workers.revision import Code
 from prunegrid.workers.user_code import TravellingCode, UserCode
+
+Norm = Literal["l0", "l1", "l2", "linf"]
+Finds = Literal["fixed-eps", "minimum-norm"]
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -177,14 +180,28 @@ class PruningSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnAttack:
+    """What a grid says of an attack that is a function of its own; its options are in
+    AttackSettings."""
+
+    norm: Norm
+    finds: Finds
+    gradients: bool  #: False: it needs the model's decisions or scores alone
+    version: int  #: as UserCode has it
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttackSettings:
-    attack: str  #: catalog name, such as "pgd_linf", or "foolbox:<ClassName>" for a stock attack
+    #: Catalog name, such as "pgd_linf"; "foolbox:<ClassName>" for a stock attack; "module:function"
+    #: for one of the grid's own.
+    attack: str
     engine: Literal["strict", "foolbox", "foolbox-stock"]
     outputs: Literal["logits", "softmax"]  #: what the attack differentiates through
     options: tuple[tuple[str, Scalar], ...]  #: the attack's own settings, sorted by name
     eps: tuple[float, ...]  #: ascending, in the norm's units; () for a minimum-norm attack
     batch_size: int  #: images per model call; part of the result in the "foolbox" engines
     skip_at_or_below_accuracy: float | None  #: clean accuracy at which it scores 0 unrun
+    own: OwnAttack | None = versioned(None)  # noqa: RUF009 - a field, not its default
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from prunegrid.workers.artifacts import StoredWeights, load_weights
 from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
 from prunegrid.workers.contract import OwnNetwork, Task
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.models.base import build
 from prunegrid.workers.models.network_files import local_file
 

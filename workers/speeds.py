@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from prunegrid.workers.contract import OwnNetwork
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 
 #: A larger batch must be this much faster per image to be worth its memory.
 WORTH = 1.05

@@ -73,8 +73,9 @@ def own_parts(rehearsals: Sequence[Rehearsal]) -> list[Rehearsal]:
             out.append(each)
             continue
         pruned = tuple(t for t in each.pruned if t.pruning.own and not t.pruning.own.score.is_ours)
-        if pruned:
-            out.append(replace(each, pruned=pruned, attacked=()))
+        attacked = tuple((name, task) for name, task in each.attacked if task.attack.own)
+        if pruned or attacked:
+            out.append(replace(each, pruned=pruned, attacked=attacked))
     return out
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import expected, nearest
 from prunegrid.orchestrator.grid.fields import (
@@ -21,10 +21,12 @@ from prunegrid.orchestrator.grid.fields import (
     optional,
 )
 from prunegrid.orchestrator.grid.grid import SplitName
-from prunegrid.orchestrator.grid.typed_options import read_option
+from prunegrid.orchestrator.grid.typed_options import read_option, typed_code, typed_values
+from prunegrid.orchestrator.grid.user_fields import OPTIONS, TARGET, VERSION
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ATTACKS, AttackEntry, attack_entry
-from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.attacks.declaration import GIVEN
+from prunegrid.workers.catalog import ATTACKS, NORMS, AttackEntry, attack_entry, own_entry
+from prunegrid.workers.contract import AttackSettings, Finds, Norm, OwnAttack
 from prunegrid.workers.keys import Scalar
 
 EngineName = Literal["strict", "foolbox", "foolbox-stock"]
@@ -76,6 +78,20 @@ class AttackTable(Table):
     )
 
 
+class OwnAttackTable(Table):
+    """Beside these, of an attack that is a function of one's own ([Your own](own.md))."""
+
+    path = "attacks.LABEL with `run`"
+    run = Field(TARGET, "the function")
+    norm: Field[Norm] = Field(choice(NORMS), "that its distances and eps are in")
+    finds: Field[Finds] = Field(
+        choice(get_args(Finds)), "one image for each eps, or the nearest one for all"
+    )
+    gradients = Field(BOOLEAN, "false: it needs decisions or scores alone", default=True)
+    options = OPTIONS
+    version = VERSION
+
+
 class ProtocolTable(Table):
     """How the attacks are run and scored; without `protocols` there is one, named strict."""
 
@@ -118,6 +134,7 @@ class AttackDraft:
     batch_size: int | None = None
     skip: float | None = None
     outputs: Outputs = "logits"
+    own: OwnAttack | None = None
 
     def settle(self, eps: tuple[float, ...]) -> AttackSettings:
         return AttackSettings(
@@ -128,6 +145,7 @@ class AttackDraft:
             eps=eps if self.entry.finds == "fixed-eps" else (),
             batch_size=self.batch_size or 128,
             skip_at_or_below_accuracy=self.skip,
+            own=self.own,
         )
 
 
@@ -144,12 +162,16 @@ def read_attacks(node: YamlNode) -> dict[str, AttackDraft]:
     out = {}
     for label, part in node.mapping(what="a mapping of attacks").items():
         own = {} if part.is_null else part.mapping()
+        if "run" in own:
+            out[label] = _override(_read_own(own, part), part, more=OwnAttackTable.names())
+            continue
         name = own["attack"].text() if "attack" in own else label
         named = own.get("attack", part)
         entry = attack_entry(name)
         if entry is None:
             raise named.fail(
-                f"unknown attack: {expected(ATTACKS, name)} (or foolbox:<class> for a stock one)"
+                f"unknown attack: {expected(ATTACKS, name)} (or foolbox:<class> for a stock one, "
+                "or `run: module:function` for one of your own)"
             )
         defaults = {option.name: option.default for option in entry.options}
         out[label] = _override(AttackDraft(entry=entry, options=defaults), part)
@@ -158,17 +180,40 @@ def read_attacks(node: YamlNode) -> dict[str, AttackDraft]:
     return out
 
 
-def _override(draft: AttackDraft, node: YamlNode) -> AttackDraft:
+def _read_own(own: Mapping[str, YamlNode], node: YamlNode) -> AttackDraft:
+    if "attack" in own:
+        raise own["attack"].fail("expected `run` or `attack`, got both")
+    table = OwnAttackTable
+    target = table.run.of(own, node)
+    code = typed_code(target, own, own["run"], given=GIVEN)
+    how = OwnAttack(
+        norm=table.norm.of(own, node),
+        finds=table.finds.of(own, node),
+        gradients=table.gradients.of(own, node),
+        version=code.version,
+    )
+    entry = own_entry(target, how)
+    options = {name: value for name, value in code.options if not isinstance(value, tuple)}
+    return AttackDraft(entry=entry, options=options, own=how)
+
+
+def _override(draft: AttackDraft, node: YamlNode, more: Sequence[str] = ()) -> AttackDraft:
+    """`more`: keys that are read elsewhere."""
     if node.is_null:
         return draft
     options = {option.name: option for option in draft.entry.options}
     free = draft.entry.name.startswith("foolbox:")  # a stock attack checks its own settings
-    own = node.mapping(None if free else (*AttackTable.names(), *options))
     values = dict(draft.options)
+    if draft.own is not None:
+        own = node.mapping((*AttackTable.names(), *more, "options"))
+        values |= typed_values(draft.entry.name, options, own.get("options"))
+        options = {}
+    else:
+        own = node.mapping(None if free else (*AttackTable.names(), *options))
     for name, given in own.items():
         if name in options:
             values[name] = read_option(given, options[name])
-        elif name not in AttackTable.names():
+        elif free and name not in AttackTable.names():
             values[name] = _read_free(given)
     table, skip = AttackTable, draft.skip
     if "skip_at_or_below_accuracy" in own:  # `none` takes it away

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from prunegrid.orchestrator.errors import expected
 from prunegrid.orchestrator.grid.fields import TEXT, Field, Kind, Table, maybe, number, whole
-from prunegrid.orchestrator.grid.user_fields import OPTIONS, VERSION, user_code
+from prunegrid.orchestrator.grid.user_fields import OPTIONS, TARGET, VERSION, user_code
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import DATASETS
-from prunegrid.workers.data.dataset_entry import DatasetEntry
 from prunegrid.workers.data.description import described
-from prunegrid.workers.user_code import OptionValue, UserCode, is_target
+from prunegrid.workers.dataset_entry import DatasetEntry
+from prunegrid.workers.user_code import OptionValue, UserCode
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _READERS: Mapping[str, str] = {
@@ -31,13 +31,6 @@ _BESIDE: Mapping[str, tuple[str, ...]] = {
     "huggingface": ("size", "test_frac", "split_seed"),
     "load": ("options", "version"),
 }
-
-
-def _read_target(node: YamlNode) -> str:
-    text = node.text()
-    if not is_target(text):
-        raise node.fail(f"expected module:function, such as mylab.data:load, got {text!r}")
-    return text
 
 
 def _read_size(node: YamlNode) -> tuple[int, int]:
@@ -61,7 +54,7 @@ class DatasetTable(Table):
     tfds = Field(maybe(TEXT), "name of a set of TensorFlow Datasets", default=None)
     huggingface = Field(maybe(TEXT), "name of a set of the Hugging Face hub", default=None)
     load = Field(
-        maybe(Kind("`module:function`", _read_target)),
+        maybe(TARGET),
         "function that returns the arrays",
         default=None,
     )
@@ -131,7 +124,7 @@ def _read_one(node: YamlNode) -> UserCode:
             takes = expected(_BESIDE[kind], name) if _BESIDE[kind] else f"expected no {name}"
             raise part.fail(f"{kind} takes no such key: {takes} (it is for {fit})")
     if kind == "load":
-        return user_code(_read_target(own["load"]), own, node)
+        return user_code(TARGET.read(own["load"]), own, node)
     source = own[kind].text()
     options: dict[str, OptionValue] = {}
     if kind in ("npz", "images"):

@@ -53,7 +53,7 @@ from prunegrid.workers.contract import (
     OwnNetwork,
     TrainingSettings,
 )
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.identity import ask, identity
 from prunegrid.workers.network_facts import NetworkFacts, NetworkRequest, file_sha256

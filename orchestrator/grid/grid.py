@@ -15,10 +15,10 @@ from prunegrid.workers.contract import (
     OwnNetwork,
     TrainingSettings,
 )
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
+from prunegrid.workers.method_entry import MethodEntry
 from prunegrid.workers.network_facts import NetworkFacts
-from prunegrid.workers.pruning.method_entry import MethodEntry
 from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
@@ -53,6 +53,12 @@ class PlannedAttack:
     eps: tuple[float, ...]  #: the cells' eps, ascending
     split: SplitName
     images_per_shard: int  #: of one task
+
+    @property
+    def code(self) -> UserCode | None:
+        """Of an attack that is a function of the grid's own."""
+        own = self.settings.own
+        return None if own is None else UserCode(target=self.settings.attack, version=own.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +144,7 @@ class Grid:
                 None if each.network is None else each.network.code,
                 None if each.data.own is None else each.data.own.reader,
             ]
+            found += [attack.code for attack in each.attacks]
         found += [method.entry.score for method in self.pruning_methods]
         return tuple(dict.fromkeys(code for code in found if code is not None and not code.is_ours))
 

@@ -21,7 +21,7 @@ from prunegrid.orchestrator.grid.typed_options import typed_code
 from prunegrid.orchestrator.grid.user_fields import OPTIONS, VERSION
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
 from prunegrid.workers.catalog import METHODS, SCORES
-from prunegrid.workers.pruning.method_entry import (
+from prunegrid.workers.method_entry import (
     SCOPES,
     STRUCTURES,
     MethodEntry,

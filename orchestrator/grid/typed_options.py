@@ -42,13 +42,7 @@ def typed_code(
     except UserCodeError as error:
         raise node.fail(str(error)) from error
     options = {option.name: option for option in signature.options}
-    parts = own["options"].mapping(what="a mapping of options") if "options" in own else {}
-    values = {}
-    for name, part in parts.items():
-        if name not in options:
-            choices = expected(options, name) if options else f"expected none, got {name!r}"
-            raise part.fail(f"unknown option of {target}: {choices}")
-        values[name] = read_option(part, options[name])
+    values = typed_values(target, options, own.get("options"))
     for option in signature.options:
         if option.required and option.name not in values:
             raise own.get("options", node).fail(
@@ -57,3 +51,16 @@ def typed_code(
     return UserCode(
         target=target, options=signature.complete(values), version=VERSION.of(own, node)
     )
+
+
+def typed_values(
+    target: str, options: Mapping[str, Option], node: YamlNode | None
+) -> dict[str, Scalar]:
+    """`node`: the mapping of options that are given. Raises GridError."""
+    values = {}
+    for name, part in ({} if node is None else node.mapping(what="a mapping of options")).items():
+        if name not in options:
+            choices = expected(options, name) if options else f"expected none, got {name!r}"
+            raise part.fail(f"unknown option of {target}: {choices}")
+        values[name] = read_option(part, options[name])
+    return values

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from prunegrid.orchestrator.grid.grid import Resources
-from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_entry
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_of
 from prunegrid.workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
 
 GUESS_FACTOR = 10.0
@@ -64,7 +64,7 @@ def _training_passes(training: TrainingSettings) -> float:
 
 
 def _slopes(task: AttackTask) -> bool:
-    entry = attack_entry(task.attack.attack)
+    entry = attack_of(task.attack)
     return entry is None or entry.gradients
 
 
@@ -72,7 +72,7 @@ def _slopes(task: AttackTask) -> bool:
 def attack_looks(attack: AttackSettings) -> float:
     """How often it looks at the network per image, all eps together: passes forward, and back
     where it takes gradients."""
-    entry = attack_entry(attack.attack)
+    entry = attack_of(attack)
     options = {option.name: option.default for option in entry.options} if entry else {}
     options |= dict(attack.options)
     rounds = 1.0

@@ -127,7 +127,9 @@ def analyse(
 ) -> Analysis:
     """`planned`: the cells that a grid asks for; without it, all combinations that occur."""
     convergence = convergence_table(results, evidence.images, evidence.doubled)
-    results = with_gradient_free(without_checks(results, evidence.doubled), evidence.images)
+    results = with_gradient_free(
+        without_checks(results, evidence.doubled), evidence.images, evidence.without_gradients
+    )
     checks = {(pair.protocol, pair.doubled) for pair in evidence.doubled}
     if planned is not None:
         planned = [cell for cell in planned if (cell.protocol, cell.attack) not in checks]

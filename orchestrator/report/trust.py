@@ -90,6 +90,8 @@ _FLAG_TEXT = {
     "gradients: robust accuracy may be overestimated",
     "zero-gradients": f"the loss gradient is zero on more than {ZERO_GRADIENT_FRAC:.0%} of the "
     "images: a gradient attack may have had nothing to follow",
+    "flat-loss": f"the attack's own loss had no slope at more than {ZERO_GRADIENT_FRAC:.0%} of the "
+    "images, where it followed another one",
     "unverified": "adversarial images were not checked again",
     "not-monotone": "robust accuracy rises with ε, which no true one can",
     "gradient-free-stronger": "an attack without gradients breaks more than the gradient ones",

@@ -8,7 +8,7 @@ import numpy as np
 
 from prunegrid.workers.catalog import method_of
 from prunegrid.workers.contract import PruneTask
-from prunegrid.workers.pruning.method_entry import pattern_of
+from prunegrid.workers.method_entry import pattern_of
 from prunegrid.workers.pruning.step import survivors
 from prunegrid.workers.pruning.structures import alive_units, grouped, pruned_layers, units
 

@@ -200,7 +200,8 @@ class Verifier:
             yield "torn-file", str(error)
             return
         # of a full grid the rest would be gigabytes
-        self._images[key] = replace(rows, table=rows.table.select(list(CELL_NEEDS)))
+        needed = [name for name in CELL_NEEDS if name in rows.table.schema.names]
+        self._images[key] = replace(rows, table=rows.table.select(needed))
         if rows.task.key != key:
             yield "key-mismatch", f"the file's task has the key {rows.task.key}"
         yield from self._check_parent(rows.task)

@@ -54,10 +54,12 @@ def test_the_slope_is_that_of_the_best_class_that_has_one(make):
     labels = batch.labels.astype(np.int32)
     _, slopes = network.margin_and_gradient()(batch.images, labels)
     assert not np.any(slopes)
-    margin, slopes, flat = network.margin_and_gradient(slope="movable")(batch.images, labels)
+    look = network.margin_and_gradient(slope="movable")
+    margin, slopes, flat, passes = look(batch.images, labels)
     logits = network.logits(batch.images)
     np.testing.assert_allclose(margin, logits[:, 0] - logits[:, 2], rtol=1e-5)
     assert np.asarray(flat).all()
+    assert (np.asarray(passes) == 4).all(), "the loss, all classes at once, two margins"
     moved = np.asarray(slopes).reshape(len(batch), -1)
     assert (moved[:, 0] < 0).all()
     assert not moved[:, 1:].any()
@@ -112,7 +114,7 @@ def test_the_flag_looks_at_the_loss_that_the_attack_follows(shard, make, attack,
 
 def test_attacks_of_foolbox_by_class_have_their_loss():
     for name, entry in ATTACKS.items():
-        margin = name.startswith(("bb_", "cw_"))
+        margin = name.startswith(("bb_", "cw_", "fab_", "alma_", "sigma_"))
         assert entry.loss == ("margin" if margin else "cross-entropy"), name
         if entry.foolbox_class is not None:
             again = attack_entry(f"foolbox:{entry.foolbox_class}")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunegrid.workers.catalog import CONTROL, METHODS
+from prunegrid.workers.method_entry import MethodEntry, pattern_of
 from prunegrid.workers.pruning.counts import KernelLayer, layer_counts
-from prunegrid.workers.pruning.method_entry import MethodEntry, pattern_of
 from prunegrid.workers.pruning.step import (
     PruneCountError,
     ScoreError,

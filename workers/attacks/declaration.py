@@ -6,20 +6,30 @@ it. The fields of the class are the options of the attack, made by `count`, `rea
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from prunegrid.workers.contract import Finds
+from prunegrid.workers.contract import Norm as Norm  # attacks take it from here
 from prunegrid.workers.keys import Scalar
-from prunegrid.workers.user_options import Option, Spends
+from prunegrid.workers.user_code import UserCode, UserCodeError
+from prunegrid.workers.user_options import Option, Spends, read_signature
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.base import Attack
 
-Norm = Literal["l0", "l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
+#: Parameters of a user's function that are no options.
+GIVEN = ("network", "images", "labels", "eps", "rngs", "tick")
+
+#: In `broken_by`: the part of an attack that sees scores alone, and no gradients.
+SCORES_ALONE = "square"
+
 _OPTION = "option"
 T = TypeVar("T", int, float, bool)
 
@@ -59,12 +69,14 @@ class AttackEntry:
     name: str
     title: str
     norm: Norm
-    finds: Literal["fixed-eps", "minimum-norm"]
+    finds: Finds
     gradients: bool = True  #: False: needs the model's decisions or scores alone
     #: Whose gradient it follows. "margin": of the label's score less the best other one.
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
+    function: UserCode | None = None  #: the user's, instead; see `function_attack.py`
+    step_passes: int = 1  #: queries of a step
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
     #: `strict` (at most).
     round_extra: int = 0
@@ -73,12 +85,19 @@ class AttackEntry:
 
     @functools.cached_property
     def options(self) -> tuple[Option, ...]:
-        """The fields of the implementation."""
+        """The fields of the implementation, or the function's parameters; none where its source is
+        not on this machine."""
+        if self.function is not None:
+            with contextlib.suppress(UserCodeError):
+                return read_signature(self.function.target, GIVEN).options
+            return ()
         fields = dataclasses.fields(self.implementation) if self.implementation else ()
         return tuple(Option(name=field.name, **field.metadata[_OPTION]) for field in fields)
 
     @functools.cached_property
     def engines(self) -> tuple[AttackEngine, ...]:
+        if self.function is not None:
+            return ("strict",)
         own = self.implementation.engines() if self.implementation else ()
         return (*own, "foolbox-stock") if self.foolbox_class else own
 
@@ -99,6 +118,11 @@ class AttackEntry:
 
     def make(self, given: Mapping[str, Scalar]) -> Attack:
         """The attack with these options. Raises ValueError on unknown options and wrong types."""
+        if self.function is not None:
+            from prunegrid.workers.attacks.function_attack import FunctionAttack
+
+            code = dataclasses.replace(self.function, options=tuple(sorted(given.items())))
+            return FunctionAttack(code=code, norm=self.norm)
         if self.implementation is None:
             raise ValueError(f"{self.name}: runs by foolbox-stock alone")
         values = self.complete(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prunegrid.workers.contract import DataSettings
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.user_code import UserCode
 
 DATASETS: Mapping[str, DatasetEntry] = {

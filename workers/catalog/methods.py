@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prunegrid.workers.contract import PruningSettings
-from prunegrid.workers.pruning.method_entry import STRUCTURES, MethodEntry, Scope, Structure
+from prunegrid.workers.method_entry import STRUCTURES, MethodEntry, Scope, Structure
 from prunegrid.workers.user_code import UserCode
 
 #: The scores that a grid can name, and the functions that compute them.

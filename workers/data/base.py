@@ -24,7 +24,6 @@ import numpy as np
 
 from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.contract import DataSettings
-from prunegrid.workers.data.dataset_entry import BY_HASH, DatasetEntry
 from prunegrid.workers.data.raw_dataset import (
     ARRAYS,
     DataUnavailable,
@@ -32,6 +31,7 @@ from prunegrid.workers.data.raw_dataset import (
     dtype_of,
     normal_form,
 )
+from prunegrid.workers.dataset_entry import BY_HASH, DatasetEntry
 from prunegrid.workers.files import StorageError, expanded
 from prunegrid.workers.user_code import UserCode, UserCodeError
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prunegrid.workers.cache import load, save
 from prunegrid.workers.child_process import ask_child
-from prunegrid.workers.data.dataset_entry import DatasetEntry
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import digest
 from prunegrid.workers.user_code import UserCode, sources_digest

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunegrid.workers.data.dataset_entry import BY_HASH
+from prunegrid.workers.dataset_entry import BY_HASH
 
 
 class DataUnavailable(Exception):  # noqa: N818 - the contract's name for it

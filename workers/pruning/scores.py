@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from prunegrid.workers.keys import derive_seed
-from prunegrid.workers.pruning.method_entry import Scope
+from prunegrid.workers.method_entry import Scope
 from prunegrid.workers.pruning.structures import Unit, units
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from prunegrid.workers.pruning.method_entry import MethodEntry, pattern_of
+from prunegrid.workers.method_entry import MethodEntry, pattern_of
 from prunegrid.workers.pruning.scores import NetworkView, Scoring, magnitude
 from prunegrid.workers.pruning.structures import (
     Unit,

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from prunegrid.workers.pruning.method_entry import Structure, pattern_of
+from prunegrid.workers.method_entry import Structure, pattern_of
 
 #: What a unit spans; a transposed convolution's kernel [h, w, out, in] has its filters elsewhere.
 Unit: TypeAlias = Structure | Literal["transposed filter"]
