@@ -92,16 +92,16 @@ def changed_code(grid: Grid, store: Store | None) -> list[str]:
     if store is None or kept is None:
         return []
     now = _sources(grid)
-    changed = [
-        code
+    changed = {
+        name: code
         for code in grid.user_code()
         if kept.sources.get(name := _code_name(code), now.get(name)) != now.get(name)
-    ]
+    }
     if not changed:
         return []
     done, tasks = store.finished(), expand(grid).tasks
     notes = []
-    for code in changed:
+    for code in changed.values():
         mine = f'"{code.target}"'
         count = sum(mine in json.dumps(task_to_dict(tasks[key])) for key in tasks.keys() & done)
         if count:

@@ -39,10 +39,11 @@ def cell_row_findings(
         yield from _place_findings(model, record)
     settings = shards[0].task.attack
     entry = attack_of(settings)
-    if entry is None:
-        yield f"attack {settings.attack!r} is not in this version's catalog"
-        return
-    traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
+    if entry is None:  # another installation's: by what its rows say of it
+        traits = AttackTraits(norm=str(row["norm"]), finds=str(row["finds"]), gradients=True)
+        row = {name: value for name, value in row.items() if name != "flags"}
+    else:
+        traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
     place = CellCoordinates(
         model=model, protocol=str(row["protocol"]), attack=str(row["attack"]), eps=eps
     )

@@ -21,8 +21,8 @@ def pruning_findings(
     """(layer, or "" for all; what is wrong). `masks`, bool, and `kinds` by prunable layer;
     `parent`: the masks of the model that was pruned, None where they can't be read."""
     method, rate = method_of(task.pruning), task.pruning.rate
-    if method is None:
-        yield "", f"pruning method {task.pruning.method!r} is not in this version's catalog"
+    if method is None:  # another installation's: its counts can't be known
+        yield from _came_back(masks, parent)
         return
     layers = pruned_layers(method.structure, kinds, {n: mask.shape for n, mask in masks.items()})
     pattern = pattern_of(method.structure)
@@ -37,8 +37,7 @@ def pruning_findings(
                 yield name, f"{pattern[1]} weights in a row have others than {pattern[0]} left"
         elif not mask.all():
             yield name, f"pruned, though pruning a {method.structure} leaves such a layer alone"
-        if parent is not None and (name not in parent or (mask & ~parent[name]).any()):
-            yield name, "a weight is left that its parent had lost"
+    yield from _came_back(masks, parent)
     if method.scope == "local":
         counts = {name: (len(mine), int(mine.sum())) for name, mine in alive.items()}
     else:
@@ -48,3 +47,9 @@ def pruning_findings(
         if left != survivors(total, rate):
             what = f"{method.structure} units of {total} left at rate {rate:g}"
             yield name, f"{left} {what}, expected {survivors(total, rate)}"
+
+
+def _came_back(masks: Masks, parent: Masks | None) -> Iterator[tuple[str, str]]:
+    for name, mask in masks.items():
+        if parent is not None and (name not in parent or (mask & ~parent[name]).any()):
+            yield name, "a weight is left that its parent had lost"

@@ -98,7 +98,7 @@ def every_kernel(input_shape, classes):
     shared = kl.Dense(4, name="shared")
     x = shared(shared(x))
     x = kl.EinsumDense("abc,cde->abde", output_shape=(312, 2, 3), name="einsum")(x)
-    x = kl.EinsumDense("...xy,yz->...xz", output_shape=(312, 2, 5), name="dots")(x)
+    x = kl.EinsumDense("...xy,yz->...xz", output_shape=(2, 5), name="dots")(x)
     return keras.Model(inputs, kl.Dense(classes, name="head")(kl.Flatten()(x)))
 
 
