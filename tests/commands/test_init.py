@@ -53,7 +53,7 @@ def test_a_network_and_data_of_ones_own(folder):
     assert plan.attack_images == 20
     assert plan.variants[0].training.max_epochs == 0
     save(5)
-    with pytest.raises(GridError, match="can't be built: .* expected logits of 3 classes, got 5"):
+    with pytest.raises(GridError, match=r"can't be built: .* expected logits of 3 classes, got 5"):
         written("lenet.keras", "my digits.npz")
 
 
