@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from prunegrid.orchestrator.commands import run as run_module
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.grid.file import read_grid
@@ -50,7 +52,15 @@ def run(grid: Path, store: Path, data_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stores(tensorflow, tmp_path_factory, data_dir) -> dict[str, Path]:
+def _not_tried_out_first() -> Iterator[None]:
+    """That takes a process with a TensorFlow of its own; its tests are elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "try_out_new", lambda plan, data_dir: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stores(tensorflow, tmp_path_factory, data_dir, _not_tried_out_first) -> dict[str, Path]:
     return {
         name: run(EXAMPLES / name / "grid.yaml", tmp_path_factory.mktemp(name) / "store", data_dir)
         for name in ALL
@@ -134,6 +144,7 @@ def test_the_data_of_the_example_are_the_same_as_a_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("_not_tried_out_first")
 def test_images_that_are_not_square_with_four_channels_and_unequal_classes(tmp_path, data_dir):
     """Trained with, pruned by gradients, under a fixed-eps and two minimum-norm attacks."""
     write(tmp_path / "badges.npz")
