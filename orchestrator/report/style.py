@@ -10,7 +10,7 @@ from dataclasses import dataclass
 #: By structure, in the order of tables.
 _COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00", "2:4": "#CC79A7"}
 #: Of names without a structure, such as variants, in their order beside each other.
-_OTHERS = ("#7a6a9a", "#56B4E9", "#E69F00", "#CC79A7", "#5b8c3a", "#8c564b")
+_OTHERS = ("#7a6a9a", "#56B4E9", "#E69F00", "#5b8c3a", "#8c564b")
 REFERENCE = "#8a8f98"  #: the dense model's line
 
 #: Of attacks, in tables and figures.
