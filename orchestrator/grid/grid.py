@@ -15,7 +15,6 @@ from prunegrid.workers.contract import (
     OwnNetwork,
     TrainingSettings,
 )
-from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
 from prunegrid.workers.method_entry import MethodEntry
 from prunegrid.workers.network_facts import NetworkFacts
@@ -119,12 +118,6 @@ class Grid:
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
-
-    @property
-    def own_datasets(self) -> dict[str, DatasetEntry]:
-        """The data sets that it brings, by label."""
-        data = (architecture.data for architecture in self.architectures)
-        return {each.dataset: each.own for each in data if each.own is not None}
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,7 +44,10 @@ def keep_grid(store: Store, grid: Grid) -> None:
             continue
         place = layout.network_file(network.file_sha256)
         if not store.files.exists(place):
-            store.write(place, Path(network.file_path).read_bytes())
+            content = Path(network.file_path).read_bytes()
+            if hashlib.sha256(content).hexdigest() != network.file_sha256:
+                raise StoreError(f"{network.file_path} changed meanwhile: run the command again")
+            store.write(place, content)
     before = _kept(store)
     known = {} if before is None else before.sources
     sources = {name: known.get(name, found) for name, found in _sources(grid).items()}
