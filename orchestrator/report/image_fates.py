@@ -29,7 +29,8 @@ def class_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
     mean, sd, half, low, high over seeds of their robust accuracy, the mean over ε levels; the
     `margin` to the dense model, paired by seed, with `_n`, `_sd` and `_half`.
 
-    `cells`: rows of single seeds. A model that lacks image rows of an attack has no row of it.
+    `cells`: rows of single seeds. A model that lacks image rows of an attack, or their classes, has
+    no row of it.
     """
     rows: list[tuple[Any, ...]] = []
     lean = with_counterparts(cells)[[*CELL, "seed", "broken_at", "task_keys"]]
@@ -43,7 +44,9 @@ def class_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
             if mean is None:
                 continue
             labels = outcomes.labels(wanted[0])
-            counts, sums = np.bincount(labels), np.bincount(labels, weights=mean.robust)
+            known_labels = labels >= 0
+            labels, robust = labels[known_labels], mean.robust[known_labels]
+            counts, sums = np.bincount(labels), np.bincount(labels, weights=robust)
             for label in np.flatnonzero(counts):
                 accuracy = float(sums[label] / counts[label])
                 rows.append((*place, attack, int(label), int(counts[label]), accuracy))

@@ -94,6 +94,18 @@ def test_a_class_has_its_images_alone(results, images):
     assert set(found["attack"]) == {"", "cw_l2"}
 
 
+def test_without_labels_there_are_no_classes_but_images(results, images):
+    bare = {
+        key: dataclasses.replace(rows, label=np.full(len(rows.label), -1))
+        for key, rows in images.items()
+    }
+    outcomes = ImageOutcomes(bare)
+    assert class_table(results.cells, outcomes).empty
+    assert set(image_table(results.cells, outcomes)["label"]) == {-1}
+    analysis = analyse(results, evidence=Evidence(images=bare))
+    assert "every model loses 1 of 20 images: 0" in page(analysis, title="t")
+
+
 def test_the_page_says_it_and_without_image_rows_says_nothing(results, images):
     text = page(analyse(results, evidence=Evidence(images=images)), title="t")
     assert "every model loses 1 of 20 images: 0" in text
