@@ -73,6 +73,11 @@ def test_each_image_has_its_models_and_the_lost_are_named(results, images):
     assert len(lost_by_all(found[found["eps"] == 4.0])) == N
 
 
+def test_an_image_that_one_model_holds_is_not_lost():
+    frame = pd.DataFrame({"dense_standing": [0, 0, 1], "pruned_standing": [0, 1, 0]})
+    assert lost_by_all(frame).index.tolist() == [0]
+
+
 def test_a_dense_model_that_methods_share_counts_once(results, images):
     other = results.cells[results.cells["rate"] == 1.0].assign(method=METHODS[1])
     cells = pd.concat([results.cells, other])
