@@ -32,6 +32,7 @@ COMMANDS = (
     "verify",
     "dashboard",
     "compact",
+    "merge",
     "report",
     "import-authors",
     "retry",

@@ -39,6 +39,7 @@ ROOMS = [
     "verify",
     "dashboard",
     "tuning",
+    "python_api",
     "commands",
     "cli",
     "main",

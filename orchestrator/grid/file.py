@@ -192,9 +192,10 @@ class VariantTable(Table):
     pruning = Field(maybe(mapping()), "how it prunes", default=None)
 
 
-def read_grid(path: Path) -> Grid:
-    """Raises GridError where the file can't be read or is no grid."""
-    return parse_grid(read_grid_text(path), source=str(path))
+def read_grid(path: Path | str) -> Grid:
+    """A grid file, checked: everything that it sets and every default. Raises GridError, with file
+    and line, where it can't be read or is no grid."""
+    return parse_grid(read_grid_text(Path(path)), source=str(path))
 
 
 def read_grid_text(path: Path) -> str:

@@ -13,11 +13,13 @@ from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 
 
-def read_grid_for(path: Path, store: Store | None) -> Grid:
-    """Raises GridError, which tells the sizes of an earlier version's store where the file says
-    `auto`; StoreError."""
+def read_grid_for(source: Path | Grid, store: Store | None) -> Grid:
+    """A grid file, read; a grid as it is. Raises GridError, which tells the sizes of an earlier
+    version's store where the file says `auto`; StoreError."""
+    if isinstance(source, Grid):
+        return source
     try:
-        return read_grid(path)
+        return read_grid(source)
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise
