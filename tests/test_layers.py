@@ -32,6 +32,7 @@ ROOMS = [
     "plan",
     "scheduling",
     "store",
+    "tracking",
     "engines",
     "driver",
     "report",

@@ -32,6 +32,7 @@ ROLES = {
     "orchestrator/verify": "each claim checked again",
     "orchestrator/authors": "published results, read",
     "orchestrator/driver": "the loop of a run",
+    "orchestrator/tracking": "MLflow and its like",
     "orchestrator/report": "tables, figures, findings",
     "orchestrator/engines": "attempts over Ray, inline",
     "orchestrator/store": "results, journal, requests",

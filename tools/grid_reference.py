@@ -10,6 +10,7 @@ from prunegrid.orchestrator.grid.file import (
     GridTable,
     PruningTable,
     ScheduleTable,
+    TrackTable,
     TrainingTable,
     VariantTable,
 )
@@ -27,6 +28,7 @@ TABLES: tuple[type[Table], ...] = (
     ProtocolTable,
     ResourcesTable,
     PriceTable,
+    TrackTable,
 )
 
 

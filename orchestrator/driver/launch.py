@@ -30,6 +30,7 @@ from prunegrid.orchestrator.plan.slices import slice_ranks
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tracking.follower import TrackerFollower
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
@@ -177,7 +178,10 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
         + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
         + f" tasks into {store.address}"
     )
-    with Display(console, title=plan.grid.name) as display:
+    with (
+        Display(console, title=plan.grid.name) as display,
+        TrackerFollower(plan, store, say=display.say),
+    ):
         return drive(plan, context, lease, display)
 
 

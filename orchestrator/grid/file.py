@@ -38,6 +38,7 @@ from prunegrid.orchestrator.grid.grid import (
     PruningPlan,
     PruningSchedule,
     SplitName,
+    Tracking,
     Variant,
 )
 from prunegrid.orchestrator.grid.resources import read_resources
@@ -145,6 +146,7 @@ class GridTable(Table):
     )
     resources = Field(maybe(mapping()), "what a task takes", default=None)
     price = Field(maybe(mapping()), "what a machine costs", default=None)
+    track = Field(maybe(mapping()), "trackers that results go to as well", default=None)
 
 
 class ArchitectureTable(Table):
@@ -181,6 +183,16 @@ class PruningTable(Table):
         "what fine-tuning starts from; rewind: the initial ones",
         default="retain",
     )
+
+
+class TrackTable(Table):
+    """Trackers: each model becomes a run there, with its curves and cells. To change it redoes
+    nothing."""
+
+    path = "track"
+    mlflow = Field(maybe(TEXT), "a tracking URI", default=None, shown="")
+    tensorboard = Field(maybe(TEXT), "a folder of the driver's machine", default=None, shown="")
+    wandb = Field(maybe(TEXT), "a project of Weights & Biases", default=None, shown="")
 
 
 class VariantTable(Table):
@@ -234,7 +246,12 @@ def parse_grid(text: str, *, source: str) -> Grid:
         dense_model=GridTable.dense_model.of(fields, root),
         resources=resources,
         price=price,
+        track=_read_track(fields.get("track")),
     )
+
+
+def _read_track(node: YamlNode | None) -> Tracking | None:
+    return None if node is None else from_dict(Tracking, TrackTable.whole(node))
 
 
 def _named(node: YamlNode, what: str) -> list[tuple[str, YamlNode]]:

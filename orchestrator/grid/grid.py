@@ -83,6 +83,15 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where results go beside the store; never part of a task's identity."""
+
+    mlflow: str | None  #: a tracking URI
+    tensorboard: str | None  #: a folder
+    wandb: str | None  #: a project
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     name: str
     source: str  #: the file it was read from
@@ -94,6 +103,7 @@ class Grid:
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
+    track: Tracking | None = None
 
 
 #: The axes that `--select` knows.
