@@ -75,6 +75,7 @@ chaos: $(READY)
 
 test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster --out docs/cluster-transcript.txt
+	$(BIN)/python -m tests.cluster --slurm --out docs/slurm-transcript.txt
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \

@@ -106,9 +106,7 @@ class Driver:
         self._started: dict[str, float] = {}
         self._places: dict[str, str] = {}  #: running task -> its worker in the journal
         self._finished: set[str] = set()
-        self._late: dict[
-            str, tuple[int, float]
-        ] = {}  #: done, but unseen: attempt, since when
+        self._late: dict[str, tuple[int, float]] = {}  #: done, but unseen: attempt, since when
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
         self._stopped_early = False
