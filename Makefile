@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE # each worker would compile TensorFlow anew
 export UV_NO_PROGRESS = 1
 
-.PHONY: help setup demo test lint types unit docs diagram lock bench chaos test-cluster clean
+.PHONY: help setup demo test lint types unit docs diagram lock bench bench-peers chaos test-cluster clean
 
 help:
 	@echo "make demo    install into $(VENV) and run a small grid over Ray on this machine"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs    the documentation as a site, in docs/_build; a broken link is an error"
 	@echo "make diagram draw docs/architecture.svg again from the imports"
 	@echo "make bench   what is fast, each beside what a user would pick instead; JSON"
+	@echo "make bench-peers  attacks beside those of others on PyTorch, in an environment of its own"
 	@echo "make chaos   harm a small cluster at random for 25 rounds; writes docs/chaos.md"
 	@echo "make test-cluster  ray up, submit and job submit on machines made of namespaces (root)"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
@@ -69,6 +70,17 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.ray_rate
 	$(BIN)/python -m tests.bench.dashboard
 	$(BIN)/python -m tests.bench.store
+
+PEERS := .venv-peers
+PEERS_FILE := tests/bench/peers-requirements.txt
+
+bench-peers: $(READY)
+	@test -f $(PEERS)/.ready || { echo "setting up $(PEERS) (about 5 GB)" && $(PYTHON) -m venv $(PEERS) \
+		&& $(PEERS)/bin/pip install --quiet "setuptools<80" wheel \
+		&& $(PEERS)/bin/pip install --quiet --no-build-isolation -r $(PEERS_FILE) \
+		&& touch $(PEERS)/.ready; } || { echo "bench-peers: skipped, $(PEERS_FILE) can't be installed here"; exit 0; }; \
+	test ! -f $(PEERS)/.ready || $(BIN)/python -m tests.bench.peers --python $(PEERS)/bin/python \
+		$(PEERS_OPTIONS) --docs docs/attacks.md
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --rounds 25 --out docs/chaos.md

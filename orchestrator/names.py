@@ -34,6 +34,11 @@ def _over_255(value: float) -> str:
     return f"{top}/255" if float(top) / 255 == value else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `1,155 tasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def attack_title(attack: str) -> str:
     entry = attack_entry(attack)
     return entry.title.replace("Linf", "L∞") if entry else attack

@@ -25,6 +25,7 @@ from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store, store_files
 from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores
 from prunegrid.workers import layout
+from prunegrid.workers.user_code import look_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,7 @@ def make_grid(**keys: object) -> Grid:
             file=_IN_PYTHON,
             line=None,
         ) from error
+    look_beside(Path(_IN_PYTHON))
     try:
         return parse_grid(text, source=_IN_PYTHON)
     except GridError as error:
@@ -203,31 +205,37 @@ def report(
     out: Path | str,
     *,
     against: str | None = None,
+    contrast: tuple[str, str] | None = None,
     formats: Collection[str] | None = None,
 ) -> ReportPaths:
     """Write tables, figures and findings of a store into the folder `out`, which is new, empty or
     an earlier report.
 
     `against`: `"paper"` sets the published tables beside them, an address another store's results.
-    `formats`: some of `"html"`, `"csv"`, `"latex"`, `"figures"`; all where None.
+    `contrast`: two methods, the first against the second at equal compression.
+    `formats`: some of `"html"`, `"csv"`, `"latex"`, `"figures"`, `"cards"`; all where None.
 
     Returns the paths: `page`, the page, and `files`, all that was written. Raises StoreError where
     no model is finished, UsageError.
     """
     opened = Store.open(str(store))
     plan = plan_of(opened)
-    written = report_plan(opened, Path(out), plan, against=against, formats=formats)
+    written = report_plan(
+        opened, Path(out), plan, against=against, contrast=contrast, formats=formats
+    )
     if written is None:
         raise StoreError(f"{opened.address}: no finished model to report on yet")
     return written
 
 
+# Parameters: those of `report`, and what a plan gives.
 def report_plan(
     store: Store,
     out: Path,
     plan: Plan | None,
     *,
     against: str | None = None,
+    contrast: tuple[str, str] | None = None,
     formats: Collection[str] | None = None,
     title: str | None = None,
 ) -> ReportPaths | None:
@@ -249,6 +257,7 @@ def report_plan(
         out,
         planned=None if plan is None else [cell.place for cell in plan.cells],
         against=beside,
+        contrast=contrast,
         evidence=gather(store.files, results, plan),
         title=title,
         formats=FORMATS if formats is None else formats,

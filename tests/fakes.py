@@ -228,6 +228,9 @@ def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
             columns["queries"].append(0 if misclassified else 40)
             columns["zero_gradient"].append(False)
             columns["broken_first_step"].append(None)
+            columns["backward_passes"].append(0 if misclassified else 38)
+            columns["flat_passes"].append(0)
+            columns["broken_by"].append(None)
             if "compute_batch" in columns:
                 columns["compute_batch"].append(task.attack.batch_size)
     return images_to_parquet(columns, task=task, provenance=provenance(task, attempt))

@@ -26,6 +26,16 @@ SMALL = textwrap.dedent(
 )
 
 
+#: As SMALL, with a check of convergence.
+DOUBLED = SMALL.replace(
+    "      cw_l2: [1, 2]\n", "      cw_l2: [1, 2]\n      cw_l2_x2: [1, 2]\n"
+).replace(
+    "  cw_l2: {binary_search_steps: 2, steps: 5}\n",
+    "  cw_l2: {binary_search_steps: 2, steps: 5}\n"
+    "  cw_l2_x2: {attack: cw_l2, binary_search_steps: 2, steps: 10}\n",
+)
+
+
 def with_seeds(*seeds: int) -> str:
     return SMALL.replace("seeds: [0, 1]", f"seeds: [{', '.join(map(str, seeds))}]")
 

@@ -20,7 +20,7 @@ from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
@@ -55,11 +55,15 @@ IMAGE_SCHEMA = pa.schema(
         ("verified", pa.bool_()),  # class, box and norm of the returned image were re-checked
         ("skipped", pa.bool_()),  # the attack did not run: too low an accuracy, or diverged
         ("queries", pa.int32()),  # forward passes of this image, those with a gradient included
+        ("backward_passes", pa.int32()),  # null: not counted, as in rows of schema 1 and 2
+        ("flat_passes", pa.int32()),  # passes at which the attack's own loss had no slope, so that
+        # it followed another; null: not counted
         ("compute_batch", pa.int16()),  # images per model call: strict's padded shape, halved under
         # memory pressure, or the size of Foolbox's batch; 0 where nothing ran
         ("zero_gradient", pa.bool_()),  # the gradient that the attack follows is all zero at the
         # clean image
         ("broken_first_step", pa.bool_()),  # PGD alone: its first step already broke it; else null
+        ("broken_by", pa.string()),  # the part of the attack that broke it; null where it has none
         *PROVENANCE_FIELDS,
     ]
 )

@@ -10,6 +10,7 @@ CELL_ROWS = "results/cells"
 IMAGE_ROWS = "results/images"
 TUNING_ROWS = "results/tuning"
 TUNING = "tuning"  #: the scratch store: what trials and bisections computed, by task key
+NETWORKS = "networks"
 JOURNAL = "journal"
 FAILURES = "failures"
 
@@ -22,6 +23,11 @@ def model_file(task_key: str, name: str) -> str:
 def model_record(task_key: str) -> str:
     """It is written last: where it exists, the model is whole."""
     return model_file(task_key, "result.json")
+
+
+def network_file(sha256: str) -> str:
+    """A .keras file that a grid brings."""
+    return f"{NETWORKS}/{sha256}.keras"
 
 
 def checkpoint_file(task_key: str, name: str) -> str:

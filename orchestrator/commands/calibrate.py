@@ -25,6 +25,7 @@ from prunegrid.orchestrator.driver.launch import (
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.terminal import say
@@ -99,7 +100,7 @@ def calibrate(options: RunOptions, select: Selection, rule: Rule, console: Conso
     """By a grid's dense models. Returns the exit code: 0, or 130 where it was interrupted. Raises
     PrunegridError."""
     check_cluster(options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store), options.data_dir)
     plan = one_protocol(dense_plan(grid, select), console)
     store = Store.open_or_create(options.store)
     name = f"calibrate-{digest([grid.text, select, rule], length=8)}"
@@ -147,7 +148,7 @@ def _leave(
 def _lines_of(found: Calibration, rule: Rule, *, whose: str) -> list[str]:
     """One architecture's attack: the set in use and the proposed one, with what each leaves."""
     curve = found.curve
-    models = f"{curve.models} dense model{'s' * (curve.models != 1)}"
+    models = counted(curve.models, "dense model")
     head = f"{curve.architecture} {curve.attack}  ({models}, clean {100 * curve.clean:.1f} %)"
     out = [head]
     same = [s.eps for s in found.present] == [s.eps for s in found.proposed]

@@ -15,6 +15,7 @@ from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid_text
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
@@ -47,7 +48,7 @@ def command(
     plan = expand(parsed, parse_selection(select or ()))
     sizes = measure_sizes(plan, slots=slots)
     first = sizes.speeds[0]
-    at_once = f"{slots} task{'s' * (slots != 1)} at once"
+    at_once = f"{counted(slots, 'task')} at once"
     rests_on = f"measured on {first.device} ({first.host}), for {at_once}"
     piece = sizes_piece(parsed, sizes, rests_on)
     now = {(c.place.model.architecture, c.attack.protocol, c.attack.label): c.attack
@@ -75,7 +76,7 @@ def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
     probes = probes_of(plan)
     names = ", ".join(probe.architecture for probe in probes)
     with Terminal(stderr=True).status(f"measuring {names}: some seconds each"):
-        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
+        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid, "", None))
     if isinstance(speeds, str):
         raise MeasureError(f"{names}: {speeds}")
     return choose_sizes(plan, speeds, slots=slots)
@@ -83,7 +84,7 @@ def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
 
 def _speed_text(speed: Speed) -> str:
     rates = (f"{rate:,.0f} by {n}" for n, rate in zip(speed.sizes, speed.passes_per_s, strict=True))
-    threads = f"{speed.threads} thread{'s' * (speed.threads != 1)}"
+    threads = counted(speed.threads, "thread")
     return f"{speed.architecture}, images forward and back a second ({threads}): {', '.join(rates)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +16,9 @@ from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
+from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
@@ -24,11 +26,14 @@ from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
-from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
+from prunegrid.orchestrator.store.plan import changed_code, load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.catalog import ARCHITECTURES, METHODS
-from prunegrid.workers.contract import TaskKind
+from prunegrid.workers.catalog import ARCHITECTURES
+from prunegrid.workers.contract import TaskKind, network_label
+
+if TYPE_CHECKING:
+    from prunegrid.orchestrator.report.power_answer import PowerAnswer
 
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)
@@ -48,6 +53,10 @@ def command(
         typer.Option(metavar="N", help="So many tasks at once (default: 1, 8 and 64)."),
     ] = None,
     select: SelectOption = None,
+    power: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="What would show a change of so many points."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
@@ -58,6 +67,7 @@ def command(
         durations_from=durations_from or (),
         slots=slots or SLOTS,
         select=select or (),
+        power=power,
         as_json=as_json,
     )
 
@@ -74,6 +84,7 @@ def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
     }
 
 
+# Parameters: the grid, what is known of it, and what to say; each has a default of its own.
 def plan(
     path: Path,
     console: Console,
@@ -82,12 +93,16 @@ def plan(
     durations_from: Iterable[str] = (),
     slots: Sequence[int] = SLOTS,
     select: Iterable[str] = (),
+    power: float | None = None,
     as_json: bool = False,
 ) -> None:
     """`store`: count what is done there, and learn from it; `durations_from`: learn from these
-    stores too. Raises UsageError, GridError, StoreError."""
+    stores too; `power`: say what would show a change of so many points. Raises UsageError,
+    GridError, StoreError."""
     if any(count < 1 for count in slots):
         raise UsageError(f"--slots: expected at least 1, got {min(slots)}")
+    if power is not None and not 0 < power <= 100:
+        raise UsageError(f"--power: expected above 0 and at most 100 points, got {power:g}")
     found = Store.find(store) if store is not None else None
     grid = read_grid_for(path, found)
     expanded = expand(grid, parse_selection(select))
@@ -103,7 +118,16 @@ def plan(
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
-    notes = [*stock, *_unpruned(grid), *_run_again(grid, found)]
+    checks = map(str, find_doubled(expanded))
+    notes = [
+        *grid.network_notes,
+        *changed_code(grid, found),
+        *stock,
+        *_unpruned(grid),
+        *checks,
+        *_run_again(grid, found),
+    ]
+    shown = None if power is None else _power(expanded, found, power)
     if as_json:
         print_json(
             numbers
@@ -116,23 +140,39 @@ def plan(
                 "eta_measured_frac": round(first.measured_frac, 3),
                 "durations": durations.count,
             }
+            | ({} if shown is None else {"power": shown.as_dict()})
         )
         return
     print_table(console, _table(path, expanded, numbers))
-    console.print(f"{numbers['done']:,} tasks done, {numbers['remaining']:,} to run")
-    for line in [*notes, *_outlook(expanded, etas, durations.count)]:
+    console.print(f"{counted(numbers['done'], 'task')} done, {numbers['remaining']:,} to run")
+    for line in [*notes, *outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
+    if shown is not None:
+        print_table(console, shown.table())
+        console.print(shown.note(), soft_wrap=True)
+
+
+def _power(plan: Plan, store: Store | None, points: float) -> PowerAnswer:
+    """By the store's own variances, where it has image rows of two seeds."""
+    from prunegrid.orchestrator.report.power_answer import answer_power  # SciPy: 0.5 s
+
+    images = {each.name: each.attack_images for each in plan.grid.architectures}
+    return answer_power([cell.place for cell in plan.cells], images, points, store)
 
 
 def _unpruned(grid: Grid) -> Iterator[str]:
     """Methods that find nothing to prune; the control is there for that."""
-    for name in (architecture.name for architecture in grid.architectures):
-        for method in grid.methods:
-            structured = METHODS[method].structure in ("kernel", "filter")
-            if structured and not ARCHITECTURES[name].conv_weights:
+    for each in grid.architectures:
+        known = each.facts
+        of_convolutions = (
+            known.structured_weights if known else ARCHITECTURES[each.architecture].conv_weights
+        )
+        for method in grid.pruning_methods:
+            structured = method.entry.structure in ("kernel", "filter")
+            if structured and not of_convolutions:
                 yield (
-                    f"{method} prunes nothing of {name}, which has no convolutions: its models are "
-                    "the dense network, trained again"
+                    f"{method.entry.name} prunes nothing of {each.name}, which has no "
+                    "convolutions: its models are the dense network, trained again"
                 )
 
 
@@ -141,7 +181,7 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     if store is None:
         return
     try:
-        before = load_plan(store, whole=True).grid.rates
+        before = {m.entry.name: m.rates for m in load_plan(store, whole=True).grid.pruning_methods}
     except PrunegridError:  # none was run there, or it can't be read any more
         return
     variants = [variant for architecture in grid.architectures for variant in architecture.variants]
@@ -151,20 +191,24 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     def steps(rates: Sequence[float], last: float) -> str:
         return ", ".join(f"{rate:g}" for rate in rates if rate <= last)
 
-    both = [rate for rate in grid.rates if rate in before]
-    if again := [rate for rate in both if steps(grid.rates, rate) != steps(before, rate)]:
-        what = (
-            f"rate {again[0]:g} runs"
-            if len(again) == 1
-            else f"rates {steps(again, max(again))} run"
-        )
-        yield (
-            f"{what} again: networks are pruned rate by rate, now through "
-            f"{steps(grid.rates, max(again))} and not {steps(before, max(again))}"
-        )
+    told: dict[str, None] = {}
+    for method in grid.pruning_methods:
+        now, then = method.rates, before.get(method.entry.name, ())
+        again = [rate for rate in now if rate in then and steps(now, rate) != steps(then, rate)]
+        if again:
+            what = (
+                f"rate {again[0]:g} runs"
+                if len(again) == 1
+                else f"rates {steps(again, max(again))} run"
+            )
+            told[
+                f"{what} again: networks are pruned rate by rate, now through "
+                f"{steps(now, max(again))} and not {steps(then, max(again))}"
+            ] = None
+    yield from told
 
 
-def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
+def outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
     """What is to come, in lines; none where nothing is left."""
     first = next(iter(etas.values()))
     if not first.work_s:
@@ -183,7 +227,7 @@ def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
         text += f"; {money_text} if no machine idles"
     lines = [f"{text} ({sureness(first)})"]
     for slots, eta in etas.items():
-        at_once = f"{slots:,} task{'s' if slots != 1 else ''} at once"
+        at_once = f"{counted(slots, 'task')} at once"
         lines.append(f"with {at_once}: {duration_text(eta.low_s)} to {duration_text(eta.high_s)}")
     lines.append(f"longest chain: {duration_text(first.critical_s)}; more machines do not help it")
     if not measured:
@@ -198,7 +242,7 @@ def _table(path: Path, expanded: Plan, numbers: dict[str, Any]) -> Table:
         table.add_column(name, justify="left" if name in ("architecture", "data set") else "right")
     for architecture in grid.architectures:
         name = architecture.name
-        kinds = Counter(t.kind for t in expanded.tasks.values() if t.architecture == name)
+        kinds = Counter(t.kind for t in expanded.tasks.values() if network_label(t) == name)
         models = sum(m.place.architecture == name for m in expanded.models)
         if models:
             cells = sum(c.place.model.architecture == name for c in expanded.cells)

@@ -23,14 +23,25 @@ def command(
         str | None,
         typer.Option(metavar="paper|S", help="Beside the published tables, or another store."),
     ] = None,
+    contrast: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Method A against method B at equal compression."),
+    ] = None,
 ) -> None:
     """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG, SVG, PDF."""
-    report(store, out, against=against, console=Terminal())
+    report(store, out, against=against, contrast=contrast, console=Terminal())
 
 
-def report(store: str, out: Path, *, against: str | None, console: Console) -> None:
+def report(
+    store: str,
+    out: Path,
+    *,
+    against: str | None,
+    contrast: tuple[str, str] | None = None,
+    console: Console,
+) -> None:
     """Write a store's report and print its summary. Raises StoreError, UsageError."""
-    paths = write(store, out, against=against)
+    paths = write(store, out, against=against, contrast=contrast)
     print_report(console, paths.analysis)
     say_whole(console, f"report: {paths.page}")
     say_whole(

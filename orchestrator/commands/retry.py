@@ -13,6 +13,7 @@ from prunegrid.orchestrator.commands.send_request import driver_of, named, write
 from prunegrid.orchestrator.driver.retries import few, named_tasks, resting_on, task_prefixes
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
@@ -65,9 +66,10 @@ def retry(
     if not again:
         raise NothingToDoError(_nothing(names, given_up, done, history))
     write(store, request)
-    text = _tasks(len(again)) + " will be tried again"
+    text = counted(len(again), "task") + " will be tried again"
     if below := resting_on(plan, again) - done:
-        text += f", then {_tasks(len(below))} that rest on {'them' if len(again) > 1 else 'it'}"
+        these = "them" if len(again) > 1 else "it"
+        text += f", then {counted(len(below), 'task')} that rest on {these}"
     console.print(f"{text}: {_when(store)}", soft_wrap=True)
 
 
@@ -80,12 +82,8 @@ def _nothing(names: set[str], given_up: set[str], done: set[str], history: RunHi
     ]
     states = ", ".join(f"{count} {words}" for count, words in counts if count)
     there = f"failed are {few(given_up)}" if given_up else "no task failed"
-    matched = f"{_tasks(len(names))} match: {states or 'none'}"
+    matched = f"{counted(len(names), 'task')} match: {states or 'none'}"
     return f"nothing to try again: {matched}; {there}"
-
-
-def _tasks(count: int) -> str:
-    return f"{count:,} task{'s' if count != 1 else ''}"
 
 
 def _when(store: Store) -> str:

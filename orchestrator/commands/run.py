@@ -23,6 +23,7 @@ from prunegrid.orchestrator.commands.options import (
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
 from prunegrid.orchestrator.driver.launch import INTERRUPTED, RunOptions, run_options
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.estimates import duration_text
@@ -110,15 +111,15 @@ def _summarise(
 ) -> None:
     took = duration_text(result.elapsed_s)
     if result.ran == 0 and not result.missing:
-        console.print(f"all done: {result.reused} tasks had their results already")
+        console.print(f"all done: {counted(result.reused, 'task')} had results already")
     else:
-        console.print(f"{result.ran} tasks run, {result.reused} reused, in {took}")
+        console.print(f"{counted(result.ran, 'task')} run, {result.reused:,} reused, in {took}")
     if result.interrupted:
         console.print("interrupted; the same command resumes")
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:
-        console.print(f"{len(result.given_up)} tasks failed:")
+        console.print(f"{counted(len(result.given_up), 'task')} failed:")
         for items in by_cause(result.given_up)[:20]:
             more = f" and {len(items) - 1} more" if len(items) > 1 else ""
             first = items[0]

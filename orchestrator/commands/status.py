@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
@@ -143,8 +144,8 @@ def show(
         state += f"; last sign of life {duration_text(numbers['data_age_s'])} ago"
     say(f"{numbers['grid']} in {store.address}: {state}")
     say(
-        f"{percent} % done: {numbers['done']:,} of {total:,} tasks, "
-        f"{numbers['cells_done']:,} of {numbers['cells']:,} cells; "
+        f"{percent} % done: {numbers['done']:,} of {counted(total, 'task')}, "
+        f"{numbers['cells_done']:,} of {counted(numbers['cells'], 'cell')}; "
         f"{by_state['running']} running, {by_state['waiting']} waiting, "
         f"{by_state['failed']} failed, {by_state['blocked']} blocked"
     )
@@ -155,8 +156,8 @@ def show(
         sure = f"{100 * numbers['eta_measured_frac']:.0f} % of it measured"
         slots = max(numbers["slots"], 1)
         say(
-            f"left: {duration_text(low)} to {duration_text(high)} with {slots} "
-            f"task{'s' if slots != 1 else ''} at once, no less than the longest chain's "
+            f"left: {duration_text(low)} to {duration_text(high)} with {counted(slots, 'task')} "
+            f"at once, no less than the longest chain's "
             f"{duration_text(numbers['critical_s'])} or so ({sure})"
         )
     _say_costs(numbers, say)

@@ -83,7 +83,7 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     print_table(console, table)
     if len(findings) > 50:
         console.print(f"... and {len(findings) - 50} more (--json has all)")
-    if store.read_text(layout.GRID) is not None:  # imported results can't be made anew
+    if store.files.exists(layout.GRID):  # imported results can't be made anew
         plain(console)(
             f"to make anew what is doubted: prunegrid verify --store {address} --set-aside; then "
             f"prunegrid run GRID --store {address}"

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from prunegrid.orchestrator.driver.run_view import RunView
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import NotebookOutput, in_notebook
 from prunegrid.orchestrator.plan.estimates import Eta, duration_text
 
@@ -74,12 +75,12 @@ def one_line(view: RunView) -> str:
     count = totals(view)
     total = sum(count.values())
     parts = [
-        f"[{duration_text(view.elapsed_s)}] {count['done']}/{total} tasks",
-        f"{view.cells_total - view.cells_missing}/{view.cells_total} cells",
+        f"[{duration_text(view.elapsed_s)}] {count['done']}/{counted(total, 'task')}",
+        f"{view.cells_total - view.cells_missing}/{counted(view.cells_total, 'cell')}",
         f"{count['running']} running",
     ]
     if view.failures:
-        parts.append(f"{view.failures} failed attempts")
+        parts.append(counted(view.failures, "failed attempt"))
     if count["failed"] or count["blocked"]:
         parts.append(f"tasks: {count['failed']} failed, {count['blocked']} blocked")
     if view.paused:

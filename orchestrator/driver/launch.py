@@ -19,16 +19,19 @@ from rich.console import Console
 from prunegrid.orchestrator.driver.display import Display
 from prunegrid.orchestrator.driver.driver import Driver
 from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
+from prunegrid.orchestrator.driver.rehearsals import try_out_new
 from prunegrid.orchestrator.driver.run_view import Observer, RunResult
 from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.grid import Grid, Resources
+from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import plain
+from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.slices import slice_ranks
 from prunegrid.orchestrator.store.lease import Lease
-from prunegrid.orchestrator.store.plan import read_grid_for
+from prunegrid.orchestrator.store.plan import changed_code, keep_grid, read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tracking.follower import TrackerFollower
 from prunegrid.workers.contract import TaskKind, WorkerSettings
@@ -36,6 +39,7 @@ from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
 from prunegrid.workers.revision import CODE
 from prunegrid.workers.runner import Runner
+from prunegrid.workers.user_code import UserCodeError, collect
 
 INTERRUPTED = 130
 
@@ -79,7 +83,7 @@ class RunContext:
 
     def __init__(
         self,
-        resources: Resources,
+        grid: Grid,
         store: Store,
         options: RunOptions,
         console: Console,
@@ -92,8 +96,8 @@ class RunContext:
         self.console = console
         self.stop = StopSignal()
         console.file = cast(IO[str], LostReader(console.file, self.stop))
-        self._resources = resources
-        self._settings = worker_settings(resources, store.address, options.data_dir)
+        self._resources = grid.resources
+        self._settings = worker_settings(grid, store.address, options.data_dir)
         if results is not None:
             self._settings = dataclasses.replace(self._settings, results=results.address)
         self._engine: Engine | None = None
@@ -153,17 +157,21 @@ def run_options(
     Raises PrunegridError; before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     known = Store.find(options.store)
-    grid = read_grid_for(options.grid, known)
+    grid = read_grid_for(options.grid, known, options.data_dir)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
-    for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):
+    stock = check_foolbox_attacks(plan, known.finished if known is not None else frozenset)
+    doubled = map(str, find_doubled(plan))
+    for note in (*stock, *doubled, *grid.network_notes, *changed_code(grid, known)):
         plain(console)(note)
+    if options.runner is REAL_RUNNER and plan.unfinished(known.finished() if known else ()):
+        try_out_new(plan, options.data_dir)
     store = Store.open_or_create(options.store)
     with (
         Lease.take(store, say=plain(console)) as lease,
-        RunContext(grid.resources, store, options, console) as context,
+        RunContext(grid, store, options, console) as context,
     ):
-        store.set_grid(grid.text)
+        keep_grid(store, grid)
         store.set_selection(selection)
         started(store)
         return FinishedRun(plan=plan, store=store, result=run_plan(plan, context, lease))
@@ -174,7 +182,8 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
     store, console = context.store, context.console
     count = Counter(task.kind for task in plan.tasks.values())
     console.print(
-        f"{plan.grid.name}: {len(plan.models)} models, {len(plan.cells)} cells; "
+        f"{plan.grid.name}: {counted(len(plan.models), 'model')}, "
+        f"{counted(len(plan.cells), 'cell')}; "
         + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
         + f" tasks into {store.address}"
     )
@@ -206,13 +215,20 @@ def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> 
         raise
 
 
-def worker_settings(resources: Resources, store: str, data_dir: str | None) -> WorkerSettings:
+def worker_settings(grid: Grid, store: str, data_dir: str | None) -> WorkerSettings:
+    """Raises UsageError where the user's modules can't travel."""
+    resources = grid.resources
+    try:
+        user_code = collect(code.target for code in grid.user_code())
+    except UserCodeError as error:
+        raise UsageError(str(error)) from error
     return WorkerSettings(
         store=store,
         data_dir=data_dir,
         threads=resources.threads,
         gpu_memory_mib=resources.gpu_memory_mib,
         code=CODE,
+        user_code=user_code if user_code.targets else None,
         latency_batch=resources.latency_batch,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from prunegrid.orchestrator.driver.retries import named_tasks
 from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.scheduling.events import (
     Command,
@@ -116,7 +117,7 @@ class RequestHandler:
         again = [command for command in states if isinstance(command, ReopenCommand)]
         blocked = sum(command.was == "blocked" for command in again)
         count = len(again) - blocked
-        text = f"{count} task{'s are' if count != 1 else ' is'} tried again"
+        text = f"{counted(count, 'task')} {'are' if count != 1 else 'is'} tried again"
         if blocked:
             text += f", {blocked} that rest on {'them' if count != 1 else 'it'} wait for that"
         if not count:

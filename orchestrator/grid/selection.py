@@ -88,7 +88,7 @@ def match(text: str, values: Sequence[AxisValue], *, where: str) -> AxisValue:
     if not numbers:
         if text in values:
             return text
-        raise UsageError(f"{where}: {expected([str(value) for value in values], text)}")
+        raise UsageError(f"{where}: {expected([quoted(str(value)) for value in values], text)}")
     try:
         found = named_numbers(text, numbers)
     except ValueError:

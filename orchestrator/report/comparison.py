@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.names import attack_title
+from prunegrid.orchestrator.names import attack_title, counted
 from prunegrid.orchestrator.report.results import THREAT, Results, groups
 from prunegrid.orchestrator.report.statistics import (
     TINY,
@@ -74,12 +74,12 @@ class SideComparison:
         )
         count = known["verdict"].value_counts()
         lines.append(
-            ", ".join(f"{n} cells: {verdict}" for verdict, n in count.items())
+            ", ".join(f"{counted(n, 'cell')}: {verdict}" for verdict, n in count.items())
             + "; 95 % intervals are per cell, one in twenty would miss by chance"
         )
         for (attack,), part in groups(known, ["attack"]):
             mean = 100 * part["difference"].mean()
-            found = f"{mean:+.1f} points over {len(part)} cells{_order(part)}"
+            found = f"{mean:+.1f} points over {counted(len(part), 'cell')}{_order(part)}"
             lines.append(f"{attack_title(str(attack))}: {found}")
         models = zip(known["method"], known["rate"], strict=True)
         chosen = known[[model not in self.idle for model in models]]

@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from prunegrid.orchestrator.plan.convergence_checks import DoubledSteps
 from prunegrid.orchestrator.report.attack_rows import Convergence, doubling_steps
-from prunegrid.orchestrator.report.evidence import DoubledSteps, TaskImages, rows_of
+from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
 from prunegrid.orchestrator.report.results import (
     PLACE,
     SETTING,

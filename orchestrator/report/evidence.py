@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from prunegrid.orchestrator.plan.convergence_checks import DoubledSteps, find_doubled
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.results import Results
 from prunegrid.orchestrator.store.frames import read_all
 from prunegrid.orchestrator.store.rows import WITHIN
 from prunegrid.workers import layout
-from prunegrid.workers.contract import AttackSettings, AttackTask
 from prunegrid.workers.files import Files
 
-_COLUMNS = ["task_key", "image", "eps", "distance", "broken"]
+_COLUMNS = ["task_key", "image", "eps", "distance", "broken", "label"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +33,7 @@ class TaskImages:
     eps: NDArray[np.float64]  #: NaN for a minimum-norm attack
     distance: NDArray[np.float64]
     broken: NDArray[np.bool_]
+    label: NDArray[np.int64]
 
 
 def load_images(files: Files, tasks: Collection[str]) -> dict[str, TaskImages]:
@@ -80,7 +80,7 @@ def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, Task
             yield key, TaskImages(**{name: column[mine] for name, column in values.items()})
 
 
-_KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_())
+_KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.int64())
 
 
 def rows_of(images: Mapping[str, TaskImages], cell: Any) -> AttackRows | None:
@@ -107,9 +107,9 @@ def attack_rows(
     if not all(task in images for task in tasks):
         return None
     parts = [images[task] for task in tasks]
-    image, eps, distance, broken = (
+    image, eps, distance, broken, label = (
         np.concatenate([getattr(part, name) for part in parts])
-        for name in ("image", "eps", "distance", "broken")
+        for name in ("image", "eps", "distance", "broken", "label")
     )
     kinds = np.unique(eps[~np.isnan(eps)])
     order = np.lexsort((image, np.nan_to_num(eps)))
@@ -121,6 +121,7 @@ def attack_rows(
         attack=attack,
         norm=norm,
         images=found,
+        labels=label[order][: len(found)],
         eps=tuple(map(float, kinds)),
         broken=broken[order].reshape(shape),
         distance=distance[order].reshape(shape),
@@ -128,50 +129,11 @@ def attack_rows(
     )
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class DoubledSteps:
-    """Two labels of a protocol that differ by the number of steps alone."""
-
-    protocol: str
-    once: str
-    doubled: str
-    steps: int  #: of `once`
-
-
-def find_doubled(plan: Plan) -> tuple[DoubledSteps, ...]:
-    """Every attack that the plan also runs with twice the steps."""
-    settings: dict[str, dict[str, AttackSettings]] = {}
-    for cell in plan.cells:
-        task = plan.tasks[cell.task_keys[0]]
-        if isinstance(task, AttackTask):
-            settings.setdefault(cell.place.protocol, {})[cell.place.attack] = task.attack
-    return tuple(
-        sorted(
-            DoubledSteps(protocol=protocol, once=a, doubled=b, steps=steps)
-            for protocol, labels in settings.items()
-            for a, b in permutations(labels, 2)
-            if (steps := _doubled(labels[a], labels[b]))
-        )
-    )
-
-
-def _doubled(once: AttackSettings, twice: AttackSettings) -> int:
-    """The steps of `once`; 0 where `twice` is not the same with twice as many."""
-    a, b = dict(once.options), dict(twice.options)
-    steps, more = a.pop("steps", 0), b.pop("steps", 0)
-    same = (once.attack, once.engine, once.outputs, a) == (
-        twice.attack,
-        twice.engine,
-        twice.outputs,
-        b,
-    )
-    return int(steps) if same and steps and more == 2 * int(steps) else 0
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
     images: Mapping[str, TaskImages] = field(default_factory=dict)  #: by attack task
     doubled: tuple[DoubledSteps, ...] = ()  #: attacks that also ran with twice the steps
+    without_gradients: frozenset[str] = frozenset()  #: algorithms of the grid's own
 
 
 NO_EVIDENCE = Evidence()
@@ -181,4 +143,8 @@ def gather(files: Files, results: Results, plan: Plan | None) -> Evidence:
     """Of a store's cells; without a plan nothing is known of steps."""
     tasks = {key for keys in results.cells["task_keys"] if keys is not None for key in keys}
     doubled = find_doubled(plan) if plan is not None else ()
-    return Evidence(images=load_images(files, tasks), doubled=doubled)
+    planned = [] if plan is None else [cell.attack.settings for cell in plan.cells]
+    free = {each.attack for each in planned if each.own is not None and not each.own.gradients}
+    return Evidence(
+        images=load_images(files, tasks), doubled=doubled, without_gradients=frozenset(free)
+    )

@@ -18,6 +18,7 @@ from prunegrid.orchestrator.report.attack_rows import AttackRows, more_broken
 from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.tables import DENSE
+from prunegrid.orchestrator.store.rows import SCORES_ALONE_STRONGER
 from prunegrid.workers.catalog import attack_entry
 
 #: Share of the robust accuracy at the weakest eps that is left at the strongest one.
@@ -45,12 +46,19 @@ def flat_curves(cells: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Results:
+def with_gradient_free(
+    results: Results,
+    images: Mapping[str, TaskImages],
+    more_free: frozenset[str] = frozenset(),
+) -> Results:
     """The results with the flag `gradient-free-stronger` added to every cell of a gradient attack
     where, on the same model, under the same protocol and in the same norm, an attack without
-    gradients breaks more images at that eps. It takes the image rows of both."""
+    gradients breaks more images at that eps. It takes the image rows of both.
+
+    `more_free`: algorithms without gradients that the catalog does not know.
+    """
     cells = results.cells
-    free = cells["algorithm"].map(_without_gradients).to_numpy(bool)
+    free = cells["algorithm"].map(lambda a: a in more_free or _without_gradients(a)).to_numpy(bool)
     if not free.any():
         return results
     flags: list[list[str]] = [_listed(f) for f in cells["flags"]]
@@ -66,7 +74,7 @@ def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Re
         for place, attack, eps in zip(white["_at"], white["attack"], white["eps"], strict=True):
             own = rows[attack]
             if own is not None and any(more_broken(own, r, float(eps)) for r in rivals):
-                flags[place].append("gradient-free-stronger")
+                flags[place] = list(dict.fromkeys([*flags[place], SCORES_ALONE_STRONGER]))
     flagged = results.cells.assign(flags=pd.Series(flags, index=results.cells.index, dtype=object))
     return dataclasses.replace(results, cells=flagged)
 

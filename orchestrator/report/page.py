@@ -14,7 +14,7 @@ import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.names import attack_title, counted, eps_text
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.curves import CurveGrid
 from prunegrid.orchestrator.report.plotly_figures import CONFIG, draw, least_width_px
@@ -139,7 +139,7 @@ def _templates() -> jinja2.Environment:
         "eps_text": lambda threat: eps_text(str(threat.norm), float(threat.eps)),
     }
     out.tests["nan"] = math.isnan
-    out.globals |= {"significant": SIGNIFICANT}
+    out.globals |= {"significant": SIGNIFICANT, "counted": counted}
     out.globals["m"] = out.get_template("macros.html").module
     return out
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.names import attack_title, counted, eps_text
 from prunegrid.orchestrator.report.statistics import sampling_half
 from prunegrid.orchestrator.report.style import norm_rank
 from prunegrid.orchestrator.store.frames import read_all, read_ours
@@ -151,15 +151,13 @@ def diverged_text(diverged: pd.DataFrame) -> str:
         + ", ".join(map(str, sorted(mine["seed"])))
         for (method, rate), mine in groups(diverged, ["method", "rate"])
     ]
-    models = "1 model" if len(diverged) == 1 else f"{len(diverged)} models"
-    return f"{models} diverged: {'; '.join(places)}"
+    return f"{counted(len(diverged), 'model')} diverged: {'; '.join(places)}"
 
 
 def seeds_text(n: pd.Series[int]) -> str:
     """`5 seeds`, or `3 to 5 seeds`."""
     low, high = int(n.min()), int(n.max())
-    seeds = "seed" if high == 1 else "seeds"
-    return f"{high} {seeds}" if low == high else f"{low} to {high} {seeds}"
+    return counted(high, "seed") if low == high else f"{low} to {counted(high, 'seed')}"
 
 
 def sampling_text(images: pd.Series[int]) -> str:

@@ -46,7 +46,7 @@ def print_report(console: Console, analysis: Analysis) -> None:
     for part in analysis.parts():
         shown = [f for f in findings_of(part) if f.topic in topics and "unknown, " in f.lead]
         if shown:
-            say(console, f"{part.title}:")
+            say(console, f"{part.title} (robust: over all attacks and ε):")
         for finding in shown:
             say(console, f"  {finding.topic}. {finding.text}")
         images = sampling_text(part.rows(analysis.results.cells)["n_images"])

@@ -90,12 +90,18 @@ _FLAG_TEXT = {
     "gradients: robust accuracy may be overestimated",
     "zero-gradients": f"the loss gradient is zero on more than {ZERO_GRADIENT_FRAC:.0%} of the "
     "images: a gradient attack may have had nothing to follow",
+    "flat-loss": f"the attack's own loss had no slope at more than {ZERO_GRADIENT_FRAC:.0%} of the "
+    "images, where it followed another one",
     "unverified": "adversarial images were not checked again",
     "not-monotone": "robust accuracy rises with ε, which no true one can",
     "gradient-free-stronger": "an attack without gradients breaks more than the gradient ones",
     "weaker-than-first-step": "the attack lost images that its own first step had broken",
     "no-clean-accuracy": "the model gets no attacked image right",
 }
+
+
+#: Flags of a cell whose robust accuracy may mean nothing; the others are of all cells alike.
+DOUBTS = frozenset(_FLAG_TEXT) - {"softmax-outputs"}
 
 
 def _flat(flat: pd.DataFrame) -> Iterator[str]:

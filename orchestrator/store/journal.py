@@ -109,16 +109,8 @@ class JournalReader:
             return 0
         whole = new.rfind(b"\n") + 1
         self._offsets[path] = offset + whole
-        bad = 0
-        for line in new[:whole].splitlines():
-            try:
-                entry = parse_json(line)
-            except ValueError:
-                entry = None
-            if isinstance(entry, dict):
-                entries.append(entry)
-            elif line.strip():
-                bad += 1
+        good, bad = _parsed(new[:whole])
+        entries += (entry for _, entry in good)
         return bad
 
     def _read_from(self, path: str, offset: int) -> bytes:
@@ -127,6 +119,42 @@ class JournalReader:
         with (self._files.folder / path).open("rb") as file:
             file.seek(offset)
             return file.read()
+
+
+def _parsed(lines: bytes) -> tuple[list[tuple[bytes, dict[str, Any]]], int]:
+    """Each line that is a JSON object, with the object; and how many are none."""
+    good, bad = [], 0
+    for line in lines.splitlines():
+        try:
+            entry = parse_json(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict):
+            good.append((line, entry))
+        elif line.strip():
+            bad += 1
+    return good, bad
+
+
+def bad_lines(store: Store) -> dict[str, int]:
+    """How many whole lines of a journal file are no JSON objects, by the file's path; files
+    without any are left out. Raises StoreError."""
+    found = {}
+    with store_errors():
+        paths = [info.path for info in store.files.list(layout.JOURNAL)]
+    for path in paths:
+        content = store.read_bytes(path) or b""
+        if count := _parsed(content[: content.rfind(b"\n") + 1])[1]:
+            found[path] = count
+    return found
+
+
+def mend_journal(store: Store, path: str) -> None:
+    """Leave out the lines that can't be read; the file as it was moves to `torn/`. Raises
+    StoreError."""
+    content = store.read_bytes(path) or b""
+    store.keep_torn(path, content)
+    store.write(path, b"".join(line + b"\n" for line, _ in _parsed(content)[0]))
 
 
 def read_journal(store: Store) -> list[dict[str, Any]]:

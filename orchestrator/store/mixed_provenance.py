@@ -4,11 +4,12 @@ arithmetic. Means of rows that were not are warned of, wherever they are shown."
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prunegrid.orchestrator.names import eps_text, number_text
+from prunegrid.orchestrator.names import counted, eps_text, number_text
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
@@ -25,7 +26,10 @@ _PLACE = ("architecture", "variant", "method", "rate", "seed", "protocol", "atta
 COLUMNS = ("model_id", "cell_id", "norm", "versions", *_ALIKE, *_PLACE)
 #: More files than this take `status` too long.
 MOST_FILES = 2000
-SHOWN = 4  #: values of one column that are named
+SHOWN = 4  #: values of one column that are named, and coordinates of one axis
+
+#: Coordinates of a row, as `--select` takes them; None on the axes that a model has not.
+_Place: TypeAlias = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +37,13 @@ class MixedValues:
     """One column in which the rows differ."""
 
     column: str  #: in words, such as "tensorflow version"
-    rows: Mapping[str, int]  #: by value, the most frequent first
-    examples: Mapping[str, str]  #: by value, coordinates as `--select` takes them
+    rows: Mapping[str, Sequence[str]]  #: ids by value, the most frequent value first
+    places: Mapping[str, str]  #: by value, which rows have it, in words
 
     def __str__(self) -> str:
         named = [
-            f"{value} in {count:,} row{'s' * (count != 1)} (as {self.examples[value]})"
-            for value, count in list(self.rows.items())[:SHOWN]
+            f"{value} in {counted(len(ids), 'row')} ({self.places[value]})"
+            for value, ids in list(self.rows.items())[:SHOWN]
         ]
         more = [f"{len(self.rows) - SHOWN} more"] if len(self.rows) > SHOWN else []
         return f"rows of more than one {self.column} are mixed: {', '.join(named + more)}"
@@ -47,23 +51,50 @@ class MixedValues:
 
 def mixed_values(rows: Iterable[Mapping[str, Any]]) -> tuple[MixedValues, ...]:
     """`rows`: of models and cells, by column."""
-    counts: dict[str, Counter[str]] = {}
-    examples: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, list[tuple[str, _Place]]]] = {}
     for row in rows:
+        known = str(row.get("cell_id") or row.get("model_id") or ""), _place(row)
         for column, value in _values(row):
-            counts.setdefault(column, Counter())[value] += 1
-            seen = examples.setdefault(column, {})
-            if value not in seen:
-                seen[value] = _coordinates(row)
+            found.setdefault(column, {}).setdefault(value, []).append(known)
     return tuple(
-        MixedValues(
-            column=column,
-            rows=dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))),
-            examples=examples[column],
-        )
-        for column, found in counts.items()
-        if len(found) > 1
+        _mixed(column, by_value) for column, by_value in found.items() if len(by_value) > 1
     )
+
+
+def _mixed(column: str, by_value: Mapping[str, list[tuple[str, _Place]]]) -> MixedValues:
+    everywhere = Counter(dict(known for known in chain(*by_value.values())).values())
+    ordered = sorted(by_value.items(), key=lambda item: (-len(item[1]), item[0]))
+    return MixedValues(
+        column=column,
+        rows={value: [name for name, _ in known] for value, known in ordered},
+        places={
+            value: _which({place for _, place in known}, len(known), everywhere)
+            for value, known in ordered
+        },
+    )
+
+
+def _which(places: Set[_Place], count: int, everywhere: Mapping[_Place, int]) -> str:
+    """Which `count` rows are at `places`, of those that are `everywhere`: by the axes on which
+    they have not all coordinates."""
+    axes = {}
+    for axis, name in enumerate(_PLACE):
+        here = {place[axis] for place in places}
+        if here != {place[axis] for place in everywhere}:
+            axes[axis] = name, here
+    inside = [p for p in everywhere if all(p[axis] in here for axis, (_, here) in axes.items())]
+    parts = []
+    for name, here in axes.values():
+        texts = sorted(text for text in here if text is not None)
+        rest = ",..." if len(texts) > SHOWN else ""
+        if texts:
+            parts.append(f"{name}={','.join(texts[:SHOWN])}{rest}")
+    selection = " ".join(parts)
+    if selection and sum(everywhere[place] for place in inside) == count:
+        return f"all of {selection}"
+    example = min(places, key=lambda place: [text or "" for text in place])
+    named = ",".join(f"{n}={t}" for n, t in zip(_PLACE, example, strict=True) if t is not None)
+    return f"among {selection}; one is {named}" if selection else f"one is {named}"
 
 
 def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -75,7 +106,8 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         # "(XLA)" follows from the attack and the network; a cell's shards may have several values
         text = number_text(value) if name == "threads" else str(value).removesuffix(" (XLA)")
-        for each in text.split(", ") if name in ("code_digest", "arithmetic") else [text]:
+        several = name in ("git_revision", "code_digest", "arithmetic")
+        for each in text.split(", ") if several else [text]:
             yield name.replace("_", " "), each
     try:
         versions = dict(parse_json(row.get("versions") or "{}"))
@@ -86,15 +118,17 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{library} version", version
 
 
-def _coordinates(row: Mapping[str, Any]) -> str:
-    parts = []
+def _place(row: Mapping[str, Any]) -> _Place:
+    texts: list[str | None] = []
     for name in _PLACE:
         value = row.get(name)
-        if value is not None and value == value:
-            number = number_text if name in ("rate", "seed") else str
-            text = eps_text(str(row.get("norm")), value) if name == "eps" else number(value)
-            parts.append(f"{name}={text}")
-    return ",".join(parts)
+        if value is None or value != value:
+            texts.append(None)
+        elif name == "eps":
+            texts.append(eps_text(str(row.get("norm")), value))
+        else:
+            texts.append(number_text(value) if name in ("rate", "seed") else str(value))
+    return tuple(texts)
 
 
 def rows_of(*frames: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ from prunegrid.orchestrator.grid.grid import (
     model_id,
 )
 from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.workers.catalog import SCORES_ALONE
 from prunegrid.workers.contract import AttackSettings, AttackTask
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
@@ -32,10 +33,15 @@ from prunegrid.workers.image_rows import (
 )
 from prunegrid.workers.records import ModelRecord, ModelResult, Provenance
 
+#: The flag of an attack that one without gradients outdoes.
+SCORES_ALONE_STRONGER = "gradient-free-stronger"
 #: Counts of broken images must differ by more than this many to raise a flag.
 SLACK_IMAGES = 1
 #: Above this share of images with an all-zero gradient a gradient attack says little.
 ZERO_GRADIENT_FRAC = 0.01
+#: Above this share of images that only a part without gradients broke, the gradients of the other
+#: parts may be masked (AutoAttack's own flag).
+SCORES_ALONE_FRAC = 0.002
 
 Source = TypeVar("Source", contravariant=True)
 
@@ -217,7 +223,9 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     _summary("n_unverified", pa.int32()),
     *(_summary(f"distance_q{round(100 * q)}", pa.float64()) for q in QUANTILES),
     _summary("queries_mean", pa.float64()),
+    _summary("backward_mean", pa.float64()),
     _summary("zero_gradient_frac", pa.float64()),
+    _summary("flat_loss_frac", pa.float64()),
     Column("flags", pa.list_(pa.string()), lambda c: c.flags),
     Column("task_keys", pa.list_(pa.string()), lambda c: sorted(c.task_keys)),
     *_PROVENANCE,
@@ -253,8 +261,13 @@ def cell_table(
     """
     minimum = traits.finds == "minimum-norm"
     rule = None if unrecorded else broken_at(place.protocol, minimum_norm=minimum)
-    table = pa.concat_tables([shard.table for shard in shards])
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in CELL_NEEDS}
+    table = pa.concat_tables([shard.table for shard in shards], promote_options="default")
+    columns = {
+        name: table.column(name).to_numpy(zero_copy_only=False)
+        if name in table.schema.names
+        else np.full(len(table), None)  # of an earlier schema
+        for name in CELL_NEEDS
+    }
     rises = False
     if not minimum:
         rises = rises_at(columns["eps"].astype(float), columns["broken"].astype(bool), place.eps)
@@ -267,6 +280,8 @@ def cell_table(
     provenance = _by_column(last) | {
         "seed": place.model.seed,
         **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic")},
+        # rows of schema 1 have the last shard's alone
+        **({} if unrecorded else {"git_revision": _all_of(shards, "git_revision") or ""}),
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
         "attempt": max(shard.provenance.attempt for shard in shards),
     }
@@ -300,8 +315,11 @@ CELL_NEEDS = (
     "verified",
     "skipped",
     "queries",
+    "backward_passes",
     "zero_gradient",
+    "flat_passes",
     "broken_first_step",
+    "broken_by",
 )
 
 
@@ -326,7 +344,10 @@ def summarise(
         "n_skipped": int(columns["skipped"].astype(bool).sum()),
         "n_unverified": int((broken & ~columns["verified"].astype(bool)).sum()),
         "queries_mean": float(columns["queries"].astype(float).mean()),
+        "backward_mean": _mean(columns["backward_passes"].astype(float)),
         "zero_gradient_frac": float((columns["zero_gradient"] == True).mean()),  # noqa: E712 - null
+        "flat_loss_frac": _mean(np.minimum(columns["flat_passes"].astype(float), 1)[correct]),
+        "scores_alone_frac": float((broken & (columns["broken_by"] == SCORES_ALONE)).mean()),
     }
     if np.all(columns["skipped"].astype(bool) & (columns["clean_prediction"] == -1)):
         summary |= dict.fromkeys(("clean_accuracy", "robust_accuracy", "n_broken"))
@@ -339,6 +360,12 @@ def summarise(
             else None
         )
     return summary
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Of those that are known (not NaN)."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def rises_at(eps: np.ndarray, broken: np.ndarray, at: float) -> bool:
@@ -370,6 +397,10 @@ def masking_flags(
         flags.append("softmax-outputs")
     if traits.gradients and summary["zero_gradient_frac"] > ZERO_GRADIENT_FRAC:
         flags.append("zero-gradients")
+    if traits.gradients and (summary["flat_loss_frac"] or 0.0) > ZERO_GRADIENT_FRAC:
+        flags.append("flat-loss")
+    if summary["scores_alone_frac"] > SCORES_ALONE_FRAC:
+        flags.append(SCORES_ALONE_STRONGER)
     if summary["n_unverified"]:
         flags.append("unverified")
     if math.isclose(summary["clean_accuracy"], 0.0):

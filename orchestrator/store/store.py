@@ -143,6 +143,10 @@ class Store:
         with store_errors():
             self.files.write(path, content)
 
+    def read_bytes(self, path: str) -> bytes | None:
+        """None where there is no such file. Raises StoreError."""
+        return self._read(path, bytes)
+
     def read_text(self, path: str) -> str | None:
         """None where there is no such file. Raises StoreError."""
         return self._read(path, bytes.decode)
@@ -161,20 +165,20 @@ class Store:
             raise TornError(f"{self.address}/{path} is torn or not ours: {error}") from error
 
     def set_grid(self, text: str) -> None:
-        """Keep the grid as last run; an older, different one moves to `history/`."""
-        old = self.read_text(layout.GRID)
-        if old == text:
+        """Keep the grid as last run; an older, different one, text or not, moves to `history/`."""
+        old, new = self.read_bytes(layout.GRID), text.encode()
+        if old == new:
             return
         if old is not None:
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-            self.write(f"history/grid-{stamp}.yaml", old.encode())
-        self.write(layout.GRID, text.encode())
+            self.write(f"history/grid-{stamp}.yaml", old)
+        self.write(layout.GRID, new)
 
     def set_selection(self, selection: Mapping[str, tuple[str, ...]]) -> None:
         """Remember which part of the grid was last asked for; `status` counts that."""
-        text = json.dumps({axis: list(values) for axis, values in selection.items()})
-        if self.read_text(SELECTION) != text:
-            self.write(SELECTION, text.encode())
+        text = json.dumps({axis: list(values) for axis, values in selection.items()}).encode()
+        if self.read_bytes(SELECTION) != text:
+            self.write(SELECTION, text)
 
     def selection(self) -> dict[str, tuple[str, ...]]:
         try:
@@ -299,6 +303,10 @@ class Store:
         path = _result_path(key)
         self._take_out(path, key, _torn(key, Path(path).suffix))
 
+    def keep_torn(self, path: str, content: bytes) -> None:
+        """A file's content of before it is mended, in `torn/`. Raises StoreError."""
+        self.write(_torn(Path(path).stem, Path(path).suffix), content)
+
     def set_row_aside(self, path: str) -> None:
         """Move a row to `torn/`, or any other file of its folder. Raises StoreError."""
         folder, _, name = path.rpartition("/")
@@ -418,14 +426,16 @@ class Store:
 
 
 def store_files(address: str) -> Files:
-    """Raises NotOursError for an address of another kind, or of a file."""
+    """Raises NotOursError for an address of another kind, of a file, or below one."""
     try:
         files = open_files(address)
     except StorageError as error:
         raise NotOursError(str(error)) from error
-    if files.folder is not None and os.path.lexists(files.folder) and not files.folder.is_dir():
-        what = "a file" if files.folder.exists() else "a link to nothing"
-        raise NotOursError(f"{files.address}: {what} stands where a folder is needed")
+    if files.folder is not None:
+        here = next((p for p in (files.folder, *files.folder.parents) if os.path.lexists(p)), None)
+        if here is not None and not here.is_dir():
+            what = "a file" if here.exists() else "a link to nothing"
+            raise NotOursError(f"{here}: {what} stands where a folder is needed")
     return files
 
 

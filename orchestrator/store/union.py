@@ -20,6 +20,7 @@ import pyarrow as pa
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.grid import place_of
 from prunegrid.orchestrator.store.lease import find_driver
+from prunegrid.orchestrator.store.plan import SETTLED
 from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
 from prunegrid.workers.contract import TaskKind
@@ -251,6 +252,11 @@ def _keep_grid(sources: Sequence[Store], target: Store) -> bool:
     if text is None:
         return False
     first, *others = [store.selection() for store in ran]
+    with store_errors():
+        for store in ran:  # what the grid brings, and as what it was read
+            for info in store.files.list(layout.NETWORKS):
+                _copy_file(info.path, store, target)
+            _copy_file(SETTLED, store, target)
     target.set_grid(text)
     target.set_selection(first if all(one == first for one in others) else {})
     return True

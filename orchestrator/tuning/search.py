@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class SearchContext:
     def settings(self) -> WorkerSettings:
         """Of the trials' workers."""
         address = self.store.address
-        settings = worker_settings(self.grid.resources, address, self.options.data_dir)
+        settings = worker_settings(self.grid, address, self.options.data_dir)
         return dataclasses.replace(settings, results=scratch_address(address))
 
 
@@ -85,7 +86,8 @@ def share(slots: int, *, others: bool) -> int:
 
 
 def run_trials(study: Study, context: SearchContext) -> None:
-    """Until every trial has ended. Raises PrunegridError, RunInterrupted."""
+    """Until every trial has ended. Raises PrunegridError, SupersededError among them, and
+    RunInterrupted."""
     store, console, address = context.store, context.console, context.options.address
     known = read_trials(store, study)
     count = len(study.proposals)
@@ -97,8 +99,16 @@ def run_trials(study: Study, context: SearchContext) -> None:
 
     beside = address is not None or find_driver(store)[1]
     shown: set[int] = set()
+    refused: list[PrunegridError] = []
 
     def on_update(update: TrialUpdate) -> None:
+        try:
+            lease.check()
+        except PrunegridError as error:  # Tune lets no exception of ours through
+            if not refused:
+                os.kill(os.getpid(), signal.SIGINT)
+            refused.append(error)
+            return
         state = state_of(study, update.score, over_budget=update.over_budget, ended=update.ended)
         known[update.trial] = write_trial(store, study, update.trial, update.score, state)
         if update.ended and update.trial not in shown:
@@ -107,7 +117,10 @@ def run_trials(study: Study, context: SearchContext) -> None:
             console.print(line, soft_wrap=True)
 
     path = f"{layout.TUNING}/leases/{study.name}.json"
-    with Lease.take(store, path, say=plain(console)), ray_search.connected(address):
+    with (
+        Lease.take(store, path, say=plain(console)) as lease,
+        ray_search.connected(address),
+    ):
         room, gpus = ray_search.rooms(need_of(context.grid.resources, gpus=True))
         if not room:
             raise PrunegridError("no node has room for a trial: see the grid's `resources`")
@@ -122,7 +135,7 @@ def run_trials(study: Study, context: SearchContext) -> None:
         need = need_of(context.grid.resources, gpus=gpus)
         if ray_search.is_full(need):
             console.print("every place is taken: trials wait until others end")
-        if not ray_search.search(
+        whole = ray_search.search(
             study,
             context.settings,
             context.options.runner,
@@ -130,7 +143,10 @@ def run_trials(study: Study, context: SearchContext) -> None:
             slots=slots,
             need=need,
             on_update=on_update,
-        ):
+        )
+        if refused:
+            raise refused[0]
+        if not whole:
             raise RunInterrupted
 
 

@@ -47,14 +47,16 @@ class Costs:
     rounds: tuple[str, ...]  #: options whose product it is; the last one spends a budget
     round_extra: int  #: passes beyond the steps of each round
     extra: int  #: passes beyond them all
+    step_passes: int = 1
 
     def queries(self, options: TrialOptions) -> int:
-        steps = _count(options, self.rounds[-1]) + self.round_extra
+        steps = self.step_passes * _count(options, self.rounds[-1]) + self.round_extra
         return self._others(options) * steps + self.extra
 
     def affordable(self, options: TrialOptions, budget: int) -> int:
         """Steps (the last of `rounds`) that the budget leaves; 0 or less where none."""
-        return (budget - self.extra) // self._others(options) - self.round_extra
+        each = (budget - self.extra) // self._others(options) - self.round_extra
+        return each // self.step_passes
 
     def _others(self, options: TrialOptions) -> int:
         return math.prod(_count(options, name) for name in self.rounds[:-1])
@@ -62,11 +64,12 @@ class Costs:
     @property
     def least(self) -> int:
         """The smallest budget with which a search makes sense."""
-        return LEAST_STEPS + self.round_extra + self.extra
+        return self.step_passes * LEAST_STEPS + self.round_extra + self.extra
 
     def most_rounds(self, budget: int) -> int:
         """With which each is left enough steps."""
-        return max(1, (budget - self.extra) // (LEAST_STEPS + self.round_extra))
+        each = self.step_passes * LEAST_STEPS + self.round_extra
+        return max(1, (budget - self.extra) // each)
 
     def cut(self, options: TrialOptions, budget: int) -> dict[str, Scalar]:
         """The same settings at a budget: fewer steps, and where too few would be left, fewer
@@ -97,6 +100,7 @@ def costs_of(entry: AttackEntry, engine: str) -> Costs:
         rounds=entry.rounds,
         round_extra=entry.round_extra,
         extra=entry.strict_extra if engine == "strict" else entry.extra,
+        step_passes=entry.step_passes,
     )
 
 

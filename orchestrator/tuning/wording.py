@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.tuning.objective import Comparison
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.orchestrator.tuning.trials import Rival, SearchOutcome, TrialRow
@@ -63,12 +64,14 @@ def attack_report(outcome: SearchOutcome) -> list[str]:
     assert isinstance(study, AttackStudy)
     tuned = outcome.rivals[0]
     stopped = sum(t.state == "stopped early" for t in outcome.trials.values())
-    names = sorted({model.architecture for model in study.models})
+    names = sorted(
+        {model.network.label if model.network else model.architecture for model in study.models}
+    )
     held = study.stop - study.edges[-1]
     lines = [
         f"{study.label} under protocol {study.protocol} ({study.base.engine}, on "
-        f"{study.base.outputs}), {len(study.models)} dense "
-        f"model{'s' * (len(study.models) != 1)} of {', '.join(names)}",
+        f"{study.base.outputs}), {counted(len(study.models), 'dense model')} "
+        f"of {', '.join(names)}",
         f"best of {len(outcome.trials)} trials ({stopped} stopped early): "
         + settings_text({n: outcome.best.options[n] for n in varied(study)}),
         *(

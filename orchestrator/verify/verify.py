@@ -19,7 +19,9 @@ import pyarrow as pa
 from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError, TornError
 from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.store.journal import bad_lines, mend_journal
 from prunegrid.orchestrator.store.merged import is_merged
 from prunegrid.orchestrator.store.mixed_provenance import (
     COLUMNS,
@@ -66,19 +68,22 @@ class Verifier:
         only missing is left to that run. The caller holds the lease. Raises StoreError."""
         tasks: set[str] = set()
         rows: set[str] = set()
+        moved = []
         planned = _planned(self._store)
         for finding in self.findings():
             path = PurePosixPath(finding.where)
             folder = str(path.parent)
             if is_merged(finding.where):  # `run` sets it aside whole
                 continue
-            if finding.name == "foreign-file" or folder in (layout.MODEL_ROWS, layout.CELL_ROWS):
+            if finding.name == "torn-journal":
+                mend_journal(self._store, finding.where)
+                moved.append(finding.where)
+            elif finding.name == "foreign-file" or folder in (layout.MODEL_ROWS, layout.CELL_ROWS):
                 rows.add(finding.where)
             elif folder == layout.IMAGE_ROWS or path.parts[0] == layout.MODELS:
                 key = path.stem if folder == layout.IMAGE_ROWS else path.parts[1]
                 if finding.name != "parent-missing" or key not in planned:
                     tasks.add(key)
-        moved = []
         for name in sorted(rows | tasks):
             with contextlib.suppress(TornError):
                 (self._store.set_row_aside if name in rows else self._store.set_aside)(name)
@@ -103,6 +108,7 @@ class Verifier:
                 path = f"{folder}/{name}.parquet"
                 yield from _at(path, self._check_row(folder, name, schema, check))
         yield from self._check_curves()
+        yield from self._check_journal()
         yield from imported_findings(self._store)
         yield from self._check_plan()
 
@@ -159,7 +165,9 @@ class Verifier:
         for layer in record.result.layers:
             if not layer.prunable:
                 continue
-            mask, kernel = masks[layer.name], weights[f"{layer.name}/kernel"]
+            of_layer = f"{layer.name}/kernel"
+            mask = masks[layer.name]
+            kernel = weights[of_layer if of_layer in weights else layer.name]
             if (left := int(mask.sum())) != layer.left:
                 yield "count-mismatch", f"{layer.name}: {left} weights left, recorded {layer.left}"
             if alive := np.count_nonzero(kernel[~mask]):
@@ -192,7 +200,8 @@ class Verifier:
             yield "torn-file", str(error)
             return
         # of a full grid the rest would be gigabytes
-        self._images[key] = replace(rows, table=rows.table.select(list(CELL_NEEDS)))
+        needed = [name for name in CELL_NEEDS if name in rows.table.schema.names]
+        self._images[key] = replace(rows, table=rows.table.select(needed))
         if rows.task.key != key:
             yield "key-mismatch", f"the file's task has the key {rows.task.key}"
         yield from self._check_parent(rows.task)
@@ -271,11 +280,16 @@ class Verifier:
                     message="robust accuracy rises with eps",
                 )
 
+    def _check_journal(self) -> Iterator[StoreFinding]:
+        for path, count in sorted(bad_lines(self._store).items()):
+            message = f"{counted(count, 'line')} can't be read; status and forecasts go without"
+            yield StoreFinding(name="torn-journal", where=path, message=message, count=count)
+
     def _check_plan(self) -> Iterator[StoreFinding]:
         """Against the store's own grid: rows that finished tasks owe."""
-        if self._store.read_text(layout.GRID) is None:
-            return  # imported results, or nothing yet
         try:
+            if self._store.read_text(layout.GRID) is None:
+                return  # imported results, or nothing yet
             plan: Plan = load_plan(self._store)
         except PrunegridError as error:
             yield StoreFinding(name="unreadable", where=layout.GRID, message=str(error))

@@ -81,6 +81,7 @@ def settings(attack: str, engine: str, **changes: Any) -> AttackSettings:
 #: Few steps of everything.
 QUICK = {
     "steps": 4, "binary_search_steps": 2, "lr_num_decay": 2, "restarts": 1, "candidates": 3,
+    "targets": 2, "square_steps": 6,
 }  # fmt: skip
 
 

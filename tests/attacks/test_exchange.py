@@ -28,7 +28,8 @@ class Linear:
             self.queried.append(x[0].tobytes())
             margin = x.reshape(len(x), -1) @ self.weights + self.offset
             slope = np.broadcast_to(self.weights.reshape(SHAPE), x.shape)
-            return tf.constant(margin), tf.constant(slope)
+            none = np.zeros(len(x), bool)
+            return tf.constant(margin), tf.constant(slope), none, np.ones(len(x), np.int32)
 
         return margins
 
@@ -43,7 +44,12 @@ def exchange(network, clean, found, most):
     )  # fmt: skip
     batch = Batch(images=clean, labels=np.zeros(n, np.int64), indices=np.arange(n))
     seen = SeenSets(n, clean[0].size, most)
-    return exchange_elements(network, batch, found, np.full(n, most), seen, np.arange(n), context)
+    ours, (forward, backward, flat) = exchange_elements(
+        network, batch, found, np.full(n, most), seen, np.arange(n), context
+    )
+    assert np.array_equal(forward, backward)
+    assert not flat.any()
+    return ours, forward
 
 
 def test_finds_the_fewest_changes_of_a_linear_margin():

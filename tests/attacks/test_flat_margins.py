@@ -54,10 +54,12 @@ def test_the_slope_is_that_of_the_best_class_that_has_one(make):
     labels = batch.labels.astype(np.int32)
     _, slopes = network.margin_and_gradient()(batch.images, labels)
     assert not np.any(slopes)
-    margin, slopes, flat = network.margin_and_gradient(slope="movable")(batch.images, labels)
+    look = network.margin_and_gradient(slope="movable")
+    margin, slopes, flat, passes = look(batch.images, labels)
     logits = network.logits(batch.images)
     np.testing.assert_allclose(margin, logits[:, 0] - logits[:, 2], rtol=1e-5)
     assert np.asarray(flat).all()
+    assert (np.asarray(passes) == 4).all(), "the loss, all classes at once, two margins"
     moved = np.asarray(slopes).reshape(len(batch), -1)
     assert (moved[:, 0] < 0).all()
     assert not moved[:, 1:].any()
@@ -112,7 +114,7 @@ def test_the_flag_looks_at_the_loss_that_the_attack_follows(shard, make, attack,
 
 def test_attacks_of_foolbox_by_class_have_their_loss():
     for name, entry in ATTACKS.items():
-        margin = name.startswith(("bb_", "cw_"))
+        margin = name.startswith(("bb_", "cw_", "fab_", "alma_", "sigma_"))
         assert entry.loss == ("margin" if margin else "cross-entropy"), name
         if entry.foolbox_class is not None:
             again = attack_entry(f"foolbox:{entry.foolbox_class}")
@@ -128,7 +130,8 @@ def pruned(images, seed):
     """A CNN5 of random weights, one in 32 left, with logits that lie close; images and the classes
     that it gives them."""
     from prunegrid.workers.attacks.runtime.network import Network
-    from prunegrid.workers.models.base import build, get_weights, prunable, set_weights
+    from prunegrid.workers.models.base import build, get_weights, set_weights
+    from prunegrid.workers.models.kernels import prunable
     from prunegrid.workers.pruning.step import prune_step
 
     model = build("cnn5", (28, 28, 1), 10, seed=0)

@@ -44,6 +44,18 @@ def test_every_attack_of_the_catalog(shard, cnn5, request, name, engine):
         eps = np.array(columns["eps"])
         assert (distance[broken] <= eps[broken] * (1 + 1e-4) + 1e-6).all()
     assert min(columns["queries"]) > 0
+    attacked = ~clean_wrong if engine == "strict" else np.full(len(broken), True)
+    backward, flat = (
+        np.array(columns[each], object)[attacked] for each in ("backward_passes", "flat_passes")
+    )
+    counted = engine != "foolbox-stock"
+    assert (np.array([b is None for b in backward]) != counted).all()
+    assert (np.array([f is None for f in flat]) == (engine != "strict")).all()
+    if counted:
+        entry = ATTACKS[name]
+        assert (backward > 0).all() if entry.gradients else (backward == 0).all()
+        extra = flat * 10 if engine == "strict" else 0
+        assert (backward <= np.array(columns["queries"])[attacked] + extra).all()
 
 
 def provenance():
@@ -73,13 +85,18 @@ def test_rows_tell_a_diverged_model_from_one_below_the_threshold(shard, cnn5):
     assert columns["clean_prediction"] == [-1] * 3, "as of logits that are not finite"
 
 
-@pytest.mark.parametrize(("name", "engine"), [c for c in CASES if c[1] != "foolbox-stock"])
-def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, images, cnn5, name, engine):
+@pytest.fixture(scope="module")
+def dead(cnn5):
     """All weights 0: one class for everything, so that no image of another class exists."""
     import keras
 
-    dead = keras.models.clone_model(cnn5)
-    dead.set_weights([np.zeros_like(w) for w in cnn5.get_weights()])
+    model = keras.models.clone_model(cnn5)
+    model.set_weights([np.zeros_like(w) for w in cnn5.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize(("name", "engine"), [c for c in CASES if c[1] != "foolbox-stock"])
+def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, dead, name, engine):
     columns = shard(dead, quick(name, engine), 0, 10)
     right = np.array(columns["label"]) == 0
     assert columns["zero_gradient"] == [True] * len(right)

@@ -214,8 +214,14 @@ ODD = ["", " ", "-", "--", ".", "/", "/dev/null", "~no-such-user", "s3://", "gs:
 ODD += ["nan", "-1", "0", "9" * 40, "1e400", "1/0", "=", "seed=", "=,=", "seed=0\\", "\udcff"]
 ODD += ["x" * 5000, "[/red]", "\x1b[31m", "GRID", "STORE", "FILE", "OUT"]
 #: What would compute, or listen.
-COMPUTE = ("run.run_plan", "tune.have_grid_tasks", "calibrate.have_grid_tasks", "export.model_key")
-COMPUTE += ("dashboard.uvicorn.Server",)
+COMPUTE = (
+    "run.run_plan",
+    "measure.measure_sizes",
+    "tune.have_grid_tasks",
+    "calibrate.have_grid_tasks",
+    "export.model_key",
+)
+COMPUTE += ("calibrate.have_grid_tasks", "dashboard.uvicorn.Server")
 NAMES = ["--store", "--select", "--slots", "--durations-from", "--out", "--against", "--export"]
 NAMES += ["--port", "--host", "--json", "--failed", "--data-dir", "--form", "--latency-batch"]
 NAMES += ["--attack", "--training", "--trials", "--budget", "--eps", "--vary", "--images", "--seed"]
@@ -227,7 +233,7 @@ TEXTS = st.text(max_size=8).filter(lambda text: "\0" not in text)
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
 @given(
-    command=st.sampled_from([name for name in COMMANDS if name not in ("measure", "prepare")]),
+    command=st.sampled_from(COMMANDS),
     given=st.lists(st.sampled_from(ODD) | st.sampled_from(NAMES) | TEXTS, max_size=6),
 )
 def test_whatever_an_argument_is(command, given, whole, tmp_path_factory):
@@ -240,6 +246,7 @@ def test_whatever_an_argument_is(command, given, whole, tmp_path_factory):
         patch.chdir(folder)
         for name in COMPUTE:
             patch.setattr(f"prunegrid.orchestrator.commands.{name}", end)
+        patch.setattr("prunegrid.workers.entry.prepare", end)
         answer(arguments, store)
     shutil.rmtree(folder)
 

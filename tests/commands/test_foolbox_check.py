@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from rich.console import Console
 
+from prunegrid.orchestrator.commands.calibrate import calibrate
 from prunegrid.orchestrator.commands.plan import plan as show_plan
 from prunegrid.orchestrator.driver import foolbox_check
-from prunegrid.orchestrator.errors import PrunegridError, UsageError
+from prunegrid.orchestrator.errors import GridError, PrunegridError
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tuning.eps_rule import Rule
 from tests.commands.test_run import options, run, run_grid
 from tests.fakes import attempts_of
 from tests.grids import SMALL
@@ -41,7 +45,9 @@ def test_what_foolbox_lacks_is_refused_with_its_label_and_nothing_runs(
     tmp_path, attack, settings, message
 ):
     text = grid(attack, settings)
-    with pytest.raises(UsageError, match=f"^attacks: mine: .*{message}") as refused:
+    line = 1 + text[: text.index("  mine: {attack")].count("\n")
+    place = re.escape(f"{tmp_path}/grid.yaml:{line}: attacks.mine: ")
+    with pytest.raises(GridError, match=f"^{place}.*{message}") as refused:
         run(tmp_path, text)
     assert refused.value.exit_code == 2
     assert not (tmp_path / "store").exists()
@@ -49,8 +55,15 @@ def test_what_foolbox_lacks_is_refused_with_its_label_and_nothing_runs(
 
 def test_plan_refuses_the_same(tmp_path):
     file = options(tmp_path, grid("foolbox:NoSuchAttack")).grid
-    with pytest.raises(UsageError, match="no attack 'NoSuchAttack'"):
+    with pytest.raises(GridError, match="no attack 'NoSuchAttack'"):
         show_plan(file, Console(quiet=True))
+
+
+def test_calibrate_refuses_the_same_before_anything_is_trained(tmp_path):
+    given = options(tmp_path, grid("foolbox:NoSuchAttack"))
+    with pytest.raises(GridError, match="no attack 'NoSuchAttack'"):
+        calibrate(given, {}, Rule(), Console(quiet=True))
+    assert not attempts_of(tmp_path / "store")
 
 
 def test_a_minimum_norm_attack_by_class_is_told_to_run_at_each_eps(tmp_path):

@@ -23,7 +23,7 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.catalog import ARCHITECTURES
 from tests.fakes import BUG, RUNNER
-from tests.grids import SMALL, with_seeds
+from tests.grids import DOUBLED, SMALL, with_seeds
 from tests.speed import reference_s
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -119,6 +119,16 @@ def test_plan_says_which_method_prunes_nothing(tmp_path, monkeypatch):
     assert note == (
         "random-local-filter prunes nothing of cnn5, which has no convolutions: its models are the "
         "dense network, trained again"
+    )
+    assert note in text
+
+
+def test_plan_says_which_attack_is_taken_for_a_check_of_convergence(tmp_path):
+    text, numbers = planned(tmp_path, DOUBLED)
+    (note,) = numbers["notes"]
+    assert note == (
+        "cw_l2_x2 is cw_l2 with twice the steps (strict): the report takes it for a check of "
+        "convergence, and leaves it out of its tables"
     )
     assert note in text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prunegrid.orchestrator.cli import main
 from tests.data.make_store import GRID, run
 
 
@@ -47,6 +48,22 @@ def test_a_working_directory_that_is_gone_is_told_in_one_line(store, tmp_path):
     assert done.returncode == 2
     assert done.stderr.decode().startswith("error: the working directory is gone")
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("place", ["file/sub", "file/a/b", "file"])
+@pytest.mark.parametrize("command", [["run", "grid.yaml"], ["status"], ["verify"], ["calibrate"]])
+def test_a_store_at_or_below_a_file_is_a_wrong_argument(
+    command, place, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("grid.yaml").write_text(GRID)
+    Path("file").write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--store", place])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/file: a file stands where a folder is needed\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["--store", "--data-dir"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
@@ -83,7 +84,7 @@ def test_a_moved_cell_is_the_one_that_differs():
     assert (odd.method, odd.rate, odd.attack, odd.eps) == (METHODS[0], 4.0, "cw_l2", 1.0)
     assert odd.difference == pytest.approx(0.1)
     assert odd.verdict == "a higher"
-    assert "1 cells: a higher" in " ".join(side.sentences())
+    assert "1 cell: a higher" in " ".join(side.sentences())
 
 
 def test_seeds_that_differ_by_the_same_show_nothing():
@@ -238,6 +239,19 @@ def test_a_curve_that_hardly_falls_is_not_trusted_unremarked():
     assert (curve.method, curve.rate, curve.attack) == (METHODS[0], 8.0, "cw_l2")
     text = " ".join(f.text for f in findings(analyse(results)))
     assert "suspiciously flat" in text
+
+
+def test_a_choice_whose_cells_are_flagged_says_so():
+    results = changed(synthetic(), 0.2, method=METHODS[0], rate=2.0)
+    cells = results.cells.copy()
+    chosen = ((cells.method == METHODS[0]) & (cells.rate == 2)).tolist()
+    raised = ["zero-gradients", "softmax-outputs"]
+    cells["flags"] = pd.Series([raised * here for here in chosen], dtype=object)
+    flagged = dataclasses.replace(results, cells=cells)
+    warning = "Beware: flagged zero-gradients (see 'How far to trust this' in the report)"
+    for source, said in ((flagged, True), (results, False)):
+        deploy = [f.text for f in findings(analyse(source)) if f.topic == "What to deploy"]
+        assert (warning in " ".join(deploy)) is said
 
 
 def test_findings_say_what_to_deploy_and_how_sure_it_is():

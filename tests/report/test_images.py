@@ -13,31 +13,35 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.plan.convergence_checks import DoubledSteps, find_doubled
 from prunegrid.orchestrator.report import load_results
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.convergence import convergence_table
 from prunegrid.orchestrator.report.evidence import (
-    DoubledSteps,
     Evidence,
     TaskImages,
     attack_rows,
-    find_doubled,
     gather,
     load_images,
 )
 from prunegrid.orchestrator.report.findings import Topic, findings
+from prunegrid.orchestrator.report.image_outcomes import ImageOutcomes
 from prunegrid.orchestrator.report.masking import with_gradient_free
 from prunegrid.orchestrator.report.page import page
 from prunegrid.orchestrator.report.results import Results
-from prunegrid.orchestrator.report.worst_case import worst_per_image
+from prunegrid.orchestrator.report.worst_case import worst_per_image as per_image
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.image_rows import parquet_bytes
 from tests.fakes import RUNNER
-from tests.grids import SMALL
+from tests.grids import DOUBLED
 from tests.report.synthetic import METHODS, THREATS, synthetic
 
 N = 20
+
+
+def worst_per_image(results: Results, images: dict[str, TaskImages]) -> pd.DataFrame:
+    return per_image(results, ImageOutcomes(images))
 
 
 def shard(broken_at: np.ndarray, *, eps: tuple[float, ...] = (), start: int = 0) -> TaskImages:
@@ -50,6 +54,7 @@ def shard(broken_at: np.ndarray, *, eps: tuple[float, ...] = (), start: int = 0)
         eps=at,
         distance=distance,
         broken=distance < at if eps else np.ones(n * len(kinds), bool),
+        label=np.tile(np.arange(start, start + n) % 10, len(kinds)),
     )
 
 
@@ -135,9 +140,10 @@ def test_twice_the_steps_that_break_more_are_found(results):
     assert convergence_table(both, {}, pairs).empty, "no rows, no claim"
 
 
-def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
+@pytest.mark.parametrize("algorithm", ["boundary_l2", "mylab.attacks:blind"])
+def test_an_attack_without_gradients_that_breaks_more_is_flagged(results, algorithm):
     extra = results.cells[results.cells.attack == "cw_l2"].copy()
-    extra["attack"], extra["algorithm"] = "blind", "boundary_l2"
+    extra["attack"], extra["algorithm"] = "blind", algorithm
     extra["task_keys"] = extra["task_keys"].map(lambda keys: [f"{keys[0]}-blind"])
     both = dataclasses.replace(results, cells=pd.concat([results.cells, extra], ignore_index=True))
     white = np.where(np.arange(N) < 5, 0.5, 9.0)
@@ -145,7 +151,8 @@ def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
 
     def flagged(blind: np.ndarray) -> Results:
         rows = images | {f"{key}-blind": shard(blind) for key in images}
-        return analyse(both, evidence=Evidence(images=rows)).results
+        own = frozenset([algorithm] if ":" in algorithm else [])
+        return analyse(both, evidence=Evidence(images=rows, without_gradients=own)).results
 
     found = flagged(np.where(np.arange(N) < 8, 2.5, 9.0)).cells  # three images more, from 3 on
     marked = found[found["flags"].map(lambda flags: "gradient-free-stronger" in flags)]
@@ -155,15 +162,6 @@ def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
     told = [f.text for f in findings(analyse(dataclasses.replace(both, cells=found)))]
     assert any("Flag gradient-free-stronger in 8 of 64 cells" in text for text in told)
     assert with_gradient_free(both, {}).cells["flags"].map(len).sum() == 0, "no rows, no claim"
-
-
-DOUBLED = SMALL.replace(
-    "      cw_l2: [1, 2]\n", "      cw_l2: [1, 2]\n      cw_l2_x2: [1, 2]\n"
-).replace(
-    "  cw_l2: {binary_search_steps: 2, steps: 5}\n",
-    "  cw_l2: {binary_search_steps: 2, steps: 5}\n"
-    "  cw_l2_x2: {attack: cw_l2, binary_search_steps: 2, steps: 10}\n",
-)
 
 
 @pytest.fixture(scope="module")

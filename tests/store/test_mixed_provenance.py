@@ -55,17 +55,34 @@ def test_rows_that_were_made_alike_are_not_mixed():
         ({"arithmetic": "Eigen avx512f"}, "arithmetic"),
     ],
 )
-def test_a_difference_is_named_with_its_rows_and_one_of_their_places(change, column):
-    (mixed,) = mixed_values([ROW, ROW, CELL | change])
+def test_a_difference_is_named_with_its_rows_and_where_they_are(change, column):
+    (mixed,) = mixed_values(
+        [ROW | {"model_id": "a"}, ROW | {"model_id": "b"}, CELL | change | {"cell_id": "c"}]
+    )
     assert mixed.column == column
-    place = "architecture=cnn5,variant=standard,method=random-local-filter,rate=2,seed=3"
-    assert list(mixed.examples.values()) == [
-        place,
-        f"{place},protocol=strict,attack=pgd_linf,eps=8/255",
-    ]
-    assert sorted(mixed.rows.values()) in ([1, 2], [1, 3])
+    assert sorted(map(sorted, mixed.rows.values())) in (
+        [["a", "b"], ["c"]],
+        [["a", "b", "c"], ["c"]],
+    )
     assert str(mixed).startswith(f"rows of more than one {column} are mixed: ")
-    assert f"in 1 row (as {place}," in str(mixed)
+    assert "in 1 row (all of protocol=strict attack=pgd_linf eps=8/255)" in str(mixed)
+
+
+def test_rows_that_no_selection_tells_apart_are_told_by_what_bounds_them_and_one_of_them():
+    grid = [
+        CELL | {"seed": seed, "rate": float(rate), "cell_id": f"{seed}-{rate}"}
+        for seed in range(3)
+        for rate in (1, 2, 4)
+    ]
+    for row in grid:
+        row["git_revision"] = "b" if row["cell_id"] in ("0-1", "1-2") else "a"
+    (mixed,) = mixed_values(grid)
+    assert list(mixed.rows) == ["a", "b"]
+    assert mixed.rows["b"] == ["0-1", "1-2"]
+    place = "architecture=cnn5,variant=standard,method=random-local-filter"
+    tail = "protocol=strict,attack=pgd_linf,eps=8/255"
+    assert mixed.places["b"] == f"among rate=1,2 seed=0,1; one is {place},rate=1,seed=0,{tail}"
+    assert mixed.places["a"].startswith(f"one is {place},")
 
 
 @pytest.mark.parametrize(
@@ -88,13 +105,16 @@ def test_a_cell_whose_shards_two_codes_made_names_both():
         task = plan.tasks[key]
         assert isinstance(task, AttackTask)
         rows = read_images(fakes.fake_images(task))
-        made = dataclasses.replace(rows.provenance, code_digest=f"d{number}", arithmetic="x")
+        made = dataclasses.replace(
+            rows.provenance, git_revision=f"r{number}", code_digest=f"d{number}", arithmetic="x"
+        )
         shards.append(dataclasses.replace(rows, provenance=made))
     traits = AttackTraits(norm="linf", finds="fixed-eps", gradients=True)
     settings = cell.attack.settings
     (row,) = cell_table(cell.place, settings=settings, traits=traits, shards=shards).to_pylist()
     assert (row["code_digest"], row["arithmetic"]) == ("d0, d1", "x")
-    assert [mixed.column for mixed in mixed_values([row])] == ["code digest"]
+    assert row["git_revision"] == "r0, r1"
+    assert [mixed.column for mixed in mixed_values([row])] == ["git revision", "code digest"]
 
 
 def run(folder: Path, text: str) -> str:
@@ -140,9 +160,8 @@ def test_run_status_verify_and_the_report_warn_of_the_current_grid(tmp_path, mon
     ]
     for text in texts:
         assert "rows of more than one git revision are mixed: " in text
-        for revision in ("0" * 12, "1" * 12):
-            where = "architecture=cnn5,variant=standard,method="
-            assert f"{revision} in {models + cells} rows (as {where}" in text
+        for seed, revision in enumerate(("0" * 12, "1" * 12)):
+            assert f"{revision} in {models + cells} rows (all of seed={seed})" in text
     run(tmp_path, with_seeds(1))
     assert "warning" not in said_by_status(tmp_path) + said_by_verify(tmp_path)
 

@@ -46,7 +46,10 @@ def columns(distance, *, label=None, clean=None, broken=None, **more):
         "verified": np.ones(n, bool),
         "skipped": np.zeros(n, bool),
         "queries": np.full(n, 10),
+        "backward_passes": np.full(n, 8),
         "zero_gradient": np.zeros(n, bool),
+        "flat_passes": np.zeros(n),
+        "broken_by": np.array([None] * n, dtype=object),
         "broken_first_step": np.array([None] * n, dtype=object),
     }
     return base | more
@@ -181,6 +184,10 @@ def test_signs_of_masked_gradients_are_flagged():
     assert flags_of({"outputs": "softmax"}) == ["softmax-outputs"]
     assert flags_of(zero_gradient=True) == ["zero-gradients"]
     assert flags_of(broken_first_step=True, broken=False) == ["weaker-than-first-step"]
+    assert flags_of(flat_passes=1) == ["flat-loss"]
+    assert flags_of(broken_by="fab-t") == []
+    assert flags_of(broken_by="square", broken=False) == []
+    assert flags_of(broken_by="square", broken=True) == ["gradient-free-stronger"]
     assert "unverified" in flags_of(verified=False, broken=True)
 
 

@@ -19,7 +19,7 @@ from prunegrid.orchestrator.commands.tune import tune
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.engines.ray.node_resources import Need
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.store.lease import Lease
+from prunegrid.orchestrator.store.lease import Lease, SupersededError
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.search import set_ray_switches
 from prunegrid.orchestrator.tuning.search_plan import SearchOptions
@@ -136,6 +136,25 @@ def test_an_interrupted_search_is_restored_and_finds_the_best(ray_session, tmp_p
     assert f"all {TRIALS} trials have their results" in again
     assert again.split("\n\n", 1)[1] == said.split("\n\n", 1)[1]
     assert runs_of(tmp_path) == before
+
+
+@pytest.mark.ray
+def test_a_superseded_search_stops_and_leaves_the_rows_to_its_successor(
+    ray_session, tmp_path, monkeypatch
+):
+    given, asked = options(tmp_path, trials=4)
+    checked = []
+
+    def check(self: Lease) -> None:
+        checked.extend([self] * self._path.startswith("tuning/"))
+        if len(checked) >= 2:
+            raise SupersededError("the store is another driver's now")
+
+    monkeypatch.setattr(Lease, "check", check)
+    with pytest.raises(SupersededError, match="another driver's now"):
+        run(given, asked)
+    rows = list((tmp_path / "store/results/tuning").glob("*.parquet"))
+    assert len(rows) == 1
 
 
 REFUSED = [

@@ -25,6 +25,7 @@ from prunegrid.orchestrator.verify import verify
 from prunegrid.orchestrator.verify.pruned import pruning_findings
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.artifacts import pack_masks, unpack_masks
+from prunegrid.workers.files import append
 from tests.fakes import RUNNER, attempts_of
 from tests.grids import SMALL
 from tests.science import prune_task, train_task
@@ -300,6 +301,14 @@ DEFECTS = {
     "an empty file": (
         "torn-file",
         lambda s: (s / "results/cells/cell-x-y.parquet").write_bytes(b""),
+    ),
+    "a grid that is no text": (
+        "unreadable",
+        lambda s: (s / "grid.yaml").write_bytes(b"\xff\xfe\0"),
+    ),
+    "a journal line nested without end": (
+        "torn-journal",
+        lambda s: append(first(s, "journal/*.jsonl"), b"[" * 50_000 + b"\n"),
     ),
     "a torn grid": ("unreadable", lambda s: (s / "grid.yaml").write_text("{{")),
     "a foreign file among the rows": (

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -54,8 +55,14 @@ class AttackResult:
     distance: np.ndarray  #: float64 [n]: its norm as the attack has it; inf where not claimed
     queries: np.ndarray  #: int64 [n]: forward passes that the attack made of each image
     first_step: np.ndarray | None = None  #: bool [n]: PGD's first step was already adversarial
+    backward: np.ndarray | None = None  #: int64 [n]: backward passes; None: not known
+    #: int64 [n]: forward passes at which the attack's own loss had no slope; None: not known.
+    flat: np.ndarray | None = None
+    #: str [n]: the part of the attack that broke the image, "" where none did; None: it has none.
+    broken_by: np.ndarray | None = None
 
 
+# Parameters: the columns of a result.
 def measured(
     batch: Batch,
     norm: str,
@@ -63,6 +70,8 @@ def measured(
     claimed: np.ndarray,
     queries: np.ndarray,
     first_step: np.ndarray | None = None,
+    backward: np.ndarray | None = None,
+    flat: np.ndarray | None = None,
 ) -> AttackResult:
     """A result whose distances are those of `images` to the batch's."""
     return AttackResult(
@@ -71,6 +80,8 @@ def measured(
         distance=np.where(claimed, row_norms(images - batch.images, norm), np.inf),
         queries=queries,
         first_step=first_step,
+        backward=backward,
+        flat=flat,
     )
 
 
@@ -130,6 +141,61 @@ def nest(results: list[AttackResult]) -> Results:
     return tuple(out)
 
 
+class Gathered:
+    """The results of several attacks on parts of one batch, put together; of an image the first
+    success counts. `before`: results whose successes stand already."""
+
+    def __init__(self, batch: Batch, norm: str, before: AttackResult | None = None) -> None:
+        n = len(batch)
+        self._batch, self._norm = batch, norm
+        self._images = (batch if before is None else before).images.copy()
+        self.claimed = np.zeros(n, bool) if before is None else before.claimed.copy()
+        self._passes = np.zeros((3, n), np.int64)  # forward, backward, flat
+        by = None if before is None else before.broken_by
+        self._by = np.full(n, "", "U16") if by is None else by.copy()
+
+    def add(self, rows: np.ndarray, result: AttackResult, by: str | None = None) -> None:
+        """`result` of the images `rows`; `by`: the part of an attack that it is of."""
+        for total, more in zip(
+            self._passes, (result.queries, result.backward, result.flat), strict=True
+        ):
+            total[rows] += 0 if more is None else more
+        fresh = result.claimed & ~self.claimed[rows]
+        hit = rows[fresh]
+        self._images[hit], self.claimed[hit] = result.images[fresh], True
+        names = result.broken_by if by is None else np.full(len(rows), by)
+        if names is not None:
+            self._by[hit] = names[fresh]
+
+    def result(self) -> AttackResult:
+        forward, backward, flat = self._passes
+        found = measured(
+            self._batch, self._norm, self._images, self.claimed, forward,
+            backward=backward, flat=flat,
+        )  # fmt: skip
+        named = bool((self._by != "").any())
+        return dataclasses.replace(found, broken_by=self._by if named else None)
+
+
+def at_each_eps(
+    batch: Batch,
+    context: AttackContext,
+    norm: str,
+    run: Callable[[Batch, float], AttackResult],
+    *,
+    nested: bool,
+) -> Results:
+    """`run` at each eps. `nested`: what broke at one eps counts as broken at the larger ones, and
+    is not attacked again."""
+    found: list[AttackResult] = []
+    for eps in context.eps:
+        gathered = Gathered(batch, norm, before=found[-1] if nested and found else None)
+        if len(rows := np.flatnonzero(~gathered.claimed)):
+            gathered.add(rows, run(batch.take(rows), eps))
+        found.append(gathered.result())
+    return tuple(found)
+
+
 def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
     """Norms of [n, ...] perturbations in float64 [n]; "l0" counts non-zero elements."""
     flat = delta.reshape(len(delta), math.prod(delta.shape[1:]))  # -1 fails for no images
@@ -138,10 +204,12 @@ def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
         norms = np.count_nonzero(flat, axis=1)
     elif norm == "l0_loose":
         norms = np.count_nonzero(np.abs(flat) > 1e-4, axis=1)
+    elif norm == "l1":
+        norms = np.abs(flat.astype(np.float64)).sum(axis=1)
     elif norm == "l2":
         norms = np.sqrt(np.square(flat.astype(np.float64)).sum(axis=1))
     elif norm == "linf":
         norms = np.abs(flat).max(axis=1, initial=0.0)
     else:
-        raise ValueError(f"norm: expected l0, l0_loose, l2 or linf, got {norm!r}")
+        raise ValueError(f"norm: expected l0, l0_loose, l1, l2 or linf, got {norm!r}")
     return norms.astype(np.float64)

@@ -43,6 +43,7 @@ from prunegrid.orchestrator.engines.ray.worker_pool import (
 )
 from prunegrid.orchestrator.engines.ray.worker_slot import ReportEnd
 from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.scheduling.events import StopEvent, TickEvent
 from prunegrid.workers.contract import Attempt, DataSettings, Success, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
@@ -197,8 +198,7 @@ class RayEngine:
     def description(self) -> str:
         nodes = len(self._nodes.alive)
         kind = f"{self._need.gpus:g} GPU each" if self._need.gpus else "CPU"
-        slots = f"{self.room} slot{'s' * (self.room != 1)}"
-        return f"Ray, {nodes} node{'s' * (nodes != 1)}, {slots} ({kind})"
+        return f"Ray, {counted(nodes, 'node')}, {counted(self.room, 'slot')} ({kind})"
 
     def notices(self) -> Sequence[Notice]:
         out, self._notices = self._notices, []

@@ -43,6 +43,9 @@ class ImageColumns:
             "verified": np.zeros(shape, bool),
             "queries": np.zeros(shape, np.int64),
             "first": np.full(shape, -1, np.int8),  # -1: not an attack of steps
+            "backward": np.full(shape, -1, np.int64),  # -1: not known
+            "flat": np.full(shape, -1, np.int64),
+            "by": np.full(shape, "", "U16"),
             "compute_batch": np.zeros(shape, np.int64),
         }
         self.samples: dict[int, np.ndarray] = {}
@@ -79,6 +82,11 @@ class ImageColumns:
         values["prediction"][k, use] = np.where(checked.broken, checked.prediction, -1)[right]
         if checked.distance_loose is not None:
             values["loose"][k, use] = checked.distance_loose[right]
+        for name, counts in (("backward", result.backward), ("flat", result.flat)):
+            if counts is not None:
+                values[name][k, rows] = counts
+        if result.broken_by is not None:
+            values["by"][k, use] = np.where(checked.broken, result.broken_by, "")[right]
         if result.first_step is not None:
             values["first"][k, rows] = 0
             values["first"][k, use] = result.first_step[right]
@@ -128,7 +136,10 @@ class ImageColumns:
             "verified": flat("verified"),
             "skipped": [self._skipped] * n * count,
             "queries": flat("queries"),
+            "backward_passes": [b if b >= 0 else None for b in flat("backward")],
+            "flat_passes": [f if f >= 0 else None for f in flat("flat")],
             "compute_batch": flat("compute_batch"),
             "zero_gradient": np.tile(self._zero, count).tolist() if ran else [None] * n * count,
             "broken_first_step": [bool(b) if b >= 0 else None for b in flat("first")],
+            "broken_by": [by or None for by in flat("by")],
         }

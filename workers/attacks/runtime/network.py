@@ -114,7 +114,8 @@ class Network:
         other one (float32 [n], negative beyond the boundary), and a gradient.
 
         `slope`: the gradient of that margin; of that to all other classes, by log-sum-exp; or as
-        `gradient_else` has it, with a third result, whether the margin's own is all zero, bool [n].
+        `gradient_else` has it, with two more results: whether the margin's own is all zero, bool
+        [n], and the backward passes, int32 [n].
         """
 
         def margin_of(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -126,8 +127,8 @@ class Network:
                 total = tf.reduce_sum(sloped if slope == "all" else margin)
             gradient = tape.gradient(total, x)
             if slope == "movable":
-                ahead, moving = gradient_else(tape, x, scores, labels, gradient)
-                return tf.where(margin > 0, ahead, margin), moving, all_zero(gradient)
+                ahead, moving, passes = gradient_else(tape, x, scores, labels, gradient)
+                return tf.where(margin > 0, ahead, margin), moving, passes > 1, passes
             return margin, gradient
 
         return self.compiled(
@@ -198,7 +199,7 @@ class Network:
                     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, scores)
             gradient = tape.gradient(losses, x)
             if movable:
-                _, gradient = gradient_else(tape, x, scores, y, gradient)
+                _, gradient, _ = gradient_else(tape, x, scores, y, gradient)
             return logits, all_zero(gradient)
 
         spec = [self.image_spec(), tf.TensorSpec((None,), tf.int32)]
@@ -219,18 +220,20 @@ def _either(
 
 def gradient_else(
     tape: tf.GradientTape, x: tf.Tensor, scores: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`gradient` at images x; where it is all zero, that of the margin to the best other class
     whose margin has one. A pruned network may have logits that no input moves, and a label's
     probability of 1 has no slope.
 
     `tape`: persistent, with the way from x to the scores. Returns the margins [n] to these
-    classes, elsewhere to the best one, and the gradients.
+    classes, elsewhere to the best one; the gradients; and the backward passes that each took,
+    int32 [n]: 1, or more where `gradient` is all zero.
     """
     classes = scores.shape[-1]
     own, best = tf.one_hot(labels, classes), best_other(scores, labels)
     margin = at(scores, labels) - at(scores, best)
     flat = all_zero(gradient)
+    passes = 1 + tf.cast(flat, tf.int32)
     if tf.reduce_any(flat):
         # All classes at once: where that is zero too, no class need be asked alone.
         spread = tf.reduce_max(scores, axis=-1) - tf.reduce_min(scores, axis=-1)
@@ -242,12 +245,13 @@ def gradient_else(
         if not tf.reduce_any(flat):
             break
         slope = tape.gradient(scores, x, own - tf.one_hot(best, classes))
+        passes += tf.cast(flat, tf.int32)
         gradient = tf.where(flat[:, None, None, None], slope, gradient)
         margin = tf.where(flat, at(scores, labels) - at(scores, best), margin)
         flat &= all_zero(slope)
         skipped += infinite(best, classes)
         best = best_other(scores, labels, skipped)
-    return margin, gradient
+    return margin, gradient, passes
 
 
 def all_zero(gradient: tf.Tensor) -> tf.Tensor:

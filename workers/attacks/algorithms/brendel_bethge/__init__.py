@@ -127,12 +127,13 @@ class BrendelBethgeL0(BrendelBethge):
         keep = np.flatnonzero(started)
         n = len(batch)
         images = batch.images.copy()
-        queries = 1
+        queries, backward = 1, 0
         if len(keep):
             part = batch.take(keep)
             images[keep], queries = self._follow(network, part, starts[keep], context)
-        each = np.full(n, queries, np.int64)
-        return (measured(batch, "l0", images, started, each),)
+            backward = self.steps
+        each, back = (np.full(n, count, np.int64) for count in (queries, backward))
+        return (measured(batch, "l0", images, started, each, backward=back),)
 
     def _follow(
         self, network: Network, batch: Batch, starts: np.ndarray, context: AttackContext
@@ -182,7 +183,8 @@ class BrendelBethgeL0(BrendelBethge):
         most = min(MOST_QUERIES, self.binary_search_steps + self.steps + 3) - CHECKS
         found = np.repeat(batch.images[None], STARTS, axis=0)
         norms = np.full((STARTS, n), np.inf)
-        queries = np.zeros(n, np.int64)
+        passes = np.zeros((3, n), np.int64)  # forward, backward, flat
+        queries = passes[0]
         for number, (starts, started) in enumerate(every):
             # Where the first takes long, little is left for others.
             limit = (most - queries) // 2
@@ -192,7 +194,7 @@ class BrendelBethgeL0(BrendelBethge):
             context.ticker.share_of(number, STARTS + 1)
             part = batch.take(keep)
             ours, more = self._follow_each(network, part, starts[keep], limit[keep], context)
-            queries[keep] += more
+            passes[:, keep] += more
             found[number, keep] = ours
             norms[number, keep] = row_norms(ours - part.images, "l0")
         context.ticker.share_of(STARTS, STARTS + 1)
@@ -209,13 +211,20 @@ class BrendelBethgeL0(BrendelBethge):
             part = batch.take(keep)
             start = found[chosen, rows][keep]
             ours, more = exchange_elements(network, part, start, limit, seen, keep, context)
-            queries[keep] += more
+            passes[:, keep] += more
             norm = row_norms(ours - part.images, "l0")
             closer = norm < distance[keep]
             images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
         claimed = np.isfinite(distance)
         return (
-            AttackResult(images=images, claimed=claimed, distance=distance, queries=queries + 1),
+            AttackResult(
+                images=images,
+                claimed=claimed,
+                distance=distance,
+                queries=queries + 1,
+                backward=passes[1],
+                flat=passes[2],
+            ),
         )
 
     def _follow_each(
@@ -228,7 +237,8 @@ class BrendelBethgeL0(BrendelBethge):
     ) -> tuple[np.ndarray, np.ndarray]:
         """`most`: int [n], queries that an image may take.
 
-        Returns the best adversarials [n, h, w, c] and the queries made of each image, [n].
+        Returns the best adversarials [n, h, w, c] and the passes made of each image, [3, n]:
+        forward, backward, and forward where the margin had no slope.
         """
         from prunegrid.workers.attacks.algorithms.brendel_bethge.bisection import bisector
 
@@ -239,7 +249,9 @@ class BrendelBethgeL0(BrendelBethge):
         bisect = bisector(network, searches)
         margins = network.margin_and_gradient(slope="movable")
         (x,) = micro_batches.map(lambda *a: bisect(*a)[:1], np.arange(n), x0, starts, labels)
-        queries = np.full(n, searches, np.int64)
+        passes = np.zeros((3, n), np.int64)
+        queries = passes[0]
+        queries += searches
         best = starts.copy()
         best_norm = row_norms(x0 - best, "l0_loose")
         since, patience = np.zeros(n, np.int64), np.full(n, PATIENCE)
@@ -251,7 +263,8 @@ class BrendelBethgeL0(BrendelBethge):
                 break
             if (step + 1) % self.interval == 0:
                 lr *= self.lr_decay
-            margin, slopes, flat = micro_batches.map(margins, active, x, labels)
+            margin, slopes, flat, backward = micro_batches.map(margins, active, x, labels)
+            passes[1:, active] += np.stack([backward, flat])
             patience[active[flat]] = FLAT_PATIENCE
             gradient = slopes.reshape(len(active), -1)
             norm = row_norms(x0[active] - x[active], "l0_loose")
@@ -269,7 +282,7 @@ class BrendelBethgeL0(BrendelBethge):
             queries[active] += 1
             active = active[(since[active] < patience[active]) & (queries[active] < most[active])]
             context.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
-        return best, queries
+        return best, passes
 
     # ------------------------------------------------------------------ for both
 

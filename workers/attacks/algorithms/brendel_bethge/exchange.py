@@ -66,7 +66,7 @@ def exchange_elements(
     `rows`: int [n], where `seen` has these images.
 
     Returns adversarial images [n, h, w, c] with no more changed elements than `found`, and the
-    queries made of each, [n].
+    passes made of each, [3, n]: forward, backward, and forward where the margin had no slope.
     """
     n, shape = len(batch), batch.images.shape
     labels = batch.labels.astype(np.int32)
@@ -75,12 +75,15 @@ def exchange_elements(
     best = found.reshape(n, -1).copy()
     size = (best != clean).sum(axis=1)
     x = best.copy()
-    queries = np.zeros(n, np.int64)
+    passes = np.zeros((3, n), np.int64)
+    queries = passes[0]
     free_from = np.zeros(x.shape, np.int32)  #: the query from which on an element may move
     active = np.flatnonzero((most > 0) & (size > 1))
     while len(active):
-        margin, slopes, *_ = context.micro_batches.map(margins, active, x.reshape(shape), labels)
-        queries[active] += 1
+        margin, slopes, flat, backward = context.micro_batches.map(
+            margins, active, x.reshape(shape), labels
+        )
+        passes[:, active] += np.stack([np.ones(len(active), np.int64), backward, flat])
         here, there = x[active], clean[active]
         changed = here != there
         seen.add(rows[active], changed)
@@ -101,7 +104,7 @@ def exchange_elements(
         alive = (x[active] != here).any(axis=1)  # without a slope there is no estimate
         active = active[alive & (queries[active] < most[active]) & (size[active] > 1)]
         context.ticker.tick(1.0, f"B&B: exchanging elements, {len(active)} images at work")
-    return best.reshape(shape), queries
+    return best.reshape(shape), passes
 
 
 def _put_back(

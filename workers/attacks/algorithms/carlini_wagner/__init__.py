@@ -129,7 +129,7 @@ class CarliniWagnerL2(Attack):
         # Where it finds nothing Foolbox returns a black image, and asks its class like any other.
         claimed = network.logits(images).argmax(axis=1) != batch.labels
         each = np.full(n, queries + 1, np.int64)
-        return (measured(batch, "l2", images, claimed, each),)
+        return (measured(batch, "l2", images, claimed, each, backward=each - 1),)
 
     # ------------------------------------------------------------------ per image
 
@@ -153,7 +153,7 @@ class CarliniWagnerL2(Attack):
         previous, lowest = np.full(n, np.inf), np.full(n, np.inf)
         hit, lost = np.zeros(n, bool), np.zeros(n, bool)
         skipped = np.zeros((n, network.classes), np.float32)
-        queries = np.zeros(n, np.int64)
+        passes = np.zeros((3, n), np.int64)  # forward, backward, flat
         adaptive = AdaptiveSteps(most=self.interval)
         while len(active := np.flatnonzero(search < self.binary_search_steps)):
             over = np.zeros(n, bool)
@@ -167,8 +167,9 @@ class CarliniWagnerL2(Attack):
                             best_norm[padded], previous[padded], lowest[padded],
                             skipped[padded], step[padded], np.int32(adaptive.count),
                         )  # fmt: skip
-                        values = [t.numpy()[: len(rows)] for t in out]
-                        queries[rows] += values[-1] - step[rows]
+                        *values, stuck = (t.numpy()[: len(rows)] for t in out)
+                        passes[:2, rows] += values[-1] - step[rows]
+                        passes[2, rows] += stuck
                         for state, value in zip(
                             (
                                 delta, m, v, hit, best, best_norm, previous, lowest, skipped, over,
@@ -191,7 +192,7 @@ class CarliniWagnerL2(Attack):
             hit[over], step[over] = False, 0
             previous[over] = lowest[over] = np.inf
         lost |= ~np.isfinite(best_norm)
-        return (self._nearest(network, batch, best, best_norm, lost, queries, context),)
+        return (self._nearest(network, batch, best, best_norm, lost, passes, context),)
 
     def _nearest(
         self,
@@ -200,7 +201,7 @@ class CarliniWagnerL2(Attack):
         best: np.ndarray,
         best_norm: np.ndarray,
         lost: np.ndarray,
-        queries: np.ndarray,
+        passes: np.ndarray,
         context: AttackContext,
     ) -> AttackResult:
         """Adam's best, or a step to the linearised boundary where that is nearer, moved to the
@@ -211,8 +212,9 @@ class CarliniWagnerL2(Attack):
         claimed = crossed | np.isfinite(best_norm)
         start = np.where((norm < best_norm)[:, None, None, None], crossing, best)
         images, more = nearest_side(network, batch, start, claimed, context)
+        passes = passes + more
+        passes[:2] += ahead
         distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
-        queries = queries + ahead + more
         rows = np.flatnonzero(lost)
         part = batch.take(rows)
         for starts, started in (
@@ -223,9 +225,16 @@ class CarliniWagnerL2(Attack):
             closer = norm < distance[rows]
             images[rows[closer]], distance[rows[closer]] = others[closer], norm[closer]
             claimed[rows] |= started
-            queries[rows] += more
+            passes[:, rows] += more
         images = np.where(claimed[:, None, None, None], images, batch.images)
-        return AttackResult(images=images, claimed=claimed, distance=distance, queries=queries)
+        return AttackResult(
+            images=images,
+            claimed=claimed,
+            distance=distance,
+            queries=passes[0],
+            backward=passes[1],
+            flat=passes[2],
+        )
 
     def _next_const(
         self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: np.ndarray

@@ -94,7 +94,8 @@ class CWGraph:
         it may stand still for long: where pruning left only weights of black or white pixels,
         every gradient first has to leave tanh's flat ends. So a search ends early only once it
         has found something. `skipped` [n, classes]: infinite at classes to which the margin had
-        no gradient in this search, which goes on towards the best of the others.
+        no gradient in this search, which goes on towards the best of the others. Returns the state
+        and, last, at how many steps that was found, int32 [n].
         """
 
         # Parameters: a compiled loop takes its state as tensors, one each.
@@ -102,7 +103,7 @@ class CWGraph:
             x, x_attack, reconstructed, labels, consts, corrections,
             delta, m, v, hit, best, best_norm, previous, lowest, skipped, step, count,
         ):  # fmt: skip
-            over = tf.zeros_like(hit)
+            over, stuck = tf.zeros_like(hit), tf.zeros_like(labels)
             for _ in tf.range(count):
                 if tf.reduce_all(over):
                     break
@@ -113,6 +114,7 @@ class CWGraph:
                 )
                 live = ~over
                 skipped += tf.where(live[:, None], flat, 0.0)
+                stuck += tf.cast(live & tf.reduce_any(flat > 0, axis=1), tf.int32)
                 lowest = tf.where(live, tf.minimum(lowest, tf.cast(loss, tf.float64)), lowest)
                 if self._interval is not None:
                     check = live & (step % self._interval == 0)
@@ -128,7 +130,7 @@ class CWGraph:
                 m, v = tf.where(wide, new_m, m), tf.where(wide, new_v, v)
                 step = tf.where(live, step + 1, step)
                 over |= step >= self._steps
-            return delta, m, v, hit, best, best_norm, previous, lowest, skipped, over, step
+            return delta, m, v, hit, best, best_norm, previous, lowest, skipped, over, step, stuck
 
         key = ("cw-image", *self._key)
         return self._network.compiled(key, advance, self._signature(per_image=True))

@@ -33,17 +33,19 @@ def nearest_side(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`found`: [n, h, w, c], adversarial where `claimed`, and nothing else is touched.
 
-    Returns images no further than `found`, and the queries made of each, [n].
+    Returns images no further than `found`, and the passes made of each, [3, n]: forward, backward,
+    and forward where the margin had no slope.
     """
     rows = np.flatnonzero(claimed)
-    out, queries = found.copy(), np.zeros(len(batch), np.int64)
+    out, passes = found.copy(), np.zeros((3, len(batch)), np.int64)
     if not len(rows):
-        return out, queries
+        return out, passes
     part = batch.take(rows)
     best, more = _project(network, part, _bisect(network, part, found[rows], context), context)
     out[rows] = _bisect(network, part, best, context)
-    queries[rows] += more + 2 * HALVINGS
-    return out, queries
+    passes[:, rows] = more
+    passes[0, rows] += 2 * HALVINGS
+    return out, passes
 
 
 def linear_crossing(
@@ -88,10 +90,14 @@ def _project(
     clean = batch.images.reshape(n, -1)
     best, at = start.copy(), start.copy()
     best_norm = row_norms(best - batch.images, "l2") * (1 + 1e-9)
+    passes = np.zeros((3, n), np.int64)
     slope, height = np.zeros_like(clean), np.zeros(n)
     part = np.ones(n, np.float32)
     for _ in range(PROJECTIONS):
-        margin, slopes, _ = context.micro_batches.map(margins, np.arange(n), at, labels)
+        margin, slopes, flat, backward = context.micro_batches.map(
+            margins, np.arange(n), at, labels
+        )
+        passes += np.stack([np.ones(n, np.int64), backward, flat])
         norm = row_norms(at - batch.images, "l2")
         closer = (margin < 0) & (norm < best_norm)
         best[closer], best_norm[closer] = at[closer], norm[closer]
@@ -105,7 +111,7 @@ def _project(
         # Part of the way from the best, less after a miss: boundaries are curved.
         at = (here + part[:, None] * (projected - here)).astype(np.float32).reshape(shape)
         context.ticker.tick(1.0, "C&W: to the nearest side")
-    return best, np.full(n, PROJECTIONS, np.int64)
+    return best, passes
 
 
 def _onto_plane(clean: np.ndarray, slope: np.ndarray, fall: np.ndarray) -> np.ndarray:

@@ -109,10 +109,11 @@ class PGDLinf(Attack):
                 broken[k] |= adversarial
         queries = np.full(n, self.restarts * (self.steps + 1) + 1, np.int64)
         found = []
+        backward = np.full(n, self.restarts * self.steps, np.int64)
         for k in range(len(context.eps)):
             images = best[k]
             assert images is not None
-            found.append(measured(batch, "linf", images, broken[k], queries, first[k]))
+            found.append(measured(batch, "linf", images, broken[k], queries, first[k], backward))
         return nest(found) if self.nested else tuple(found)
 
     # ------------------------------------------------------------------ per image
@@ -127,7 +128,7 @@ class PGDLinf(Attack):
         for k, eps in enumerate(context.eps):
             n = len(batch)
             images, claimed = batch.images.copy(), np.zeros(n, bool)
-            first, queries = np.zeros(n, bool), np.zeros(n, np.int64)
+            first, passes = np.zeros(n, bool), np.zeros((3, n), np.int64)
             if self.nested and found:
                 images, claimed = found[-1].images.copy(), found[-1].claimed.copy()
             for restart in range(self.restarts):
@@ -138,12 +139,13 @@ class PGDLinf(Attack):
                 if not len(rows):
                     break
                 out = self._climb(network, batch.take(rows), context, eps, restart)
-                queries[rows] += out.queries
+                for total, more in zip(passes, (out.queries, out.backward, out.flat), strict=True):
+                    total[rows] += 0 if more is None else more
                 hit = rows[out.claimed]
                 images[hit], claimed[hit] = out.images[out.claimed], True
                 if restart == 0 and out.first_step is not None:
                     first[rows] = out.first_step
-            found.append(measured(batch, "linf", images, claimed, queries, first))
+            found.append(measured(batch, "linf", images, claimed, passes[0], first, *passes[1:]))
         return tuple(found)
 
     def _climb(
@@ -170,7 +172,7 @@ class PGDLinf(Attack):
         margins = np.full((n, 2), np.inf, np.float32)  # at the start, and the lowest since
         # Large steps overshoot: only the small ones that follow may settle an image.
         since = np.full(n, -len(FIRST_SIZES), np.int32)
-        queries = np.zeros(n, np.int32)
+        passes = np.zeros((n, 3), np.int64)
         done = 0
         active = np.arange(n)
         while len(active) and done < len(steps):
@@ -183,11 +185,11 @@ class PGDLinf(Attack):
                     )  # fmt: skip
                     values = [t.numpy()[: len(rows)] for t in out]
                     x[rows], broken[rows], best[rows], since[rows], margins[rows] = values[:5]
-                    queries[rows] += values[5]
+                    passes[rows] += values[5]
                 context.ticker.tick(done / len(steps), f"PGD eps {eps:.4g}")
             if done == 0:
                 first = broken.copy()
             done += len(part)
             settled = (since >= SETTLED) & (margins[:, 1] >= CLOSE * margins[:, 0])
             active = active[~broken[active] & ~settled[active]]
-        return measured(batch, "linf", x, broken, queries.astype(np.int64), first)
+        return measured(batch, "linf", x, broken, passes[:, 0], first, *passes.T[1:])

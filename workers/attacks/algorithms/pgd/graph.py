@@ -21,17 +21,20 @@ def predictor(network: Network) -> Callable[..., Any]:
 
 def _gradient(
     network: Network, x: tf.Tensor, labels: tf.Tensor, *, movable: bool
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Scores [n, classes], cross-entropy [n], and its gradient, or as `gradient_else` has it."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Scores [n, classes], cross-entropy [n], its gradient or as `gradient_else` has it, and the
+    backward passes int32 [n]."""
     with tf.GradientTape(persistent=movable) as tape:
         tape.watch(x)
         scores = network.scores(x)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
         loss = tf.reduce_sum(losses)
     gradient = tape.gradient(loss, x)
+    passes = tf.ones_like(labels)
     if movable:  # the cross-entropy rises where a margin falls
-        gradient = -gradient_else(tape, x, scores, labels, -gradient)[1]
-    return scores, losses, gradient
+        _, falling, passes = gradient_else(tape, x, scores, labels, -gradient)
+        gradient = -falling
+    return scores, losses, gradient, passes
 
 
 def batch_stepper(network: Network) -> Callable[..., Any]:
@@ -40,7 +43,7 @@ def batch_stepper(network: Network) -> Callable[..., Any]:
     def advance(x, x0, labels, eps, step, count):  # type: ignore[no-untyped-def]
         second = tf.zeros_like(labels, tf.bool)  # class changed, as the second step sees it
         for i in tf.range(count):
-            scores, _, gradient = _gradient(network, x, labels, movable=False)
+            scores, _, gradient, _ = _gradient(network, x, labels, movable=False)
             if i == 1:
                 second = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
             x = x + step * tf.sign(gradient)
@@ -62,20 +65,22 @@ def image_stepper(
     one whose loss has not grown (by the part `growth`) for `settled` queries, unless its margin
     has fallen below the part `close` of its first one.
 
-    Returns (x, broken, best loss, queries since it grew, margins, queries made now).
+    Returns (x, broken, best loss, queries since it grew, margins, and int32 [n, 3], made now:
+    passes forward, backward, and forward where the cross-entropy had no slope).
     """
 
     # Parameters: a compiled loop takes its state as tensors, one each.
     def advance(x, x0, labels, eps, steps, best, since, margins):  # type: ignore[no-untyped-def]
         broken = tf.zeros_like(labels, tf.bool)
-        queries = tf.zeros_like(labels)
+        queries = tf.zeros((tf.shape(labels)[0], 3), tf.int32)
         start, low = margins[:, 0], margins[:, 1]
         live = ~broken
         for i in tf.range(tf.shape(steps)[0]):
             if not tf.reduce_any(live):
                 break
-            scores, loss, gradient = _gradient(network, x, labels, movable=True)
-            queries += tf.cast(live, tf.int32)
+            scores, loss, gradient, passes = _gradient(network, x, labels, movable=True)
+            spent = tf.stack([tf.ones_like(passes), passes, tf.cast(passes > 1, tf.int32)], axis=1)
+            queries += tf.where(live[:, None], spent, 0)
             changed = tf.argmax(scores, axis=-1, output_type=tf.int32) != labels
             broken |= live & changed
             margin = at(scores, labels) - at(scores, best_other(scores, labels))
