@@ -188,7 +188,7 @@ def _read_kept(node: YamlNode) -> tuple[str, ...]:
 
 class ArchitectureTable(Table):
     """One network, under a label of its own: of the catalog, what a function builds, or a file's
-    ([Your own network](own-network.md))."""
+    ([Your own network](own.md))."""
 
     path = "architectures.LABEL"
     build = Field(
