@@ -34,6 +34,7 @@ COMMANDS = (
     "verify",
     "dashboard",
     "compact",
+    "merge",
     "report",
     "import-authors",
     "retry",
@@ -87,7 +88,6 @@ app = typer.Typer(
     name="prunegrid",
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

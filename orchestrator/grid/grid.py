@@ -108,6 +108,15 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where results go beside the store; never part of a task's identity."""
+
+    mlflow: str | None  #: a tracking URI
+    tensorboard: str | None  #: a folder
+    wandb: str | None  #: a project
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     name: str
     source: str  #: the file it was read from
@@ -118,6 +127,7 @@ class Grid:
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
+    track: Tracking | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -128,6 +138,12 @@ class Grid:
     def rates(self) -> tuple[float, ...]:
         """Of all methods, ascending."""
         return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
+
+    @property
+    def network_notes(self) -> list[str]:
+        """What Keras said of the networks that it brings."""
+        known = ((each.name, each.facts) for each in self.architectures)
+        return [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
 
     def user_code(self) -> tuple[UserCode, ...]:
         """All functions that the grid brings, each once."""

@@ -23,13 +23,16 @@ from prunegrid.workers.user_code import UserCode, UserCodeError, sources_digest
 SETTLED = "grid.json"
 
 
-def read_grid_for(path: Path, store: Store | None, data_dir: str | None = None) -> Grid:
-    """`data_dir`: where data sets are prepared; None: the default place.
+def read_grid_for(source: Path | Grid, store: Store | None, data_dir: str | None = None) -> Grid:
+    """A grid file, read; a grid as it is. `data_dir`: where data sets are prepared; None: the
+    default place.
 
     Raises GridError, which tells the sizes of an earlier version's store where the file says
     `auto`; StoreError."""
+    if isinstance(source, Grid):
+        return source
     try:
-        return read_grid(path, data_dir=None if data_dir is None else Path(data_dir))
+        return read_grid(source, data_dir=None if data_dir is None else Path(data_dir))
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise

@@ -243,6 +243,12 @@ class Store:
             folder = layout.IMAGE_ROWS
             return path.startswith(folder) and self._merged.find(folder, key) is not None
 
+    def shows(self, key: str) -> bool:
+        """Whether a task's result file is there, whole or not, in a file of its own. Raises
+        StoreError."""
+        with store_errors():
+            return self.files.exists(_result_path(key))
+
     def whole(self) -> set[str]:
         """As `finished`, without tasks whose file is torn."""
         files = self._result_files()
