@@ -114,7 +114,9 @@ def test_the_flag_looks_at_the_loss_that_the_attack_follows(shard, make, attack,
 
 def test_attacks_of_foolbox_by_class_have_their_loss():
     for name, entry in ATTACKS.items():
-        margin = name.startswith(("bb_", "cw_", "fab_", "alma_", "sigma_"))
+        margin = name.startswith(
+            ("bb_", "cw_", "fab_", "alma_", "sigma_", "target_race_", "exchange_")
+        )
         assert entry.loss == ("margin" if margin else "cross-entropy"), name
         if entry.foolbox_class is not None:
             again = attack_entry(f"foolbox:{entry.foolbox_class}")
@@ -173,7 +175,7 @@ def test_after_random_pruning_few_elements_are_found_where_few_suffice(shard, im
     assert found[flat].max() <= 4 < before
 
 
-@pytest.mark.parametrize("attack", ["bb_l0", "cw_l2", "pgd_linf"])
+@pytest.mark.parametrize("attack", ["bb_l0", "cw_l2", "exchange_l0", "pgd_linf", "target_race_l2"])
 def test_flat_images_have_equal_results_in_every_shard(shard, images, attack):
     model, x, labels = pruned(images, 11)
     use = quick(attack, "strict")

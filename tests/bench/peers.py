@@ -36,8 +36,10 @@ EPS = {
 #: By norm: our attacks and their options, and the peers and theirs. Fixed-eps ones are run at every
 #: eps.
 OURS: Mapping[str, Mapping[str, dict[str, Any]]] = {
-    "l0": {"bb_l0": {}, "sigma_zero_l0": {}},
+    "l0": {"bb_l0": {}, "exchange_l0": {}, "exchange_l0 500": {"passes": 500}, "sigma_zero_l0": {}},
     "l2": {
+        "target_race_l2": {},
+        "target_race_l2 lean": {"targets": 4, "steps": 40, "leads": 1},
         "cw_l2": {
             "binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0
         },
@@ -47,7 +49,7 @@ OURS: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "fab_l2": {},
         "autoattack_l2": {},
     },
-    "linf": {"pgd_linf": {}, "fab_linf": {}, "autoattack_linf": {}},
+    "linf": {"pgd_linf": {}, "target_race_linf": {}, "fab_linf": {}, "autoattack_linf": {}},
 }  # fmt: skip
 THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "l0": {"sigma_zero": {"steps": 1000}, "fmn": {"steps": 1000}},
@@ -85,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     norms = chosen.norms.split(",")
     records = [
         record
-        for name, model, images, labels in _networks(chosen)
+        for name, model, images, labels in networks(chosen)
         for record in beside(chosen.python, name, model, images, labels, norms)
     ]
     tell(
@@ -98,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
         page.write_text("".join((before, MARK, "\n", tables(records), MARK, after)))
 
 
-def _networks(chosen: argparse.Namespace) -> Iterable[tuple[str, Any, np.ndarray, np.ndarray]]:
+def networks(chosen: argparse.Namespace) -> Iterable[tuple[str, Any, np.ndarray, np.ndarray]]:
     """One model object, with other weights each time."""
     from prunegrid.workers.models.base import get_weights, set_weights
     from tests.bench.strength import _chain, _trained
@@ -168,7 +170,7 @@ def beside(
         run["attack"] = f"{run.pop('peer')}, PyTorch"
         found.append(run)
     for norm in norms:
-        _judge([run for run in found if run["norm"] == norm], norm)
+        judge([run for run in found if run["norm"] == norm], norm)
     return found
 
 
@@ -235,7 +237,7 @@ def of_peers(
     return found
 
 
-def _judge(runs: list[dict[str, Any]], norm: str) -> None:
+def judge(runs: list[dict[str, Any]], norm: str) -> None:
     """Adds to runs of one network and norm: `standing`; of minimum norms also `median`, and
     `optimality`, AttackBench's: 1 - (area under the security curve - that of the best known)
     over (that of an attack that finds nothing - that of the best known)."""
