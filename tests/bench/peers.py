@@ -1,7 +1,7 @@
 """Our attacks beside those of others on PyTorch: `make bench-peers`.
 
-    python -m tests.bench.peers --python PEERS/bin/python [--rates 8] [--images 64] [--out FILE]
-        [--docs docs/attacks.md]
+    python -m tests.bench.peers --python PEERS/bin/python [--rates 8] [--images 64] [--attacks ddn]
+        [--out FILE] [--docs docs/attacks.md]
     python -m tests.bench.peers --python PEERS/bin/python --freeze
 
 On a dense CNN5 (mnist5k) and its nine prunings, fine-tuned, at each rate: ours here, the
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from prunegrid.workers.catalog import ATTACKS, AttackEntry
 from tests.bench.output import tell
 
 EPS = {
@@ -33,22 +35,11 @@ EPS = {
     "l2": (0.5, 1.0, 1.5, 2.0),
     "linf": (8 / 255, 16 / 255, 24 / 255, 32 / 255),
 }
-#: By norm: our attacks and their options, and the peers and theirs. Fixed-eps ones are run at every
-#: eps.
-OURS: Mapping[str, Mapping[str, dict[str, Any]]] = {
-    "l0": {"bb_l0": {}, "sigma_zero_l0": {}},
-    "l2": {
-        "cw_l2": {
-            "binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0
-        },
-        "ddn_l2": {"steps": 100},
-        "ddn_l2 1000": {"steps": 1000},
-        "alma_l2": {},
-        "fab_l2": {},
-        "autoattack_l2": {},
-    },
-    "linf": {"pgd_linf": {}, "fab_linf": {}, "autoattack_linf": {}},
-}  # fmt: skip
+#: Ours that do not run with their defaults.
+OPTIONS: Mapping[str, dict[str, Any]] = {
+    "cw_l2": {"binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0}
+}
+#: Peers by norm. A fixed-eps one is run at every eps.
 THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "l0": {"sigma_zero": {"steps": 1000}, "fmn": {"steps": 1000}},
     "l2": {
@@ -60,7 +51,7 @@ THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     },
     "linf": {"fmn": {"steps": 1000}, "autoattack": {}},
 }
-FIXED = ("pgd_linf", "autoattack")
+FIXED = ("autoattack",)
 MARK = "<!-- peers -->"
 
 
@@ -70,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rates", default="8", help="of the prunings; 1: the dense network")
     parser.add_argument("--methods", help="some alone; all nine without")
     parser.add_argument("--norms", default="l0,l2,linf")
+    parser.add_argument("--attacks", default="", help="a regular expression of those to run")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--freeze", action="store_true")
@@ -82,11 +74,11 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.freeze:
         freeze(chosen.python)
         return
-    norms = chosen.norms.split(",")
+    norms, wanted = chosen.norms.split(","), re.compile(chosen.attacks)
     records = [
         record
         for name, model, images, labels in _networks(chosen)
-        for record in beside(chosen.python, name, model, images, labels, norms)
+        for record in beside(chosen.python, name, model, images, labels, norms, wanted)
     ]
     tell(
         {"settings": vars(chosen), "versions": _versions(chosen.python), "runs": records},
@@ -146,6 +138,7 @@ def beside(
     images: np.ndarray,
     labels: np.ndarray,
     norms: Sequence[str],
+    wanted: re.Pattern[str],
 ) -> list[dict[str, Any]]:
     """The records of one network."""
     runs = [
@@ -158,11 +151,12 @@ def beside(
         }
         for norm in norms
         for peer, options in THEIRS[norm].items()
+        if wanted.search(peer)
     ]
     found = [
-        ours(name, model, images, labels, norm, *each)
-        for norm in norms
-        for each in OURS[norm].items()
+        ours(name, model, images, labels, entry)
+        for entry in ATTACKS.values()
+        if entry.norm in norms and "strict" in entry.engines and wanted.search(entry.name)
     ]
     for run in of_peers(python, {name: (model, images, labels)}, runs):
         run["attack"] = f"{run.pop('peer')}, PyTorch"
@@ -177,17 +171,15 @@ def ours(
     model: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    norm: str,
-    name: str,
-    options: dict[str, Any],
+    entry: AttackEntry,
 ) -> dict[str, Any]:
     """What one of our attacks finds, as the peers' runs have it."""
     from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
     from tests.attacks.conftest import settings, task
 
-    attack, n = name.split()[0], len(images)
-    eps = EPS[norm] if attack.startswith(FIXED) else ()
-    use = settings(attack, "strict", options=options, eps=eps, batch_size=64)
+    n, options = len(images), OPTIONS.get(entry.name, {})
+    eps = EPS[entry.norm] if entry.finds == "fixed-eps" else ()
+    use = settings(entry.name, "strict", options=options, eps=eps, batch_size=64)
     request = ShardRequest(
         task=task(use, 0, n), images=images, labels=labels, pool_images=images,
         pool_labels=labels, model_accuracy=1.0,
@@ -203,7 +195,8 @@ def ours(
         mean = float(values.sum(axis=0).mean())
         return None if np.isnan(mean) else mean
 
-    got: dict[str, Any] = {"network": network, "attack": name, "norm": norm, "options": options}
+    got: dict[str, Any] = {"network": network, "attack": entry.name, "norm": entry.norm}
+    got["options"] = options
     got |= {"forward": passes("queries", 2), "backward": passes("backward_passes", 0)}
     got["seconds"] = seconds
     if eps:
