@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +32,9 @@ from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.catalog import ARCHITECTURES, METHODS
 from prunegrid.workers.contract import TaskKind
 
+if TYPE_CHECKING:
+    from prunegrid.orchestrator.report.power_answer import PowerAnswer
+
 #: How many tasks at once, where the user names no number.
 SLOTS = (1, 8, 64)
 
@@ -50,6 +53,10 @@ def command(
         typer.Option(metavar="N", help="So many tasks at once (default: 1, 8 and 64)."),
     ] = None,
     select: SelectOption = None,
+    power: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="What would show a change of so many points."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a grid would take: models, cells, tasks, hours, cost, and what of it is done."""
@@ -60,6 +67,7 @@ def command(
         durations_from=durations_from or (),
         slots=slots or SLOTS,
         select=select or (),
+        power=power,
         as_json=as_json,
     )
 
@@ -76,6 +84,7 @@ def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
     }
 
 
+# Parameters: the grid, what is known of it, and what to say; each has a default of its own.
 def plan(
     path: Path,
     console: Console,
@@ -84,12 +93,16 @@ def plan(
     durations_from: Iterable[str] = (),
     slots: Sequence[int] = SLOTS,
     select: Iterable[str] = (),
+    power: float | None = None,
     as_json: bool = False,
 ) -> None:
     """`store`: count what is done there, and learn from it; `durations_from`: learn from these
-    stores too. Raises UsageError, GridError, StoreError."""
+    stores too; `power`: say what would show a change of so many points. Raises UsageError,
+    GridError, StoreError."""
     if any(count < 1 for count in slots):
         raise UsageError(f"--slots: expected at least 1, got {min(slots)}")
+    if power is not None and not 0 < power <= 100:
+        raise UsageError(f"--power: expected above 0 and at most 100 points, got {power:g}")
     found = Store.find(store) if store is not None else None
     grid = read_grid_for(path, found)
     expanded = expand(grid, parse_selection(select))
@@ -107,6 +120,7 @@ def plan(
     first = next(iter(etas.values()))
     checks = map(str, find_doubled(expanded))
     notes = [*stock, *_unpruned(grid), *checks, *_run_again(grid, found)]
+    shown = None if power is None else _power(expanded, found, power)
     if as_json:
         print_json(
             numbers
@@ -119,12 +133,24 @@ def plan(
                 "eta_measured_frac": round(first.measured_frac, 3),
                 "durations": durations.count,
             }
+            | ({} if shown is None else {"power": shown.as_dict()})
         )
         return
     print_table(console, _table(path, expanded, numbers))
     console.print(f"{counted(numbers['done'], 'task')} done, {numbers['remaining']:,} to run")
     for line in [*notes, *_outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
+    if shown is not None:
+        print_table(console, shown.table())
+        console.print(shown.note(), soft_wrap=True)
+
+
+def _power(plan: Plan, store: Store | None, points: float) -> PowerAnswer:
+    """By the store's own variances, where it has image rows of two seeds."""
+    from prunegrid.orchestrator.report.power_answer import answer_power  # SciPy: 0.5 s
+
+    images = {each.name: each.attack_images for each in plan.grid.architectures}
+    return answer_power([cell.place for cell in plan.cells], images, points, store)
 
 
 def _unpruned(grid: Grid) -> Iterator[str]:

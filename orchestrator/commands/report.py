@@ -31,12 +31,23 @@ def command(
         str | None,
         typer.Option(metavar="paper|S", help="Beside the published tables, or another store."),
     ] = None,
+    contrast: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Method A against method B at equal compression."),
+    ] = None,
 ) -> None:
     """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
-    report(store, out, against=against, console=Terminal())
+    report(store, out, against=against, contrast=contrast, console=Terminal())
 
 
-def report(store: str, out: Path, *, against: str | None, console: Console) -> None:
+def report(
+    store: str,
+    out: Path,
+    *,
+    against: str | None,
+    contrast: tuple[str, str] | None = None,
+    console: Console,
+) -> None:
     """Write a store's report and print its summary. Raises StoreError, UsageError."""
     opened = Store.open(store)
     results = load_results(opened.files)
@@ -50,7 +61,9 @@ def report(store: str, out: Path, *, against: str | None, console: Console) -> N
     plan = _plan(opened)
     planned = None if plan is None else [cell.place for cell in plan.cells]
     evidence = gather(opened.files, results, plan)
-    paths = write_report(results, out, planned=planned, against=other, evidence=evidence)
+    paths = write_report(
+        results, out, planned=planned, against=other, contrast=contrast, evidence=evidence
+    )
     print_report(console, paths.analysis)
     say_whole(console, f"report: {paths.page}")
     say_whole(

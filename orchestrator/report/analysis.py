@@ -9,10 +9,19 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
+from prunegrid.orchestrator.errors import UsageError, expected
 from prunegrid.orchestrator.grid.grid import CellCoordinates
 from prunegrid.orchestrator.report.comparison import SideComparison, compare_stores
 from prunegrid.orchestrator.report.convergence import convergence_table, without_checks
+from prunegrid.orchestrator.report.equal_compression import best_at_equal, contrast_table
 from prunegrid.orchestrator.report.evidence import NO_EVIDENCE, Evidence
+from prunegrid.orchestrator.report.image_fates import (
+    class_table,
+    flip_table,
+    image_table,
+    unbroken_table,
+)
+from prunegrid.orchestrator.report.image_outcomes import ImageOutcomes, crossed_margins
 from prunegrid.orchestrator.report.masking import flat_curves, with_gradient_free
 from prunegrid.orchestrator.report.missing import missing_cells
 from prunegrid.orchestrator.report.non_inferiority import (
@@ -21,10 +30,11 @@ from prunegrid.orchestrator.report.non_inferiority import (
     non_inferiority,
 )
 from prunegrid.orchestrator.report.paper import PaperComparison, compare_with_paper
-from prunegrid.orchestrator.report.results import Results, Setting
+from prunegrid.orchestrator.report.results import CELL, Results, Setting
 from prunegrid.orchestrator.report.strategies import Strategy, strategies
 from prunegrid.orchestrator.report.sweet_spots import sweet_cells, sweet_models
 from prunegrid.orchestrator.report.tables import attacked_clean_table, cell_table, clean_table
+from prunegrid.orchestrator.report.variants import variant_table
 from prunegrid.orchestrator.report.worst_case import worst_per_image, worst_table
 from prunegrid.orchestrator.store.mixed_provenance import MixedValues, mixed_values, rows_of
 from prunegrid.workers.keys import digest
@@ -37,14 +47,22 @@ Against: TypeAlias = Literal["paper"] | Results
 class Analysis:
     results: Results
     clean: pd.DataFrame  #: `clean_table`
-    cells: pd.DataFrame  #: `cell_table`
+    cells: pd.DataFrame  #: `cell_table` with `crossed_margins`
     attacked: pd.DataFrame  #: `attacked_clean_table`
     worst: pd.DataFrame  #: `worst_table`
     worst_images: pd.DataFrame  #: `worst_per_image`
+    classes: pd.DataFrame  #: `class_table`
+    flips: pd.DataFrame  #: `flip_table`
+    images: pd.DataFrame  #: `image_table`
+    unbroken: pd.DataFrame  #: `unbroken_table`
+    variants: pd.DataFrame  #: `variant_table`
     convergence: pd.DataFrame  #: `convergence_table`
     sweet: pd.DataFrame  #: `sweet_cells`
     sweet_models: pd.DataFrame
     strategies: list[Strategy]
+    equal: pd.DataFrame  #: `best_at_equal`
+    contrast: tuple[str, str] | None  #: the methods that were named; None: none
+    contrasts: pd.DataFrame | None  #: `contrast_table` of them
     margins: pd.DataFrame  #: `margin_rows`
     non_inferiority: list[NonInferiority]
     flat: pd.DataFrame  #: `flat_curves`
@@ -123,15 +141,22 @@ def analyse(
     *,
     planned: Collection[CellCoordinates] | None = None,
     against: Against | None = None,
+    contrast: tuple[str, str] | None = None,
     evidence: Evidence = NO_EVIDENCE,
 ) -> Analysis:
-    """`planned`: the cells that a grid asks for; without it, all combinations that occur."""
+    """`planned`: the cells that a grid asks for; without it, all combinations that occur.
+    `contrast`: two methods. Raises UsageError where the results lack one of them."""
+    for method in contrast or ():
+        if method not in (there := set(results.models["method"])):
+            raise UsageError(f"contrast: {expected(sorted(there), method)}")
     convergence = convergence_table(results, evidence.images, evidence.doubled)
     results = with_gradient_free(without_checks(results, evidence.doubled), evidence.images)
     checks = {(pair.protocol, pair.doubled) for pair in evidence.doubled}
     if planned is not None:
         planned = [cell for cell in planned if (cell.protocol, cell.attack) not in checks]
+    outcomes = ImageOutcomes(evidence.images)
     clean, cells = clean_table(results), cell_table(results)
+    cells = cells.merge(crossed_margins(results.cells, outcomes), on=CELL, how="left")
     sweet = sweet_cells(clean, cells)
     missing = missing_cells(results, planned)
     margins = margin_rows(results, clean)
@@ -141,11 +166,19 @@ def analyse(
         cells=cells,
         attacked=attacked_clean_table(results),
         worst=worst_table(results),
-        worst_images=worst_per_image(results, evidence.images),
+        worst_images=worst_per_image(results, outcomes),
+        classes=class_table(results.cells, outcomes),
+        flips=flip_table(results.cells, outcomes),
+        images=image_table(results.cells, outcomes),
+        unbroken=unbroken_table(results.cells, outcomes),
+        variants=variant_table(results),
         convergence=convergence,
         sweet=sweet,
         sweet_models=sweet_models(sweet, margins),
         strategies=strategies(results, clean),
+        equal=best_at_equal(results, clean),
+        contrast=contrast,
+        contrasts=contrast_table(results, clean, outcomes, *contrast) if contrast else None,
         margins=margins,
         non_inferiority=non_inferiority(margins),
         flat=flat_curves(cells),

@@ -32,6 +32,7 @@ class CurvePanel:
     y: str
     rows: pd.DataFrame
     reference: float  #: the dense models' mean; NaN: none
+    compression: bool = True  #: x is a rate, on a logarithmic scale; else an accuracy in percent
 
     @property
     def methods(self) -> list[str]:
@@ -151,6 +152,35 @@ def compression_grid(part: Part) -> CurveGrid:
     for values, y in ((own, known), (robust, "average robust accuracy, %")):
         rows.append(tuple(_panel(values, clean, title="", y=y, x=x) for x in axes))
     return CurveGrid(name="compression", panels=tuple(rows))
+
+
+def variant_grid(rows: pd.DataFrame) -> CurveGrid:
+    """Of `variant_table`: clean against robust accuracy, on average and for each attack; a line per
+    variant and method, from its dense to its pruned models."""
+    dense = rows[rows["rate"] == DENSE].drop(columns="method")
+    pruned = rows[rows["rate"] != DENSE]
+    lines = pruned[["attack", "variant", "method"]].drop_duplicates()
+    points = pd.concat([lines.merge(dense, on=["attack", "variant"]), pruned])
+    if len(set(pruned["method"])) > 1:
+        points["variant"] = points["variant"] + ", " + points["method"]
+    points = points.assign(
+        method=points["variant"],
+        x=100 * points["clean_mean"],
+        effective_rate=np.nan,
+        diverged=0,
+    ).sort_values(["attack", "method", "rate"])
+    panels = tuple(
+        CurvePanel(
+            title=attack_title(str(attack)) + ", mean over ε" if attack else "mean over attacks",
+            x="clean accuracy, %",
+            y="robust accuracy, %",
+            rows=mine.reset_index(drop=True),
+            reference=np.nan,
+            compression=False,
+        )
+        for (attack,), mine in groups(points, ["attack"])
+    )
+    return CurveGrid(name="clean-and-robust", panels=(panels,))
 
 
 def worst_grid(part: Part) -> CurveGrid:

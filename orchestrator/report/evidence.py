@@ -22,7 +22,7 @@ from prunegrid.orchestrator.store.rows import WITHIN
 from prunegrid.workers import layout
 from prunegrid.workers.files import Files
 
-_COLUMNS = ["task_key", "image", "eps", "distance", "broken"]
+_COLUMNS = ["task_key", "image", "eps", "distance", "broken", "label"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +33,7 @@ class TaskImages:
     eps: NDArray[np.float64]  #: NaN for a minimum-norm attack
     distance: NDArray[np.float64]
     broken: NDArray[np.bool_]
+    label: NDArray[np.int64]
 
 
 def load_images(files: Files, tasks: Collection[str]) -> dict[str, TaskImages]:
@@ -79,7 +80,7 @@ def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, Task
             yield key, TaskImages(**{name: column[mine] for name, column in values.items()})
 
 
-_KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_())
+_KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.int64())
 
 
 def rows_of(images: Mapping[str, TaskImages], cell: Any) -> AttackRows | None:
@@ -106,9 +107,9 @@ def attack_rows(
     if not all(task in images for task in tasks):
         return None
     parts = [images[task] for task in tasks]
-    image, eps, distance, broken = (
+    image, eps, distance, broken, label = (
         np.concatenate([getattr(part, name) for part in parts])
-        for name in ("image", "eps", "distance", "broken")
+        for name in ("image", "eps", "distance", "broken", "label")
     )
     kinds = np.unique(eps[~np.isnan(eps)])
     order = np.lexsort((image, np.nan_to_num(eps)))
@@ -120,6 +121,7 @@ def attack_rows(
         attack=attack,
         norm=norm,
         images=found,
+        labels=label[order][: len(found)],
         eps=tuple(map(float, kinds)),
         broken=broken[order].reshape(shape),
         distance=distance[order].reshape(shape),

@@ -102,7 +102,7 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> dict[str,
         axes.axhline(100 * panel.reference, color=REFERENCE, linewidth=0.8, linestyle=":")
     for method in panel.methods:
         rows = panel.rows[panel.rows["method"] == method]
-        look = look_of(method)
+        look = look_of(method, panel.methods)
         low, mean, high = (100 * rows[name].to_numpy(float) for name in ("low", "mean", "high"))
         lines[method] = axes.errorbar(
             rows["x"],
@@ -120,16 +120,17 @@ def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> dict[str,
         axes.annotate(
             text,
             (x, 0),
-            color=look_of(method).colour,
+            color=look_of(method, panel.methods).colour,
             fontsize=6,
             rotation=90,
             ha="center",
             va="bottom",
         )
-    axes.set_xscale("log")
-    ticks = sorted({float(v) for v in panel.rows["rate"]})
-    axes.set_xticks(ticks, [f"{v:g}" for v in ticks])
-    axes.set_xticks([], minor=True)
+    if panel.compression:
+        axes.set_xscale("log")
+        ticks = sorted({float(v) for v in panel.rows["rate"]})
+        axes.set_xticks(ticks, [f"{v:g}" for v in ticks])
+        axes.set_xticks([], minor=True)
     axes.set_title(panel.title, loc="left")
     if first:
         axes.set_ylabel(panel.y_in_lines("\n"))

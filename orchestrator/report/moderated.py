@@ -69,6 +69,33 @@ def _inverse_trigamma(value: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ShrunkVariances:
+    """One entry per cell of the family, in its order; NaN where its own is unknown."""
+
+    variances: Floats
+    freedom: Floats  #: the prior's included
+    prior: VariancePrior
+
+
+def shrink(variances: Floats, freedom: Floats) -> ShrunkVariances | None:
+    """Sample variances with `freedom` degrees of freedom each, shrunk to the prior of them all;
+    None where there is none."""
+    own = np.where(np.asarray(freedom, dtype=float) > 0, freedom, np.nan)
+    variances = np.where(np.isnan(own), np.nan, variances)
+    prior = fit_prior(variances, own)
+    if prior is None:
+        return None
+    if math.isinf(prior.freedom):
+        shrunk = np.where(np.isnan(own), np.nan, prior.variance)
+        total = np.where(np.isnan(own), np.nan, np.inf)
+    else:
+        total = own + prior.freedom
+        shrunk = (own * variances + prior.freedom * prior.variance) / total
+    # No more than all cells have together: the prior was estimated from them.
+    return ShrunkVariances(variances=shrunk, freedom=np.minimum(total, np.nansum(own)), prior=prior)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ModeratedTests:
     """One entry per cell of the family, in its order."""
 
@@ -84,23 +111,14 @@ def moderated_t(n: Floats, mean: Floats, sd: Floats) -> ModeratedTests:
     NaN where fewer than two pairs are known, or the family has too few cells for a prior.
     """
     n, mean, sd = (np.asarray(a, dtype=float) for a in (n, mean, sd))
-    own = np.where(n > 1, n - 1, np.nan)
-    prior = fit_prior(sd**2, own)
-    if prior is None:
+    shrunk = shrink(sd**2, n - 1)
+    if shrunk is None:
         missing = np.full(mean.shape, np.nan)
         return ModeratedTests(p=missing, half=missing.copy(), freedom=missing.copy(), prior=None)
-    if math.isinf(prior.freedom):
-        variance = np.where(np.isnan(own), np.nan, prior.variance)
-        freedom = np.where(np.isnan(own), np.nan, np.inf)
-    else:
-        freedom = own + prior.freedom
-        variance = (own * sd**2 + prior.freedom * prior.variance) / freedom
-    # No more than all cells have together: the prior was estimated from them.
-    freedom = np.minimum(freedom, np.nansum(own))
-    error = np.sqrt(variance / n)
-    p = 2 * stats.t.sf(np.abs(mean) / error, freedom)
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
-    return ModeratedTests(p=p, half=half, freedom=freedom, prior=prior)
+    error = np.sqrt(shrunk.variances / n)
+    p = 2 * stats.t.sf(np.abs(mean) / error, shrunk.freedom)
+    half = stats.t.ppf((1 + LEVEL) / 2, shrunk.freedom) * error
+    return ModeratedTests(p=p, half=half, freedom=shrunk.freedom, prior=shrunk.prior)
 
 
 def false_discovery(p: Floats) -> Floats:

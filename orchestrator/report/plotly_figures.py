@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from prunegrid.orchestrator.report.curves import CurveGrid, CurvePanel
 from prunegrid.orchestrator.report.results import records
 from prunegrid.orchestrator.report.statistics import NO_SPREAD
-from prunegrid.orchestrator.report.style import REFERENCE, look_of
+from prunegrid.orchestrator.report.style import REFERENCE, Look, look_of
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
@@ -80,21 +80,23 @@ def _fill(
     for method in methods:
         rows = panel.rows[panel.rows["method"] == method]
         if len(rows):
-            figure.add_trace(_line(method, rows, legend=method not in seen), row=r, col=c)
+            line = _line(method, rows, look_of(method, methods), legend=method not in seen)
+            figure.add_trace(line, row=r, col=c)
             seen.add(method)
     if not math.isnan(panel.reference):  # after the lines: plotly leaves empty panels without it
         line = {"color": REFERENCE, "width": 1.2, "dash": "dot"}
         figure.add_hline(y=100 * panel.reference, line=line, row=r, col=c)
     if len(panel.lost):
         figure.add_trace(_lost(panel.lost), row=r, col=c)
+    if not panel.compression:
+        return
     ticks = sorted({round(float(v), 6) for v in panel.rows["rate"]})
     figure.update_xaxes(
         type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=r, col=c
     )
 
 
-def _line(method: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
-    look = look_of(method)
+def _line(method: str, rows: pd.DataFrame, look: Look, *, legend: bool) -> go.Scatter:
     name = html.escape(method)
     return go.Scatter(
         x=[_known(float(v), 5) for v in rows["x"]],

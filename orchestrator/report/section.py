@@ -33,6 +33,10 @@ class Section:
         """(stem, text) of .tex files."""
         yield from ()
 
+    def files(self, analysis: Analysis) -> Iterator[tuple[str, str]]:
+        """(path in the report's folder, text) of further files."""
+        yield from ()
+
 
 class ReportSection(Section):
     """There once."""

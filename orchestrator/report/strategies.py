@@ -233,10 +233,19 @@ class _Field:
         means = np.where(usable, np.nansum(scores, axis=1) / np.maximum(n, 1), -np.inf)
         best = int(means.argmax())
         others = np.flatnonzero(usable & (np.arange(len(means)) != best))
-        return best, _rivals(scores, best, others), int(usable.sum()), int((allowed & ~full).sum())
+        return (
+            best,
+            count_rivals(scores, best, others),
+            int(usable.sum()),
+            int((allowed & ~full).sum()),
+        )
 
 
-def _rivals(scores: Floats, best: int, others: np.ndarray[tuple[int], np.dtype[np.intp]]) -> int:
+def count_rivals(
+    scores: Floats, best: int, others: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> int:
+    """How many of `others` no paired test tells from `best`; -1: not tested. `scores`: [candidate,
+    seed]."""
     difference = scores[best] - scores[others]
     n = (~np.isnan(difference)).sum(axis=1).astype(float)
     if not len(others):

@@ -4,12 +4,13 @@ Ito's, which colour-blind eyes can tell apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 #: By structure, in the order of tables.
 _COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00"}
-_OTHER = "#7a6a9a"
+#: Of names without a structure, such as variants, in their order beside each other.
+_OTHERS = ("#7a6a9a", "#56B4E9", "#E69F00", "#CC79A7", "#5b8c3a", "#8c564b")
 REFERENCE = "#8a8f98"  #: the dense model's line
 
 #: Of attacks, in tables and figures.
@@ -40,14 +41,17 @@ _LINES = {
 }
 
 
-def look_of(method: str) -> Look:
-    """By a method's name, `criterion-scope-structure`; an unknown name gets a look too."""
+def look_of(method: str, beside: Sequence[str] = ()) -> Look:
+    """By a method's name, `criterion-scope-structure`; an unknown name gets a look too, another
+    colour than the unknown names `beside` it."""
     selection, _, structure = method.rpartition("-")
     dash, symbol, mpl_dash, mpl_marker = _LINES.get(
         selection, ("longdash", "triangle-up", (0, (8, 2)), "^")
     )
+    unknown = sorted(n for n in beside if n.rpartition("-")[2] not in _COLOURS)
+    place = unknown.index(method) if method in unknown else 0
     return Look(
-        colour=_COLOURS.get(structure, _OTHER),
+        colour=_COLOURS.get(structure, _OTHERS[place % len(_OTHERS)]),
         dash=dash,
         symbol=symbol,
         mpl_dash=mpl_dash,

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from prunegrid.orchestrator.report.attack_rows import AttackRows
 from prunegrid.orchestrator.report.eps_levels import with_counterparts
-from prunegrid.orchestrator.report.evidence import TaskImages, rows_of
+from prunegrid.orchestrator.report.image_outcomes import ImageOutcomes, Standing
 from prunegrid.orchestrator.report.results import PLACE, SETTING, Results, groups, records
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 
@@ -36,7 +34,7 @@ def worst_table(results: Results) -> pd.DataFrame:
 _COLUMNS = [*PLACE, "protocol", "strength", "attacks", "n", "mean", "sd", "half", "low", "high"]
 
 
-def worst_per_image(results: Results, images: Mapping[str, TaskImages]) -> pd.DataFrame:
+def worst_per_image(results: Results, outcomes: ImageOutcomes) -> pd.DataFrame:
     """Per PLACE, protocol and strength: `attacks` (joined by "+"), and n, mean, sd, half, low,
     high over seeds of the share of images that stay correct under every one of them.
 
@@ -44,15 +42,14 @@ def worst_per_image(results: Results, images: Mapping[str, TaskImages]) -> pd.Da
     than two such attacks there is no row. A model counts where all of them have image rows (an
     attack skipped for low clean accuracy breaks every image).
     """
-    cache: dict[tuple[str, ...], AttackRows | None] = {}
     parts = []
     for place, cells in groups(with_counterparts(results.cells), [*SETTING, "protocol"]):
         rows = list(records(cells))
-        stands = [_stands(cell, images, cache) for cell in rows]
+        stands = [outcomes.of(cell) for cell in rows]
         seen = {cell.attack for cell, s in zip(rows, stands, strict=True) if s is not None}
         if len(seen) < 2:
             continue
-        by_model: dict[tuple[object, ...], dict[str, _Standing | None]] = {}
+        by_model: dict[tuple[object, ...], dict[str, Standing | None]] = {}
         for cell, standing in zip(rows, stands, strict=True):
             if cell.attack in seen:
                 key = (cell.method, cell.rate, cell.seed, cell.strength)
@@ -68,36 +65,21 @@ def worst_per_image(results: Results, images: Mapping[str, TaskImages]) -> pd.Da
     return out[_COLUMNS]
 
 
-#: images (indices, ascending) and whether each stands
-_Standing = tuple[NDArray[np.int64], NDArray[np.bool_]]
-_NOTHING: _Standing = (np.empty(0, np.int64), np.empty(0, bool))
-
-
-def _stands(
-    cell: Any, images: Mapping[str, TaskImages], cache: dict[tuple[str, ...], AttackRows | None]
-) -> _Standing | None:
-    key = (str(cell.broken_at), *cell.task_keys)
-    if key not in cache:
-        cache[key] = rows_of(images, cell)
-    rows = cache[key]
-    try:
-        return None if rows is None else (rows.images, rows.robust(cell.eps))
-    except KeyError:
-        return None
+_NOTHING = Standing(np.empty(0, np.int64), np.empty(0))
 
 
 def _skipped(cell: Any) -> bool:
     return bool(cell.n_skipped > 0 and cell.robust_accuracy == 0)
 
 
-def _share(mine: Mapping[str, _Standing | None], attacks: int) -> float:
+def _share(mine: Mapping[str, Standing | None], attacks: int) -> float:
     """Of images that stand against all; NaN where an attack, or an image of one, is missing."""
     known = [standing for standing in mine.values() if standing is not None]
     if len(known) < attacks:
         return np.nan
     if any(standing is _NOTHING for standing in known):
         return 0.0
-    first = known[0][0]
-    if any(not np.array_equal(first, images) for images, _ in known):
+    first = known[0].images
+    if any(not np.array_equal(first, standing.images) for standing in known):
         return np.nan
-    return float(np.logical_and.reduce([standing for _, standing in known]).mean())
+    return float(np.min([standing.robust for standing in known], axis=0).mean())

@@ -23,7 +23,7 @@ MARKER = ".prunegrid-report.json"
 #: What an index.html of ours says in its head.
 _GENERATOR = '<meta name="generator" content="prunegrid">'
 
-FORMATS = ("html", "csv", "latex", "figures")
+FORMATS = ("html", "csv", "latex", "figures", "cards")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,14 @@ class ReportPaths:
     analysis: Analysis
 
 
+# Parameters: what a report is of, beside what, and which files; each has a default of its own.
 def write_report(
     results: Results,
     out: Path,
     *,
     planned: Collection[CellCoordinates] | None = None,
     against: Against | None = None,
+    contrast: tuple[str, str] | None = None,
     evidence: Evidence = NO_EVIDENCE,
     title: str | None = None,
     formats: Collection[str] = FORMATS,
@@ -48,17 +50,20 @@ def write_report(
 
     `planned`: the cells that a grid asks for, so that cells never begun are missing too;
     `evidence`: image rows and doubled steps, for the worst case per image and convergence;
-    `against`: "paper", or another store's results; `formats`: some of FORMATS ("html" alone takes
-    a second; "figures" draws PNG and SVG with matplotlib).
+    `against`: "paper", or another store's results; `contrast`: two methods; `formats`: some of
+    FORMATS ("html" alone takes a second; "figures" draws PNG and SVG with matplotlib; "cards" are
+    the claim checklist and the model cards, as JSON and Markdown).
 
     Raises NotOursError as `report_folder` does, StoreError where `out` can't be written;
-    UsageError for an unknown format.
+    UsageError for an unknown format or method.
     """
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"report format: {expected(FORMATS, name)}")
     folder = report_folder(out)
-    analysis = analyse(results, planned=planned, against=against, evidence=evidence)
+    analysis = analyse(
+        results, planned=planned, against=against, contrast=contrast, evidence=evidence
+    )
     title = title or f"prunegrid: {Path(results.address).name or 'report'}"
     files = dict(_contents(analysis, title, formats))
     folder.replace(files)
@@ -86,6 +91,9 @@ def _contents(
         if "latex" in formats:
             for stem, text in section.latex(analysis):
                 yield f"latex/{stem}.tex", text.encode()
+        if "cards" in formats:
+            for path, text in section.files(analysis):
+                yield path, text.encode()
         if "figures" in formats and isinstance(section, ExperimentSection):
             yield from _pictures(analysis, section)
     if "html" in formats:

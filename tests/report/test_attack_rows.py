@@ -13,6 +13,7 @@ def rows(**changes):
         "attack": "pgd_linf",
         "norm": "linf",
         "images": np.arange(N),
+        "labels": np.arange(N) % 10,
         "eps": (0.1, 0.2),
         "broken": np.stack([np.arange(N) < 30, np.arange(N) < 60]),
         "distance": np.zeros((2, N)),

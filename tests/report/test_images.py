@@ -25,10 +25,11 @@ from prunegrid.orchestrator.report.evidence import (
     load_images,
 )
 from prunegrid.orchestrator.report.findings import Topic, findings
+from prunegrid.orchestrator.report.image_outcomes import ImageOutcomes
 from prunegrid.orchestrator.report.masking import with_gradient_free
 from prunegrid.orchestrator.report.page import page
 from prunegrid.orchestrator.report.results import Results
-from prunegrid.orchestrator.report.worst_case import worst_per_image
+from prunegrid.orchestrator.report.worst_case import worst_per_image as per_image
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.image_rows import parquet_bytes
@@ -37,6 +38,10 @@ from tests.grids import DOUBLED
 from tests.report.synthetic import METHODS, THREATS, synthetic
 
 N = 20
+
+
+def worst_per_image(results: Results, images: dict[str, TaskImages]) -> pd.DataFrame:
+    return per_image(results, ImageOutcomes(images))
 
 
 def shard(broken_at: np.ndarray, *, eps: tuple[float, ...] = (), start: int = 0) -> TaskImages:
@@ -49,6 +54,7 @@ def shard(broken_at: np.ndarray, *, eps: tuple[float, ...] = (), start: int = 0)
         eps=at,
         distance=distance,
         broken=distance < at if eps else np.ones(n * len(kinds), bool),
+        label=np.tile(np.arange(start, start + n) % 10, len(kinds)),
     )
 
 

@@ -112,6 +112,7 @@ def test_false_positives_are_no_more_than_stated(seeds, images):
         for test, p in found.items():
             called.setdefault(test, []).append(float((p < SIGNIFICANT).mean()))
         falsely += bool((holm(found["moderated t"]) < SIGNIFICANT).any())
+        assert np.nanmean(found["crossed t"] >= found["moderated t"] - 1e-9) > 0.5
     for test, shares in called.items():
         error = np.std(shares) / math.sqrt(len(shares))  # of families: their cells are not free
         assert np.mean(shares) < SIGNIFICANT + 2.5 * error + 0.003, (test, np.mean(shares))
@@ -127,6 +128,7 @@ def test_moderated_tests_find_what_paired_ones_miss():
         for test, p in p_values(made).items():
             shares.setdefault(test, []).append(float((p < SIGNIFICANT).mean()))
     assert np.mean(shares["moderated t"]) > 1.5 * np.mean(shares["paired t"])
+    assert np.mean(shares["crossed t"]) > 1.5 * np.mean(shares["paired t"])
 
 
 def test_trigamma_is_inverted():
