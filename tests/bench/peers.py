@@ -232,23 +232,26 @@ def _judge(runs: list[dict[str, Any]], norm: str) -> None:
     """Adds to runs of one network and norm: `standing`; of minimum norms also `median`, and
     `optimality`, AttackBench's: 1 - (area under the security curve - that of the best known)
     over (that of an attack that finds nothing - that of the best known)."""
-    nearest = [np.array(run["distance"]) for run in runs if "distance" in run]
-    best = np.min(nearest, axis=0)
-    furthest = best[np.isfinite(best)].max()
+    for run in runs:
+        if "broken" in run:
+            run["standing"] = [int((~np.array(broken)).sum()) for broken in run.pop("broken")]
+    minimum = [run for run in runs if "distance" in run]
+    if not minimum:
+        return
+    best = np.min([run["distance"] for run in minimum], axis=0)
+    furthest = best[np.isfinite(best)].max(initial=0.0)
 
     def area(distance: np.ndarray) -> float:
         return float(np.minimum(distance, furthest).mean())
 
-    nothing = area(np.where(best > 0, np.inf, 0.0))
-    for run in runs:
-        if "broken" in run:
-            run["standing"] = [int((~np.array(broken)).sum()) for broken in run.pop("broken")]
-            continue
+    room = area(np.where(best > 0, np.inf, 0.0)) - area(best)
+    for run in minimum:
         distance = np.array(run.pop("distance"))
         run["standing"] = [int((distance > eps).sum()) for eps in EPS[norm]]
-        run["median"] = float(np.median(distance[best > 0]))
-        run["optimality"] = 1 - (area(distance) - area(best)) / (nothing - area(best))
-        run["further_by_1_percent"] = float((distance > 1.01 * best)[best > 0].mean())
+        if room > 0:
+            run["median"] = float(np.median(distance[best > 0]))
+            run["optimality"] = 1 - (area(distance) - area(best)) / room
+            run["further_by_1_percent"] = float((distance > 1.01 * best)[best > 0].mean())
 
 
 def tables(records: Sequence[dict[str, Any]]) -> str:
