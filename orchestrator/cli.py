@@ -22,6 +22,7 @@ from prunegrid.workers.files import StorageError
 #: In the order of `--help`. The module's function `command` has the options; its docstring is
 #: the help.
 COMMANDS = (
+    "check",
     "plan",
     "run",
     "prepare",

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.catalog import DATASETS, METHODS
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import (
     DataSettings,
@@ -100,3 +100,11 @@ def context(store: Path, data_dir: Path, stop_requested: Any = lambda: False) ->
         beat=lambda fraction, note: None,
         stop_requested=stop_requested,
     )
+
+
+#: Methods that need neither gradients nor a rate of their own.
+BY_WEIGHTS = tuple(
+    name
+    for name, entry in METHODS.items()
+    if entry.criterion in ("magnitude", "random") and entry.rate is None
+)

@@ -22,6 +22,12 @@ WORKERS_STANDARD_LIBRARY_ONLY = {
     "runner",
     "cache",
     "revision",
+    "user_code",
+    "user_options",
+    "dataset_entry",
+    "method_entry",
+    "child_process",
+    "network_facts",
 }
 #: Rooms of orchestrator/, from the ground up: each may import those before it, never those after.
 ROOMS = [

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from prunegrid.orchestrator.grid.attack_fields import AttackTable, ProtocolTable
+from prunegrid.orchestrator.grid.attack_fields import AttackTable, OwnAttackTable, ProtocolTable
+from prunegrid.orchestrator.grid.data_fields import DatasetTable
 from prunegrid.orchestrator.grid.fields import Field, Missing, Table
 from prunegrid.orchestrator.grid.file import (
     AdversarialTable,
     ArchitectureTable,
+    AugmentationTable,
     GridTable,
     PruningTable,
     ScheduleTable,
     TrainingTable,
     VariantTable,
 )
+from prunegrid.orchestrator.grid.method_fields import MethodTable
 from prunegrid.orchestrator.grid.resources import PriceTable, ResourcesTable
 
 TABLES: tuple[type[Table], ...] = (
     GridTable,
     ArchitectureTable,
+    DatasetTable,
     TrainingTable,
+    AugmentationTable,
     ScheduleTable,
     AdversarialTable,
+    MethodTable,
     PruningTable,
     VariantTable,
     AttackTable,
+    OwnAttackTable,
     ProtocolTable,
     ResourcesTable,
     PriceTable,

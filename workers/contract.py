@@ -20,9 +20,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import Scalar, digest, hashable, versioned
+from prunegrid.workers.method_entry import MethodEntry
 from prunegrid.workers.revision import Code
+from prunegrid.workers.user_code import TravellingCode, UserCode
+
+Norm = Literal["l0", "l1", "l2", "linf"]
+Finds = Literal["fixed-eps", "minimum-norm"]
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
@@ -86,14 +92,22 @@ def classify(error: BaseException) -> FailureKind:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Which images. The fingerprint is the catalog's: it names the bytes, not the place."""
+    """Which images. The fingerprint names the bytes, not the place."""
 
-    dataset: str
+    dataset: str  #: a name of the catalog, or the grid's label of a data set of its own
     fingerprint: str
     validation_frac: (
         float  #: last part of the (shuffled once, where the source is sorted) train split
     )
     train_images: int | None  #: use only the first n training images; None: all
+    #: A data set that the grid brings: what it is and where to read it; None: the catalog's.
+    own: DatasetEntry | None = None
+
+    @property
+    def outside_key(self) -> tuple[str, ...]:
+        """The fingerprint of one's own data is a hash of its arrays, so neither its label nor its
+        place is in the key."""
+        return ("own",) if self.own is None else ("dataset", "own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +118,29 @@ class AdversarialTraining:
     eps: float  #: L-infinity radius, pixels in [0, 1]
     steps: int
     rel_stepsize: float  #: step / eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of training images, drawn anew in each epoch."""
+
+    flip: bool = False  #: left to right, every other image
+    pad: int = 0  #: pixels of black around an image, before a crop of its old size
+
+    @property
+    def name(self) -> str:
+        """As settings and task keys have it: `none`, `flip`, `crop_4`, `flip_crop_6`."""
+        parts = ["flip"] * self.flip + [f"crop_{self.pad}"] * (self.pad > 0)
+        return "_".join(parts) or "none"
+
+    @classmethod
+    def named(cls, name: str) -> Augmentation:
+        """The inverse of `name`. Raises ValueError."""
+        digits = name.rpartition("crop_")[2]
+        how = cls(flip=name.startswith("flip"), pad=int(digits) if digits.isdecimal() else 0)
+        if how.name != name:
+            raise ValueError(f"augmentation: expected a name such as flip_crop_6, got {name!r}")
+        return how
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +159,7 @@ class TrainingSettings:
     lr_factor: float | None  #: ReduceLROnPlateau on validation loss; None: constant rate
     lr_patience: int | None
     lr_min: float | None
-    augmentation: str  #: "none", "flip_crop_6" (CIFAR-10), "flip_crop_60" (Imagenette)
+    augmentation: str  #: the name of an Augmentation, such as "flip_crop_6"
     restore_best: bool  #: False keeps the final weights, as the paper's authors did
     adversarial: AdversarialTraining | None
 
@@ -133,17 +170,55 @@ class PruningSettings:
     rate: float  #: nominal compression rate reached by this step, > 1
     parent_rate: float  #: nominal rate of the parent (1 for the dense model)
     weights: Literal["retain", "rewind", "reinitialize"]  #: what fine-tuning starts from
+    #: A method that the grid describes, or whose score has options; None: the catalog's.
+    own: MethodEntry | None = None
+
+    @property
+    def outside_key(self) -> tuple[str, ...]:
+        """A method that is described is in the key by its description, not its name."""
+        return ("own",) if self.own is None else ("method",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnAttack:
+    """What a grid says of an attack that is a function of its own; its options are in
+    AttackSettings."""
+
+    norm: Norm
+    finds: Finds
+    gradients: bool  #: False: it needs the model's decisions or scores alone
+    version: int  #: as UserCode has it
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSettings:
-    attack: str  #: catalog name, such as "pgd_linf", or "foolbox:<ClassName>" for a stock attack
+    #: Catalog name, such as "pgd_linf"; "foolbox:<ClassName>" for a stock attack; "module:function"
+    #: for one of the grid's own.
+    attack: str
     engine: Literal["strict", "foolbox", "foolbox-stock"]
     outputs: Literal["logits", "softmax"]  #: what the attack differentiates through
     options: tuple[tuple[str, Scalar], ...]  #: the attack's own settings, sorted by name
     eps: tuple[float, ...]  #: ascending, in the norm's units; () for a minimum-norm attack
     batch_size: int  #: images per model call; part of the result in the "foolbox" engines
     skip_at_or_below_accuracy: float | None  #: clean accuracy at which it scores 0 unrun
+    own: OwnAttack | None = versioned(None)  # noqa: RUF009 - a field, not its default
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """A network that a grid brings: a function's or a file's. How to have it; what it is, is in
+    TrainTask.configuration."""
+
+    label: str  #: the grid's name
+    code: UserCode | None = None  #: the function that builds it; None for a file's
+    file_sha256: str = ""  #: of a .keras file, which the store keeps
+    file_path: str = ""  #: where the driver found that file
+    trained: bool = False  #: the file's weights are the dense network's
+    forward_flops: int = 0  #: multiply-adds of one forward pass of one image
+
+
+#: `architecture` of a task whose network is the grid's own.
+OWN = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +232,11 @@ class TrainTask:
     salt: str  #: "" for a dense network shared by all methods, else the method it belongs to
     #: What its architecture is where that is not what the name has always been: see `identity`.
     configuration: str = versioned("")
+    prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.TRAIN
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -176,8 +254,11 @@ class PruneTask:
     seed: int
     salt: str  #: the dense ancestor's; rewinding needs its initial weights
     parent_key: str  #: a train or prune task
+    prune_except: tuple[str, ...] = versioned(())  #: layers that are not pruned
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.PRUNE
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -196,8 +277,10 @@ class AttackTask:
     stop: int
     seed: int
     parent_key: str  #: a train or prune task
+    network: OwnNetwork | None = None
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
     def key(self) -> str:
@@ -205,6 +288,13 @@ class AttackTask:
 
 
 Task: TypeAlias = TrainTask | PruneTask | AttackTask
+
+
+def network_label(task: Task) -> str:
+    """The network's name for people."""
+    return task.architecture if task.network is None else task.network.label
+
+
 _TASK_CLASSES: Mapping[str, type[TrainTask] | type[PruneTask] | type[AttackTask]] = {
     "train": TrainTask,
     "prune": PruneTask,
@@ -254,6 +344,7 @@ class WorkerSettings:
     #: Images of the forward pass that every model is timed with; None: no timing.
     latency_batch: int | None = None
     code: Code | None = None  #: the driver's; None where no driver is
+    user_code: TravellingCode | None = None  #: the user's modules
     #: Address of the store for results where that is not `store`; parents that are not there are
     #: read from `store`.
     results: str | None = None

@@ -49,6 +49,8 @@ def run_attempt(
         device = configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         if settings.code is not None:
             _import_all(settings.code)
+        if settings.user_code is not None:
+            settings.user_code.install()
         from prunegrid.workers import stages
 
         context = TaskContext(
@@ -127,6 +129,8 @@ def prepare(data: DataSettings, settings: WorkerSettings) -> str | None:
             )
         if settings.code is not None:
             _require(settings.code)
+        if settings.user_code is not None:
+            settings.user_code.check()
         from prunegrid.workers.data.base import load
 
         load(data, settings.data_dir)
@@ -141,11 +145,19 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
         from prunegrid.workers.device import configure
 
         configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
+        if settings.user_code is not None:
+            settings.user_code.install()
         from prunegrid.workers import model_cache
         from prunegrid.workers.attacks.runtime.device_speed import measure_speed
+        from prunegrid.workers.catalog import DATASETS
 
         return tuple(
-            measure_speed(model_cache.network_on(probe.architecture, probe.dataset), probe)
+            measure_speed(
+                model_cache.network_on(
+                    probe.built, probe.own_data or DATASETS[probe.dataset], probe.network
+                ),
+                probe,
+            )
             for probe in probes
         )
     except Exception as error:

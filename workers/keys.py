@@ -39,10 +39,15 @@ def hashable(value: object) -> object:
 
 @functools.lru_cache(maxsize=4096)  # a grid's 16 000 tasks share a few dozen settings
 def _hashable_fields(value: Any) -> dict[str, object]:
+    """A dataclass may have a property `outside_key`: names of fields that say nothing about the
+    work, such as a path."""
     out = {}
+    outside = getattr(value, "outside_key", ())
     for f in dataclasses.fields(value):
         item = getattr(value, f.name)
         if "hash_default" in f.metadata and item == f.metadata["hash_default"]:
+            continue
+        if f.name in outside:
             continue
         out[f.name] = hashable(item)
     return out

@@ -24,6 +24,11 @@ def model_record(task_key: str) -> str:
     return model_file(task_key, "result.json")
 
 
+def network_file(sha256: str) -> str:
+    """A .keras file that a grid brings."""
+    return f"networks/{sha256}.keras"
+
+
 def checkpoint_file(task_key: str, name: str) -> str:
     return f"{CHECKPOINTS}/{task_key}/{name}"
 

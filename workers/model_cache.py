@@ -9,35 +9,55 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
+from pathlib import Path
 
 import keras
 
 from prunegrid.workers.artifacts import StoredWeights, load_weights
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
-from prunegrid.workers.contract import Task
+from prunegrid.workers.contract import OwnNetwork, Task
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.models.base import build
+from prunegrid.workers.models.network_files import local_file
 
 _MOST_NETWORKS = 2
 _MOST_MODELS = 3
 _stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by store and task key
 
 
-def network(task: Task) -> keras.Model:
+def network(task: Task, context: TaskContext) -> keras.Model:
     """The process's network for the task's architecture and data. Its weights are undefined; the
-    caller sets them."""
-    return network_on(task.architecture, task.data.dataset)
+    caller sets them. Raises StorageError, TornInput where a file's can't be had."""
+    entry, own = dataset_of(task.data), task.network
+    return _network(task.architecture, own, network_file(own, context), entry.shape, entry.classes)
 
 
-def network_on(architecture: str, dataset: str) -> keras.Model:
-    """As `network`."""
-    entry = DATASETS[dataset]
-    return _network(architecture, entry.shape, entry.classes)
+def network_on(
+    architecture: str, entry: DatasetEntry, own: OwnNetwork | None = None
+) -> keras.Model:
+    """As `network`, on a machine that has the network's file."""
+    file = Path(own.file_path) if own is not None and own.file_path else None
+    return _network(architecture, own, file, entry.shape, entry.classes)
 
 
 @functools.lru_cache(maxsize=_MOST_NETWORKS)
-def _network(architecture: str, shape: tuple[int, int, int], classes: int) -> keras.Model:
-    return build(architecture, shape, classes, seed=0)
+def _network(
+    architecture: str,
+    own: OwnNetwork | None,
+    file: Path | None,
+    shape: tuple[int, int, int],
+    classes: int,
+) -> keras.Model:
+    return build(architecture, shape, classes, seed=0, own=own, file=file)
+
+
+def network_file(own: OwnNetwork | None, context: TaskContext) -> Path | None:
+    """The .keras file of a network, from the store; None where it has none."""
+    try:
+        return local_file(own, context.parents or context.files)
+    except (FileNotFoundError, ValueError) as error:
+        raise TornInput(f"the file of {own.label if own else ''}: {error}") from error
 
 
 def remember(context: TaskContext, stored: StoredWeights) -> None:

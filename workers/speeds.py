@@ -1,9 +1,12 @@
-"""How fast a device takes a network: what batch and shard sizes are chosen from. Standard library
-only, and pure; `attacks/runtime/device_speed.py` measures."""
+"""How fast a device takes a network: what batch and shard sizes are chosen from. Pure;
+`attacks/runtime/device_speed.py` measures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from prunegrid.workers.contract import OwnNetwork
+from prunegrid.workers.dataset_entry import DatasetEntry
 
 #: A larger batch must be this much faster per image to be worth its memory.
 WORTH = 1.05
@@ -13,8 +16,11 @@ WORTH = 1.05
 class Probe:
     """A network to measure: an architecture on the shape of a data set's images."""
 
-    architecture: str
+    architecture: str  #: the grid's label
     dataset: str
+    built: str = field(default="", compare=False)  #: the catalog's name
+    network: OwnNetwork | None = field(default=None, compare=False)
+    own_data: DatasetEntry | None = field(default=None, compare=False)  #: not of the catalog
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from prunegrid.workers import layout, model_cache
 from prunegrid.workers.artifacts import save_model, weights_sha256
-from prunegrid.workers.catalog import DATASETS, METHODS
+from prunegrid.workers.catalog import dataset_of, method_of
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.context import TaskContext
 from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
@@ -25,9 +25,11 @@ from prunegrid.workers.device import arithmetic, configure
 from prunegrid.workers.export.latency import dense_and_shrunk_ms
 from prunegrid.workers.image_rows import images_to_parquet, read_images
 from prunegrid.workers.keys import derive_seed
-from prunegrid.workers.models.base import build, get_weights, kernels, prunable, set_weights
+from prunegrid.workers.models.base import build, get_weights, set_weights
+from prunegrid.workers.models.kernels import kernels, prunable
 from prunegrid.workers.pruning.counts import layer_counts
 from prunegrid.workers.pruning.step import prune_step
+from prunegrid.workers.pruning.trained_network import TrainedNetwork
 from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.revision import CODE, own_revision
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
@@ -42,10 +44,11 @@ def train(task: TrainTask, context: TaskContext) -> ModelRecord:
     """Train a dense network, and save it in the store."""
     clock = _Clock()
     dataset = load(task.data, context.settings.data_dir)
-    model = model_cache.network(task)
-    set_weights(model, initial_weights(task))
+    model = model_cache.network(task, context)
+    set_weights(model, initial_weights(task, context))
     fitted = _fit(model, {}, dataset, task, context, stage="dense")
-    masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in prunable(model)}
+    layers = prunable(model, task.prune_except)
+    masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in layers}
     return _finish(model, masks, fitted, dataset, task, context, clock)
 
 
@@ -57,21 +60,32 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
     clock = _Clock()
     dataset = load(task.data, context.settings.data_dir)
     parent = model_cache.stored(context, task.parent_key)
-    model = model_cache.network(task)
-    layers = prunable(model)
+    model = model_cache.network(task, context)
+    layers = prunable(model, task.prune_except)
+    method = method_of(task.pruning)
+    if method is None:
+        raise ValueError(f"unknown pruning method {task.pruning.method!r}")
+    lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
+    set_weights(model, {path: np.nan_to_num(w) for path, w in parent.weights.items()})
     masks = prune_step(
         {layer.name: np.nan_to_num(parent.weights[layer.path]) for layer in layers},
         parent.masks,
         {layer.name: layer.kind for layer in layers},
-        method=METHODS[task.pruning.method],
+        method=method,
         rate=task.pruning.rate,
         parent_rate=task.pruning.parent_rate,
         seed=task.seed,
+        network=TrainedNetwork(
+            model,
+            {layer.name: layer.path for layer in layers},
+            dataset.train,
+            derive_seed(task.seed, task.salt, task.pruning.rate),
+            lost=lost,
+        ),
     )
     by_path = {layer.path: masks[layer.name] for layer in layers}
-    lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
     retained = task.pruning.weights == "retain" or lost
-    start = parent.weights if retained else initial_weights(task)
+    start = parent.weights if retained else initial_weights(task, context)
     set_weights(model, masked(start, by_path))
     if lost:
         fitted = FitResult(history=(), epochs=0, kept_epoch=0, stopped_early=False, diverged=True)
@@ -91,7 +105,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)
     stored = model_cache.stored(context, task.parent_key)
-    model = model_cache.network(task)
+    model = model_cache.network(task, context)
     set_weights(model, stored.weights)
     checkpoint = Checkpoint(context.files, task.key)
     columns, samples = attack_shard(
@@ -127,14 +141,18 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
 # --------------------------------------------------------------------------- parts
 
 
-def initial_weights(task: TrainTask | PruneTask) -> dict[str, np.ndarray]:
+def initial_weights(task: TrainTask | PruneTask, context: TaskContext) -> dict[str, np.ndarray]:
     """The weights before any training: the dense ancestor's initial ones, or fresh ones where the
     task re-initialises."""
-    entry = DATASETS[task.data.dataset]
-    seed = derive_seed(task.seed, "init", task.salt)
+    entry, own = dataset_of(task.data), task.network
+    seed: int | None = derive_seed(task.seed, "init", task.salt)
     if isinstance(task, PruneTask) and task.pruning.weights == "reinitialize":
         seed = derive_seed(task.seed, "init", task.salt, task.pruning.rate)
-    return get_weights(build(task.architecture, entry.shape, entry.classes, seed=seed))
+    elif own is not None and own.trained:
+        seed = None  # as they are in the file
+    file = model_cache.network_file(own, context)
+    model = build(task.architecture, entry.shape, entry.classes, seed=seed, own=own, file=file)
+    return get_weights(model)
 
 
 def masked(
@@ -201,7 +219,7 @@ def _finish(
         stopped_early=fitted.stopped_early,
         diverged=fitted.diverged or not math.isfinite(loss),
         nominal_rate=task.pruning.rate if isinstance(task, PruneTask) else 1.0,
-        layers=layer_counts(kernels(model), masks),
+        layers=layer_counts(kernels(model, task.prune_except), masks),
         weights_sha256=weights_sha256(weights),
         latency_ms=dense_ms,
         shrunk_latency_ms=shrunk_ms,

@@ -100,7 +100,7 @@ def calibrate(options: RunOptions, select: Selection, rule: Rule, console: Conso
     """By a grid's dense models. Returns the exit code: 0, or 130 where it was interrupted. Raises
     PrunegridError."""
     check_cluster(options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store), options.data_dir)
     plan = one_protocol(dense_plan(grid, select), console)
     store = Store.open_or_create(options.store)
     name = f"calibrate-{digest([grid.text, select, rule], length=8)}"

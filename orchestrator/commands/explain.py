@@ -20,7 +20,7 @@ from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.scheduling.policies import POLICIES
 from prunegrid.orchestrator.store.history import RunHistory, finite
 from prunegrid.orchestrator.store.journal import read_journal
-from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.plan import changed_code, load_plan
 from prunegrid.orchestrator.store.plan_progress import why_not_done
 from prunegrid.orchestrator.store.run_health import advice
 from prunegrid.orchestrator.store.store import Store
@@ -48,6 +48,8 @@ def explain(address: str, what: str, console: Console) -> None:
     """
     store = Store.open(address)
     plan = load_plan(store)
+    for note in changed_code(plan.grid, store):
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
     out = _Explainer(store, plan, console)
     if "=" in what:
         out.cell(cell_at(plan, what))

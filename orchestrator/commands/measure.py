@@ -76,7 +76,7 @@ def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
     probes = probes_of(plan)
     names = ", ".join(probe.architecture for probe in probes)
     with Terminal(stderr=True).status(f"measuring {names}: some seconds each"):
-        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid.resources, "", None))
+        speeds = REAL_RUNNER.measure(probes, worker_settings(plan.grid, "", None))
     if isinstance(speeds, str):
         raise MeasureError(f"{names}: {speeds}")
     return choose_sizes(plan, speeds, slots=slots)

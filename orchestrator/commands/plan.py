@@ -26,11 +26,11 @@ from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
-from prunegrid.orchestrator.store.plan import load_plan, read_grid_for
+from prunegrid.orchestrator.store.plan import changed_code, load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.catalog import ARCHITECTURES, METHODS
-from prunegrid.workers.contract import TaskKind
+from prunegrid.workers.catalog import ARCHITECTURES
+from prunegrid.workers.contract import TaskKind, network_label
 
 if TYPE_CHECKING:
     from prunegrid.orchestrator.report.power_answer import PowerAnswer
@@ -119,7 +119,14 @@ def plan(
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
     checks = map(str, find_doubled(expanded))
-    notes = [*stock, *_unpruned(grid), *checks, *_run_again(grid, found)]
+    notes = [
+        *network_notes(grid),
+        *changed_code(grid, found),
+        *stock,
+        *_unpruned(grid),
+        *checks,
+        *_run_again(grid, found),
+    ]
     shown = None if power is None else _power(expanded, found, power)
     if as_json:
         print_json(
@@ -138,7 +145,7 @@ def plan(
         return
     print_table(console, _table(path, expanded, numbers))
     console.print(f"{counted(numbers['done'], 'task')} done, {numbers['remaining']:,} to run")
-    for line in [*notes, *_outlook(expanded, etas, durations.count)]:
+    for line in [*notes, *outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
     if shown is not None:
         print_table(console, shown.table())
@@ -153,15 +160,25 @@ def _power(plan: Plan, store: Store | None, points: float) -> PowerAnswer:
     return answer_power([cell.place for cell in plan.cells], images, points, store)
 
 
+def network_notes(grid: Grid) -> list[str]:
+    """What Keras said of the networks that the grid brings."""
+    known = ((each.name, each.facts) for each in grid.architectures)
+    return [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
+
+
 def _unpruned(grid: Grid) -> Iterator[str]:
     """Methods that find nothing to prune; the control is there for that."""
-    for name in (architecture.name for architecture in grid.architectures):
-        for method in grid.methods:
-            structured = METHODS[method].structure in ("kernel", "filter")
-            if structured and not ARCHITECTURES[name].conv_weights:
+    for each in grid.architectures:
+        known = each.facts
+        of_convolutions = (
+            known.structured_weights if known else ARCHITECTURES[each.architecture].conv_weights
+        )
+        for method in grid.pruning_methods:
+            structured = method.entry.structure in ("kernel", "filter")
+            if structured and not of_convolutions:
                 yield (
-                    f"{method} prunes nothing of {name}, which has no convolutions: its models are "
-                    "the dense network, trained again"
+                    f"{method.entry.name} prunes nothing of {each.name}, which has no "
+                    "convolutions: its models are the dense network, trained again"
                 )
 
 
@@ -170,7 +187,7 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     if store is None:
         return
     try:
-        before = load_plan(store, whole=True).grid.rates
+        before = {m.entry.name: m.rates for m in load_plan(store, whole=True).grid.pruning_methods}
     except PrunegridError:  # none was run there, or it can't be read any more
         return
     variants = [variant for architecture in grid.architectures for variant in architecture.variants]
@@ -180,20 +197,24 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     def steps(rates: Sequence[float], last: float) -> str:
         return ", ".join(f"{rate:g}" for rate in rates if rate <= last)
 
-    both = [rate for rate in grid.rates if rate in before]
-    if again := [rate for rate in both if steps(grid.rates, rate) != steps(before, rate)]:
-        what = (
-            f"rate {again[0]:g} runs"
-            if len(again) == 1
-            else f"rates {steps(again, max(again))} run"
-        )
-        yield (
-            f"{what} again: networks are pruned rate by rate, now through "
-            f"{steps(grid.rates, max(again))} and not {steps(before, max(again))}"
-        )
+    told: dict[str, None] = {}
+    for method in grid.pruning_methods:
+        now, then = method.rates, before.get(method.entry.name, ())
+        again = [rate for rate in now if rate in then and steps(now, rate) != steps(then, rate)]
+        if again:
+            what = (
+                f"rate {again[0]:g} runs"
+                if len(again) == 1
+                else f"rates {steps(again, max(again))} run"
+            )
+            told[
+                f"{what} again: networks are pruned rate by rate, now through "
+                f"{steps(now, max(again))} and not {steps(then, max(again))}"
+            ] = None
+    yield from told
 
 
-def _outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
+def outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
     """What is to come, in lines; none where nothing is left."""
     first = next(iter(etas.values()))
     if not first.work_s:
@@ -227,7 +248,7 @@ def _table(path: Path, expanded: Plan, numbers: dict[str, Any]) -> Table:
         table.add_column(name, justify="left" if name in ("architecture", "data set") else "right")
     for architecture in grid.architectures:
         name = architecture.name
-        kinds = Counter(t.kind for t in expanded.tasks.values() if t.architecture == name)
+        kinds = Counter(t.kind for t in expanded.tasks.values() if network_label(t) == name)
         models = sum(m.place.architecture == name for m in expanded.models)
         if models:
             cells = sum(c.place.model.architecture == name for c in expanded.cells)

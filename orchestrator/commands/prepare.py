@@ -25,8 +25,10 @@ def prepare_data(grid: Path, data_dir: Path | None, *, console: Console) -> int:
     from prunegrid.workers.contract import WorkerSettings
     from prunegrid.workers.entry import prepare as prepare_here
 
-    wanted = {plan.data.dataset: plan.data for plan in read_grid(grid).architectures}
-    settings = WorkerSettings(store="", data_dir=absolute(data_dir), threads=1, gpu_memory_mib=None)
+    folder = absolute(data_dir)
+    parsed = read_grid(grid, data_dir=None if folder is None else Path(folder))
+    wanted = {plan.data.dataset: plan.data for plan in parsed.architectures}
+    settings = WorkerSettings(store="", data_dir=folder, threads=1, gpu_memory_mib=None)
     failed = 0
     for name, data in wanted.items():
         reason = prepare_here(data, settings)

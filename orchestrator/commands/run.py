@@ -20,6 +20,7 @@ from prunegrid.orchestrator.commands.options import (
     absolute,
     cluster_of,
 )
+from prunegrid.orchestrator.commands.plan import network_notes
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
 from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.driver.launch import (
@@ -29,6 +30,7 @@ from prunegrid.orchestrator.driver.launch import (
     check_cluster,
     run_plan,
 )
+from prunegrid.orchestrator.driver.rehearsals import try_out_new
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
@@ -37,8 +39,9 @@ from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.store.lease import Lease
-from prunegrid.orchestrator.store.plan import read_grid_for
+from prunegrid.orchestrator.store.plan import changed_code, keep_grid, read_grid_for
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.workers.entry import REAL_RUNNER
 
 
 # Parameters: one for each option of the command line.
@@ -89,12 +92,16 @@ def run_grid(options: RunOptions, console: Console) -> int:
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
     check_cluster(None if options.engine == "inline" else options.address, options.store)
     known = Store.find(options.store)
-    grid = read_grid_for(options.grid, known)
+    grid = read_grid_for(options.grid, known, options.data_dir)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
     stock = check_foolbox_attacks(plan, known.finished if known is not None else frozenset)
     for note in [*stock, *map(str, find_doubled(plan))]:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
+    for note in (*network_notes(grid), *changed_code(grid, known)):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    if options.runner is REAL_RUNNER and plan.unfinished(known.finished() if known else ()):
+        try_out_new(plan, options.data_dir)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder
 
@@ -102,9 +109,9 @@ def run_grid(options: RunOptions, console: Console) -> int:
     store = Store.open_or_create(options.store)
     with (
         Lease.take(store, say=plain(console)) as lease,
-        RunContext(grid.resources, store, options, console) as context,
+        RunContext(grid, store, options, console) as context,
     ):
-        store.set_grid(grid.text)
+        keep_grid(store, grid)
         store.set_selection(selection)
         dashboard = DashboardProcess(store.address, console)
         with dashboard if options.dashboard else nullcontext():

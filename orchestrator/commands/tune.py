@@ -36,7 +36,7 @@ from prunegrid.orchestrator.tuning.search_plan import (
     training_studies,
 )
 from prunegrid.orchestrator.tuning.study import Study, TrainingStudy
-from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, have_grid_tasks, keep_grid
+from prunegrid.orchestrator.tuning.task_runs import RunInterrupted, give_grid, have_grid_tasks
 from prunegrid.orchestrator.tuning.trials import SearchOutcome
 from prunegrid.orchestrator.tuning.wording import (
     attack_report,
@@ -46,6 +46,7 @@ from prunegrid.orchestrator.tuning.wording import (
     varied,
 )
 from prunegrid.workers import layout
+from prunegrid.workers.contract import network_label
 
 
 # Parameters: one for each option of the command line.
@@ -127,7 +128,7 @@ def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
     """Returns the exit code: 0, 1 where no trial went through, 130 interrupted. Raises
     PrunegridError, before anything starts where the input is no good."""
     check_cluster(options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store))
+    grid = read_grid_for(options.grid, Store.find(options.store), options.data_dir)
     if asked.attack is None:
         studies: tuple[Study, ...] = training_studies(grid, asked)
         dense = None
@@ -139,7 +140,7 @@ def tune(options: RunOptions, asked: SearchOptions, console: Console) -> int:
     )
     try:
         if dense is None:
-            keep_grid(store, grid)
+            give_grid(store, grid)
         else:
             have_grid_tasks(dense, store, options, console)
         for study in studies:
@@ -159,7 +160,7 @@ def _present(outcome: SearchOutcome, grid: Grid, store: Store, console: Console)
         lines = training_report(outcome, outcome.trials.get(0))
         piece = training_piece(
             grid,
-            study.chains[0].tasks[0].architecture,
+            network_label(study.chains[0].tasks[0]),
             study.training(outcome.best.options),
             varied(study),
             "\n".join(lines),

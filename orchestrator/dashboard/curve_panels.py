@@ -14,7 +14,7 @@ from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.plan.plan_index import Axes, Bools, Floats, PlanIndex
 from prunegrid.orchestrator.report.statistics import accuracy_interval, half_width
 from prunegrid.orchestrator.report.style import look_of
-from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_of
 
 _PANEL = ("architecture", "variant", "protocol", "attack", "eps")
 DENSE = 1.0
@@ -49,7 +49,7 @@ def _norms(index: PlanIndex) -> dict[tuple[str, str, str], str]:
     out = {}
     for architecture in index.plan.grid.architectures:
         for attack in architecture.attacks:
-            if entry := attack_entry(attack.settings.attack):
+            if entry := attack_of(attack.settings):
                 out[architecture.name, attack.protocol, attack.label] = str(entry.norm)
     return out
 

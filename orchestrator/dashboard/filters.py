@@ -13,7 +13,7 @@ from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.selection import AxisValue, match
 from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.plan.plan_index import Axes, Bools, PlanIndex
-from prunegrid.workers.catalog import ARCHITECTURES, attack_entry
+from prunegrid.workers.catalog import ARCHITECTURES, attack_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +98,7 @@ def _threats(index: PlanIndex) -> list[list[str]]:
     out: dict[tuple[str, float], str] = {}
     for architecture in index.plan.grid.architectures:
         for attack in architecture.attacks:
-            entry = attack_entry(attack.settings.attack)
+            entry = attack_of(attack.settings)
             for eps in attack.eps:
                 if attack.label in labels and eps in known:
                     out[attack.label, eps] = eps_text(entry.norm if entry else "", eps)

@@ -67,7 +67,7 @@ def picture(files: Files, key: str, index: int, kind: str) -> bytes:
         return png(clean)
     if clean.shape != adversarial.shape:
         raise ValueError(f"{key}: its images differ in shape")
-    return png(amplified(adversarial - clean))
+    return png(amplified(adversarial - clean)[:, :, :3])  # half of the transparency hides it
 
 
 def amplified(change: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -77,7 +77,7 @@ def amplified(change: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def png(pixels: NDArray[np.float32]) -> bytes:
-    """`pixels`: [h, w, 1 or 3] in [0, 1]; others are clipped, NaN becomes 0."""
+    """`pixels`: [h, w, 1, 3 or 4] in [0, 1]; others are clipped, NaN becomes 0."""
     bytes_ = (np.clip(np.nan_to_num(pixels), 0, 1) * 255 + 0.5).astype(np.uint8)
     image = Image.fromarray(bytes_[:, :, 0] if bytes_.shape[2] == 1 else bytes_)
     sink = io.BytesIO()
@@ -105,7 +105,7 @@ def _pixels(archive: np.lib.npyio.NpzFile, name: str) -> NDArray[np.float32]:
         zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, MemoryError,
     ) as error:  # fmt: skip
         raise ValueError(f"image {name} is torn: {error}") from error
-    fits = array.ndim == 3 and array.shape[2] in (1, 3) and min(array.shape) > 0
+    fits = array.ndim == 3 and array.shape[2] in (1, 3, 4) and min(array.shape) > 0
     if not fits or max(array.shape) > _SIDE or array.dtype.kind not in "fiu":
-        raise ValueError(f"image {name}: expected [h, w, 1 or 3] numbers, got {array.shape}")
+        raise ValueError(f"image {name}: expected [h, w, 1, 3 or 4] numbers, got {array.shape}")
     return array.astype(np.float32)

@@ -25,7 +25,7 @@ from prunegrid.orchestrator.plan.plan_index import Bools, Floats, PlanIndex
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import JournalReader
 from prunegrid.orchestrator.store.lease import LeaseWatch
-from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.plan import SETTLED, load_plan
 from prunegrid.orchestrator.store.plan_progress import StoreReading, estimate_left, progress_of
 from prunegrid.orchestrator.store.requests import pause_to_come
 from prunegrid.orchestrator.store.store import MARKER, SELECTION, Store
@@ -105,7 +105,7 @@ class StoreReader:
             raise StoreError(f"{address}/{MARKER} is torn or not ours")
 
     def _follow_plan(self) -> bool:
-        texts = tuple(map(self.store.read_text, (layout.GRID, SELECTION)))
+        texts = tuple(map(self.store.read_text, (layout.GRID, SELECTION, SETTLED)))
         if texts == self._texts and self._index is not None:
             return False
         self._index = PlanIndex(load_plan(self.store))

@@ -3,18 +3,13 @@ process, once and before any task runs: the driver imports neither Foolbox nor T
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 
-import prunegrid
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.grid.file import refusal
 from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.workers.child_process import ask_child
 from prunegrid.workers.contract import AttackTask
 
 _MODULE = "prunegrid.workers.attacks.foolbox_classes"
@@ -43,25 +38,12 @@ def check_foolbox_attacks(plan: Plan, finished: Callable[[], AbstractSet[str]]) 
     if not labels:
         return []
     asked = [{"attack": name, "options": dict(options)} for name, options in labels]
-    sources = str(Path(prunegrid.__file__).parents[1])  # found even where it is not installed
-    path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH", "")]))
     try:
-        answer = subprocess.run(
-            [sys.executable, "-P", "-m", _MODULE],  # -P: nothing of the working directory
-            input=json.dumps(asked),
-            capture_output=True,
-            text=True,
-            timeout=_MOST_S,
-            env={**os.environ, "PYTHONPATH": path},
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        told = str(getattr(error, "stderr", None) or error).strip().splitlines()
-        raise PrunegridError(f"Foolbox can't be asked about its attacks: {told[-1]}") from error
+        answers = ask_child(_MODULE, asked, timeout_s=_MOST_S)
+    except ValueError as error:
+        raise PrunegridError(f"Foolbox can't be asked about its attacks: {error}") from error
     notes = []
-    for (name, _), label, found in zip(
-        labels, labels.values(), json.loads(answer.stdout), strict=True
-    ):
+    for (name, _), label, found in zip(labels, labels.values(), answers, strict=True):
         if found["error"]:
             raise refusal(plan.grid, "attacks", label, message=found["error"])
         if found["minimises"] and name.startswith("foolbox:"):

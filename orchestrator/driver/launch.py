@@ -20,7 +20,7 @@ from prunegrid.orchestrator.driver.driver import Driver
 from prunegrid.orchestrator.driver.run_view import Observer, RunResult
 from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
 from prunegrid.orchestrator.errors import UsageError
-from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.slices import slice_ranks
@@ -31,6 +31,7 @@ from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
 from prunegrid.workers.revision import CODE
 from prunegrid.workers.runner import Runner
+from prunegrid.workers.user_code import UserCodeError, collect
 
 INTERRUPTED = 130
 
@@ -74,7 +75,7 @@ class RunContext:
 
     def __init__(
         self,
-        resources: Resources,
+        grid: Grid,
         store: Store,
         options: RunOptions,
         console: Console,
@@ -87,8 +88,8 @@ class RunContext:
         self.console = console
         self.stop = StopSignal()
         console.file = cast(IO[str], LostReader(console.file, self.stop))
-        self._resources = resources
-        self._settings = worker_settings(resources, store.address, options.data_dir)
+        self._resources = grid.resources
+        self._settings = worker_settings(grid, store.address, options.data_dir)
         if results is not None:
             self._settings = dataclasses.replace(self._settings, results=results.address)
         self._engine: Engine | None = None
@@ -167,13 +168,20 @@ def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> 
         raise
 
 
-def worker_settings(resources: Resources, store: str, data_dir: str | None) -> WorkerSettings:
+def worker_settings(grid: Grid, store: str, data_dir: str | None) -> WorkerSettings:
+    """Raises UsageError where the user's modules can't travel."""
+    resources = grid.resources
+    try:
+        user_code = collect(code.target for code in grid.user_code())
+    except UserCodeError as error:
+        raise UsageError(str(error)) from error
     return WorkerSettings(
         store=store,
         data_dir=data_dir,
         threads=resources.threads,
         gpu_memory_mib=resources.gpu_memory_mib,
         code=CODE,
+        user_code=user_code if user_code.targets else None,
         latency_batch=resources.latency_batch,
     )
 

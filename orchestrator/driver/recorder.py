@@ -11,7 +11,7 @@ from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_row, model_row
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
-from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_of
 
 
 class Recorder:
@@ -88,7 +88,7 @@ class Recorder:
         rows = [self._store.image_rows(key) for key in shards]
         for name, cell in due:
             settings = cell.attack.settings
-            entry = attack_entry(settings.attack)
+            entry = attack_of(settings)
             if entry is None:
                 raise StoreError(f"attack {settings.attack!r} is not in this version's catalog")
             traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import expected, nearest
 from prunegrid.orchestrator.grid.fields import (
@@ -21,9 +21,12 @@ from prunegrid.orchestrator.grid.fields import (
     optional,
 )
 from prunegrid.orchestrator.grid.grid import SplitName
+from prunegrid.orchestrator.grid.typed_options import read_option, typed_code, typed_values
+from prunegrid.orchestrator.grid.user_fields import OPTIONS, TARGET, VERSION
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ATTACKS, DATASETS, AttackEntry, Option, attack_entry
-from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.attacks.declaration import GIVEN
+from prunegrid.workers.catalog import ATTACKS, NORMS, AttackEntry, attack_entry, own_entry
+from prunegrid.workers.contract import AttackSettings, Finds, Norm, OwnAttack
 from prunegrid.workers.keys import Scalar
 
 EngineName = Literal["strict", "foolbox", "foolbox-stock"]
@@ -44,19 +47,19 @@ def read_size(node: YamlNode) -> int:
     return node.integer(minimum=1)
 
 
-def _read_splits(node: YamlNode) -> dict[str, SplitName]:
+def _read_splits(node: YamlNode | None, datasets: Iterable[str]) -> dict[str, SplitName]:
     """By data set; test for those that are not named."""
-    if not node.is_mapping:
-        return dict.fromkeys(DATASETS, node.choice(SPLITS))
-    splits = dict(_TEST)
+    names = list(datasets)
+    if node is None or not node.is_mapping:
+        return dict.fromkeys(names, "test" if node is None else node.choice(SPLITS))
+    splits: dict[str, SplitName] = dict.fromkeys(names, "test")
     for dataset, part in node.mapping().items():
-        if dataset not in DATASETS:
-            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}")
+        if dataset not in splits:
+            raise part.fail(f"unknown data set {dataset!r}{nearest(dataset, names)}")
         splits[dataset] = part.choice(SPLITS)
     return splits
 
 
-_TEST: dict[str, SplitName] = dict.fromkeys(DATASETS, "test")
 SIZE: Kind[int] = Kind("whole number of at least 1", read_size)
 
 
@@ -75,6 +78,20 @@ class AttackTable(Table):
     )
 
 
+class OwnAttackTable(Table):
+    """Beside these, of an attack that is a function of one's own ([Your own](own.md))."""
+
+    path = "attacks.LABEL with `run`"
+    run = Field(TARGET, "the function")
+    norm: Field[Norm] = Field(choice(NORMS), "that its distances and eps are in")
+    finds: Field[Finds] = Field(
+        choice(get_args(Finds)), "one image for each eps, or the nearest one for all"
+    )
+    gradients = Field(BOOLEAN, "false: it needs decisions or scores alone", default=True)
+    options = OPTIONS
+    version = VERSION
+
+
 class ProtocolTable(Table):
     """How the attacks are run and scored; without `protocols` there is one, named strict."""
 
@@ -89,9 +106,9 @@ class ProtocolTable(Table):
         choice(OUTPUTS), "what the attacks differentiate through", default="logits"
     )
     attack_split = Field(
-        Kind("`test` or `validation`, or a mapping of data sets to them", _read_splits),
+        maybe(mapping("`test` or `validation`, or a mapping of data sets to them")),
         "images that are attacked",
-        default=_TEST,
+        default=None,
         shown="test",
     )
     batch_size = Field(
@@ -117,6 +134,7 @@ class AttackDraft:
     batch_size: int | None = None
     skip: float | None = None
     outputs: Outputs = "logits"
+    own: OwnAttack | None = None
 
     def settle(self, eps: tuple[float, ...]) -> AttackSettings:
         return AttackSettings(
@@ -127,6 +145,7 @@ class AttackDraft:
             eps=eps if self.entry.finds == "fixed-eps" else (),
             batch_size=self.batch_size or 128,
             skip_at_or_below_accuracy=self.skip,
+            own=self.own,
         )
 
 
@@ -143,12 +162,16 @@ def read_attacks(node: YamlNode) -> dict[str, AttackDraft]:
     out = {}
     for label, part in node.mapping(what="a mapping of attacks").items():
         own = {} if part.is_null else part.mapping()
+        if "run" in own:
+            out[label] = _override(_read_own(own, part), part, more=OwnAttackTable.names())
+            continue
         name = own["attack"].text() if "attack" in own else label
         named = own.get("attack", part)
         entry = attack_entry(name)
         if entry is None:
             raise named.fail(
-                f"unknown attack: {expected(ATTACKS, name)} (or foolbox:<class> for a stock one)"
+                f"unknown attack: {expected(ATTACKS, name)} (or foolbox:<class> for a stock one, "
+                "or `run: module:function` for one of your own)"
             )
         defaults = {option.name: option.default for option in entry.options}
         out[label] = _override(AttackDraft(entry=entry, options=defaults), part)
@@ -157,17 +180,40 @@ def read_attacks(node: YamlNode) -> dict[str, AttackDraft]:
     return out
 
 
-def _override(draft: AttackDraft, node: YamlNode) -> AttackDraft:
+def _read_own(own: Mapping[str, YamlNode], node: YamlNode) -> AttackDraft:
+    if "attack" in own:
+        raise own["attack"].fail("expected `run` or `attack`, got both")
+    table = OwnAttackTable
+    target = table.run.of(own, node)
+    code = typed_code(target, own, own["run"], given=GIVEN)
+    how = OwnAttack(
+        norm=table.norm.of(own, node),
+        finds=table.finds.of(own, node),
+        gradients=table.gradients.of(own, node),
+        version=code.version,
+    )
+    entry = own_entry(target, how)
+    options = {name: value for name, value in code.options if not isinstance(value, tuple)}
+    return AttackDraft(entry=entry, options=options, own=how)
+
+
+def _override(draft: AttackDraft, node: YamlNode, more: Sequence[str] = ()) -> AttackDraft:
+    """`more`: keys that are read elsewhere."""
     if node.is_null:
         return draft
     options = {option.name: option for option in draft.entry.options}
     free = draft.entry.name.startswith("foolbox:")  # a stock attack checks its own settings
-    own = node.mapping(None if free else (*AttackTable.names(), *options))
     values = dict(draft.options)
+    if draft.own is not None:
+        own = node.mapping((*AttackTable.names(), *more, "options"))
+        values |= typed_values(draft.entry.name, options, own.get("options"))
+        options = {}
+    else:
+        own = node.mapping(None if free else (*AttackTable.names(), *options))
     for name, given in own.items():
         if name in options:
-            values[name] = _read_option(given, options[name])
-        elif name not in AttackTable.names():
+            values[name] = read_option(given, options[name])
+        elif free and name not in AttackTable.names():
             values[name] = _read_free(given)
     table, skip = AttackTable, draft.skip
     if "skip_at_or_below_accuracy" in own:  # `none` takes it away
@@ -179,16 +225,6 @@ def _override(draft: AttackDraft, node: YamlNode) -> AttackDraft:
     new = dataclasses.replace(draft, options=values, engine=engine, batch_size=size, skip=skip)
     _check_batch(new, new.entry.name, own.get("batch_size", node))
     return new
-
-
-def _read_option(node: YamlNode, option: Option) -> Scalar:
-    if option.type == "bool":
-        return node.boolean()
-    low = None if option.minimum is None else int(option.minimum)
-    high = None if option.maximum is None else int(option.maximum)
-    if option.type == "int":
-        return node.integer(minimum=low, maximum=high)
-    return node.number(minimum=option.minimum, maximum=option.maximum)
 
 
 def _read_free(node: YamlNode) -> Scalar:
@@ -210,16 +246,24 @@ def _check_batch(draft: AttackDraft, label: str, node: YamlNode) -> None:
 
 
 def read_protocols(
-    node: YamlNode | None, *, attacks: Mapping[str, AttackDraft], root: YamlNode
+    node: YamlNode | None,
+    *,
+    attacks: Mapping[str, AttackDraft],
+    datasets: Iterable[str],
+    root: YamlNode,
 ) -> list[Protocol]:
-    """Those enabled. Without a `protocols` part: one, strict, on logits and the test split."""
+    """Those enabled; `datasets`: all that the grid can name.
+
+    Without a `protocols` part: one, strict, on logits and the test split."""
     if node is None:
         parts: dict[str, YamlNode | None] = {"strict": None}
     else:
         parts = dict(node.mapping(what="a mapping of protocols"))
         if not parts:
             raise node.fail("expected at least one of protocols, got none")
-    protocols = [_read_protocol(name, part, attacks, root) for name, part in parts.items()]
+    protocols = [
+        _read_protocol(name, part, attacks, datasets, root) for name, part in parts.items()
+    ]
     enabled = [protocol for protocol in protocols if protocol.enabled]
     if not enabled:
         raise (node or root).fail(
@@ -229,7 +273,11 @@ def read_protocols(
 
 
 def _read_protocol(
-    name: str, node: YamlNode | None, attacks: Mapping[str, AttackDraft], root: YamlNode
+    name: str,
+    node: YamlNode | None,
+    attacks: Mapping[str, AttackDraft],
+    datasets: Iterable[str],
+    root: YamlNode,
 ) -> Protocol:
     where = node or root
     own = node.mapping(ProtocolTable.names()) if node is not None and not node.is_null else {}
@@ -256,7 +304,7 @@ def _read_protocol(
         name=name,
         enabled=ProtocolTable.enabled.of(own, where),
         attacks=settled,
-        splits=ProtocolTable.attack_split.of(own, where),
+        splits=_read_splits(ProtocolTable.attack_split.of(own, where), datasets),
     )
 
 

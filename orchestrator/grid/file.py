@@ -6,13 +6,14 @@ then the variant's; an attack's settings, then the protocol's for that attack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import GridError, expected
 from prunegrid.orchestrator.grid.attack_fields import SIZE, Protocol, read_attacks, read_protocols
+from prunegrid.orchestrator.grid.data_fields import OwnDatasets, read_datasets
 from prunegrid.orchestrator.grid.fields import (
     BOOLEAN,
     TEXT,
@@ -22,7 +23,6 @@ from prunegrid.orchestrator.grid.fields import (
     choice,
     mapping,
     maybe,
-    names_of,
     number,
     optional,
     section,
@@ -40,12 +40,24 @@ from prunegrid.orchestrator.grid.grid import (
     SplitName,
     Variant,
 )
+from prunegrid.orchestrator.grid.method_fields import read_methods
 from prunegrid.orchestrator.grid.resources import read_resources
+from prunegrid.orchestrator.grid.user_fields import OPTIONS, VERSION, user_code
 from prunegrid.orchestrator.grid.yaml_nodes import YamlNode
-from prunegrid.workers.catalog import ARCHITECTURES, AUGMENTATIONS, DATASETS, METHODS, DatasetEntry
-from prunegrid.workers.contract import AdversarialTraining, DataSettings, TrainingSettings
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS
+from prunegrid.workers.contract import (
+    OWN,
+    AdversarialTraining,
+    Augmentation,
+    DataSettings,
+    OwnNetwork,
+    TrainingSettings,
+)
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
-from prunegrid.workers.identity import identity
+from prunegrid.workers.identity import ask, identity
+from prunegrid.workers.network_facts import NetworkFacts, NetworkRequest, file_sha256
+from prunegrid.workers.user_code import UserCode, is_target, look_beside, sources_digest
 
 
 class ScheduleTable(Table):
@@ -72,6 +84,23 @@ _ADVERSARIAL: Kind[AdversarialTraining] = Kind(
 )
 
 
+_AUGMENTATIONS = ("none", "flip_crop_6", "flip_crop_60")
+
+
+class AugmentationTable(Table):
+    """Random changes of training images; `flip_crop_6` is `{flip: true, pad: 6}`."""
+
+    path = "training.augmentation"
+    flip = Field(BOOLEAN, "left to right, every other image", default=False)
+    pad = Field(whole(minimum=0), "black pixels around, before a crop of the old size", default=0)
+
+
+def _read_augmentation(node: YamlNode) -> str:
+    if node.is_mapping:
+        return from_dict(Augmentation, AugmentationTable.whole(node)).name
+    return node.choice(_AUGMENTATIONS)
+
+
 class TrainingTable(Table):
     """Training of the dense networks, by Adam on cross-entropy; `fine_tuning`, after each prune
     step, has the same keys. The defaults are the paper's for its three larger networks."""
@@ -90,8 +119,11 @@ class TrainingTable(Table):
         shown="{factor: 0.3, patience: 12, min: 1.0e-5}",
     )
     augmentation = Field(
-        names_of(AUGMENTATIONS, "name"),
-        f"one of {', '.join(AUGMENTATIONS)}: flip, pad so many pixels, crop back",
+        Kind(
+            f"{', '.join(f'`{name}`' for name in _AUGMENTATIONS)}, or `{{flip: BOOLEAN, pad: N}}`",
+            _read_augmentation,
+        ),
+        "random flips; so many black pixels around, and a crop of the old size",
         default="none",
     )
     restore_best = Field(BOOLEAN, "keep the best epoch's weights, not the last's", default=False)
@@ -118,7 +150,7 @@ class GridTable(Table):
         "weights before over weights left; 1 is the dense network",
     )
     methods = Field(
-        unique(names_of(METHODS, "name"), "pruning methods"),
+        mapping("list of different pruning methods: names, or mappings as below"),
         "how weights are chosen; fine-tuning-only, the control, prunes none",
     )
     dense_model: Field[DenseModel] = Field(
@@ -127,6 +159,7 @@ class GridTable(Table):
         default="per_method",
     )
     architectures = Field(mapping(), "networks and their data, by name")
+    datasets = Field(maybe(mapping()), "data sets of one's own, by label", default=None)
     images_per_shard = Field(SIZE, "images of one attack task", default=250)
     training = Field(maybe(mapping()), "of every dense network", default=None)
     fine_tuning = Field(
@@ -147,11 +180,36 @@ class GridTable(Table):
     price = Field(maybe(mapping()), "what a machine costs", default=None)
 
 
-class ArchitectureTable(Table):
-    """One network."""
+def _read_kept(node: YamlNode) -> tuple[str, ...]:
+    return node.unique(lambda part: part.text(), what="layers")
 
-    path = "architectures.NAME"
-    dataset = Field(names_of(DATASETS, "name"), "what it is trained on and attacked with")
+
+class ArchitectureTable(Table):
+    """One network, under a label of its own: of the catalog, what a function builds, or a file's
+    ([Your own network](own-network.md))."""
+
+    path = "architectures.LABEL"
+    build = Field(
+        TEXT,
+        "name in the catalog, or `module:function`, which returns a Keras model",
+        default="",
+        shown="the label",
+    )
+    options = OPTIONS
+    version = VERSION
+    model = Field(maybe(TEXT), "a .keras file instead, beside the grid file", default=None)
+    weights: Field[Literal["trained", "fresh"]] = Field(
+        choice(("trained", "fresh")),
+        "of that file; trained: as they are, without training of the dense network",
+        default="trained",
+    )
+    prune_except = Field(
+        Kind("list of different layers", _read_kept), "layers that no method prunes", default=()
+    )
+    dataset = Field(
+        mapping(f"one of {', '.join(f'`{name}`' for name in DATASETS)}, or a label of `datasets`"),
+        "what it is trained on and attacked with",
+    )
     train_images = Field(
         maybe(whole(minimum=10)), "only so many first training images", default=None, shown="all"
     )
@@ -192,9 +250,12 @@ class VariantTable(Table):
     pruning = Field(maybe(mapping()), "how it prunes", default=None)
 
 
-def read_grid(path: Path) -> Grid:
-    """Raises GridError where the file can't be read or is no grid."""
-    return parse_grid(read_grid_text(path), source=str(path))
+def read_grid(path: Path, *, data_dir: Path | None = None) -> Grid:
+    """`data_dir`: where data sets are prepared; None: the default place. Raises GridError where the
+    file can't be read or is no grid."""
+    text = read_grid_text(path)
+    look_beside(path)
+    return parse_grid(text, source=str(path), data_dir=data_dir)
 
 
 def read_grid_text(path: Path) -> str:
@@ -218,19 +279,27 @@ def refusal(grid: Grid, *keys: str, message: str) -> GridError:
     return node.fail(message)
 
 
-def parse_grid(text: str, *, source: str) -> Grid:
-    """A whole grid from YAML text. Raises GridError."""
+def parse_grid(text: str, *, source: str, data_dir: Path | None = None) -> Grid:
+    """A whole grid from YAML text. `data_dir`: where data sets are prepared; None: the default
+    place. Raises GridError."""
     root = YamlNode.parse(text, file=source)
     fields = root.mapping(GridTable.names(), what="a grid (a mapping)")
     rates = GridTable.rates.of(fields, root)
     seeds = GridTable.seeds.of(fields, root)
-    methods = GridTable.methods.of(fields, root)
+    methods = read_methods(GridTable.methods.of(fields, root), rates)
     attacks = read_attacks(GridTable.attacks.of(fields, root))
-    protocols = read_protocols(fields.get("protocols"), attacks=attacks, root=root)
+    datasets = read_datasets(fields.get("datasets"), data_dir=data_dir)
+    protocols = read_protocols(
+        fields.get("protocols"), attacks=attacks, datasets=datasets.names, root=root
+    )
     variants = _read_variants(fields)
+    named = [
+        _read_network(label, node, datasets)
+        for label, node in _named(GridTable.architectures.of(fields, root), "architectures")
+    ]
     architectures = tuple(
-        _read_architecture(name, node, fields=fields, variants=variants, protocols=protocols)
-        for name, node in _named(GridTable.architectures.of(fields, root), "architectures")
+        _read_architecture(network, found, fields=fields, variants=variants, protocols=protocols)
+        for network, found in zip(named, _facts(named), strict=True)
     )
     resources, price = read_resources(fields.get("resources"), fields.get("price"))
     return Grid(
@@ -238,8 +307,7 @@ def parse_grid(text: str, *, source: str) -> Grid:
         source=source,
         text=text,
         architectures=architectures,
-        methods=methods,
-        rates=tuple(sorted(rates)),
+        pruning_methods=methods,
         seeds=seeds,
         dense_model=GridTable.dense_model.of(fields, root),
         resources=resources,
@@ -287,19 +355,146 @@ def _read_variants(fields: dict[str, YamlNode]) -> list[_VariantDraft]:
 # --------------------------------------------------------------------------- architectures
 
 
+@dataclass(frozen=True, kw_only=True)
+class _NetworkDraft:
+    """An architecture's part of the file, before Keras was asked what it is."""
+
+    label: str
+    node: YamlNode
+    own: dict[str, YamlNode]
+    dataset: DatasetEntry
+    own_data: bool  #: not of the catalog
+    architecture: str  #: of the catalog, or OWN
+    code: UserCode | None
+    path: str  #: of a .keras file, or ""
+    trained: bool
+    kept: tuple[str, ...]
+
+    @property
+    def request(self) -> NetworkRequest | None:
+        """What to ask; None for a network of the catalog as it is, see `identity`."""
+        if self.architecture != OWN and not self.kept:
+            return None
+        return NetworkRequest(
+            target="" if self.architecture == OWN else ARCHITECTURES[self.architecture].target,
+            code=self.code,
+            file_path=self.path,
+            trained=self.trained,
+            input_shape=self.dataset.shape,
+            classes=self.dataset.classes,
+            prune_except=self.kept,
+        )
+
+
+def _read_network(label: str, node: YamlNode, datasets: OwnDatasets) -> _NetworkDraft:
+    table = ArchitectureTable
+    if not node.is_mapping and label not in ARCHITECTURES:
+        raise node.fail(f"unknown architecture: {expected(ARCHITECTURES, label)}")
+    own = node.mapping(table.names())
+    name = table.build.of(own, node) or label
+    model = table.model.of(own, node)
+    code = None
+    if model is not None:
+        if clash := [key for key in ("build", "options", "version") if key in own]:
+            raise own[clash[0]].fail("expected `build` or `model`, got both")
+        architecture = OWN
+    elif "weights" in own:
+        raise own["weights"].fail("expected `model: FILE.keras` beside it, got none")
+    elif is_target(name):
+        code, architecture = user_code(name, own, node), OWN
+    elif name in ARCHITECTURES:
+        architecture = name
+        if clash := [key for key in ("options", "version") if key in own]:
+            raise own[clash[0]].fail(f"expected no options of {name}, which has none")
+    else:
+        raise own.get("build", node).fail(
+            f"unknown architecture: {expected(ARCHITECTURES, name)}, or `build: module:function`, "
+            "or `model: FILE.keras`"
+        )
+    dataset, own_data = datasets.entry(table.dataset.of(own, node))
+    draft = _NetworkDraft(
+        label=label,
+        node=node,
+        own=own,
+        dataset=dataset,
+        own_data=own_data,
+        architecture=architecture,
+        code=code,
+        path="" if model is None else node.beside(model),
+        trained=model is not None and table.weights.of(own, node) == "trained",
+        kept=table.prune_except.of(own, node),
+    )
+    _check_shape(draft)
+    return draft
+
+
+def _check_shape(draft: _NetworkDraft) -> None:
+    """A network of the catalog under its own name takes the paper's images, or the user's."""
+    if draft.architecture == OWN:
+        return
+    entry, dataset = ARCHITECTURES[draft.architecture], draft.dataset
+    name, shape, least = entry.name, dataset.shape, entry.min_size
+    if min(shape[:2]) < least:
+        raise draft.own["dataset"].fail(
+            f"{name} takes images of at least {least}x{least}, got {dataset.name} with {shape}"
+        )
+    papers = shape == entry.input_shape or (name == "resnet18" and shape[2] == entry.input_shape[2])
+    if draft.label == name and not draft.own_data and not papers:
+        fit = [other.name for other in DATASETS.values() if other.shape == entry.input_shape]
+        raise draft.own["dataset"].fail(
+            f"{name} takes images of {entry.input_shape}, got {dataset.name} with {shape}; "
+            f"expected one of {', '.join(fit)}, or a label of its own and `build: {name}`"
+        )
+
+
+def _facts(drafts: Sequence[_NetworkDraft]) -> list[NetworkFacts | None]:
+    """What Keras says of each, asked once for all; None where it need not be asked."""
+    asked = [(draft, draft.request) for draft in drafts]
+    requests = [request for _, request in asked if request is not None]
+    for draft, request in asked:
+        try:
+            if draft.code is not None:
+                sources_digest(draft.code.target)
+            elif request is not None:
+                file_sha256(request.file_path)
+        except ValueError as error:
+            key = "model" if draft.path else "build"
+            raise draft.own.get(key, draft.node).fail(str(error)) from error
+    answers = iter(ask(requests) if requests else [])
+    out: list[NetworkFacts | None] = []
+    for draft, request in asked:
+        answer = None if request is None else next(answers)
+        if isinstance(answer, str):
+            raise draft.node.fail(f"can't be built: {answer}")
+        out.append(answer)
+    return out
+
+
+#: Of a network that comes trained: its evaluation has one key, whatever the grid's `training`.
+_AS_TRAINED = TrainingSettings(
+    batch_size=1,
+    learning_rate=1.0,
+    max_epochs=0,
+    early_stopping_patience=None,
+    lr_factor=None,
+    lr_patience=None,
+    lr_min=None,
+    augmentation="none",
+    restore_best=False,
+    adversarial=None,
+)
+
+
 def _read_architecture(
-    name: str,
-    node: YamlNode,
+    draft: _NetworkDraft,
+    facts: NetworkFacts | None,
     *,
     fields: dict[str, YamlNode],
     variants: list[_VariantDraft],
     protocols: list[Protocol],
 ) -> ArchitecturePlan:
-    if name not in ARCHITECTURES:
-        raise node.fail(f"unknown architecture: {expected(ARCHITECTURES, name)}")
-    own = node.mapping(ArchitectureTable.names())
-    dataset = DATASETS[ArchitectureTable.dataset.of(own, node)]
-    data = _read_data(own, node, dataset, name=name)
+    own, node, dataset = draft.own, draft.node, draft.dataset
+    data = _read_data(own, node, dataset, own_data=draft.own_data)
     images = ArchitectureTable.attack_images.of(own, node)
     of_grid = GridTable.images_per_shard.of(fields, node)
     shard = ArchitectureTable.images_per_shard.of(own, node) or of_grid
@@ -311,21 +506,26 @@ def _read_architecture(
         tuned = dict(dense)
         for given in (fields.get("fine_tuning"), own.get("fine_tuning"), variant.fine_tuning):
             tuned |= TrainingTable.given(given)
+        if draft.trained and variant.pruning.weights == "rewind":
+            raise own["model"].fail(
+                "pruning.weights: expected retain or reinitialize for a trained file, got rewind: "
+                "it has no weights from before its training"
+            )
         plans.append(
             Variant(
                 name=variant.name,
-                training=training_settings(dense),
+                training=_AS_TRAINED if draft.trained else training_settings(dense),
                 fine_tuning=training_settings(tuned),
                 pruning=variant.pruning,
             )
         )
-    try:
-        configuration = identity(name)
-    except (ValueError, SyntaxError) as error:
-        raise node.fail(f"can't be built: {error}") from error
     plan = ArchitecturePlan(
-        name=name,
-        configuration=configuration,
+        name=draft.label,
+        architecture=draft.architecture,
+        configuration=_configuration(draft, facts),
+        prune_except=draft.kept,
+        network=_own_network(draft, facts),
+        facts=facts,
         data=data,
         attack_images=images,
         variants=tuple(plans),
@@ -335,17 +535,32 @@ def _read_architecture(
     return plan
 
 
+def _configuration(draft: _NetworkDraft, facts: NetworkFacts | None) -> str:
+    if draft.architecture == OWN and facts is not None:
+        return facts.configuration
+    try:
+        return identity(draft.architecture)
+    except (ValueError, SyntaxError) as error:
+        raise draft.node.fail(f"can't be built: {error}") from error
+
+
+def _own_network(draft: _NetworkDraft, facts: NetworkFacts | None) -> OwnNetwork | None:
+    """None for a network of the catalog under its own name."""
+    if draft.architecture == draft.label:
+        return None
+    return OwnNetwork(
+        label=draft.label,
+        code=draft.code,
+        file_sha256=facts.file_sha256 if facts is not None else "",
+        file_path=draft.path,
+        trained=draft.trained,
+        forward_flops=facts.forward_flops if facts is not None else 0,
+    )
+
+
 def _read_data(
-    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, name: str
+    own: dict[str, YamlNode], node: YamlNode, dataset: DatasetEntry, *, own_data: bool
 ) -> DataSettings:
-    needed = ARCHITECTURES[name].input_shape
-    small = dataset.shape[2] != needed[2] or (name != "resnet18" and dataset.shape != needed)
-    if small:
-        fit = [entry.name for entry in DATASETS.values() if entry.shape == needed]
-        raise own["dataset"].fail(
-            f"{name} takes images of {needed}, got {dataset.name} with {dataset.shape}; "
-            f"expected one of {', '.join(fit)}"
-        )
     limit = ArchitectureTable.train_images.of(own, node)
     if limit is not None and limit > dataset.train_images:
         raise own["train_images"].fail(
@@ -357,6 +572,7 @@ def _read_data(
         fingerprint=dataset.fingerprint,
         validation_frac=ArchitectureTable.validation_frac.of(own, node),
         train_images=limit,
+        own=dataset if own_data else None,
     )
 
 

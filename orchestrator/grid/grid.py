@@ -9,8 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunegrid.workers.contract import AttackSettings, DataSettings, TrainingSettings
+from prunegrid.workers.contract import (
+    AttackSettings,
+    DataSettings,
+    OwnNetwork,
+    TrainingSettings,
+)
+from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
+from prunegrid.workers.method_entry import MethodEntry
+from prunegrid.workers.network_facts import NetworkFacts
+from prunegrid.workers.user_code import UserCode
 
 SplitName = Literal["test", "validation"]
 DenseModel = Literal["per_method", "shared"]
@@ -45,15 +54,32 @@ class PlannedAttack:
     split: SplitName
     images_per_shard: int  #: of one task
 
+    @property
+    def code(self) -> UserCode | None:
+        """Of an attack that is a function of the grid's own."""
+        own = self.settings.own
+        return None if own is None else UserCode(target=self.settings.attack, version=own.version)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArchitecturePlan:
-    name: str
+    name: str  #: the grid's label
+    architecture: str  #: of the catalog, or OWN
     configuration: str  #: see `prunegrid.workers.identity`
+    prune_except: tuple[str, ...] = ()  #: layers that are not pruned
+    network: OwnNetwork | None = None  #: of the grid itself
+    facts: NetworkFacts | None = None  #: what Keras said of it, where it was asked
     data: DataSettings
     attack_images: int
     variants: tuple[Variant, ...]
     attacks: tuple[PlannedAttack, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedMethod:
+    entry: MethodEntry
+    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    in_catalog: bool  #: its name says all of it: no description is in the task keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +114,39 @@ class Grid:
     source: str  #: the file it was read from
     text: str  #: the file's text, as the store keeps it
     architectures: tuple[ArchitecturePlan, ...]
-    methods: tuple[str, ...]
-    rates: tuple[float, ...]  #: ascending; 1 is the dense model
+    pruning_methods: tuple[PlannedMethod, ...]
     seeds: tuple[int, ...]
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
+
+    @property
+    def own_datasets(self) -> dict[str, DatasetEntry]:
+        """The data sets that it brings, by label."""
+        data = (architecture.data for architecture in self.architectures)
+        return {each.dataset: each.own for each in data if each.own is not None}
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(method.entry.name for method in self.pruning_methods)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Of all methods, ascending."""
+        return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
+
+    def user_code(self) -> tuple[UserCode, ...]:
+        """All functions that the grid brings, each once."""
+        found: list[UserCode | None] = []
+        for each in self.architectures:
+            found += [
+                None if each.network is None else each.network.code,
+                None if each.data.own is None else each.data.own.reader,
+            ]
+            found += [attack.code for attack in each.attacks]
+        found += [method.entry.score for method in self.pruning_methods]
+        return tuple(dict.fromkeys(code for code in found if code is not None and not code.is_ours))
 
 
 #: The axes that `--select` knows.

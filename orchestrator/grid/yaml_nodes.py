@@ -6,6 +6,7 @@ PyYAML composes the nodes; nothing in a file can construct Python objects.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -15,6 +16,8 @@ import yaml
 
 from prunegrid.orchestrator.errors import GridError, expected
 from prunegrid.orchestrator.names import parse_number
+from prunegrid.workers.keys import Scalar
+from prunegrid.workers.user_code import OptionValue
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -87,6 +90,10 @@ class YamlNode:
     def fail(self, message: str) -> GridError:
         where = f"{self.path}: " if self.path else ""
         return GridError(f"{where}{message}", file=self._file, line=self._node.start_mark.line + 1)
+
+    def beside(self, path: str) -> str:
+        """A path as the file means it: from the file's own folder."""
+        return os.path.join(os.path.dirname(os.path.abspath(self._file)), os.path.expanduser(path))
 
     def _child(self, node: yaml.Node, name: object) -> YamlNode:
         path = f"{self.path}.{name}" if self.path else str(name)
@@ -207,6 +214,26 @@ class YamlNode:
         if not math.isfinite(number) or number not in bounds:
             raise self.fail(f"expected a number{bounds}, got {value}")
         return number
+
+    def value(self) -> OptionValue:
+        """What YAML says: true or false, a number, a text, `none`, or a list of these."""
+        if isinstance(self._node, yaml.SequenceNode):
+            return tuple(child._plain() for child in self.items(what="values"))
+        return self._plain()
+
+    def _plain(self) -> Scalar:
+        if self.is_null or self._is_none():
+            return None
+        text = self._scalar("a value")
+        if self._node.tag == "tag:yaml.org,2002:bool":
+            return self.boolean()
+        if isinstance(self._node, yaml.ScalarNode) and not self._node.style:  # not in quotes
+            try:
+                number = parse_number(text.replace("_", ""))
+            except (ValueError, OverflowError):
+                return text
+            return number if math.isfinite(number) else text
+        return text
 
     def optional(self, read: Callable[[YamlNode], T]) -> T | None:
         return None if self.is_null or self._is_none() else read(self)

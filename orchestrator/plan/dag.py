@@ -13,6 +13,7 @@ from prunegrid.orchestrator.grid.grid import (
     Grid,
     ModelCoordinates,
     PlannedAttack,
+    PlannedMethod,
     Selection,
     Variant,
     cell_id,
@@ -98,7 +99,7 @@ def expand(grid: Grid, select: Selection | None = None) -> Plan:
     builder = _Builder(grid, wanted)
     for architecture in grid.architectures:
         for variant in architecture.variants:
-            for method in grid.methods:
+            for method in grid.pruning_methods:
                 for seed in grid.seeds:
                     builder.add_chain(architecture, variant, method, seed)
     if not builder.models:
@@ -117,28 +118,31 @@ class _Builder:
         self._shards: dict[tuple[str, PlannedAttack], tuple[str, ...]] = {}
 
     def add_chain(
-        self, architecture: ArchitecturePlan, variant: Variant, method: str, seed: int
+        self, architecture: ArchitecturePlan, variant: Variant, planned: PlannedMethod, seed: int
     ) -> None:
+        method = planned.entry.name
         lets = self._wanted.lets
         if not lets(architecture=architecture.name, variant=variant.name, method=method, seed=seed):
             return
         salt = method if self._grid.dense_model == "per_method" else ""
         dense = TrainTask(
-            architecture=architecture.name,
+            architecture=architecture.architecture,
             data=architecture.data,
             training=variant.training,
             seed=seed,
             salt=salt,
             configuration=architecture.configuration,
+            prune_except=architecture.prune_except,
+            network=architecture.network,
         )
         previous = dense_key = self._add(dense)
         previous_rate = 1.0
-        for rate in self._grid.rates:
+        for rate in planned.rates:
             key = previous
             if rate > 1:
                 one_shot = variant.pruning.schedule == "one-shot"
                 task = PruneTask(
-                    architecture=architecture.name,
+                    architecture=architecture.architecture,
                     data=architecture.data,
                     training=variant.fine_tuning,
                     pruning=PruningSettings(
@@ -146,10 +150,13 @@ class _Builder:
                         rate=rate,
                         parent_rate=1.0 if one_shot else previous_rate,
                         weights=variant.pruning.weights,
+                        own=None if planned.in_catalog else planned.entry,
                     ),
                     seed=seed,
                     salt=salt,
                     parent_key=dense_key if one_shot else previous,
+                    prune_except=architecture.prune_except,
+                    network=architecture.network,
                 )
                 previous, previous_rate = self._add(task), rate
                 key = previous
@@ -214,7 +221,7 @@ class _Builder:
             self._shards[key, attack] = tuple(
                 self._add(
                     AttackTask(
-                        architecture=architecture.name,
+                        architecture=architecture.architecture,
                         data=architecture.data,
                         attack=attack.settings,
                         split=attack.split,
@@ -222,6 +229,7 @@ class _Builder:
                         stop=min(start + size, architecture.attack_images),
                         seed=seed,
                         parent_key=key,
+                        network=architecture.network,
                     )
                 )
                 for start in range(0, architecture.attack_images, size)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prunegrid.workers.contract import AttackTask, PruneTask, Task
+from prunegrid.workers.contract import AttackTask, PruneTask, Task, network_label
 
 
 def describe(task: Task) -> str:
     """A task in words."""
-    head = f"{task.kind.value} {task.architecture} on {task.data.dataset}, seed {task.seed}"
+    head = f"{task.kind.value} {network_label(task)} on {task.data.dataset}, seed {task.seed}"
     if isinstance(task, PruneTask):
         return f"{head}: {task.pruning.method} to rate {task.pruning.rate:g}"
     if isinstance(task, AttackTask):
@@ -21,7 +21,7 @@ def describe(task: Task) -> str:
 
 def short(task: Task) -> str:
     """A few words, for a line of a display."""
-    head = f"{task.kind.value} {task.architecture}"
+    head = f"{task.kind.value} {network_label(task)}"
     if isinstance(task, PruneTask):
         head += f" {task.pruning.method} to {task.pruning.rate:g}"
     elif isinstance(task, AttackTask):

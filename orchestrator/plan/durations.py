@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.plan.guesses import CPU_FLOPS_PER_S, GUESS_FACTOR, guess_s
-from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
+from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask, network_label
 
 #: Machines change: only the latest of a group count.
 _RECENT = 50
@@ -113,7 +113,7 @@ class Durations:
 def _groups(task: Task) -> tuple[Hashable, ...]:
     """From the finest group that a task belongs to, to the coarsest; the last one holds tasks of
     other architectures, too."""
-    kind, architecture = task.kind.value, task.architecture
+    kind, architecture = task.kind.value, network_label(task)
     place = (kind, architecture, task.data.dataset)
     if isinstance(task, TrainTask):
         return ((*place, task.training), place, (kind,))

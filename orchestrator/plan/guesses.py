@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from prunegrid.orchestrator.grid.grid import Resources
-from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_entry
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_of
 from prunegrid.workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
 
 GUESS_FACTOR = 10.0
@@ -40,7 +40,8 @@ def flops_per_s(resources: Resources) -> float:
 def guess_s(task: Task, flops_per_s: float = CPU_FLOPS_PER_S) -> float:
     """Seconds."""
     entry = ARCHITECTURES.get(task.architecture)
-    flops = entry.forward_flops if entry is not None else 1e8
+    known = task.network.forward_flops if task.network else entry.forward_flops if entry else 0
+    flops = known or 1e8
     if isinstance(task, AttackTask):
         looks = attack_looks(task.attack)
         passes = (task.stop - task.start) * looks * (_WITH_GRADIENT if _slopes(task) else 1)
@@ -63,7 +64,7 @@ def _training_passes(training: TrainingSettings) -> float:
 
 
 def _slopes(task: AttackTask) -> bool:
-    entry = attack_entry(task.attack.attack)
+    entry = attack_of(task.attack)
     return entry is None or entry.gradients
 
 
@@ -71,7 +72,7 @@ def _slopes(task: AttackTask) -> bool:
 def attack_looks(attack: AttackSettings) -> float:
     """How often it looks at the network per image, all eps together: passes forward, and back
     where it takes gradients."""
-    entry = attack_entry(attack.attack)
+    entry = attack_of(attack)
     options = {option.name: option.default for option in entry.options} if entry else {}
     options |= dict(attack.options)
     rounds = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
@@ -48,7 +48,16 @@ class TaskSizes:
 
 def probes_of(plan: Plan) -> tuple[Probe, ...]:
     """What must be measured to choose a plan's sizes."""
-    return tuple(dict.fromkeys(_probe(cell) for cell in plan.cells))
+    known = {each.name: each for each in plan.grid.architectures}
+    return tuple(
+        replace(
+            probe,
+            built=known[probe.architecture].architecture,
+            network=known[probe.architecture].network,
+            own_data=known[probe.architecture].data.own,
+        )
+        for probe in dict.fromkeys(_probe(cell) for cell in plan.cells)
+    )
 
 
 def choose_sizes(plan: Plan, speeds: Iterable[Speed], *, slots: int) -> TaskSizes:

@@ -150,7 +150,9 @@ def analyse(
         if method not in (there := set(results.models["method"])):
             raise UsageError(f"contrast: {expected(sorted(there), method)}")
     convergence = convergence_table(results, evidence.images, evidence.doubled)
-    results = with_gradient_free(without_checks(results, evidence.doubled), evidence.images)
+    results = with_gradient_free(
+        without_checks(results, evidence.doubled), evidence.images, evidence.without_gradients
+    )
     checks = {(pair.protocol, pair.doubled) for pair in evidence.doubled}
     if planned is not None:
         planned = [cell for cell in planned if (cell.protocol, cell.attack) not in checks]

@@ -133,6 +133,7 @@ def attack_rows(
 class Evidence:
     images: Mapping[str, TaskImages] = field(default_factory=dict)  #: by attack task
     doubled: tuple[DoubledSteps, ...] = ()  #: attacks that also ran with twice the steps
+    without_gradients: frozenset[str] = frozenset()  #: algorithms of the grid's own
 
 
 NO_EVIDENCE = Evidence()
@@ -142,4 +143,8 @@ def gather(files: Files, results: Results, plan: Plan | None) -> Evidence:
     """Of a store's cells; without a plan nothing is known of steps."""
     tasks = {key for keys in results.cells["task_keys"] if keys is not None for key in keys}
     doubled = find_doubled(plan) if plan is not None else ()
-    return Evidence(images=load_images(files, tasks), doubled=doubled)
+    planned = [] if plan is None else [cell.attack.settings for cell in plan.cells]
+    free = {each.attack for each in planned if each.own is not None and not each.own.gradients}
+    return Evidence(
+        images=load_images(files, tasks), doubled=doubled, without_gradients=frozenset(free)
+    )

@@ -46,12 +46,19 @@ def flat_curves(cells: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def with_gradient_free(results: Results, images: Mapping[str, TaskImages]) -> Results:
+def with_gradient_free(
+    results: Results,
+    images: Mapping[str, TaskImages],
+    more_free: frozenset[str] = frozenset(),
+) -> Results:
     """The results with the flag `gradient-free-stronger` added to every cell of a gradient attack
     where, on the same model, under the same protocol and in the same norm, an attack without
-    gradients breaks more images at that eps. It takes the image rows of both."""
+    gradients breaks more images at that eps. It takes the image rows of both.
+
+    `more_free`: algorithms without gradients that the catalog does not know.
+    """
     cells = results.cells
-    free = cells["algorithm"].map(_without_gradients).to_numpy(bool)
+    free = cells["algorithm"].map(lambda a: a in more_free or _without_gradients(a)).to_numpy(bool)
     if not free.any():
         return results
     flags: list[list[str]] = [_listed(f) for f in cells["flags"]]

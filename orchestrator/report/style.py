@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 #: By structure, in the order of tables.
-_COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00"}
+_COLOURS = {"unstructured": "#0072B2", "kernel": "#009E73", "filter": "#D55E00", "2:4": "#CC79A7"}
 #: Of names without a structure, such as variants, in their order beside each other.
-_OTHERS = ("#7a6a9a", "#56B4E9", "#E69F00", "#CC79A7", "#5b8c3a", "#8c564b")
+_OTHERS = ("#7a6a9a", "#56B4E9", "#E69F00", "#5b8c3a", "#8c564b")
 REFERENCE = "#8a8f98"  #: the dense model's line
 
 #: Of attacks, in tables and figures.
@@ -38,15 +38,29 @@ _LINES = {
     "magnitude-local": ("dash", "square", (0, (5, 2)), "s"),
     "random-local": ("dot", "diamond", (0, (1, 1.6)), "D"),
     "random-matched": ("dashdot", "x", (0, (6, 2, 1, 2)), "X"),
+    "taylor-global": ("solid", "triangle-up", (0, ()), "^"),
+    "taylor-local": ("dash", "triangle-down", (0, (5, 2)), "v"),
+    "obd-global": ("solid", "star", (0, ()), "*"),
+    "obd-local": ("dash", "cross", (0, (5, 2)), "P"),
+    "l2-global": ("solid", "hexagon", (0, ()), "h"),
+    "l2-local": ("dash", "pentagon", (0, (5, 2)), "p"),
 }
+#: Of other names, by turns.
+_MORE_SYMBOLS = (
+    ("triangle-left", "<"),
+    ("triangle-right", ">"),
+    ("octagon", "8"),
+    ("diamond-tall", "d"),
+)
 
 
 def look_of(method: str, beside: Sequence[str] = ()) -> Look:
     """By a method's name, `criterion-scope-structure`; an unknown name gets a look too, another
     colour than the unknown names `beside` it."""
     selection, _, structure = method.rpartition("-")
+    more, more_mpl = _MORE_SYMBOLS[sum(map(ord, method)) % len(_MORE_SYMBOLS)]
     dash, symbol, mpl_dash, mpl_marker = _LINES.get(
-        selection, ("longdash", "triangle-up", (0, (8, 2)), "^")
+        selection, ("longdash", more, (0, (8, 2)), more_mpl)
     )
     unknown = sorted(n for n in beside if n.rpartition("-")[2] not in _COLOURS)
     place = unknown.index(method) if method in unknown else 0

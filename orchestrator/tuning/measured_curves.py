@@ -20,7 +20,7 @@ from prunegrid.orchestrator.tuning.eps_rule import (
     nearest_curve,
 )
 from prunegrid.orchestrator.tuning.trials import distances_in
-from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_of
 from prunegrid.workers.contract import AttackTask, Task
 from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.scratch import find_images
@@ -127,7 +127,7 @@ def _measured(
         task = plan.tasks[task_key]
         assert isinstance(task, AttackTask)
         tasks.append(task)
-    entry = attack_entry(tasks[0].attack.attack)
+    entry = attack_of(tasks[0].attack)
     assert entry is not None
     parts = [store.image_rows(task.key) for task in tasks]
     if any(part.table.column("skipped").to_pylist()[0] for part in parts):

@@ -63,7 +63,7 @@ class SearchContext:
     def settings(self) -> WorkerSettings:
         """Of the trials' workers."""
         address = self.store.address
-        settings = worker_settings(self.grid.resources, address, self.options.data_dir)
+        settings = worker_settings(self.grid, address, self.options.data_dir)
         return dataclasses.replace(settings, results=scratch_address(address))
 
 

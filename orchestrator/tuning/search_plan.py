@@ -26,7 +26,7 @@ from prunegrid.orchestrator.tuning.study import (
     TrainingStudy,
     image_rungs,
 )
-from prunegrid.workers.catalog import AttackEntry, attack_entry
+from prunegrid.workers.catalog import AttackEntry, attack_of
 from prunegrid.workers.contract import PruneTask, TrainTask
 from prunegrid.workers.keys import Scalar
 
@@ -110,7 +110,7 @@ def narrowed(plan: Plan, cells: tuple[PlannedCell, ...]) -> Plan:
 def _attack_study(grid: Grid, asked: SearchOptions, plan: Plan, protocol: str) -> AttackStudy:
     cells = [cell for cell in plan.cells if cell.place.protocol == protocol]
     planned = cells[0].attack
-    entry = attack_entry(planned.settings.attack)
+    entry = attack_of(planned.settings)
     if entry is None:
         raise UsageError(f"--attack {planned.label}: not in the catalog")
     objective, eps = _objective(asked, entry, planned)
@@ -130,6 +130,7 @@ def _attack_study(grid: Grid, asked: SearchOptions, plan: Plan, protocol: str) -
         assert isinstance(task, TrainTask)
         models[task.key] = StudiedModel(
             architecture=task.architecture,
+            network=task.network,
             data=task.data,
             seed=cell.place.model.seed,
             task_key=task.key,
@@ -224,7 +225,7 @@ def _images(asked: SearchOptions, available: int) -> int:
 
 def cut_base(study: AttackStudy) -> dict[str, Scalar]:
     """The grid's settings at the study's budget."""
-    entry = attack_entry(study.base.attack)
+    entry = attack_of(study.base)
     assert entry is not None
     return costs_of(entry, study.base.engine).cut(dict(study.base.options), study.budget)
 

@@ -17,6 +17,7 @@ from prunegrid.workers.contract import (
     AttackSettings,
     AttackTask,
     DataSettings,
+    OwnNetwork,
     PruneTask,
     Task,
     TrainingSettings,
@@ -35,6 +36,7 @@ class StudiedModel:
     """A dense model that is attacked."""
 
     architecture: str
+    network: OwnNetwork | None = None
     data: DataSettings
     seed: int
     task_key: str
@@ -79,6 +81,7 @@ class AttackStudy:
         return tuple(
             AttackTask(
                 architecture=model.architecture,
+                network=model.network,
                 data=model.data,
                 attack=settings,
                 split=model.split,

@@ -16,6 +16,7 @@ from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.output import plain
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.lease import Lease
+from prunegrid.orchestrator.store.plan import keep_grid
 from prunegrid.orchestrator.store.store import Store, store_files
 from prunegrid.workers import layout
 from prunegrid.workers.contract import Task
@@ -30,10 +31,10 @@ class RunInterrupted(Exception):  # noqa: N818 - what happened: the user asked f
     """Before all tasks had their results."""
 
 
-def keep_grid(store: Store, grid: Grid) -> None:
+def give_grid(store: Store, grid: Grid) -> None:
     """A new store gets the grid: workers look for it."""
     if store.read_text(layout.GRID) is None:
-        store.set_grid(grid.text)
+        keep_grid(store, grid)
 
 
 def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
@@ -49,12 +50,12 @@ def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Cons
         )
     for note in check_foolbox_attacks(plan, store.finished):
         plain(console)(note)
-    keep_grid(store, plan.grid)
+    give_grid(store, plan.grid)
     if not todo:
         return
     with (
         Lease.take(store, say=plain(console)) as lease,
-        RunContext(plan.grid.resources, store, options, console) as context,
+        RunContext(plan.grid, store, options, console) as context,
     ):
         result = run_plan(plan, context, lease)
     if result.given_up:
@@ -81,7 +82,7 @@ class ScratchRuns:
         self._lease_path = f"{layout.TUNING}/leases/{name}.json"
         self._lease: Lease | None = None
         scratch = Store(store_files(scratch_address(store.address)))
-        self._context = RunContext(grid.resources, store, options, console, results=scratch)
+        self._context = RunContext(grid, store, options, console, results=scratch)
 
     def run(self, tasks: Iterable[Task], note: str) -> None:
         """Have the tasks' results. Raises RunInterrupted, TaskFailedError, StoreError where

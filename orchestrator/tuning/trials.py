@@ -28,7 +28,7 @@ from prunegrid.orchestrator.tuning.objective import (
 from prunegrid.orchestrator.tuning.space import TrialOptions
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study, TrainingStudy
 from prunegrid.workers import layout
-from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_of
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.decode import parse_json
 from prunegrid.workers.image_rows import (
@@ -246,7 +246,7 @@ def row_bytes(
         "model_keys": [],
     }
     if isinstance(study, AttackStudy):
-        entry = attack_entry(study.base.attack)
+        entry = attack_of(study.base)
         values |= {
             "algorithm": entry.name if entry else study.base.attack,
             "engine": study.base.engine,

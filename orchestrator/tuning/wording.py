@@ -64,7 +64,9 @@ def attack_report(outcome: SearchOutcome) -> list[str]:
     assert isinstance(study, AttackStudy)
     tuned = outcome.rivals[0]
     stopped = sum(t.state == "stopped early" for t in outcome.trials.values())
-    names = sorted({model.architecture for model in study.models})
+    names = sorted(
+        {model.network.label if model.network else model.architecture for model in study.models}
+    )
     held = study.stop - study.edges[-1]
     lines = [
         f"{study.label} under protocol {study.protocol} ({study.base.engine}, on "

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
-from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_of
 from prunegrid.workers.contract import PruneTask
 from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.records import ModelRecord
@@ -38,11 +38,12 @@ def cell_row_findings(
     if record is not None:
         yield from _place_findings(model, record)
     settings = shards[0].task.attack
-    entry = attack_entry(settings.attack)
-    if entry is None:
-        yield f"attack {settings.attack!r} is not in this version's catalog"
-        return
-    traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
+    entry = attack_of(settings)
+    if entry is None:  # another installation's: by what its rows say of it
+        traits = AttackTraits(norm=str(row["norm"]), finds=str(row["finds"]), gradients=True)
+        row = {name: value for name, value in row.items() if name != "flags"}
+    else:
+        traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
     place = CellCoordinates(
         model=model, protocol=str(row["protocol"]), attack=str(row["attack"]), eps=eps
     )
@@ -72,9 +73,13 @@ def _model_place(row: Row) -> ModelCoordinates | None:
 def _place_findings(place: ModelCoordinates, record: ModelRecord) -> Iterator[str]:
     """Compares the coordinates that the model's task has; a dense model serves every method."""
     task = record.task
-    known: dict[str, object] = {"architecture": task.architecture, "seed": task.seed, "rate": 1.0}
+    known: dict[str, object] = {"seed": task.seed, "rate": 1.0}
+    if task.network is None:  # else the grid's label, of which one network may have several
+        known["architecture"] = task.architecture
     if isinstance(task, PruneTask):
-        known |= {"method": task.pruning.method, "rate": task.pruning.rate}
+        known["rate"] = task.pruning.rate
+        if task.pruning.own is None:  # else the grid's name, of which one method may have several
+            known["method"] = task.pruning.method
     for name, value in known.items():
         if getattr(place, name) != value:
             yield f"{name}: row {getattr(place, name)}, its model's task says {value}"

@@ -165,7 +165,9 @@ class Verifier:
         for layer in record.result.layers:
             if not layer.prunable:
                 continue
-            mask, kernel = masks[layer.name], weights[f"{layer.name}/kernel"]
+            of_layer = f"{layer.name}/kernel"
+            mask = masks[layer.name]
+            kernel = weights[of_layer if of_layer in weights else layer.name]
             if (left := int(mask.sum())) != layer.left:
                 yield "count-mismatch", f"{layer.name}: {left} weights left, recorded {layer.left}"
             if alive := np.count_nonzero(kernel[~mask]):

@@ -130,7 +130,8 @@ def pruned(images, seed):
     """A CNN5 of random weights, one in 32 left, with logits that lie close; images and the classes
     that it gives them."""
     from prunegrid.workers.attacks.runtime.network import Network
-    from prunegrid.workers.models.base import build, get_weights, prunable, set_weights
+    from prunegrid.workers.models.base import build, get_weights, set_weights
+    from prunegrid.workers.models.kernels import prunable
     from prunegrid.workers.pruning.step import prune_step
 
     model = build("cnn5", (28, 28, 1), 10, seed=0)

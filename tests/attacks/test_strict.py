@@ -24,7 +24,8 @@ PASSES = {"pgd_linf": 41, "bb_l0": 533}
 @pytest.fixture(scope="module")
 def chain(cnn5):
     """The nine prunings of CNN5 at rate 2 without fine-tuning; the model comes back as it was."""
-    from prunegrid.workers.models.base import get_weights, prunable, set_weights
+    from prunegrid.workers.models.base import get_weights, set_weights
+    from prunegrid.workers.models.kernels import prunable
     from prunegrid.workers.pruning.step import prune_step
 
     dense = get_weights(cnn5)

@@ -183,13 +183,13 @@ def _keras(
     import keras
     import tensorflow as tf
 
-    from prunegrid.workers.catalog import AUGMENTATIONS
+    from prunegrid.workers.contract import Augmentation
 
-    padding, shape = AUGMENTATIONS[case.augmentation], images.shape[1:]
+    padding, shape = Augmentation.named(case.augmentation).pad, images.shape[1:]
 
     def prepare(image: Any, label: Any) -> Any:
         image = tf.cast(image, tf.float32) / 255.0
-        if padding is not None:
+        if padding:
             image = tf.image.random_flip_left_right(image)
             image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
             image = tf.image.random_crop(image, shape)

@@ -80,7 +80,8 @@ def _trained(seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
 def _chain(model: Any, rate: float, seed: int) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The dense weights, and those of the paper's nine methods at `rate`, without fine-tuning."""
     from prunegrid.workers.catalog import METHODS
-    from prunegrid.workers.models.base import get_weights, prunable
+    from prunegrid.workers.models.base import get_weights
+    from prunegrid.workers.models.kernels import prunable
     from prunegrid.workers.pruning.step import prune_step
 
     dense, layers = get_weights(model), prunable(model)

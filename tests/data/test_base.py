@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from prunegrid.workers import catalog
 from prunegrid.workers.catalog import DATASETS
 from prunegrid.workers.contract import DataSettings
 from prunegrid.workers.data import base
-from prunegrid.workers.data.base import DataUnavailable, RawDataset, check, load, prepare
+from prunegrid.workers.data.base import check, load, prepare
+from prunegrid.workers.data.raw_dataset import DataUnavailable, RawDataset
+from prunegrid.workers.user_code import UserCode
 
-LOCAL = [name for name, entry in DATASETS.items() if "tfds" not in entry.target]
+LOCAL = [name for name, entry in DATASETS.items() if "tfds" not in entry.reader.target]
 SMALL = DATASETS["synthetic28"]
 
 
@@ -47,7 +48,7 @@ def test_an_entry_keeps_its_word(name, data_dir):
 
 
 def test_splits_do_not_overlap_and_come_in_the_readers_order(data_dir):
-    raw, dataset = catalog.load(SMALL.target)(None), load(settings(SMALL.name), str(data_dir))
+    raw, dataset = SMALL.reader.load()(None), load(settings(SMALL.name), str(data_dir))
     joined = np.concatenate([dataset.train.images, dataset.validation.images])
     np.testing.assert_array_equal(joined, raw.train_images)
     np.testing.assert_array_equal(dataset.test.images, raw.test_images)
@@ -71,10 +72,10 @@ def test_loaded_once_per_process(data_dir):
 def counting_reader(folder):
     with (folder / "calls").open("a") as file:
         file.write("x")
-    return catalog.load(SMALL.target)(folder)
+    return SMALL.reader.load()(folder)
 
 
-COUNTED = dataclasses.replace(SMALL, target="tests.data.test_base:counting_reader")
+COUNTED = dataclasses.replace(SMALL, reader=UserCode(target="tests.data.test_base:counting_reader"))
 
 
 def _prepare(folder) -> str:
@@ -145,7 +146,7 @@ def test_the_environment_names_the_folder(monkeypatch, tmp_path):
     ],
 )
 def test_a_reader_that_breaks_its_word_is_caught(changes, message):
-    raw: RawDataset = catalog.load(SMALL.target)(None)
+    raw: RawDataset = SMALL.reader.load()(None)
     check(raw, SMALL)
     with pytest.raises(DataUnavailable, match=message):
         check(dataclasses.replace(raw, **changes), SMALL)

@@ -13,14 +13,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from prunegrid.workers import catalog
 from prunegrid.workers.catalog import DATASETS
 from prunegrid.workers.data import tfds_sets
-from prunegrid.workers.data.base import DataUnavailable, prepare
+from prunegrid.workers.data.base import prepare, read
+from prunegrid.workers.data.raw_dataset import DataUnavailable
+from prunegrid.workers.user_code import UserCode
 
 pytestmark = pytest.mark.tf
 
-NAMES = [name for name, entry in DATASETS.items() if "tfds" in entry.target]
+NAMES = [name for name, entry in DATASETS.items() if "tfds" in entry.reader.target]
 EXAMPLES = 6
 
 
@@ -53,7 +54,7 @@ def test_prepared_from_the_source(name, mocked, tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_pixels_and_labels_are_the_sources(name, mocked, tmp_path):
-    raw = catalog.load(DATASETS[name].target)(tmp_path)
+    raw = read(DATASETS[name].reader, tmp_path)
     source = list(mocked.as_numpy(mocked.load(name, split="train", as_supervised=True)))
     np.testing.assert_array_equal(raw.train_images, np.stack([image for image, _ in source]))
     assert raw.train_labels.tolist() == [int(label) for _, label in source]
@@ -200,3 +201,57 @@ def test_a_failed_download_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(DataUnavailable, match=r"mnist:3\.0\.1 can't be downloaded: the mirror"):
         prepare(DATASETS["mnist"], tmp_path)
+
+
+# --------------------------------------------------------------------------- any other set
+
+
+def own(name: str, **options) -> UserCode:
+    given = {"name": name, **options}
+    return UserCode(
+        target="prunegrid.workers.data.tfds_sets:read_tfds", options=tuple(sorted(given.items()))
+    )
+
+
+@pytest.fixture
+def splits(monkeypatch):
+    """What a set says of its splits; the made-up examples have every name."""
+
+    def have(*names: str) -> None:
+        monkeypatch.setattr(tfds_sets, "_splits", lambda builder: list(names))
+
+    return have
+
+
+def test_any_set_is_read_by_its_name(mocked, splits, tmp_path):
+    splits("train", "test")
+    raw = read(own("horses_or_humans"), tmp_path)
+    assert raw.class_names == ("horses", "humans")
+    source = list(
+        mocked.as_numpy(mocked.load("horses_or_humans", split="train", as_supervised=True))
+    )
+    assert raw.train_images.shape == (EXAMPLES, 300, 300, 3)
+    both = {(x.tobytes(), int(y)) for x, y in zip(raw.train_images, raw.train_labels, strict=True)}
+    assert both == {(x.tobytes(), int(y)) for x, y in source}
+
+
+def test_images_of_several_sizes_are_resized_and_split(mocked, splits, tmp_path):
+    splits("train")
+    with pytest.raises(DataUnavailable, match=r"different sizes; 'size: \[height, width\]'"):
+        read(own("cats_vs_dogs"), tmp_path)
+    raw = read(own("cats_vs_dogs", height=20, width=30), tmp_path)
+    assert raw.train_images.shape[1:] == (20, 30, 3)
+    assert len(raw.train_labels) + len(raw.test_labels) == EXAMPLES
+    assert set(raw.test_labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("horses_or_human", "no set 'horses_or_human'"),
+        ("iris", "a set of images and class labels, got iris"),
+    ],
+)
+def test_a_set_that_is_none_or_has_no_images_is_refused(name, words, mocked, tmp_path):
+    with pytest.raises(DataUnavailable, match=words):
+        read(own(name), tmp_path)

@@ -48,7 +48,8 @@ def settle(model: Any, seed: int = 0) -> None:
 
 def pruned(architecture: str, method: str, rate: float, *, seed: int = 0) -> tuple[Any, dict]:
     """The model, small images where it can, and its masks."""
-    from prunegrid.workers.models.base import build, get_weights, prunable, set_weights
+    from prunegrid.workers.models.base import build, get_weights, set_weights
+    from prunegrid.workers.models.kernels import prunable
 
     shape = (32, 32, 3) if architecture == "resnet18" else ARCHITECTURES[architecture].input_shape
     model = build(architecture, shape, 10, seed=seed)

@@ -80,7 +80,32 @@ BROKEN_GRIDS = {
     "data of another shape": (
         "synthetic28",
         "synthetic32",
-        ["(28, 28, 1)", "(32, 32, 3)", "mnist"],
+        ["(28, 28, 1)", "(32, 32, 3)", "mnist", "build: cnn5"],
+    ),
+    "no such function": (
+        "dataset: synthetic28",
+        "build: nowhere_at_all.nets:lenet\n    dataset: synthetic28",
+        ["nowhere_at_all.nets:lenet: no module of that name", "beside the grid file"],
+    ),
+    "a file and a function": (
+        "dataset: synthetic28",
+        "build: a.b:c\n    model: m.keras\n    dataset: synthetic28",
+        ["expected `build` or `model`, got both"],
+    ),
+    "no such file": (
+        "dataset: synthetic28",
+        "model: m.keras\n    dataset: synthetic28",
+        ["m.keras: No such file"],
+    ),
+    "weights of no file": (
+        "dataset: synthetic28",
+        "weights: fresh\n    dataset: synthetic28",
+        ["expected `model: FILE.keras` beside it"],
+    ),
+    "options of the catalog": (
+        "dataset: synthetic28",
+        "options: {width: 2}\n    dataset: synthetic28",
+        ["expected no options of cnn5"],
     ),
     "misspelt attack": (
         "  cw_l2: {binary",

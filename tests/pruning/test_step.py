@@ -12,13 +12,49 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunegrid.workers.catalog import CONTROL, METHODS
-from prunegrid.workers.pruning import scores
+from prunegrid.workers.method_entry import MethodEntry, pattern_of
 from prunegrid.workers.pruning.counts import KernelLayer, layer_counts
-from prunegrid.workers.pruning.step import PruneCountError, check_counts, prune_step, survivors
-from prunegrid.workers.pruning.structures import spread, unit_of, units
+from prunegrid.workers.pruning.step import (
+    PruneCountError,
+    ScoreError,
+    check_counts,
+    prune_step,
+    survivors,
+)
+from prunegrid.workers.pruning.structures import grouped, pruned_layers, spread, ungrouped, units
+from prunegrid.workers.user_code import UserCode
 
-CRITERIA = scores.CRITERIA
 RATES = (2, 4, 8, 16, 32, 64)
+
+
+class Slopes:
+    """A network whose gradients are drawn, and do not depend on the masks."""
+
+    model = None
+    lost = False
+
+    def __init__(self, weights):
+        self._shapes = {name: w.shape for name, w in weights.items()}
+
+    def _drawn(self, seed):
+        rng = np.random.default_rng(seed)
+        return {name: rng.normal(size=shape) for name, shape in self._shapes.items()}
+
+    def kernel(self, layer):
+        raise NotImplementedError
+
+    def batches(self, count, size):
+        raise NotImplementedError
+
+    def gradients(self, batches, batch_size):
+        return self._drawn(batches)
+
+    def squared_gradients(self, images):
+        return {name: np.square(each) for name, each in self._drawn(images).items()}
+
+
+def rates_of(entry: MethodEntry) -> tuple[float, ...]:
+    return RATES if entry.rate is None else (entry.rate,)
 
 
 @st.composite
@@ -45,18 +81,20 @@ def full(weights):
     return {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()}
 
 
-def chain(weights, kinds, method, *, seed=0, rates=RATES):
+def chain(weights, kinds, method, *, seed=0, rates=None):
     """[(rate, masks)] along a chain, the pruned weights set to 0 as fine-tuning leaves them."""
     masks, parent, out = full(weights), 1.0, []
-    for rate in rates:
+    entry = METHODS[method] if isinstance(method, str) else method
+    for rate in rates or rates_of(entry):
         masks = prune_step(
             {n: w * masks[n] for n, w in weights.items()},
             masks,
             kinds,
-            method=METHODS[method],
+            method=entry,
             rate=rate,
             parent_rate=parent,
             seed=seed,
+            network=Slopes(weights),
         )
         parent = rate
         out.append((rate, masks))
@@ -69,8 +107,8 @@ def chain(weights, kinds, method, *, seed=0, rates=RATES):
 def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
     weights, kinds = network
     entry = METHODS[method]
-    unit = {name: unit_of(entry.structure, kind) for name, kind in kinds.items()}
-    touched = [name for name in weights if unit[name]]
+    unit = pruned_layers(entry.structure, kinds, {n: w.shape for n, w in weights.items()})
+    touched = list(unit)
     previous = full(weights)
     for rate, masks in chain(weights, kinds, method):
         left, total = {}, {}
@@ -78,6 +116,9 @@ def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
             parts = units(masks[name], unit[name])
             assert (parts.any(axis=1) == parts.all(axis=1)).all(), "a unit is half pruned"
             left[name], total[name] = int(parts.any(axis=1).sum()), len(parts)
+            if pattern := pattern_of(entry.structure):
+                rows = grouped(masks[name], weights[name].shape, pattern[1])
+                assert (rows.sum(axis=1) == pattern[0]).all()
         if entry.scope == "local":
             assert left == {name: survivors(total[name], rate) for name in touched}
         else:
@@ -91,8 +132,8 @@ def test_counts_are_exact_masks_shrink_and_structures_go_whole(method, network):
 
 def sorted_out(weights, masks, kinds, entry, rate):
     """Magnitude pruning by its definition: every unit of every layer in one stable sort."""
-    unit = {name: unit_of(entry.structure, kind) for name, kind in kinds.items()}
-    layers = [name for name in weights if unit[name]]
+    unit = pruned_layers(entry.structure, kinds, {n: w.shape for n, w in weights.items()})
+    layers = list(unit)
     ranked = []  # (score, layer, unit) of the living
     for name in layers:
         parts = np.abs(units(weights[name], unit[name]).astype(np.float64))
@@ -229,7 +270,7 @@ def test_wrong_counts_fail_loudly():
         check_counts(old, new, {"c": "filter"}, {"c": 4})
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != CONTROL])
+@pytest.mark.parametrize("method", [n for n, e in METHODS.items() if n != CONTROL and not e.rate])
 def test_masks_of_another_rate_than_the_parents_fail_loudly(method):
     """Two of 64 units alive can't become the 32 that rate 2 keeps."""
     mask = spread(np.arange(64) < 2, (1, 1, 1, 64), "filter")
@@ -242,26 +283,120 @@ def test_masks_of_another_rate_than_the_parents_fail_loudly(method):
             rate=2,
             parent_rate=1,
             seed=0,
+            network=Slopes({"c": mask}),
         )
 
 
-def test_a_new_criterion_ranks_globally_by_its_own_scores(monkeypatch):
-    monkeypatch.setitem(CRITERIA, "smallest", lambda w, scope, rng: -np.abs(w).mean(axis=1))
-    entry = dataclasses.replace(
-        METHODS["magnitude-global-unstructured"],
-        criterion="smallest",  # type: ignore[arg-type]
-    )
+def smallest(scoring):
+    return {name: -np.abs(w) for name, w in scoring.weights.items()}
+
+
+def by_filter(scoring):
+    return {name: np.arange(scoring.count(name)) for name in scoring.weights}
+
+
+def no_mapping(scoring):
+    return 1.0
+
+
+def no_layer(scoring):
+    return {}
+
+
+def another_shape(scoring):
+    return {name: np.ones(3) for name in scoring.weights}
+
+
+def not_finite(scoring):
+    return {name: np.where(w > 0, w, np.nan) for name, w in scoring.weights.items()}
+
+
+def failing(scoring):
+    raise KeyError("conv9")
+
+
+def own(function, *, scope="local", structure="unstructured") -> MethodEntry:
+    """A method with a score of this module."""
+    score = UserCode(target=f"tests.pruning.test_step:{function.__name__}")
+    return MethodEntry(criterion="mine", score=score, scope=scope, structure=structure)
+
+
+def test_a_new_score_ranks_globally_by_its_own_values():
     weights = {"big": np.full((4, 4), 9.0), "small": np.full((4, 4), 0.1)}
-    masks = prune_step(
-        weights,
-        full(weights),
-        dict.fromkeys(weights, "dense"),
-        method=entry,
-        rate=2,
-        parent_rate=1,
-        seed=0,
-    )
+    kinds = dict.fromkeys(weights, "dense")
+    ((_, masks),) = chain(weights, kinds, own(smallest, scope="global"), rates=(2,))
     assert (masks["big"].sum(), masks["small"].sum()) == (0, 16)
+
+
+def test_a_score_may_rank_units_themselves():
+    weights = {"c": np.ones((2, 2, 3, 8))}
+    ((_, masks),) = chain(weights, {"c": "conv"}, own(by_filter, structure="filter"), rates=(4,))
+    assert masks["c"].all(axis=(0, 1, 2)).tolist() == [False] * 6 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (no_mapping, "test_step:no_mapping: expected a mapping of layers to arrays, got float"),
+        (no_layer, "expected a score of each layer, got none of d"),
+        (another_shape, r"scores of d for its weights \(4, 4\) or its 16 units, got \(3,\)"),
+        (not_finite, "expected finite scores of d, got 8 of 16 that are NaN or infinite"),
+        (failing, r"test_step:failing: KeyError: 'conv9' \(test_step.py:\d+\)"),
+    ],
+)
+def test_a_score_that_is_none_is_refused(function, words):
+    weights = {"d": np.arange(16.0).reshape(4, 4) - 7.5}
+    with pytest.raises(ScoreError, match=words):
+        chain(weights, {"d": "dense"}, own(function), rates=(2,))
+
+
+def test_a_lost_network_is_pruned_all_the_same(monkeypatch):
+    monkeypatch.setattr(Slopes, "lost", True)
+    weights = {"d": np.arange(16.0).reshape(4, 4) - 7.5}
+    ((_, masks),) = chain(weights, {"d": "dense"}, own(not_finite), rates=(2,))
+    assert masks["d"].sum() == 8
+
+
+def test_scores_by_hand():
+    """taylor: |g w|; obd: h w w / 2; l2: w w; summed over a filter, or their mean across layers."""
+    rng = np.random.default_rng(5)
+    weights = {"c": rng.normal(size=(3, 3, 2, 4)), "e": rng.normal(size=(1, 1, 4, 6))}
+    kinds = dict.fromkeys(weights, "conv")
+    slopes, squares = Slopes(weights).gradients(8, 64), Slopes(weights).squared_gradients(256)
+    by_hand = {
+        "taylor": {n: np.abs(slopes[n] * w) for n, w in weights.items()},
+        "obd": {n: squares[n] * w * w / 2 for n, w in weights.items()},
+        "l2": {n: w * w for n, w in weights.items()},
+    }
+    for score, values in by_hand.items():
+        means = {n: v.mean(axis=(0, 1, 2)) for n, v in values.items()}
+        ((_, masks),) = chain(weights, kinds, f"{score}-local-filter", rates=(2,))
+        for name, mean in means.items():
+            best = np.argsort(-mean)[: len(mean) // 2]
+            assert set(np.flatnonzero(masks[name].any(axis=(0, 1, 2)))) == set(best)
+        ((_, masks),) = chain(weights, kinds, f"{score}-global-filter", rates=(2,))
+        ranked = sorted(
+            ((v, n, i) for n, m in means.items() for i, v in enumerate(m)), reverse=True
+        )
+        for name in weights:
+            kept = {i for _, n, i in ranked[:5] if n == name}
+            assert set(np.flatnonzero(masks[name].any(axis=(0, 1, 2)))) == kept
+
+
+def test_two_of_four_along_the_inputs():
+    weights = {"d": np.array([[1.0, 9], [2, 8], [3, 7], [4, 6]]), "odd": np.ones((6, 2))}
+    ((_, masks),) = chain(weights, dict.fromkeys(weights, "dense"), "magnitude-local-2:4")
+    assert masks["d"].T.tolist() == [[False, False, True, True], [True, True, False, False]]
+    assert masks["odd"].all(), "6 inputs are no multiple of 4: left alone"
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 8, 5), (12, 7)])
+def test_groups_go_there_and_back(shape):
+    array = np.arange(np.prod(shape))
+    groups = grouped(array, shape, 4)
+    np.testing.assert_array_equal(ungrouped(groups, shape), array)
+    steps = np.diff(groups, axis=1)
+    assert (steps == shape[-1]).all(), "neighbours along the inputs"
 
 
 def test_structured_methods_have_nothing_to_do_without_convolutions():

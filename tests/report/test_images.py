@@ -140,9 +140,10 @@ def test_twice_the_steps_that_break_more_are_found(results):
     assert convergence_table(both, {}, pairs).empty, "no rows, no claim"
 
 
-def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
+@pytest.mark.parametrize("algorithm", ["boundary_l2", "mylab.attacks:blind"])
+def test_an_attack_without_gradients_that_breaks_more_is_flagged(results, algorithm):
     extra = results.cells[results.cells.attack == "cw_l2"].copy()
-    extra["attack"], extra["algorithm"] = "blind", "boundary_l2"
+    extra["attack"], extra["algorithm"] = "blind", algorithm
     extra["task_keys"] = extra["task_keys"].map(lambda keys: [f"{keys[0]}-blind"])
     both = dataclasses.replace(results, cells=pd.concat([results.cells, extra], ignore_index=True))
     white = np.where(np.arange(N) < 5, 0.5, 9.0)
@@ -150,7 +151,8 @@ def test_an_attack_without_gradients_that_breaks_more_is_flagged(results):
 
     def flagged(blind: np.ndarray) -> Results:
         rows = images | {f"{key}-blind": shard(blind) for key in images}
-        return analyse(both, evidence=Evidence(images=rows)).results
+        own = frozenset([algorithm] if ":" in algorithm else [])
+        return analyse(both, evidence=Evidence(images=rows, without_gradients=own)).results
 
     found = flagged(np.where(np.arange(N) < 8, 2.5, 9.0)).cells  # three images more, from 3 on
     marked = found[found["flags"].map(lambda flags: "gradient-free-stronger" in flags)]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunegrid.workers.catalog import AUGMENTATIONS
-
 pytestmark = pytest.mark.tf
 
-PADDED = {name: padding for name, padding in AUGMENTATIONS.items() if padding is not None}
+PADDED = {"flip_crop_6": 6, "flip_crop_60": 60}
 
 
 def images(count: int, side: int) -> np.ndarray:
@@ -61,3 +59,21 @@ def test_the_seed_alone_decides():
     one, same, other = (draw_moves(50, "flip_crop_6", seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
+
+
+def test_flips_alone_and_crops_alone():
+    from prunegrid.workers.training.augmentations import augment, draw_moves
+
+    pictures = images(12, 9)[:, :7]
+    flips, crops = draw_moves(12, "flip", seed=3), draw_moves(12, "crop_2", seed=3)
+    assert flips[:, 0].any()
+    assert not flips[:, 1:].any()
+    assert not crops[:, 0].any()
+    assert crops[:, 1:].max() == 4
+    turned = np.where(flips[:, 0, None, None, None] == 1, pictures[:, :, ::-1], pictures)
+    np.testing.assert_array_equal(augment(pictures, flips, "flip"), turned)
+    padded = np.pad(pictures, [(0, 0), (2, 2), (2, 2), (0, 0)])
+    for found, image, (_, row, column) in zip(
+        augment(pictures, crops, "crop_2").numpy(), padded, crops, strict=True
+    ):
+        np.testing.assert_array_equal(found, image[row : row + 7, column : column + 9])

@@ -14,7 +14,7 @@ from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.journal import read_journal
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store, store_files
-from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, TaskFailedError, keep_grid
+from prunegrid.orchestrator.tuning.task_runs import ScratchRuns, TaskFailedError, give_grid
 from prunegrid.workers.contract import AttackTask, FailureKind
 from prunegrid.workers.scratch import find_images
 from tests.fakes import failed
@@ -41,7 +41,7 @@ class Flaky(landscape.LandscapeRunner):
 @pytest.fixture
 def store(tmp_path) -> Store:
     found = Store.open_or_create(str(tmp_path / "store"))
-    keep_grid(found, GRID)
+    give_grid(found, GRID)
     return found
 
 

@@ -13,6 +13,8 @@ from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.workers import identity
 from prunegrid.workers.catalog import ARCHITECTURES, ArchitectureEntry
 from prunegrid.workers.models import cnn5
+from prunegrid.workers.network_facts import NetworkRequest
+from prunegrid.workers.user_code import sources_digest
 from tests.grids import SMALL
 
 RECORDED = [entry for entry in ARCHITECTURES.values() if entry.configuration]
@@ -29,9 +31,8 @@ def build(inputs, classes, layers):
 
 @pytest.mark.parametrize("entry", RECORDED, ids=lambda entry: entry.name)
 def test_the_recorded_sources_are_those_of_the_files(entry):
-    """Else each driver asks a child process once. Record what `python -m
-    prunegrid.workers.identity TARGET HEIGHT WIDTH CHANNELS 10` prints."""
-    assert identity.sources_digest(entry.target) == entry.sources
+    """Else each driver asks a child process once. Record the digest that is found here."""
+    assert sources_digest(entry.target) == entry.sources
     assert identity.identity(entry.name) == ""
 
 
@@ -40,7 +41,14 @@ def test_the_recorded_sources_are_those_of_the_files(entry):
 def test_the_recorded_configuration_is_what_the_function_builds(entry):
     """Where this fails, results of this name are of another network: leave the record, and their
     keys stay apart by themselves."""
-    assert identity.describe(entry.target, entry.input_shape, 10) == entry.configuration
+    from prunegrid.workers.models.describe import facts_of
+
+    request = NetworkRequest(target=entry.target, input_shape=entry.input_shape, classes=10)
+    facts = facts_of(request)
+    assert facts.configuration == entry.configuration
+    assert facts.prunable_weights == entry.prunable_weights
+    assert facts.structured_weights == entry.conv_weights
+    assert facts.forward_flops == entry.forward_flops
 
 
 @pytest.fixture
@@ -89,16 +97,17 @@ def test_a_new_name_has_the_keys_of_what_it_builds(folder, monkeypatch):
 
 @pytest.mark.tf
 def test_a_network_that_cannot_be_pruned_is_refused_with_the_grid_file(folder, monkeypatch):
-    put(monkeypatch, dataclasses.replace(ARCHITECTURES["cnn5"], target="nested:build", sources=""))
-    (folder / "nested.py").write_text(
+    put(monkeypatch, dataclasses.replace(ARCHITECTURES["cnn5"], target="odd:build", sources=""))
+    (folder / "odd.py").write_text(
         "import keras\n"
         "def build(inputs, classes, layers):\n"
         "    print('said by a library')\n"
-        "    inner = keras.Sequential([keras.layers.Dense(9)], name='inner')\n"
-        "    return layers.dense(inner(keras.layers.Flatten()(inputs)), 'logits', classes)\n"
+        "    rows = keras.layers.Reshape((28, 28))(inputs)\n"
+        "    return layers.dense(keras.layers.LSTM(3, name='inner')(rows), 'logits', classes)\n"
     )
     expected = (
-        r"test:7: architectures.cnn5: can't be built: layer 'inner' \(Sequential\) can't be pruned"
+        r"test:7: architectures.cnn5: can't be built: layer 'inner/lstm_cell' \(LSTMCell\) can't "
+        r"be pruned and counted: its weights kernel, recurrent_kernel are none of convolutions"
     )
     with pytest.raises(GridError, match=expected):
         keys()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from prunegrid.workers import layout
-from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, METHODS
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS
 from prunegrid.workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
-from tests.science import context, data, prune_task, train_task, training
+from tests.science import BY_WEIGHTS, context, data, prune_task, train_task, training
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("architectures")]
 
@@ -44,7 +44,7 @@ def dense(request, tmp_path_factory, data_dir, tensorflow):
     return where, task
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BY_WEIGHTS)
 def test_to_64_and_attacked(method, dense):
     """Read back from the store at each step: exact zeros, exact counts, a monotone chain."""
     from prunegrid.workers.artifacts import load_record, load_weights

@@ -204,10 +204,12 @@ def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
         norms = np.count_nonzero(flat, axis=1)
     elif norm == "l0_loose":
         norms = np.count_nonzero(np.abs(flat) > 1e-4, axis=1)
+    elif norm == "l1":
+        norms = np.abs(flat.astype(np.float64)).sum(axis=1)
     elif norm == "l2":
         norms = np.sqrt(np.square(flat.astype(np.float64)).sum(axis=1))
     elif norm == "linf":
         norms = np.abs(flat).max(axis=1, initial=0.0)
     else:
-        raise ValueError(f"norm: expected l0, l0_loose, l2 or linf, got {norm!r}")
+        raise ValueError(f"norm: expected l0, l0_loose, l1, l2 or linf, got {norm!r}")
     return norms.astype(np.float64)

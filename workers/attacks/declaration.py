@@ -11,51 +11,27 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from prunegrid.workers.contract import Finds
+from prunegrid.workers.contract import Norm as Norm  # attacks take it from here
 from prunegrid.workers.keys import Scalar
+from prunegrid.workers.user_code import UserCode, UserCodeError
+from prunegrid.workers.user_options import Option, Spends, read_signature
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.base import Attack
 
-Norm = Literal["l0", "l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 AttackEngine = Literal["strict", "foolbox", "foolbox-stock"]
-#: How an option multiplies the queries of an image: as steps, or as rounds of all the steps.
-Spends = Literal["steps", "rounds"]
+#: Parameters of a user's function that are no options.
+GIVEN = ("network", "images", "labels", "eps", "rngs", "tick")
 
 #: In `broken_by`: the part of an attack that sees scores alone, and no gradients.
 SCORES_ALONE = "square"
 
 _OPTION = "option"
 T = TypeVar("T", int, float, bool)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """One setting of an attack, as a grid file may give it."""
-
-    name: str
-    type: Literal["int", "float", "bool"]
-    default: Scalar
-    doc: str  #: what it is, in a few words
-    minimum: float | None = None
-    maximum: float | None = None
-    #: What `prunegrid tune` searches, on a logarithmic scale; None: it leaves the option alone.
-    search: tuple[float, float] | None = None
-    #: A budget of queries cuts the rounds of an attack, and then its steps. None: it costs nothing.
-    spends: Spends | None = None
-
-    def typed(self, value: Scalar) -> int | float | bool:
-        """The same value in the option's type. Raises ValueError where there is none."""
-        if isinstance(value, bool):
-            if self.type == "bool":
-                return value
-        elif isinstance(value, int | float) and self.type != "bool":
-            with contextlib.suppress(OverflowError, ValueError):  # infinity, nan
-                number = int(value) if self.type == "int" else float(value)
-                if number == value:
-                    return number
-        raise ValueError(f"{self.name}: expected {self.type}, got {value!r}")
 
 
 def count(
@@ -93,12 +69,13 @@ class AttackEntry:
     name: str
     title: str
     norm: Norm
-    finds: Literal["fixed-eps", "minimum-norm"]
+    finds: Finds
     gradients: bool = True  #: False: needs the model's decisions or scores alone
     #: Whose gradient it follows. "margin": of the label's score less the best other one.
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
+    function: UserCode | None = None  #: the user's, instead; see `function_attack.py`
     step_passes: int = 1  #: queries of a step
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
     #: `strict` (at most).
@@ -108,12 +85,19 @@ class AttackEntry:
 
     @functools.cached_property
     def options(self) -> tuple[Option, ...]:
-        """The fields of the implementation."""
+        """The fields of the implementation, or the function's parameters; none where its source is
+        not on this machine."""
+        if self.function is not None:
+            with contextlib.suppress(UserCodeError):
+                return read_signature(self.function.target, GIVEN).options
+            return ()
         fields = dataclasses.fields(self.implementation) if self.implementation else ()
         return tuple(Option(name=field.name, **field.metadata[_OPTION]) for field in fields)
 
     @functools.cached_property
     def engines(self) -> tuple[AttackEngine, ...]:
+        if self.function is not None:
+            return ("strict",)
         own = self.implementation.engines() if self.implementation else ()
         return (*own, "foolbox-stock") if self.foolbox_class else own
 
@@ -134,6 +118,11 @@ class AttackEntry:
 
     def make(self, given: Mapping[str, Scalar]) -> Attack:
         """The attack with these options. Raises ValueError on unknown options and wrong types."""
+        if self.function is not None:
+            from prunegrid.workers.attacks.function_attack import FunctionAttack
+
+            code = dataclasses.replace(self.function, options=tuple(sorted(given.items())))
+            return FunctionAttack(code=code, norm=self.norm)
         if self.implementation is None:
             raise ValueError(f"{self.name}: runs by foolbox-stock alone")
         values = self.complete(given)

@@ -12,44 +12,37 @@ import importlib
 from typing import Any
 
 from prunegrid.workers.attacks.declaration import (
+    NORMS,
     SCORES_ALONE,
     AttackEngine,
     AttackEntry,
-    Norm,
-    Option,
 )
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
-from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry
-from prunegrid.workers.catalog.datasets import AUGMENTATIONS, DATASETS, DatasetEntry
-from prunegrid.workers.catalog.methods import (
-    CONTROL,
-    METHODS,
-    Criterion,
-    MethodEntry,
-    Scope,
-    Structure,
-)
+from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry, attack_of, own_entry
+from prunegrid.workers.catalog.datasets import DATASETS, dataset_of
+from prunegrid.workers.catalog.methods import METHODS, SCORES, method_of
+from prunegrid.workers.method_entry import CONTROL
+from prunegrid.workers.user_options import Option
 
 __all__ = [
     "ARCHITECTURES",
     "ATTACKS",
-    "AUGMENTATIONS",
     "CONTROL",
     "DATASETS",
     "METHODS",
+    "NORMS",
+    "SCORES",
     "SCORES_ALONE",
     "ArchitectureEntry",
     "AttackEngine",
     "AttackEntry",
-    "Criterion",
-    "DatasetEntry",
-    "MethodEntry",
-    "Norm",
     "Option",
-    "Scope",
-    "Structure",
     "attack_entry",
+    "attack_of",
+    "dataset_of",
     "load",
+    "method_of",
+    "own_entry",
 ]
 
 

@@ -37,7 +37,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             forward_flops=416_520,
             title="CNN5",
             configuration="09abd033607008d3feff",
-            sources="982e139a75c1",
+            sources="fdfc8a1561b1",
         ),
         ArchitectureEntry(
             name="resnet8",
@@ -49,7 +49,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             forward_flops=11_233_792,
             title="ResNet8",
             configuration="9d3b584de9c917ee690a",
-            sources="6799ab24f535",
+            sources="0ca45e0a0833",
         ),
         ArchitectureEntry(
             name="vgg11",
@@ -61,7 +61,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             forward_flops=607_856_640,
             title="VGG11",
             configuration="a32c80f04fe80f146c46",
-            sources="0107136d88a4",
+            sources="6195eb8f267c",
         ),
         ArchitectureEntry(
             name="resnet18",
@@ -73,7 +73,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
             forward_flops=1_813_566_464,
             title="ResNet18",
             configuration="83094bfa90f05359d74a",
-            sources="6799ab24f535",
+            sources="0ca45e0a0833",
         ),
     )
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import re
 from collections.abc import Mapping
 
 from prunegrid.workers.attacks import algorithms
-from prunegrid.workers.attacks.declaration import DECLARED, AttackEntry, Norm
+from prunegrid.workers.attacks.declaration import DECLARED, AttackEntry
+from prunegrid.workers.contract import AttackSettings, Norm, OwnAttack
+from prunegrid.workers.user_code import UserCode
 
 
 def _declared() -> dict[str, AttackEntry]:
@@ -43,7 +46,8 @@ def attack_entry(name: str) -> AttackEntry | None:
         return None
     upper = match[1].upper()
     linf = "LINF" in upper or match[1] in _LINF
-    norm: Norm = "linf" if linf else "l0" if upper.startswith("L0") else "l2"
+    first = upper[:2].lower()
+    norm: Norm = "linf" if linf else "l0" if first == "l0" else "l1" if first == "l1" else "l2"
     return AttackEntry(
         name=name,
         title=match[1],
@@ -52,4 +56,24 @@ def attack_entry(name: str) -> AttackEntry | None:
         gradients=_GRADIENT_FREE.fullmatch(match[1]) is None,
         loss="margin" if _MARGIN.fullmatch(match[1]) else "cross-entropy",
         foolbox_class=match[1],
+    )
+
+
+def attack_of(settings: AttackSettings) -> AttackEntry | None:
+    """The entry of a task's attack, of the grid's own too. None: no such."""
+    if settings.own is None:
+        return attack_entry(settings.attack)
+    return own_entry(settings.attack, settings.own)
+
+
+@functools.lru_cache(maxsize=256)
+def own_entry(target: str, own: OwnAttack) -> AttackEntry:
+    """Of a function of the grid's own."""
+    return AttackEntry(
+        name=target,
+        title=target.rpartition(":")[2],
+        norm=own.norm,
+        finds=own.finds,
+        gradients=own.gradients,
+        function=UserCode(target=target, version=own.version),
     )

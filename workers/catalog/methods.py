@@ -1,46 +1,60 @@
-"""Pruning methods that a grid can name: criterion, scope and structure."""
+"""Pruning methods that a grid can name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
-Structure = Literal["unstructured", "kernel", "filter", "none"]
-Criterion = Literal["magnitude", "random"]
-Scope = Literal["local", "global", "matched"]
+from prunegrid.workers.contract import PruningSettings
+from prunegrid.workers.method_entry import STRUCTURES, MethodEntry, Scope, Structure
+from prunegrid.workers.user_code import UserCode
 
-
-#: Fine-tunes as often as the others, and prunes nothing.
-CONTROL = "fine-tuning-only"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodEntry:
-    criterion: Criterion
-    scope: Scope  #: "matched": random, with the layer-wise proportions of magnitude-global
-    structure: Structure
-    in_paper: bool
-
-    @property
-    def name(self) -> str:
-        unpruned = self.structure == "none"
-        return CONTROL if unpruned else f"{self.criterion}-{self.scope}-{self.structure}"
-
-
-_SELECTIONS: tuple[tuple[Criterion, Scope, bool], ...] = (
+#: The scores that a grid can name, and the functions that compute them.
+SCORES: Mapping[str, str] = {
+    "magnitude": "prunegrid.workers.pruning.scores:magnitude",
+    "random": "prunegrid.workers.pruning.scores:random",
+    "l2": "prunegrid.workers.pruning.scores:l2",
+    "taylor": "prunegrid.workers.pruning.scores:taylor",
+    "obd": "prunegrid.workers.pruning.scores:obd",
+}
+_SELECTIONS: tuple[tuple[str, Scope, bool], ...] = (
     ("magnitude", "local", True),
     ("magnitude", "global", True),
     ("random", "local", True),
     ("random", "matched", False),
+    ("l2", "local", False),
+    ("l2", "global", False),
+    ("taylor", "local", False),
+    ("taylor", "global", False),
+    ("obd", "local", False),
+    ("obd", "global", False),
 )
-_STRUCTURES: tuple[Structure, ...] = ("unstructured", "kernel", "filter")
+
+
+def _entry(criterion: str, scope: Scope, structure: Structure, in_paper: bool) -> MethodEntry:
+    return MethodEntry(
+        criterion=criterion,
+        score=UserCode(target=SCORES[criterion]),
+        scope=scope,
+        structure=structure,
+        in_paper=in_paper,
+    )
+
 
 METHODS: Mapping[str, MethodEntry] = {
     entry.name: entry
-    for structure in _STRUCTURES
-    for criterion, scope, in_paper in _SELECTIONS
     for entry in (
-        MethodEntry(criterion=criterion, scope=scope, structure=structure, in_paper=in_paper),
+        *(
+            _entry(criterion, scope, structure, in_paper)
+            for structure in STRUCTURES
+            for criterion, scope, in_paper in _SELECTIONS
+            if (criterion, structure) != ("l2", "unstructured")  # the order of magnitude
+        ),
+        _entry("magnitude", "local", "2:4", False),
+        _entry("magnitude", "local", "none", False),
     )
-} | {CONTROL: MethodEntry(criterion="magnitude", scope="local", structure="none", in_paper=False)}
+}
+
+
+def method_of(pruning: PruningSettings) -> MethodEntry | None:
+    """The method of a task: as its grid describes it, or the catalog's; None: it knows no such."""
+    return pruning.own or METHODS.get(pruning.method)

@@ -1,7 +1,9 @@
 """Data sets: prepared once per node as memory-mapped arrays, the same for every process.
 
-To add one: a file here with a function `read(folder) -> RawDataset` that fetches and decodes it,
-and an entry in workers/catalog/. A reader raises DataUnavailable where it can't get the data.
+A reader is a function that fetches and decodes a data set. An entry of workers/catalog/ names it,
+and so does what a grid says of a data set of its own. Its parameters are its options, and `folder`,
+where it may keep what it fetches. It returns a RawDataset, or arrays as `normal_form` takes them;
+it raises DataUnavailable where it can't get the data.
 """
 
 from __future__ import annotations
@@ -11,32 +13,27 @@ import functools
 import json
 import os
 import shutil
+import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from prunegrid.workers import catalog
-from prunegrid.workers.catalog import DATASETS, DatasetEntry
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.contract import DataSettings
+from prunegrid.workers.data.raw_dataset import (
+    ARRAYS,
+    DataUnavailable,
+    RawDataset,
+    dtype_of,
+    normal_form,
+)
+from prunegrid.workers.dataset_entry import BY_HASH, DatasetEntry
 from prunegrid.workers.files import StorageError, expanded
-
-
-class DataUnavailable(Exception):  # noqa: N818 - the contract's name for it
-    """The data set is not available here; the message says why, and what to install or fetch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawDataset:
-    """What a reader returns: uint8 images [n, h, w, c], integer labels [n]."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+from prunegrid.workers.user_code import UserCode, UserCodeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +76,7 @@ def load(data: DataSettings, data_dir: str | None) -> Dataset:
 
     Raises DataUnavailable, and ValueError for a name that is not in the catalog.
     """
-    entry = DATASETS.get(data.dataset)
-    if entry is None:
-        raise ValueError(f"data set: expected one of {', '.join(DATASETS)}, got {data.dataset!r}")
+    entry = dataset_of(data)
     if data.fingerprint != entry.fingerprint:
         raise DataUnavailable(
             f"{entry.name}: the task needs {data.fingerprint}, this worker has "
@@ -103,13 +98,10 @@ def load(data: DataSettings, data_dir: str | None) -> Dataset:
     )
 
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
 def _mapped(entry: DatasetEntry, folder: Path) -> dict[str, np.ndarray]:
     """The prepared files, memory-mapped, and checked: they may have been copied from elsewhere."""
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         check(RawDataset(**arrays), entry)
     except (OSError, ValueError, EOFError, DataUnavailable) as error:
         raise DataUnavailable(
@@ -122,32 +114,74 @@ def _mapped(entry: DatasetEntry, folder: Path) -> dict[str, np.ndarray]:
 def prepare(entry: DatasetEntry, data_dir: Path) -> Path:
     """The folder with the prepared arrays. The first process on this node makes it while others
     wait. Raises DataUnavailable."""
-    name = "".join(c if c.isalnum() or c in ".-" else "_" for c in entry.fingerprint)
-    folder = data_dir / name
+
+    def checked() -> RawDataset:
+        raw = _read(entry, data_dir)
+        check(raw, entry)
+        return raw
+
+    return keep(entry.name, entry.fingerprint, checked, data_dir)
+
+
+def keep(name: str, fingerprint: str, read: Callable[[], RawDataset], data_dir: Path) -> Path:
+    """The folder with the arrays of this fingerprint, from `read` where it is not there yet.
+    `name`: for messages. Raises DataUnavailable."""
+    folder = data_dir / "".join(c if c.isalnum() or c in ".-" else "_" for c in fingerprint)
     if (folder / "ready.json").exists():
         return folder
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(data_dir / f".{name}.lock"):
+        with _locked(data_dir / f".{folder.name}.lock"):
             if not (folder / "ready.json").exists():
-                _write(entry, data_dir, folder)
+                _write(read, folder, fingerprint)
     except OSError as error:
-        raise DataUnavailable(f"can't prepare {entry.name} in {data_dir}: {error}") from error
+        raise DataUnavailable(f"can't prepare {name} in {data_dir}: {error}") from error
     return folder
 
 
-def _write(entry: DatasetEntry, data_dir: Path, folder: Path) -> None:
-    for left in data_dir.glob(f".{folder.name}.*.tmp"):  # left by a process that was killed
+def read(reader: UserCode, data_dir: Path) -> RawDataset:
+    """What a reader returns. Raises DataUnavailable."""
+    try:
+        found = reader.call(folder=data_dir)
+    except UserCodeError as error:
+        if isinstance(error.__cause__, DataUnavailable):
+            raise error.__cause__ from None
+        raise DataUnavailable(str(error)) from error
+    return found if isinstance(found, RawDataset) else normal_form(found, reader.target)
+
+
+def _read(entry: DatasetEntry, data_dir: Path) -> RawDataset:
+    """From the source. Raises DataUnavailable, also where one's own data are no more what they
+    were when the run was planned."""
+    try:
+        raw = read(entry.reader, data_dir)
+    except DataUnavailable as error:
+        if not entry.fingerprint.startswith(BY_HASH):
+            raise
+        folder = entry.fingerprint.replace(":", "_")
+        raise DataUnavailable(
+            f"{error} (on {socket.gethostname()}); expected it where every node sees it, or the "
+            f"folder {folder} of a machine that has read it in {data_dir}"
+        ) from error
+    if entry.fingerprint.startswith(BY_HASH) and raw.fingerprint() != entry.fingerprint:
+        raise DataUnavailable(
+            f"{entry.name}: its arrays have changed since the run was planned: expected "
+            f"{entry.fingerprint}, got {raw.fingerprint()}; run again to plan with the new ones"
+        )
+    return raw
+
+
+def _write(read: Callable[[], RawDataset], folder: Path, fingerprint: str) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    raw = catalog.load(entry.target)(data_dir)
-    check(raw, entry)
-    aside = data_dir / f".{folder.name}.{uuid.uuid4().hex}.tmp"
+    raw = read()
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     aside.mkdir()
     try:
-        for name in _ARRAYS:
-            dtype = np.uint8 if name.endswith("images") else np.int32
-            np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(raw, name), dtype=dtype))
-        (aside / "ready.json").write_text(json.dumps({"fingerprint": entry.fingerprint}))
+        for name in ARRAYS:
+            array = np.ascontiguousarray(getattr(raw, name), dtype=dtype_of(name))
+            np.save(aside / f"{name}.npy", array)
+        (aside / "ready.json").write_text(json.dumps({"fingerprint": fingerprint}))
         shutil.rmtree(folder, ignore_errors=True)  # an incomplete copy from elsewhere
         aside.rename(folder)
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunegrid.workers.data.base import DataUnavailable, RawDataset
+from prunegrid.workers.data.raw_dataset import DataUnavailable, RawDataset
 
 #: Of the pixels and labels in the package's order; part of the catalog's fingerprint.
 SHA256 = "102ee58811198a76b72f91879fb841db79151d4f44542e2fd3f0e1d39dcdea73"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunegrid.workers.data.base import RawDataset
+from prunegrid.workers.data.raw_dataset import RawDataset
 
 
 def read_16(folder: Path) -> RawDataset:

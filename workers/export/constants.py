@@ -29,6 +29,11 @@ def constant_channels(model: keras.Model) -> dict[str, Constants]:
             raise ValueError(
                 f"{layer.name}: expected a layer of {choices}, got {type(layer).__name__}"
             )
+        if getattr(layer, "groups", 1) > 1 or getattr(layer, "depth_multiplier", 1) > 1:
+            raise ValueError(
+                f"{layer.name}: expected a convolution of one group, or of one output for each "
+                "input channel, got another: which channels belong together is not known"
+            )
         out[layer.name] = rule(layer, [out[name] for name in parents(layer)])
     return out
 
@@ -56,7 +61,7 @@ def bias(layer: keras.Layer) -> np.ndarray:
 
 def pads(layer: keras.Layer) -> bool:
     """Whether the layer may see zeros from outside the image, beside its input's constants."""
-    is_conv = isinstance(layer, keras.layers.Conv2D)
+    is_conv = isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
     return is_conv and layer.padding != "valid" and max(layer.kernel_size) > 1
 
 
@@ -79,9 +84,22 @@ def _weighted(layer: keras.Layer, inputs: list[Constants]) -> Constants:
 def _activated(layer: keras.Layer, values: Constants) -> Constants:
     if layer.activation is keras.activations.relu:
         return np.asarray(np.maximum(values, 0))  # NaN stays
+    if layer.activation is keras.activations.relu6:
+        return np.asarray(np.clip(values, 0, 6))
     if layer.activation is keras.activations.linear:
         return values
     return np.full_like(values, np.nan)  # another activation: nothing is known
+
+
+def _depthwise(layer: keras.Layer, inputs: list[Constants]) -> Constants:
+    """Each channel for itself, of its own input; as `_weighted` with padding."""
+    (values,) = inputs
+    usable = (values == 0) if pads(layer) else ~np.isnan(values)
+    array = np.asarray(layer.kernel, dtype=np.float64)[..., 0]  # [h, w, channels]
+    varies = (array != 0).any(axis=(0, 1)) & ~usable
+    shift = np.asarray(layer.bias, dtype=np.float64) if layer.use_bias else 0.0
+    sums = np.where(usable, values, 0) * array.sum(axis=(0, 1)) + shift
+    return _activated(layer, np.where(varies, np.nan, sums))
 
 
 def _norm(layer: keras.layers.BatchNormalization, inputs: list[Constants]) -> Constants:
@@ -100,7 +118,14 @@ def _flatten(layer: keras.Layer, inputs: list[Constants]) -> Constants:
 
 
 def _relu(layer: keras.Layer, inputs: list[Constants]) -> Constants:
-    return np.asarray(np.maximum(inputs[0], 0))
+    if layer.negative_slope or layer.threshold:
+        return np.full_like(inputs[0], np.nan)
+    most = np.inf if layer.max_value is None else layer.max_value
+    return np.asarray(np.clip(inputs[0], 0, most))  # NaN stays
+
+
+def _activation(layer: keras.Layer, inputs: list[Constants]) -> Constants:
+    return _activated(layer, inputs[0])
 
 
 def _unchanged(layer: keras.Layer, inputs: list[Constants]) -> Constants:
@@ -117,7 +142,10 @@ RULES: Mapping[type, Callable[[Any, list[Constants]], Constants]] = {
     keras.layers.Conv2D: _weighted,
     keras.layers.Dense: _weighted,
     keras.layers.BatchNormalization: _norm,
+    keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.ReLU: _relu,
+    keras.layers.Activation: _activation,
+    keras.layers.Dropout: _unchanged,
     keras.layers.MaxPooling2D: _unchanged,
     keras.layers.GlobalAveragePooling2D: _unchanged,
     keras.layers.Flatten: _flatten,

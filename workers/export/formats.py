@@ -17,12 +17,14 @@ from typing import Literal, TypeAlias, get_args
 import keras
 import numpy as np
 
-from prunegrid.workers.artifacts import load_weights
-from prunegrid.workers.catalog import DATASETS
+from prunegrid.workers.artifacts import load_record, load_weights
+from prunegrid.workers.catalog import dataset_of
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
-from prunegrid.workers.models.base import build, prunable, set_weights, variables
+from prunegrid.workers.models.base import build, get_weights, set_weights
+from prunegrid.workers.models.kernels import prunable, variables
+from prunegrid.workers.models.network_files import local_file
 
 #: "keras": a `.keras` file. "savedmodel": a folder for TensorFlow Serving and other runtimes; it
 #: takes a batch "image" and answers "logits". "shrunk": the smaller network, in either format, by
@@ -49,8 +51,9 @@ def load_model(files: Files, key: str) -> tuple[keras.Model, dict[str, np.ndarra
     task = stored.record.task
     if isinstance(task, AttackTask):
         raise ValueError(f"{key}: expected a train or prune task, got an attack")
-    entry = DATASETS[task.data.dataset]
-    model = build(task.architecture, entry.shape, entry.classes, seed=0)
+    entry, own = dataset_of(task.data), task.network
+    file = None if own is None else local_file(own, files)
+    model = build(task.architecture, entry.shape, entry.classes, seed=0, own=own, file=file)
     set_weights(model, stored.weights)
     return model, stored.masks
 
@@ -60,11 +63,19 @@ def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
 
     Raises as `load_model` and `export_model` do.
     """
-    return export_model(*load_model(files, key), path, form)
+    model, masks = load_model(files, key)
+    task = load_record(files, key).task
+    kept = () if isinstance(task, AttackTask) else task.prune_except
+    return export_model(model, masks, path, form, prune_except=kept)
 
 
 def export_model(
-    model: keras.Model, masks: Mapping[str, np.ndarray], path: Path, form: Form
+    model: keras.Model,
+    masks: Mapping[str, np.ndarray],
+    path: Path,
+    form: Form,
+    *,
+    prune_except: tuple[str, ...] = (),
 ) -> Exported:
     """Write `model`, which gives logits for images [n, h, w, c] in [0, 1], atomically.
 
@@ -83,7 +94,7 @@ def export_model(
         raise ValueError(f"path for {form}: expected {wanted}, got {str(path)!r}")
     if path.exists():
         raise FileExistsError(f"export: {path} exists already")
-    check_pruned(model, masks)
+    check_pruned(model, masks, prune_except)
     if form == "shrunk":
         model = shrink(model)
     aside = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
@@ -99,7 +110,8 @@ def export_model(
             shutil.rmtree(aside)
         else:
             aside.unlink(missing_ok=True)
-    arrays = [model.get_layer(layer.name).kernel.numpy() for layer in prunable(model)]
+    weights = get_weights(model)
+    arrays = [weights[layer.path] for layer in prunable(model, prune_except)]
     return Exported(
         path=path,
         form=form,
@@ -110,13 +122,16 @@ def export_model(
     )
 
 
-def check_pruned(model: keras.Model, masks: Mapping[str, np.ndarray]) -> None:
+def check_pruned(
+    model: keras.Model, masks: Mapping[str, np.ndarray], prune_except: tuple[str, ...] = ()
+) -> None:
     """Raises ValueError where masks and layers differ, or a pruned weight is not exactly 0."""
-    names = [layer.name for layer in prunable(model)]
-    if set(names) != set(masks):
-        raise ValueError(f"masks: expected those of {sorted(names)}, got {sorted(masks)}")
+    paths = {layer.name: layer.path for layer in prunable(model, prune_except)}
+    if set(paths) != set(masks):
+        raise ValueError(f"masks: expected those of {sorted(paths)}, got {sorted(masks)}")
+    found = get_weights(model)
     for name, mask in masks.items():
-        weights = model.get_layer(name).kernel.numpy()
+        weights = found[paths[name]]
         if weights.shape != mask.shape:
             raise ValueError(f"mask of {name}: expected shape {weights.shape}, got {mask.shape}")
         wrong = int(np.count_nonzero(weights[~mask]))

@@ -79,9 +79,14 @@ def _weighted(layer: keras.Layer, todo: ShrinkPlan) -> dict[str, np.ndarray]:
 
 
 def _sliced(layer: keras.Layer, todo: ShrinkPlan) -> dict[str, np.ndarray]:
-    """A batch norm's variables without the removed channels; other layers have none."""
+    """A batch norm's or depthwise convolution's variables without the removed channels; other
+    layers have none."""
     keep = todo.kept[layer.name]
-    return {f"{layer.name}/{v.name}": np.asarray(v)[keep] for v in layer.variables}
+    arrays = {v.name: np.asarray(v) for v in layer.variables if "seed_generator" not in v.path}
+    return {
+        f"{layer.name}/{name}": array[keep] if array.ndim == 1 else array[:, :, keep]
+        for name, array in arrays.items()
+    }
 
 
 def _clone(layer: keras.Layer, weights: dict[str, np.ndarray]) -> keras.Layer:

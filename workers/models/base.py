@@ -8,26 +8,38 @@ alone: neither build order nor other models in the process change an initial wei
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Literal
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from prunegrid.workers.catalog import ARCHITECTURES, load
-from prunegrid.workers.models.layers import PROJECTION, Layers
-from prunegrid.workers.pruning.counts import KernelLayer
+from prunegrid.workers.contract import OwnNetwork
+from prunegrid.workers.models.kernels import kernels, variables
+from prunegrid.workers.models.layers import Layers
+from prunegrid.workers.models.own_networks import built_by, read_from
 
 
 def build(
-    architecture: str, input_shape: tuple[int, int, int], classes: int, *, seed: int
+    architecture: str,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    seed: int | None,
+    own: OwnNetwork | None = None,
+    file: Path | None = None,
 ) -> keras.Model:
     """A fresh network: images [n, h, w, c] in [0, 1] to logits [n, classes].
 
-    Raises ValueError where the images are too small for the architecture, or a layer can't be
-    pruned and counted.
+    `own`: of a network that the grid brings; `file`: what it holds, where it is a file's, with the
+    file's weights where `seed` is None. Raises ValueError where the images do not fit, or the
+    user's code fails.
     """
+    if own is not None and own.code is not None:
+        return built_by(own.code, input_shape, classes, seed=seed or 0)
+    if file is not None:
+        name = architecture if own is None else own.label
+        return read_from(file, input_shape, classes, name=name, seed=seed)
     entry = ARCHITECTURES[architecture]
     height, width, channels = input_shape
     least = entry.min_size
@@ -36,7 +48,7 @@ def build(
             f"{architecture}: expected images of at least {least}x{least}, "
             f"got {height}x{width}x{channels}"
         )
-    return network_of(entry.target, input_shape, classes, seed=seed, name=architecture)
+    return network_of(entry.target, input_shape, classes, seed=seed or 0, name=architecture)
 
 
 def network_of(
@@ -48,58 +60,6 @@ def network_of(
     model = keras.Model(inputs, load(target)(inputs, classes, Layers(seed)), name=name)
     kernels(model)  # refused now, not after training
     return model
-
-
-_KINDS: Mapping[Literal["conv", "depthwise", "dense"], type[keras.Layer]] = {
-    "conv": keras.layers.Conv2D,
-    "depthwise": keras.layers.DepthwiseConv2D,
-    "dense": keras.layers.Dense,
-}
-
-
-def prunable(model: keras.Model) -> tuple[KernelLayer, ...]:
-    """The layers that pruning works on, in the network's order; no biases, no batch norm."""
-    return tuple(layer for layer in kernels(model) if layer.prunable)
-
-
-def kernels(model: keras.Model) -> tuple[KernelLayer, ...]:
-    """Every conv, depthwise and dense layer, in the network's order. Raises ValueError for another
-    layer with kernels, and for layers inside another one: they could be neither pruned nor
-    counted."""
-    out = []
-    for layer in model.layers:
-        kind = next((kind for kind, of in _KINDS.items() if isinstance(layer, of)), None)
-        if kind is None:
-            nested = any(inner.variables for inner in layer._flatten_layers(include_self=False))
-            if nested or any(v.name.endswith(("kernel", "embeddings")) for v in layer.variables):
-                raise ValueError(
-                    f"layer {layer.name!r} ({type(layer).__name__}) can't be pruned and counted: "
-                    "expected Conv2D, DepthwiseConv2D and Dense for all layers with kernels, none "
-                    "inside another layer"
-                )
-            continue
-        out.append(
-            KernelLayer(
-                name=layer.name,
-                path=f"{layer.name}/kernel",
-                kind=kind,
-                shape=tuple(int(n) for n in layer.kernel.shape),
-                positions=math.prod(layer.output.shape[1:-1]),
-                prunable=not layer.name.endswith(PROJECTION),
-            )
-        )
-    return tuple(out)
-
-
-def variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """`layer/variable` -> every variable that a trained model keeps, batch norm's moving
-    statistics included. The names do not depend on what else was built in this process."""
-    out = {}
-    for layer in model.layers:
-        for variable in layer.variables:
-            if "seed_generator" not in variable.path:
-                out[f"{layer.name}/{variable.name}"] = variable
-    return out
 
 
 def get_weights(model: keras.Model) -> dict[str, np.ndarray]:

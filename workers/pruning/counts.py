@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from prunegrid.workers.records import LayerCount
 
+KernelKind: TypeAlias = Literal["conv", "depthwise", "transposed", "dense"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class KernelLayer:
-    """A layer with a conv or dense kernel."""
+    """A kernel of a layer."""
 
-    name: str
+    name: str  #: the layer's; of two kernels in one layer, their paths
     path: str  #: of the kernel variable
-    kind: Literal["conv", "depthwise", "dense"]
-    shape: tuple[int, ...]  #: height, width, in, out (depthwise: out per in); dense: in, out
-    positions: int  #: output positions that the kernel is applied at
+    kind: KernelKind
+    #: Height, width, in, out (depthwise: out per in; transposed: out, in), or with other than two
+    #: axes before the last two. Dense: whatever its equation says, in, out as a rule.
+    shape: tuple[int, ...]
+    positions: int  #: how often it is applied to one image
     prunable: bool  #: False for residual projections, which the authors do not prune
 
 

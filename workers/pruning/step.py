@@ -10,10 +10,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from prunegrid.workers.catalog import MethodEntry, Structure
-from prunegrid.workers.keys import derive_seed
-from prunegrid.workers.pruning.scores import CRITERIA, magnitude
-from prunegrid.workers.pruning.structures import alive_units, spread, unit_of, units
+from prunegrid.workers.method_entry import MethodEntry, pattern_of
+from prunegrid.workers.pruning.scores import NetworkView, Scoring, magnitude
+from prunegrid.workers.pruning.structures import (
+    Unit,
+    alive_units,
+    grouped,
+    pruned_layers,
+    spread,
+    ungrouped,
+    units,
+)
+from prunegrid.workers.user_code import UserCodeError
 
 
 class PruneCountError(Exception):
@@ -30,6 +38,10 @@ class PruneCountError(Exception):
         return f"{self.layer}: expected {self.expected} units left, got {self.got}: {self.problem}"
 
 
+class ScoreError(ValueError):
+    """A score failed, or does not give each unit a finite number."""
+
+
 def survivors(n: int, rate: float) -> int:
     """round(n / rate), halves to even, as in the authors' raw counts.
 
@@ -39,6 +51,7 @@ def survivors(n: int, rate: float) -> int:
     return round(n / rate)
 
 
+# Parameters: the network and what of it is known, and the step.
 def prune_step(
     weights: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray],
@@ -48,32 +61,93 @@ def prune_step(
     rate: float,
     parent_rate: float,
     seed: int,
+    network: NetworkView | None = None,
 ) -> dict[str, np.ndarray]:
     """New masks by layer. `weights`, `masks` (bool) and `kinds` (see `unit_of`) have the same
-    layers. Raises PruneCountError, ValueError where the rate does not exceed the parent's."""
+    layers; `network`: for scores that need it.
+
+    Raises PruneCountError, ScoreError, and ValueError where the rate does not exceed the
+    parent's."""
     if rate <= parent_rate:
         raise ValueError(f"rate: expected more than the parent's {parent_rate:g}, got {rate:g}")
-    layers = {n: unit for n in weights if (unit := unit_of(method.structure, kinds[n]))}
+    layers = pruned_layers(method.structure, kinds, {n: w.shape for n, w in weights.items()})
     alive = {name: alive_units(masks[name], unit) for name, unit in layers.items()}
-    parts = {name: units(weights[name] * masks[name], unit) for name, unit in layers.items()}
-    score = CRITERIA[method.criterion]
-    scores = {}
-    for name in layers:
-        rng = np.random.default_rng(derive_seed(seed, "prune", rate, name))
-        scores[name] = score(parts[name], method.scope, rng)
-    if method.scope == "local":
-        counts = {name: _count(name, alive[name], rate) for name in layers}
-    elif method.scope == "global":
+    scoring = Scoring(
+        weights={name: weights[name] * masks[name] for name in layers},
+        masks={name: masks[name] for name in layers},
+        unit=layers,
+        scope=method.scope,
+        rate=rate,
+        seed=seed,
+        network=network,
+    )
+    scores = scores_of(scoring, method) if layers else {}
+    pattern = pattern_of(method.structure)
+    if method.scope == "global":
         counts = _global_counts(scores, alive, rate)
+    elif method.scope == "matched":
+        counts = _global_counts(per_unit(magnitude(scoring), scoring, mean=True), alive, rate)
     else:
-        unused = np.random.default_rng(0)
-        magnitudes = {name: magnitude(parts[name], "global", unused) for name in layers}
-        counts = _global_counts(magnitudes, alive, rate)
+        counts = {name: _count(name, alive[name], rate) for name in layers}
     out = {name: mask.copy() for name, mask in masks.items()}
     for name, unit in layers.items():
-        keep = _best(scores[name], alive[name], counts[name])
-        out[name] &= spread(keep, weights[name].shape, unit)
+        shape = weights[name].shape
+        if pattern is None:
+            keep = _best(scores[name], alive[name], counts[name])
+        else:
+            keep = _best_of_groups(scores[name], alive[name], shape, pattern)
+        out[name] &= spread(keep, shape, unit)
     check_counts(out, masks, layers, counts)
+    return out
+
+
+def scores_of(scoring: Scoring, method: MethodEntry) -> dict[str, np.ndarray]:
+    """One number for each unit of each layer that is pruned. Raises ScoreError."""
+    try:
+        found = method.score.call(scoring=scoring)
+    except UserCodeError as error:
+        raise ScoreError(str(error)) from error
+    of = method.score.target
+    if not isinstance(found, Mapping):
+        raise ScoreError(
+            f"{of}: expected a mapping of layers to arrays, got {type(found).__name__}"
+        )
+    if missing := sorted(scoring.weights.keys() - found.keys()):
+        raise ScoreError(f"{of}: expected a score of each layer, got none of {missing[0]}")
+    arrays = {name: np.asarray(found[name]) for name in scoring.weights}
+    scores = per_unit(arrays, scoring, mean=method.scope == "global")
+    for name, mine in scores.items():
+        if mine.shape != (scoring.count(name),):
+            raise ScoreError(
+                f"{of}: expected scores of {name} for its weights {scoring.weights[name].shape} or "
+                f"its {scoring.count(name)} units, got {arrays[name].shape}"
+            )
+        if not np.isfinite(mine).all():
+            if scoring.network is None or not scoring.network.lost:
+                wrong = int(np.count_nonzero(~np.isfinite(mine)))
+                raise ScoreError(
+                    f"{of}: expected finite scores of {name}, got {wrong} of {len(mine)} that are "
+                    "NaN or infinite"
+                )
+            scores[name] = np.nan_to_num(mine)
+    return scores
+
+
+def per_unit(
+    arrays: Mapping[str, np.ndarray], scoring: Scoring, *, mean: bool
+) -> dict[str, np.ndarray]:
+    """Scores of weights summed over each unit, or their means; scores of units as they are."""
+    out = {}
+    for name, array in arrays.items():
+        if array.shape != scoring.weights[name].shape:
+            out[name] = array
+            continue
+        parts = units(array, scoring.unit[name])
+        if parts.shape[1] == 1:  # sum and mean are the weight's; a reduction would only be slow
+            out[name] = parts[:, 0]
+        else:
+            wide = parts.astype(np.float64, copy=False)
+            out[name] = wide.mean(axis=1) if mean else wide.sum(axis=1)
     return out
 
 
@@ -99,6 +173,18 @@ def _best(scores: np.ndarray, alive: np.ndarray, count: int) -> np.ndarray:
     return keep
 
 
+def _best_of_groups(
+    scores: np.ndarray, alive: np.ndarray, shape: tuple[int, ...], pattern: tuple[int, int]
+) -> np.ndarray:
+    """The best N living of each M weights, bool [weights]; among equals the first win."""
+    kept, size = pattern
+    ranked = np.where(alive, scores, -np.inf)
+    order = np.argsort(-grouped(ranked, shape, size), axis=1, kind="stable")
+    keep = np.zeros(order.shape, dtype=bool)
+    np.put_along_axis(keep, order[:, :kept], True, axis=1)
+    return np.asarray(ungrouped(keep, shape) & alive)
+
+
 def _global_counts(
     scores: Mapping[str, np.ndarray], alive: Mapping[str, np.ndarray], rate: float
 ) -> dict[str, int]:
@@ -116,7 +202,7 @@ def _global_counts(
 def check_counts(
     new: Mapping[str, np.ndarray],
     old: Mapping[str, np.ndarray],
-    layers: Mapping[str, Structure],
+    layers: Mapping[str, Unit],
     counts: Mapping[str, int],
 ) -> None:
     """`layers`: the unit of each pruned one. Raises PruneCountError where a layer's count is wrong,

@@ -17,11 +17,12 @@ import tensorflow as tf
 
 from prunegrid.workers.contract import AdversarialTraining, TrainingSettings
 from prunegrid.workers.data.base import ImageSplit
-from prunegrid.workers.models.base import variables
+from prunegrid.workers.models.kernels import kernel_paths, variables
 from prunegrid.workers.training.augmentations import augment
 from prunegrid.workers.training.batches import Source
 
 EVALUATION_BATCH = 250
+_DRAWS_PER_STEP = 1024  #: of one layer, at most: a call counts its generator up
 
 
 def to_unit(images: Any) -> Any:
@@ -75,13 +76,16 @@ class Stepper:
         self.optimizer = keras.optimizers.Adam()
         self.optimizer.build(model.trainable_variables)
         names = {id(variable): name for name, variable in variables(model).items()}
+        kernels = kernel_paths(model)
+        #: Of layers that are not trained: their pruned weights stay 0 by themselves.
+        self._frozen = kernels - {names[id(variable)] for variable in model.trainable_variables}
+        self._draws = [v for v in model.variables if "seed_generator" in v.path]
         #: None for biases and batch norm, which no method prunes.
         self._masks: dict[str, tf.Variable | None] = {}
         for variable in model.trainable_variables:
             name = names[id(variable)]
-            kernel = name.endswith("/kernel")
             mask = tf.Variable(tf.ones(variable.shape, tf.bool), trainable=False)
-            self._masks[name] = mask if kernel else None
+            self._masks[name] = mask if name in kernels else None
         self._compiled: dict[type, Any] = {}  # tf.function by kind of source
 
     def reset(self, masks: Mapping[str, np.ndarray]) -> None:
@@ -91,7 +95,8 @@ class Stepper:
         """
         for variable in self.optimizer.variables:
             variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
-        if unknown := sorted(name for name in masks if self._masks.get(name) is None):
+        trained = masks.keys() - self._frozen
+        if unknown := sorted(name for name in trained if self._masks.get(name) is None):
             raise ValueError(f"masks: expected names of kernels, got {unknown}")
         for name, variable in self._masks.items():
             if variable is not None:
@@ -142,21 +147,30 @@ class Stepper:
 
     def _one(self, x: Any, y: Any, seed: Any) -> Any:
         how = self._adversarial
+        self._set_draws(seed)
         attacked = x if how is None else attack_batch(self._model, x, y, seed, how)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(cross_entropy(y, self._model(x, training=True)))
             if how is not None:
                 hard = cross_entropy(y, self._model(attacked, training=True))
                 loss = (1 - how.mix) * loss + how.mix * tf.reduce_mean(hard)
+            if self._model.losses:  # a user's layers may penalise their weights
+                loss += tf.add_n(self._model.losses)
         gradients = tape.gradient(loss, self._model.trainable_variables)
         # Adam's moments of a pruned weight stay 0, so its update is exactly 0. Not a product with
         # the mask: NaN times 0 is NaN, and a diverged network's pruned weights must be 0 as well.
         masked = [
-            gradient if mask is None else tf.where(mask, gradient, 0.0)
+            gradient if mask is None or gradient is None else tf.where(mask, gradient, 0.0)
             for gradient, mask in zip(gradients, self._masks.values(), strict=True)
         ]
         self.optimizer.apply(masked, self._model.trainable_variables)
         return loss
+
+    def _set_draws(self, seed: Any) -> None:
+        """Dropout and its like draw by the epoch and the step alone, wherever training resumes."""
+        for number, state in enumerate(self._draws):
+            mixed = tf.stack([seed[0] + 1_000_003 * number, seed[1] * _DRAWS_PER_STEP])
+            state.assign(tf.cast(mixed, state.dtype))
 
 
 @functools.lru_cache(maxsize=4)

@@ -18,7 +18,7 @@ from prunegrid.workers.attacks.runtime.image_columns import ImageCheckpoint, Ima
 from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches, padded_size
 from prunegrid.workers.attacks.runtime.network import Network
 from prunegrid.workers.attacks.runtime.verification import verify_adversarials
-from prunegrid.workers.catalog import attack_entry
+from prunegrid.workers.catalog import attack_of
 from prunegrid.workers.contract import AttackSettings, AttackTask
 
 #: `strict` works on this many micro-batches of images at once: enough to replace finished ones,
@@ -84,7 +84,7 @@ def attack_shard(
     where even 16 images do not fit.
     """
     task, settings = request.task, request.task.attack
-    entry = attack_entry(settings.attack)
+    entry = attack_of(settings)
     if entry is None:
         raise ValueError(f"unknown attack {settings.attack!r}")
     batch, pool = request.batch, request.pool
