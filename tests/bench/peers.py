@@ -75,15 +75,13 @@ def main(arguments: list[str] | None = None) -> None:
         freeze(chosen.python)
         return
     norms, wanted = chosen.norms.split(","), re.compile(chosen.attacks)
-    records = [
-        record
-        for name, model, images, labels in _networks(chosen)
-        for record in beside(chosen.python, name, model, images, labels, norms, wanted)
-    ]
-    tell(
-        {"settings": vars(chosen), "versions": _versions(chosen.python), "runs": records},
-        chosen.out,
-    )
+    records: list[dict[str, Any]] = []
+    told = {"settings": vars(chosen), "versions": _versions(chosen.python), "runs": records}
+    for name, model, images, labels in _networks(chosen):
+        records += beside(chosen.python, name, model, images, labels, norms, wanted)
+        if chosen.out:
+            Path(chosen.out).write_text(json.dumps(told), encoding="utf-8")
+    tell(told, chosen.out)
     if chosen.docs:
         page = Path(chosen.docs)
         before, _, after = page.read_text().split(MARK)
