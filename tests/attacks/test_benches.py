@@ -59,7 +59,7 @@ def test_strength_over_the_chain(cnn5, images, monkeypatch, capsys):
 def test_optimality_is_that_of_attackbench():
     """By hand: of four images one is misclassified, and the best known are at 1, 1 and 3. An attack
     that finds nothing has an area of 9/4, the best known of 5/4, the first of 6/4."""
-    from tests.bench.peers import _judge, tables
+    from tests.bench.peers import judge, tables
 
     inf = float("inf")
     base = {"network": "n", "norm": "l2", "forward": 1.0, "backward": None, "seconds": 1.0}
@@ -68,7 +68,7 @@ def test_optimality_is_that_of_attackbench():
         base | {"attack": "far, PyTorch", "distance": [0, 2, 1, inf]},
         base | {"attack": "fixed_l2", "broken": [[True, False, False, True]] * 4},
     ]
-    _judge(runs, "l2")
+    judge(runs, "l2")
     assert [run["standing"] for run in runs] == [[3, 2, 2, 1], [3, 2, 2, 1], [2] * 4]
     assert [run.get("optimality") for run in runs] == [0.75, 0.75, None]
     assert [run.get("further_by_1_percent") for run in runs] == [1 / 3, 2 / 3, None]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks.algorithms.brendel_bethge.exchange import SeenSets, exchange_elements
+from prunegrid.workers.attacks.algorithms.element_exchange.exchange import (
+    SeenSets,
+    exchange_elements,
+)
 from prunegrid.workers.attacks.base import AttackContext, Batch
 from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from prunegrid.workers.catalog import ATTACKS, AttackEntry
+from prunegrid.workers.catalog import ATTACKS
 from tests.bench.output import tell
 
 EPS = {
@@ -35,9 +35,12 @@ EPS = {
     "l2": (0.5, 1.0, 1.5, 2.0),
     "linf": (8 / 255, 16 / 255, 24 / 255, 32 / 255),
 }
-#: Ours that do not run with their defaults.
+#: Ours that do not run with their defaults, and, under names of two words, beside these.
 OPTIONS: Mapping[str, dict[str, Any]] = {
-    "cw_l2": {"binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0}
+    "cw_l2": {"binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0},
+    "ddn_l2 1000": {"steps": 1000},
+    "target_race_l2 lean": {"targets": 4, "steps": 40, "leads": 1},
+    "exchange_l0 500": {"passes": 500},
 }
 #: Peers by norm. A fixed-eps one is run at every eps.
 THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
@@ -77,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     norms, wanted = chosen.norms.split(","), re.compile(chosen.attacks)
     records: list[dict[str, Any]] = []
     told = {"settings": vars(chosen), "versions": _versions(chosen.python), "runs": records}
-    for name, model, images, labels in _networks(chosen):
+    for name, model, images, labels in networks(chosen):
         records += beside(chosen.python, name, model, images, labels, norms, wanted)
         if chosen.out:
             Path(chosen.out).write_text(json.dumps(told), encoding="utf-8")
@@ -88,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         page.write_text("".join((before, MARK, "\n", tables(records), MARK, after)))
 
 
-def _networks(chosen: argparse.Namespace) -> Iterable[tuple[str, Any, np.ndarray, np.ndarray]]:
+def networks(chosen: argparse.Namespace) -> Iterable[tuple[str, Any, np.ndarray, np.ndarray]]:
     """One model object, with other weights each time."""
     from prunegrid.workers.models.base import get_weights, set_weights
     from tests.bench.strength import _chain, _trained
@@ -152,15 +155,17 @@ def beside(
         if wanted.search(peer)
     ]
     found = [
-        ours(name, model, images, labels, entry)
-        for entry in ATTACKS.values()
-        if entry.norm in norms and "strict" in entry.engines and wanted.search(entry.name)
+        ours(name, model, images, labels, label, OPTIONS.get(label, {}))
+        for label in sorted({*ATTACKS, *OPTIONS})
+        if (entry := ATTACKS[label.split()[0]]).norm in norms
+        and "strict" in entry.engines
+        and wanted.search(label)
     ]
     for run in of_peers(python, {name: (model, images, labels)}, runs):
         run["attack"] = f"{run.pop('peer')}, PyTorch"
         found.append(run)
     for norm in norms:
-        _judge([run for run in found if run["norm"] == norm], norm)
+        judge([run for run in found if run["norm"] == norm], norm)
     return found
 
 
@@ -169,13 +174,15 @@ def ours(
     model: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    entry: AttackEntry,
+    label: str,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
-    """What one of our attacks finds, as the peers' runs have it."""
+    """What one of our attacks finds, as the peers' runs have it. `label`: its name, and what is
+    special about its options."""
     from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
     from tests.attacks.conftest import settings, task
 
-    n, options = len(images), OPTIONS.get(entry.name, {})
+    n, entry = len(images), ATTACKS[label.split()[0]]
     eps = EPS[entry.norm] if entry.finds == "fixed-eps" else ()
     use = settings(entry.name, "strict", options=options, eps=eps, batch_size=64)
     request = ShardRequest(
@@ -193,7 +200,7 @@ def ours(
         mean = float(values.sum(axis=0).mean())
         return None if np.isnan(mean) else mean
 
-    got: dict[str, Any] = {"network": network, "attack": entry.name, "norm": entry.norm}
+    got: dict[str, Any] = {"network": network, "attack": label, "norm": entry.norm}
     got["options"] = options
     got |= {"forward": passes("queries", 2), "backward": passes("backward_passes", 0)}
     got["seconds"] = seconds
@@ -226,7 +233,7 @@ def of_peers(
     return found
 
 
-def _judge(runs: list[dict[str, Any]], norm: str) -> None:
+def judge(runs: list[dict[str, Any]], norm: str) -> None:
     """Adds to runs of one network and norm: `standing`; of minimum norms also `median`, and
     `optimality`, AttackBench's: 1 - (area under the security curve - that of the best known)
     over (that of an attack that finds nothing - that of the best known)."""

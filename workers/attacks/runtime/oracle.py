@@ -86,6 +86,22 @@ class Oracle:
         ranked = np.argsort(-logits, axis=1, kind="stable")
         return ranked[:, : min(count, self._network.classes - 1)].astype(np.int32)
 
+    def classes(self, rows: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """int32 [len(rows)]: of the highest logits; a forward pass."""
+        logits = self._network.logits(images[rows], self._micro_batches)
+        self._forward[rows] += 1
+        classes: np.ndarray = logits.argmax(axis=1).astype(np.int32)
+        return classes
+
+    def count(self, other: Oracle, owners: np.ndarray) -> None:
+        """The passes of another oracle too, each row of which is of the image in `owners`."""
+        for total, more in (
+            (self._forward, other._forward),
+            (self._backward, other._backward),
+            (self._flat, other._flat),
+        ):
+            np.add.at(total, owners, more)
+
     def slopes(
         self,
         rows: np.ndarray,
@@ -105,6 +121,11 @@ class Oracle:
         self._backward[rows] += backward
         self._flat[rows] += backward > 1
         return Slopes(loss=losses, margin=margin, gradient=gradient, flat=backward > 1, ahead=ahead)
+
+    def passes(self) -> np.ndarray:
+        """int64 [3, n]: of each image, forward, backward, and forward where the loss had no
+        slope."""
+        return np.stack([self._forward, self._backward, self._flat])
 
     def result(self, images: np.ndarray, claimed: np.ndarray, norm: Norm) -> AttackResult:
         """Of images [n, h, w, c], adversarial where claimed."""

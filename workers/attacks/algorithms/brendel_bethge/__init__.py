@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunegrid.workers.attacks.algorithms.brendel_bethge.exchange import (
-    SeenSets,
-    exchange_elements,
-)
 from prunegrid.workers.attacks.algorithms.brendel_bethge.l0_step import l0_steps
 from prunegrid.workers.attacks.base import (
     Attack,
     AttackContext,
-    AttackResult,
     Batch,
     Results,
     measured,
@@ -32,22 +27,14 @@ from prunegrid.workers.attacks.runtime.starts import dataset_starts, nearest_sta
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.runtime.network import Network
 
-#: `strict` starts from this many images, each of another class where there are such.
-STARTS = 7
-#: ... and halves the way to the boundary this many times; 9 would separate all 256 grey levels.
-BISECTIONS = 4
-#: `strict` leaves a start after this many steps without a smaller norm.
-PATIENCE = 4
-#: ... or that many, once it was where the best other class had no slope.
-FLAT_PATIENCE = 8
-#: `strict` goes on from this many of the results of its starts, the nearest first, and gives each
-#: but the last this part of the queries that are left.
-LEADS = 4
-LEAD_SHARE = 0.35
-#: Queries of an image at most: a third of Foolbox's with 30 searches and 500 steps, 533.
-MOST_QUERIES = 177
-#: Of these, made outside: clean prediction, starts, verification.
-CHECKS = 3
+
+@dataclass(frozen=True, kw_only=True)
+class Leave:
+    """When an image leaves a search along the boundary before its steps are used up."""
+
+    most: np.ndarray  #: int [n]: queries that it may take
+    patience: int  #: steps without a smaller norm
+    flat_patience: int  #: likewise, once it was where the best other class had no slope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,69 +160,30 @@ class BrendelBethgeL0(BrendelBethge):
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        """From several starts to the boundary and along it, each image until it has settled.
-        Then the nearest results go on by exchanges of single elements.
+        """As Foolbox, with a start, a radius and a bisection of each image's own.
 
-        An image's radius is that of one micro-batch. It never takes more queries than Foolbox
-        would with the same options, nor more than a third of Foolbox's with the paper's.
+        The start is the nearest image of another class. An image's radius is that of one
+        micro-batch.
         """
-        n, every = len(batch), nearest_starts(network, batch, context, count=STARTS)
-        most = min(MOST_QUERIES, self.binary_search_steps + self.steps + 3) - CHECKS
-        found = np.repeat(batch.images[None], STARTS, axis=0)
-        norms = np.full((STARTS, n), np.inf)
-        passes = np.zeros((3, n), np.int64)  # forward, backward, flat
-        queries = passes[0]
-        for number, (starts, started) in enumerate(every):
-            # Where the first takes long, little is left for others.
-            limit = (most - queries) // 2
-            keep = np.flatnonzero(started & ((limit > BISECTIONS) | (number == 0)))
-            if not len(keep):
-                continue
-            context.ticker.share_of(number, STARTS + 1)
+        ((starts, started),) = nearest_starts(network, batch, context, count=1)
+        images, passes = batch.images.copy(), np.zeros((3, len(batch)), np.int64)
+        keep = np.flatnonzero(started)
+        if len(keep):
             part = batch.take(keep)
-            ours, more = self._follow_each(network, part, starts[keep], limit[keep], context)
-            passes[:, keep] += more
-            found[number, keep] = ours
-            norms[number, keep] = row_norms(ours - part.images, "l0")
-        context.ticker.share_of(STARTS, STARTS + 1)
-        images, distance = batch.images.copy(), np.full(n, np.inf)
-        seen = SeenSets(n, batch.images[0].size, MOST_QUERIES)
-        ranks, rows = np.argsort(norms, axis=0, kind="stable"), np.arange(n)
-        for lead in range(LEADS):
-            chosen = ranks[lead]
-            keep = np.flatnonzero(np.isfinite(norms[chosen, rows]))
-            if not len(keep):
-                continue
-            left = np.maximum(most - queries[keep], 0)
-            limit = left if lead == LEADS - 1 else (left * LEAD_SHARE).astype(np.int64)
-            part = batch.take(keep)
-            start = found[chosen, rows][keep]
-            ours, more = exchange_elements(network, part, start, limit, seen, keep, context)
-            passes[:, keep] += more
-            norm = row_norms(ours - part.images, "l0")
-            closer = norm < distance[keep]
-            images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
-        claimed = np.isfinite(distance)
-        return (
-            AttackResult(
-                images=images,
-                claimed=claimed,
-                distance=distance,
-                queries=queries + 1,
-                backward=passes[1],
-                flat=passes[2],
-            ),
-        )
+            images[keep], passes[:, keep] = self.follow(network, part, starts[keep], context)
+        forward, backward, flat = passes
+        return (measured(batch, "l0", images, started, forward + 1, backward=backward, flat=flat),)
 
-    def _follow_each(
+    def follow(
         self,
         network: Network,
         batch: Batch,
         starts: np.ndarray,
-        most: np.ndarray,
         context: AttackContext,
+        leave: Leave | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`most`: int [n], queries that an image may take.
+        """From a start each to the boundary, and along it until the steps are used up or, where
+        they may leave, no further.
 
         Returns the best adversarials [n, h, w, c] and the passes made of each image, [3, n]:
         forward, backward, and forward where the margin had no slope.
@@ -245,18 +193,17 @@ class BrendelBethgeL0(BrendelBethge):
         n, micro_batches = len(batch), context.micro_batches
         x0, labels = batch.images, batch.labels.astype(np.int32)
         flat0 = x0.reshape(n, -1)
-        searches = min(self.binary_search_steps, BISECTIONS)
-        bisect = bisector(network, searches)
+        bisect = bisector(network, self.binary_search_steps)
         margins = network.margin_and_gradient(slope="movable")
         (x,) = micro_batches.map(lambda *a: bisect(*a)[:1], np.arange(n), x0, starts, labels)
         passes = np.zeros((3, n), np.int64)
         queries = passes[0]
-        queries += searches
+        queries += self.binary_search_steps
         best = starts.copy()
         best_norm = row_norms(x0 - best, "l0_loose")
-        since, patience = np.zeros(n, np.int64), np.full(n, PATIENCE)
+        since, was_flat = np.zeros(n, np.int64), np.zeros(n, bool)
         boundary = np.zeros_like(x0.reshape(n, -1))
-        active = np.flatnonzero(queries < most)
+        active = np.arange(n) if leave is None else np.flatnonzero(queries < leave.most)
         lr = self.lr
         for step in range(1, self.steps + 1):
             if not len(active):
@@ -265,7 +212,7 @@ class BrendelBethgeL0(BrendelBethge):
                 lr *= self.lr_decay
             margin, slopes, flat, backward = micro_batches.map(margins, active, x, labels)
             passes[1:, active] += np.stack([backward, flat])
-            patience[active[flat]] = FLAT_PATIENCE
+            was_flat[active[flat]] = True
             gradient = slopes.reshape(len(active), -1)
             norm = row_norms(x0[active] - x[active], "l0_loose")
             closer = (norm < best_norm[active]) & (margin < 0)
@@ -280,7 +227,10 @@ class BrendelBethgeL0(BrendelBethge):
             delta = l0_steps(flat0[active], here, gradient, self._target(margin), radius)
             x[active] = (here + delta.astype(np.float32)).reshape(-1, *x0.shape[1:])
             queries[active] += 1
-            active = active[(since[active] < patience[active]) & (queries[active] < most[active])]
+            if leave is not None:
+                patience = np.where(was_flat, leave.flat_patience, leave.patience)
+                stay = (since < patience) & (queries < leave.most)
+                active = active[stay[active]]
             context.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
         return best, passes
 

@@ -1,4 +1,4 @@
-"""The last part of `strict` B&B: fewer changed elements by exchange, in L0.
+"""Fewer changed elements by exchange, in L0.
 
 A tabu search (Glover 1989, "Tabu search, part I") over the set of changed elements. Every query
 gives a margin and its gradient, and so an estimate of what each element contributes. Where the
@@ -103,7 +103,7 @@ def exchange_elements(
         free_from[active[in_or_out], columns] = queries[active[in_or_out]] + TENURE + 1
         alive = (x[active] != here).any(axis=1)  # without a slope there is no estimate
         active = active[alive & (queries[active] < most[active]) & (size[active] > 1)]
-        context.ticker.tick(1.0, f"B&B: exchanging elements, {len(active)} images at work")
+        context.ticker.tick(1.0, f"exchanging elements, {len(active)} images at work")
     return best.reshape(shape), passes
 
 

@@ -1,0 +1,180 @@
+"""Few elements by exchange: the minimum-norm L0 attack of our own.
+
+1. From the clean image towards each of the highest other classes by the fewest elements that move
+   the linearised margin over the boundary (the L0 step of `brendel_bethge`, from the other side).
+2. From the nearest images of other classes to the boundary and along it, as Brendel and Bethge.
+3. The nearest results go on by exchanges of single elements, a tabu search over the set of changed
+   elements (`exchange.py`).
+
+No image takes more than `passes` passes. What each part brings is in docs/attacks.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunegrid.workers.attacks.algorithms.brendel_bethge import BrendelBethgeL0, Leave
+from prunegrid.workers.attacks.algorithms.brendel_bethge.l0_step import l0_steps
+from prunegrid.workers.attacks.algorithms.element_exchange.exchange import (
+    SeenSets,
+    exchange_elements,
+)
+from prunegrid.workers.attacks.base import (
+    Attack,
+    AttackContext,
+    AttackResult,
+    Batch,
+    Results,
+    row_norms,
+)
+from prunegrid.workers.attacks.declaration import AttackEntry, attack, count
+from prunegrid.workers.attacks.runtime.geometry import Nearest
+from prunegrid.workers.attacks.runtime.starts import nearest_starts
+
+if TYPE_CHECKING:
+    from prunegrid.workers.attacks.runtime.network import Network
+
+#: Images to start from, each of another class where there are such.
+STARTS = 7
+#: As Brendel and Bethge go along the boundary; 9 halvings would separate all 256 grey levels.
+FOLLOW = BrendelBethgeL0(binary_search_steps=4)
+#: A start is left after this many steps without a smaller norm...
+PATIENCE = 4
+#: ... or that many, once it was where the best other class had no slope.
+FLAT_PATIENCE = 8
+#: Steps towards a class: at most, and without a smaller norm once the class is reached.
+AIMED, AIMED_PATIENCE = 10, 2
+#: How far over the boundary such a step aims.
+OVERSHOOT = 1.1
+#: Results that go on, the nearest first; each but the last gets this part of the passes left.
+LEADS = 4
+LEAD_SHARE = 0.35
+#: Passes of an image that are made outside: clean prediction, starts, verification.
+CHECKS = 3
+
+
+@attack(
+    AttackEntry(
+        name="exchange_l0",
+        title="Exchange L0",
+        norm="l0",
+        finds="minimum-norm",
+        loss="margin",
+        extra=0,
+        strict_extra=0,
+    )
+)
+@dataclass(frozen=True, kw_only=True)
+class ExchangeL0(Attack):
+    """The default is a third of what Foolbox's B&B takes with the paper's settings, 533."""
+
+    passes: int = count(
+        177, "passes of an image, at most", minimum=20, search=(60, 1000), spends="steps"
+    )
+    targets: int = count(4, "other classes to aim at, by their scores", minimum=0)
+
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
+        n, most = len(batch), self.passes - CHECKS
+        found, norms, passes = self._aimed(network, batch, context)
+        queries = passes[0]
+        every = nearest_starts(network, batch, context, count=STARTS)
+        for number, (starts, started) in enumerate(every):
+            # Where the first takes long, little is left for others.
+            limit = (most - queries) // 2
+            keep = np.flatnonzero(started & (limit > FOLLOW.binary_search_steps))
+            if not len(keep):
+                continue
+            context.ticker.share_of(number, STARTS + 1)
+            part = batch.take(keep)
+            leave = Leave(most=limit[keep], patience=PATIENCE, flat_patience=FLAT_PATIENCE)
+            ours, more = FOLLOW.follow(network, part, starts[keep], context, leave)
+            passes[:, keep] += more
+            place = batch.images.copy()
+            place[keep] = ours
+            norm = np.full(n, np.inf)
+            norm[keep] = row_norms(ours - part.images, "l0")
+            found.append(place)
+            norms.append(norm)
+        context.ticker.share_of(STARTS, STARTS + 1)
+        return (self._exchanged(network, batch, found, norms, passes, context),)
+
+    def _aimed(
+        self, network: Network, batch: Batch, context: AttackContext
+    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """From the clean image towards each target: images [n, h, w, c] and their L0 [n], infinite
+        where none was found; and the passes made of each image, [3, n]: forward, backward, and
+        forward where the margin had no slope."""
+        from prunegrid.workers.attacks.runtime.oracle import Oracle
+
+        oracle, n = Oracle(network, batch, context), len(batch)
+        found, norms, shape = [], [], batch.images.shape
+        flat = batch.images.reshape(n, -1)
+        targets = oracle.highest_others(self.targets) if self.targets else np.zeros((n, 0))
+        for aims in targets.T.astype(np.int32):
+            nearest, x = Nearest(batch.images, "l0"), batch.images.copy()
+            slope, since = np.zeros_like(flat), np.zeros(n, np.int64)
+            active = np.arange(n)
+            for step in range(AIMED):
+                before = nearest.distance[active]
+                seen = oracle.slopes(active, x, "target-margin", aims)
+                nearest.offer(active, x[active], seen.adversarial)
+                stuck = nearest.found[active] & (nearest.distance[active] >= before)
+                since[active] += stuck
+                margin = np.where(seen.flat, seen.ahead, -seen.loss).astype(np.float64)
+                fall = -seen.gradient.reshape(len(active), -1)
+                if step:
+                    fall = (1 - FOLLOW.momentum) * fall + FOLLOW.momentum * slope[active]
+                slope[active] = fall
+                here = x[active].reshape(len(active), -1)
+                aim = np.where(margin > 0, -OVERSHOOT * margin, -(2 - OVERSHOOT) * margin)
+                radius = np.full(len(active), FOLLOW.lr * flat.shape[1])
+                move = l0_steps(flat[active], here, fall, aim, radius)
+                x[active] = (here + move.astype(np.float32)).reshape(-1, *shape[1:])
+                active = active[since[active] < AIMED_PATIENCE]
+                if not len(active):
+                    break
+                context.ticker.tick(0.0, "exchange: towards other classes")
+            found.append(nearest.images)
+            norms.append(nearest.distance)
+        return found, norms, oracle.passes()
+
+    def _exchanged(
+        self,
+        network: Network,
+        batch: Batch,
+        found: list[np.ndarray],
+        norms: list[np.ndarray],
+        passes: np.ndarray,
+        context: AttackContext,
+    ) -> AttackResult:
+        """The nearest of what was found, with fewer elements."""
+        n, most, queries = len(batch), self.passes - CHECKS, passes[0]
+        images, distance = batch.images.copy(), np.full(n, np.inf)
+        seen = SeenSets(n, batch.images[0].size, self.passes)
+        ranks, rows = np.argsort(norms, axis=0, kind="stable"), np.arange(n)
+        places, every = np.array(found), np.array(norms)
+        for lead in range(min(LEADS, len(ranks))):
+            chosen = ranks[lead]
+            keep = np.flatnonzero(np.isfinite(every[chosen, rows]))
+            if not len(keep):
+                continue
+            left = np.maximum(most - queries[keep], 0)
+            limit = left if lead == LEADS - 1 else (left * LEAD_SHARE).astype(np.int64)
+            part = batch.take(keep)
+            start = places[chosen, rows][keep]
+            ours, more = exchange_elements(network, part, start, limit, seen, keep, context)
+            passes[:, keep] += more
+            norm = row_norms(ours - part.images, "l0")
+            closer = norm < distance[keep]
+            images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
+        return AttackResult(
+            images=images,
+            claimed=np.isfinite(distance),
+            distance=distance,
+            queries=queries + 1,
+            backward=passes[1],
+            flat=passes[2],
+        )
