@@ -54,3 +54,22 @@ def test_strength_over_the_chain(cnn5, images, monkeypatch, capsys):
         assert told["weaker"] == []
     finally:
         set_weights(cnn5, dense)
+
+
+def test_optimality_is_that_of_attackbench():
+    """By hand: of four images one is misclassified, and the best known are at 1, 1 and 3. An attack
+    that finds nothing has an area of 9/4, the best known of 5/4, the first of 6/4."""
+    from tests.bench.peers import judge, tables
+
+    inf = float("inf")
+    base = {"network": "n", "norm": "l2", "forward": 1.0, "backward": None, "seconds": 1.0}
+    runs = [
+        base | {"attack": "near_l2", "distance": [0, 1, 2, 3]},
+        base | {"attack": "far, PyTorch", "distance": [0, 2, 1, inf]},
+        base | {"attack": "fixed_l2", "broken": [[True, False, False, True]] * 4},
+    ]
+    judge(runs, "l2")
+    assert [run["standing"] for run in runs] == [[3, 2, 2, 1], [3, 2, 2, 1], [2] * 4]
+    assert [run.get("optimality") for run in runs] == [0.75, 0.75, None]
+    assert [run.get("further_by_1_percent") for run in runs] == [1 / 3, 2 / 3, None]
+    assert "| `near_l2` | 3.0, 2.0, 2.0, 1.0 | 0.750 | 33% | 1, - | 1.0 |" in tables(runs)

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         for norm in chosen.norms.split(","):
             attack, variants = VARIANTS[norm]
             mine = [
-                peers.ours(network, model, images, labels, norm, f"{attack} {name}".strip(), each)
+                peers.ours(network, model, images, labels, f"{attack} {name}".strip(), each)
                 for name, each in variants.items()
             ]
             peers.judge(mine, norm)

@@ -1,7 +1,7 @@
 """Our attacks beside those of others on PyTorch: `make bench-peers`.
 
-    python -m tests.bench.peers --python PEERS/bin/python [--rates 8] [--images 64] [--out FILE]
-        [--docs docs/attacks.md]
+    python -m tests.bench.peers --python PEERS/bin/python [--rates 8] [--images 64] [--attacks ddn]
+        [--out FILE] [--docs docs/attacks.md]
     python -m tests.bench.peers --python PEERS/bin/python --freeze
 
 On a dense CNN5 (mnist5k) and its nine prunings, fine-tuned, at each rate: ours here, the
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from prunegrid.workers.catalog import ATTACKS
 from tests.bench.output import tell
 
 EPS = {
@@ -33,24 +35,14 @@ EPS = {
     "l2": (0.5, 1.0, 1.5, 2.0),
     "linf": (8 / 255, 16 / 255, 24 / 255, 32 / 255),
 }
-#: By norm: our attacks and their options, and the peers and theirs. Fixed-eps ones are run at every
-#: eps.
-OURS: Mapping[str, Mapping[str, dict[str, Any]]] = {
-    "l0": {"bb_l0": {}, "exchange_l0": {}, "exchange_l0 500": {"passes": 500}, "sigma_zero_l0": {}},
-    "l2": {
-        "target_race_l2": {},
-        "target_race_l2 lean": {"targets": 4, "steps": 40, "leads": 1},
-        "cw_l2": {
-            "binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0
-        },
-        "ddn_l2": {"steps": 100},
-        "ddn_l2 1000": {"steps": 1000},
-        "alma_l2": {},
-        "fab_l2": {},
-        "autoattack_l2": {},
-    },
-    "linf": {"pgd_linf": {}, "target_race_linf": {}, "fab_linf": {}, "autoattack_linf": {}},
-}  # fmt: skip
+#: Ours that do not run with their defaults, and, under names of two words, beside these.
+OPTIONS: Mapping[str, dict[str, Any]] = {
+    "cw_l2": {"binary_search_steps": 6, "steps": 500, "stepsize": 0.05, "initial_const": 1.0},
+    "ddn_l2 1000": {"steps": 1000},
+    "target_race_l2 lean": {"targets": 4, "steps": 40, "leads": 1},
+    "exchange_l0 500": {"passes": 500},
+}
+#: Peers by norm. A fixed-eps one is run at every eps.
 THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "l0": {"sigma_zero": {"steps": 1000}, "fmn": {"steps": 1000}},
     "l2": {
@@ -62,7 +54,7 @@ THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     },
     "linf": {"fmn": {"steps": 1000}, "autoattack": {}},
 }
-FIXED = ("pgd_linf", "autoattack")
+FIXED = ("autoattack",)
 MARK = "<!-- peers -->"
 
 
@@ -72,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rates", default="8", help="of the prunings; 1: the dense network")
     parser.add_argument("--methods", help="some alone; all nine without")
     parser.add_argument("--norms", default="l0,l2,linf")
+    parser.add_argument("--attacks", default="", help="a regular expression of those to run")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--freeze", action="store_true")
@@ -84,16 +77,14 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.freeze:
         freeze(chosen.python)
         return
-    norms = chosen.norms.split(",")
-    records = [
-        record
-        for name, model, images, labels in networks(chosen)
-        for record in beside(chosen.python, name, model, images, labels, norms)
-    ]
-    tell(
-        {"settings": vars(chosen), "versions": _versions(chosen.python), "runs": records},
-        chosen.out,
-    )
+    norms, wanted = chosen.norms.split(","), re.compile(chosen.attacks)
+    records: list[dict[str, Any]] = []
+    told = {"settings": vars(chosen), "versions": _versions(chosen.python), "runs": records}
+    for name, model, images, labels in networks(chosen):
+        records += beside(chosen.python, name, model, images, labels, norms, wanted)
+        if chosen.out:
+            Path(chosen.out).write_text(json.dumps(told), encoding="utf-8")
+    tell(told, chosen.out)
     if chosen.docs:
         page = Path(chosen.docs)
         before, _, after = page.read_text().split(MARK)
@@ -148,6 +139,7 @@ def beside(
     images: np.ndarray,
     labels: np.ndarray,
     norms: Sequence[str],
+    wanted: re.Pattern[str],
 ) -> list[dict[str, Any]]:
     """The records of one network."""
     runs = [
@@ -160,11 +152,14 @@ def beside(
         }
         for norm in norms
         for peer, options in THEIRS[norm].items()
+        if wanted.search(peer)
     ]
     found = [
-        ours(name, model, images, labels, norm, *each)
-        for norm in norms
-        for each in OURS[norm].items()
+        ours(name, model, images, labels, label, OPTIONS.get(label, {}))
+        for label in sorted({*ATTACKS, *OPTIONS})
+        if (entry := ATTACKS[label.split()[0]]).norm in norms
+        and "strict" in entry.engines
+        and wanted.search(label)
     ]
     for run in of_peers(python, {name: (model, images, labels)}, runs):
         run["attack"] = f"{run.pop('peer')}, PyTorch"
@@ -179,17 +174,17 @@ def ours(
     model: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    norm: str,
-    name: str,
+    label: str,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """What one of our attacks finds, as the peers' runs have it."""
+    """What one of our attacks finds, as the peers' runs have it. `label`: its name, and what is
+    special about its options."""
     from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
     from tests.attacks.conftest import settings, task
 
-    attack, n = name.split()[0], len(images)
-    eps = EPS[norm] if attack.startswith(FIXED) else ()
-    use = settings(attack, "strict", options=options, eps=eps, batch_size=64)
+    n, entry = len(images), ATTACKS[label.split()[0]]
+    eps = EPS[entry.norm] if entry.finds == "fixed-eps" else ()
+    use = settings(entry.name, "strict", options=options, eps=eps, batch_size=64)
     request = ShardRequest(
         task=task(use, 0, n), images=images, labels=labels, pool_images=images,
         pool_labels=labels, model_accuracy=1.0,
@@ -205,7 +200,8 @@ def ours(
         mean = float(values.sum(axis=0).mean())
         return None if np.isnan(mean) else mean
 
-    got: dict[str, Any] = {"network": network, "attack": name, "norm": norm, "options": options}
+    got: dict[str, Any] = {"network": network, "attack": label, "norm": entry.norm}
+    got["options"] = options
     got |= {"forward": passes("queries", 2), "backward": passes("backward_passes", 0)}
     got["seconds"] = seconds
     if eps:
@@ -241,23 +237,26 @@ def judge(runs: list[dict[str, Any]], norm: str) -> None:
     """Adds to runs of one network and norm: `standing`; of minimum norms also `median`, and
     `optimality`, AttackBench's: 1 - (area under the security curve - that of the best known)
     over (that of an attack that finds nothing - that of the best known)."""
-    nearest = [np.array(run["distance"]) for run in runs if "distance" in run]
-    best = np.min(nearest, axis=0)
-    furthest = best[np.isfinite(best)].max()
+    for run in runs:
+        if "broken" in run:
+            run["standing"] = [int((~np.array(broken)).sum()) for broken in run.pop("broken")]
+    minimum = [run for run in runs if "distance" in run]
+    if not minimum:
+        return
+    best = np.min([run["distance"] for run in minimum], axis=0)
+    furthest = best[np.isfinite(best)].max(initial=0.0)
 
     def area(distance: np.ndarray) -> float:
         return float(np.minimum(distance, furthest).mean())
 
-    nothing = area(np.where(best > 0, np.inf, 0.0))
-    for run in runs:
-        if "broken" in run:
-            run["standing"] = [int((~np.array(broken)).sum()) for broken in run.pop("broken")]
-            continue
+    room = area(np.where(best > 0, np.inf, 0.0)) - area(best)
+    for run in minimum:
         distance = np.array(run.pop("distance"))
         run["standing"] = [int((distance > eps).sum()) for eps in EPS[norm]]
-        run["median"] = float(np.median(distance[best > 0]))
-        run["optimality"] = 1 - (area(distance) - area(best)) / (nothing - area(best))
-        run["further_by_1_percent"] = float((distance > 1.01 * best)[best > 0].mean())
+        if room > 0:
+            run["median"] = float(np.median(distance[best > 0]))
+            run["optimality"] = 1 - (area(distance) - area(best)) / room
+            run["further_by_1_percent"] = float((distance > 1.01 * best)[best > 0].mean())
 
 
 def tables(records: Sequence[dict[str, Any]]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jinja2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -80,3 +83,22 @@ def test_a_number_keeps_its_tooltip(analysis):
         "margin -", "margin −"
     )
     assert f'<td title="{found}' in text
+
+
+def test_passes_are_a_table_where_rows_count_them(analysis):
+    from prunegrid.orchestrator.report.sections.attack_passes import SECTION
+
+    assert SECTION.frames(analysis) == {}, "rows of schema 2"
+    results = synthetic(methods=METHODS[:1], rates=(1.0, 4.0))
+    half = results.cells["attack"] == "cw_l2"
+    counted = results.cells.assign(queries_mean=30.0, backward_mean=np.where(half, 20.0, np.nan))
+    counted["flat_loss_frac"] = np.where(results.cells["rate"] == 4, 0.5, 0.0)
+    found = analyse(dataclasses.replace(results, cells=counted))
+    passes = SECTION.frames(found)["attack_passes"]
+    assert passes[["attack", "engine", "forward", "backward", "flat"]].values.tolist() == [
+        ["cw_l2", "strict", 30.0, 20.0, 0.25]
+    ]
+    text = page.page(found, title="t")
+    assert "Passes of the attacks" in text
+    assert "<td>30</td><td>20</td>" in text
+    assert "<td>25.0</td>" in text

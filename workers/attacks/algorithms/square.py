@@ -52,7 +52,9 @@ class Square(Attack):
     norm: ClassVar[Norm]
 
     steps: int = count(5000, "queries", search=(10, 100_000), spends="steps")
-    p_init: float = real(0.8, "share of the pixels that the first squares change")
+    p_init: float = real(
+        0.8, "share of the pixels that the first squares change", search=(0.01, 0.8)
+    )
     nested: bool = switch(False, "what breaks at one eps counts as broken at larger ones")
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
