@@ -16,7 +16,7 @@ author = "prunegrid contributors"
 copyright = author
 version = release = version_of("prunegrid")
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
 include_patterns = PAGES
 # Sphinx walks the whole source folder: keep it out of stores and virtual environments.
@@ -26,6 +26,13 @@ exclude_patterns += [path.name for path in ROOT.iterdir() if path.is_dir() and p
 nitpicky = True
 myst_heading_anchors = 4  # as the repository's host makes them
 myst_url_schemes = ["http", "https", "mailto"]
+
+# The reference of `import prunegrid`. In its docstrings `x` is code, as in the pages.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+#: Types that no page describes: other libraries', and inner ones of ours.
+nitpick_ignore_regex = [("py:class", r"(?!prunegrid\.[A-Za-z]+$).*")]
 
 html_theme = "furo"
 html_title = f"prunegrid {release}"

@@ -22,6 +22,7 @@ from prunegrid.workers.files import StorageError
 #: In the order of `--help`. The module's function `command` has the options; its docstring is
 #: the help.
 COMMANDS = (
+    "init",
     "check",
     "plan",
     "run",
@@ -33,6 +34,7 @@ COMMANDS = (
     "verify",
     "dashboard",
     "compact",
+    "merge",
     "report",
     "import-authors",
     "retry",
@@ -86,7 +88,6 @@ app = typer.Typer(
     name="prunegrid",
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -45,6 +46,32 @@ class Terminal(Console):
     ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook's kernel, whose outputs may change once they are shown."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+class NotebookOutput:
+    """One output of a notebook's cell, shown again and again in its place."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, renderable: RenderableType) -> None:
+        from IPython.display import display
+
+        page = Terminal(record=True, file=io.StringIO(), width=100, force_jupyter=False)
+        page.print(renderable)
+        shown = page.export_text(clear=False, styles=False)
+        html = page.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+        output = {"text/plain": shown, "text/html": html}
+        if self._handle is None:
+            self._handle = display(output, raw=True, display_id=True)
+        else:
+            self._handle.update(output, raw=True)
 
 
 def print_table(console: Console, table: Table, *, keys: int = 1) -> None:

@@ -222,6 +222,8 @@ def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
             columns["adversarial_prediction"].append((image + 1) % 10 if broken else None)
             columns["distance"].append(reach if broken else float("inf"))
             columns["distance_loose"].append(None)
+            if "distance_pixels" in columns:
+                columns["distance_pixels"].append(None)
             columns["broken"].append(broken)
             columns["verified"].append(True)
             columns["skipped"].append(lost)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from prunegrid.orchestrator.commands import run as run_module
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.grid.file import read_grid
@@ -35,7 +37,7 @@ attacks:
   cw_l2: {binary_search_steps: 2, steps: 20, stepsize: 0.1, initial_const: 1, batch_size: 16}
   bb_l0: {binary_search_steps: 5, steps: 10, lr_num_decay: 5, batch_size: 16}
 """
-OF_DATA_METHODS_ATTACKS = ("own_data", "own_score", "own_attack", "common_corruptions")
+ALL = ("own_network", "own_data", "own_score", "own_attack", "common_corruptions")
 
 
 def frame(store: Path, kind: str) -> pd.DataFrame:
@@ -50,17 +52,41 @@ def run(grid: Path, store: Path, data_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stores(tensorflow, tmp_path_factory, data_dir) -> dict[str, Path]:
+def _not_tried_out_first() -> Iterator[None]:
+    """That takes a process with a TensorFlow of its own; its tests are elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "try_out_new", lambda plan, data_dir: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stores(tensorflow, tmp_path_factory, data_dir, _not_tried_out_first) -> dict[str, Path]:
     return {
         name: run(EXAMPLES / name / "grid.yaml", tmp_path_factory.mktemp(name) / "store", data_dir)
-        for name in OF_DATA_METHODS_ATTACKS
+        for name in ALL
     }
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("name", OF_DATA_METHODS_ATTACKS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_store_stands_verification(name, stores):
     assert list(Verifier(Store.open(str(stores[name]))).findings()) == []
+
+
+@pytest.mark.tf
+def test_own_networks_are_told_apart_by_label_and_data(stores):
+    models = frame(stores["own_network"], "models")
+    assert dict(zip(models.architecture, models.dataset, strict=True)) == {
+        "lenet": "synthetic28",
+        "wide-lenet": "synthetic28",
+        "mobilenet-grey": "synthetic28",
+        "mobilenet-colour": "synthetic32",
+    }
+    weights = models[models.rate == 1].set_index("architecture").params_total
+    assert weights["lenet"] == 784 * 300 + 300 * 100 + 100 * 10
+    assert weights["wide-lenet"] == 784 * 600 + 600 * 200, "its logits are left out"
+    pruned = models[models.rate == 4].set_index("architecture").effective_rate
+    assert pruned.to_numpy() == pytest.approx(4, rel=0.01)
 
 
 @pytest.mark.tf
@@ -118,6 +144,7 @@ def test_the_data_of_the_example_are_the_same_as_a_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("_not_tried_out_first")
 def test_images_that_are_not_square_with_four_channels_and_unequal_classes(tmp_path, data_dir):
     """Trained with, pruned by gradients, under a fixed-eps and two minimum-norm attacks."""
     write(tmp_path / "badges.npz")

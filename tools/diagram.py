@@ -25,12 +25,14 @@ Graph = Mapping[str, frozenset[str]]  #: what each box imports
 #: One line for each box.
 ROLES = {
     "orchestrator/cli": "the command line",
+    "orchestrator/python_api": "import prunegrid",
     "orchestrator/commands": "options and output",
     "orchestrator/tuning": "settings and eps by search",
     "orchestrator/dashboard": "a store in the browser",
     "orchestrator/verify": "each claim checked again",
     "orchestrator/authors": "published results, read",
     "orchestrator/driver": "the loop of a run",
+    "orchestrator/tracking": "MLflow and its like",
     "orchestrator/report": "tables, figures, findings",
     "orchestrator/engines": "attempts over Ray, inline",
     "orchestrator/store": "results, journal, requests",
@@ -49,8 +51,13 @@ ROLES = {
     "workers/catalog": "names a grid may use",
     "workers/base": "tasks, keys, files, rows",
 }
-#: Modules beside the packages of orchestrator/ that stand above all packages; the rest is the base.
-TOP = {"cli", "main"}
+#: Boxes of the modules beside the packages of orchestrator/ that stand above packages; the rest is
+#: the base.
+TOP = {
+    "cli": "orchestrator/cli",
+    "main": "orchestrator/cli",
+    "python_api": "orchestrator/python_api",
+}
 
 WIDTH, HEIGHT = 178, 48  #: of a box, px
 GAP_X, GAP_Y = 12, 32
@@ -105,7 +112,7 @@ def _beside(needs: Mapping[str, set[str]], packages: set[str]) -> dict[str, str]
     for name in needs.keys() - packages:
         half, _, module = name.partition("/")
         if half == "orchestrator":
-            out[name] = "orchestrator/cli" if module in TOP else "orchestrator/base"
+            out[name] = TOP.get(module, "orchestrator/base")
         elif not closed[name] & parts:
             out[name] = "workers/base"
         else:

@@ -12,6 +12,7 @@ from prunegrid.orchestrator.grid.file import (
     GridTable,
     PruningTable,
     ScheduleTable,
+    TrackTable,
     TrainingTable,
     VariantTable,
 )
@@ -34,6 +35,7 @@ TABLES: tuple[type[Table], ...] = (
     ProtocolTable,
     ResourcesTable,
     PriceTable,
+    TrackTable,
 )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from prunegrid.workers import layout
 from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files
+from prunegrid.workers.revision import CODE
 
 _STATE = "__state__"
 
@@ -32,7 +33,7 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, RuntimeError) as error:
         raise ValueError(f"not a whole .npz: {error}") from error
 
 
@@ -43,25 +44,32 @@ class Saved:
 
 
 class Checkpoint:
-    """One task's checkpoint file; the last save wins."""
+    """One task's checkpoint file; the last save wins. It is its code's: a result is computed by
+    one code from beginning to end, or its row would name another than made it."""
 
-    def __init__(self, files: Files, task_key: str) -> None:
+    def __init__(self, files: Files, task_key: str, *, users: str = "") -> None:
+        """`users`: the digest of what a user's own code adds."""
+        self._code = f"{CODE.digest} {users}"
         self._files = files
         self._path = layout.checkpoint_file(task_key, "state.npz")
 
     def save(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Raises StorageError."""
-        text = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+        marked = json.dumps({"code": self._code, "state": state})
+        text = np.frombuffer(marked.encode(), dtype=np.uint8)
         self._files.write(self._path, pack({**arrays, _STATE: text}))
 
     def load(self) -> Saved | None:
-        """None where the file is missing or torn: the task starts over. Raises StorageError."""
+        """None where the file is missing, torn or of other code: the task starts over. Raises
+        StorageError."""
         try:
             arrays = unpack(self._files.read(self._path))
-            state = parse_json(arrays.pop(_STATE).tobytes())
-        except (FileNotFoundError, ValueError, KeyError):
+            marked = parse_json(arrays.pop(_STATE).tobytes())
+            if marked["code"] != self._code:
+                return None
+            return Saved(arrays=arrays, state=marked["state"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        return Saved(arrays=arrays, state=state)
 
     def remove(self) -> None:
         self._files.remove(self._path)

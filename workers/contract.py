@@ -34,10 +34,7 @@ Finds = Literal["fixed-eps", "minimum-norm"]
 #: the store under their old keys and are not mixed with the new ones.
 STAGE_VERSIONS: Mapping[str, int] = {"train": 1, "prune": 1, "attack": 1}
 #: Likewise, of one attack as one engine runs it; 1 where it is not named.
-ATTACK_VERSIONS: Mapping[tuple[str, str], int] = {
-    ("cw_l2", "strict"): 3,  # 3: Carlini and Wagner's alone, without a walk along the boundary
-    ("bb_l0", "strict"): 2,  # 2: Brendel and Bethge's alone, without exchanges and other starts
-}
+ATTACK_VERSIONS: Mapping[tuple[str, str], int] = {("cw_l2", "strict"): 2}
 
 
 class TaskKind(StrEnum):

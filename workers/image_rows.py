@@ -51,6 +51,7 @@ IMAGE_SCHEMA = pa.schema(
         ("adversarial_prediction", pa.int16()),  # null where none was found
         ("distance", pa.float64()),  # in the attack's norm; 0 if misclassified, inf if not found
         ("distance_loose", pa.float64()),  # L0 alone: elements with |delta| > 1e-4; else null
+        ("distance_pixels", pa.float64()),  # L0 alone: pixels with a changed element; else null
         ("broken", pa.bool_()),  # misclassified, or a re-checked adversarial was found (within eps)
         ("verified", pa.bool_()),  # class, box and norm of the returned image were re-checked
         ("skipped", pa.bool_()),  # the attack did not run: too low an accuracy, or diverged

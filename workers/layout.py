@@ -10,6 +10,7 @@ CELL_ROWS = "results/cells"
 IMAGE_ROWS = "results/images"
 TUNING_ROWS = "results/tuning"
 TUNING = "tuning"  #: the scratch store: what trials and bisections computed, by task key
+NETWORKS = "networks"
 JOURNAL = "journal"
 FAILURES = "failures"
 
@@ -26,7 +27,7 @@ def model_record(task_key: str) -> str:
 
 def network_file(sha256: str) -> str:
     """A .keras file that a grid brings."""
-    return f"networks/{sha256}.keras"
+    return f"{NETWORKS}/{sha256}.keras"
 
 
 def checkpoint_file(task_key: str, name: str) -> str:

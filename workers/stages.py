@@ -107,7 +107,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     stored = model_cache.stored(context, task.parent_key)
     model = model_cache.network(task, context)
     set_weights(model, stored.weights)
-    checkpoint = Checkpoint(context.files, task.key)
+    checkpoint = _checkpoint(task, context)
     columns, samples = attack_shard(
         model,
         ShardRequest(
@@ -182,11 +182,16 @@ def _fit(
             seed=derive_seed(task.seed, task.salt),
         ),
         TrainingHooks(
-            checkpoint=Checkpoint(context.files, task.key),
+            checkpoint=_checkpoint(task, context),
             beat=context.beat,
             stop_requested=context.stop_requested,
         ),
     )
+
+
+def _checkpoint(task: Task, context: TaskContext) -> Checkpoint:
+    users = context.settings.user_code
+    return Checkpoint(context.files, task.key, users=users.digest if users else "")
 
 
 def _finish(
@@ -227,7 +232,7 @@ def _finish(
     )
     record = ModelRecord(task=task, result=result, provenance=_provenance(task, context, clock))
     stored = save_model(context.files, record, weights, masks, fitted.history)
-    Checkpoint(context.files, task.key).remove()
+    _checkpoint(task, context).remove()
     model_cache.remember(context, stored)
     return stored.record
 

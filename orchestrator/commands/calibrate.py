@@ -17,6 +17,7 @@ from prunegrid.orchestrator.commands.options import (
     absolute,
     cluster_of,
 )
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.driver.launch import (
     INTERRUPTED,
     RunOptions,
@@ -100,8 +101,11 @@ def calibrate(options: RunOptions, select: Selection, rule: Rule, console: Conso
     """By a grid's dense models. Returns the exit code: 0, or 130 where it was interrupted. Raises
     PrunegridError."""
     check_cluster(options.address, options.store)
-    grid = read_grid_for(options.grid, Store.find(options.store), options.data_dir)
+    known = Store.find(options.store)
+    grid = read_grid_for(options.grid, known, options.data_dir)
     plan = one_protocol(dense_plan(grid, select), console)
+    for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     store = Store.open_or_create(options.store)
     name = f"calibrate-{digest([grid.text, select, rule], length=8)}"
     try:

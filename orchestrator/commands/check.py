@@ -16,7 +16,7 @@ from prunegrid.orchestrator.commands.options import (
     SelectOption,
     absolute,
 )
-from prunegrid.orchestrator.commands.plan import network_notes, outlook
+from prunegrid.orchestrator.commands.plan import outlook
 from prunegrid.orchestrator.driver.rehearsals import refusals, rehearsals_of, try_out
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
@@ -57,7 +57,7 @@ def command(
 def _show(
     plan: Plan, parts: Sequence[RehearsedPart], errors: list[str], slots: int, console: Console
 ) -> None:
-    for note in network_notes(plan.grid):
+    for note in plan.grid.network_notes:
         console.print(note, soft_wrap=True)
     for part in parts:
         sign = "failed" if part.error else "ok"

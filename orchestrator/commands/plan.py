@@ -120,7 +120,7 @@ def plan(
     first = next(iter(etas.values()))
     checks = map(str, find_doubled(expanded))
     notes = [
-        *network_notes(grid),
+        *grid.network_notes,
         *changed_code(grid, found),
         *stock,
         *_unpruned(grid),
@@ -158,12 +158,6 @@ def _power(plan: Plan, store: Store | None, points: float) -> PowerAnswer:
 
     images = {each.name: each.attack_images for each in plan.grid.architectures}
     return answer_power([cell.place for cell in plan.cells], images, points, store)
-
-
-def network_notes(grid: Grid) -> list[str]:
-    """What Keras said of the networks that the grid brings."""
-    known = ((each.name, each.facts) for each in grid.architectures)
-    return [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
 
 
 def _unpruned(grid: Grid) -> Iterator[str]:

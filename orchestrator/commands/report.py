@@ -9,17 +9,9 @@ import typer
 from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
-from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.output import Terminal
-from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.orchestrator.report.analysis import Against
-from prunegrid.orchestrator.report.evidence import gather
-from prunegrid.orchestrator.report.results import load_results
+from prunegrid.orchestrator.python_api import report as write
 from prunegrid.orchestrator.report.terminal import print_report, say_whole
-from prunegrid.orchestrator.report.write import write_report
-from prunegrid.orchestrator.store.plan import load_plan
-from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers import layout
 
 
 def command(
@@ -36,7 +28,7 @@ def command(
         typer.Option(metavar="A B", help="Method A against method B at equal compression."),
     ] = None,
 ) -> None:
-    """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG and SVG."""
+    """Tables, figures and findings: one page that needs no network; CSV, LaTeX, PNG, SVG, PDF."""
     report(store, out, against=against, contrast=contrast, console=Terminal())
 
 
@@ -49,30 +41,10 @@ def report(
     console: Console,
 ) -> None:
     """Write a store's report and print its summary. Raises StoreError, UsageError."""
-    opened = Store.open(store)
-    results = load_results(opened.files)
-    if results.models.empty:
-        raise StoreError(f"{opened.address}: no finished model to report on yet")
-    other: Against | None = None
-    if against == "paper":
-        other = "paper"
-    elif against is not None:
-        other = load_results(Store.open(against).files)
-    plan = _plan(opened)
-    planned = None if plan is None else [cell.place for cell in plan.cells]
-    evidence = gather(opened.files, results, plan)
-    paths = write_report(
-        results, out, planned=planned, against=other, contrast=contrast, evidence=evidence
-    )
+    paths = write(store, out, against=against, contrast=contrast)
     print_report(console, paths.analysis)
     say_whole(console, f"report: {paths.page}")
     say_whole(
-        console, f"{len(paths.files)} files in {paths.folder}: csv, latex, figures (PNG and SVG)"
+        console,
+        f"{len(paths.files)} files in {paths.folder}: csv, latex, figures (PNG, SVG and PDF)",
     )
-
-
-def _plan(store: Store) -> Plan | None:
-    """What the store's own grid asks for; None where no grid was run, or rows were imported."""
-    if store.read_text(layout.GRID) is None or any(store.files.list("imported")):
-        return None
-    return load_plan(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,28 +20,15 @@ from prunegrid.orchestrator.commands.options import (
     absolute,
     cluster_of,
 )
-from prunegrid.orchestrator.commands.plan import network_notes
 from prunegrid.orchestrator.dashboard.dashboard_process import DashboardProcess
-from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
-from prunegrid.orchestrator.driver.launch import (
-    INTERRUPTED,
-    RunContext,
-    RunOptions,
-    check_cluster,
-    run_plan,
-)
-from prunegrid.orchestrator.driver.rehearsals import try_out_new
+from prunegrid.orchestrator.driver.launch import INTERRUPTED, RunOptions, run_options
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunResult
-from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
-from prunegrid.orchestrator.output import Terminal, plain
-from prunegrid.orchestrator.plan.convergence_checks import find_doubled
-from prunegrid.orchestrator.plan.dag import Plan, expand
+from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.estimates import duration_text
-from prunegrid.orchestrator.store.lease import Lease
-from prunegrid.orchestrator.store.plan import changed_code, keep_grid, read_grid_for
+from prunegrid.orchestrator.python_api import report_plan
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.entry import REAL_RUNNER
 
 
 # Parameters: one for each option of the command line.
@@ -68,7 +55,11 @@ def command(
         typer.Option(min=1, metavar="N", help="At most N tasks at once (default: all that fit)."),
     ] = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Show it in a browser too, while it runs.")
+        bool,
+        typer.Option(
+            "--dashboard",
+            help="Show it in a browser too, while it runs; after failures until Ctrl-C.",
+        ),
     ] = False,
 ) -> None:
     """Run what is not done yet; running again resumes."""
@@ -90,37 +81,29 @@ def command(
 def run_grid(options: RunOptions, console: Console) -> int:
     """Returns the exit code: 0 all selected models and cells have a result, 1 some have not, 130
     interrupted. Raises PrunegridError before anything starts where the input is no good."""
-    check_cluster(None if options.engine == "inline" else options.address, options.store)
-    known = Store.find(options.store)
-    grid = read_grid_for(options.grid, known, options.data_dir)
-    selection = parse_selection(options.select)
-    plan = expand(grid, selection)
-    stock = check_foolbox_attacks(plan, known.finished if known is not None else frozenset)
-    for note in [*stock, *map(str, find_doubled(plan))]:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    for note in (*network_notes(grid), *changed_code(grid, known)):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    if options.runner is REAL_RUNNER and plan.unfinished(known.finished() if known else ()):
-        try_out_new(plan, options.data_dir)
     if options.report is not None:
         from prunegrid.orchestrator.report.write import report_folder
 
         report_folder(options.report)  # refused now, and not when all is done
-    store = Store.open_or_create(options.store)
-    with (
-        Lease.take(store, say=plain(console)) as lease,
-        RunContext(grid, store, options, console) as context,
-    ):
-        keep_grid(store, grid)
-        store.set_selection(selection)
-        dashboard = DashboardProcess(store.address, console)
-        with dashboard if options.dashboard else nullcontext():
-            result = run_plan(plan, context, lease)
-    _report(plan, store, options, console)
-    _summarise(plan, result, store, options, console)
-    if result.interrupted:
-        return INTERRUPTED
-    return 1 if result.missing or result.given_up else 0
+    with ExitStack() as ends_last:
+        pages: list[DashboardProcess] = []
+
+        def watch(store: Store) -> None:
+            if options.dashboard:
+                page = DashboardProcess(store.address, console)
+                pages.append(ends_last.enter_context(page))
+
+        ran = run_options(options, console, started=watch)
+        _report(ran.plan, ran.store, options, console)
+        _summarise(ran.plan, ran.result, ran.store, options, console)
+        if ran.result.interrupted:
+            return INTERRUPTED
+        failed = bool(ran.result.missing or ran.result.given_up)
+        for page in pages:
+            page.say_address()
+            if failed and console.is_terminal:  # somebody is there to look, and to close it
+                page.wait()
+    return 1 if failed else 0
 
 
 def _summarise(
@@ -157,25 +140,13 @@ def by_cause(given_up: Iterable[GivenUp]) -> list[list[GivenUp]]:
 
 def _report(plan: Plan, store: Store, options: RunOptions, console: Console) -> None:
     """The table of accuracies, and the path of the page with the figures."""
-    from prunegrid.orchestrator.report import load_results, write_report
-    from prunegrid.orchestrator.report.evidence import gather
     from prunegrid.orchestrator.report.terminal import print_report
 
     out = options.report
     if out is None:
         folder = store.files.folder
         out = folder / "report" if folder else Path("prunegrid-report")
-    results = load_results(store.files)
-    if results.models.empty:
-        return
-    planned = [cell.place for cell in plan.cells]
-    paths = write_report(
-        results,
-        out,
-        planned=planned,
-        evidence=gather(store.files, results, plan),
-        title=plan.grid.name,
-        formats=["html"],
-    )
-    print_report(console, paths.analysis)
-    console.print(f"figures: {paths.page}", soft_wrap=True)
+    paths = report_plan(store, out, plan, title=plan.grid.name, formats=["html"])
+    if paths is not None:
+        print_report(console, paths.analysis)
+        console.print(f"figures: {paths.page}", soft_wrap=True)

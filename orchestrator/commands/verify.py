@@ -43,12 +43,19 @@ def set_aside(address: str, console: Console) -> None:
     store."""
     store = Store.open(address)
     say = plain(console)
+    found = False
     with Lease.take(store, say=say) as lease:
         while moved := Verifier(store).set_aside():
+            found = True
             for name in moved:
                 say(f"{name}: moved to {store.address}/torn/")
             lease.check()
-    say(f"now run the grid again: prunegrid run GRID --store {address}")
+    again = f"prunegrid run GRID --store {address}"
+    say(
+        f"now run the grid again: {again}"
+        if found
+        else f"nothing to set aside; what is missing is made by {again}"
+    )
 
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:

@@ -1,5 +1,5 @@
 """The dashboard as a subprocess of a run: it slows the run down no more than any other viewer, and
-ends with it."""
+ends with it, or when a person closes it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class DashboardProcess:
         self._console = console
         self._process: subprocess.Popen[str] | None = None
         self._held = -1
+        self._address = ""  #: as it printed it
 
     def __enter__(self) -> DashboardProcess:
         child, self._held = os.pipe()
@@ -61,7 +62,22 @@ class DashboardProcess:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             for line in self._process.stdout:
+                if line.startswith("http"):
+                    self._address = line.rstrip()
                 self._console.print(line.rstrip(), soft_wrap=True)
+
+    def say_address(self) -> None:
+        """Once more: what was printed at the start is far above by now."""
+        if self._address:
+            self._console.print(f"dashboard: {self._address}", soft_wrap=True)
+
+    def wait(self) -> None:
+        """Until Ctrl-C, or until it ends by itself."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._console.print("it stays up for a look at what failed: Ctrl-C closes it")
+        with contextlib.suppress(KeyboardInterrupt):
+            self._process.wait()
 
     def __exit__(self, *_: object) -> None:
         os.close(self._held)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ MARKER = ".prunegrid-dashboard.json"
 #: With more cells than this, squares and failed tasks can't be opened in the copy.
 MOST_CELLS = 50_000
 _FAILED = 200
+#: Commands that show what a copy lacks.
+_ELSEWHERE = ("dashboard", "explain")
 
 #: Of `import ... from "./x.js"`, `import "./x.js"`, `export ... from` and `import("./x.js")`.
 _IMPORT = re.compile(r"""((?:\bfrom|\bimport)\s*\(?\s*)(["'])\./([\w.\-]+\.js)\2""")
@@ -53,7 +56,10 @@ def export(reader: StoreReader, out: Path) -> Path:
 def all_answers(reader: StoreReader, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
     """Every address that the copy can show, and its answer."""
     answers = Answers(reader, can_retry=False)
-    yield "api/status.json", {**answers.status(snapshot), "export": True}
+    store = shlex.quote(reader.store.address)
+    elsewhere = {command: f"prunegrid {command} --store {store}" for command in _ELSEWHERE}
+    status = answers.status(snapshot)
+    yield "api/status.json", {**status, "export": True, "elsewhere": elsewhere}
     grid = answers.grid(snapshot, Query())
     yield "api/grid.json", grid
     threats = {

@@ -1,4 +1,5 @@
-"""What a run looks like while it runs: a live display on a terminal, plain lines elsewhere."""
+"""What a run looks like while it runs: a live display on a terminal and in a notebook, plain lines
+elsewhere."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from prunegrid.orchestrator.driver.run_view import RunView
 from prunegrid.orchestrator.names import counted
+from prunegrid.orchestrator.output import NotebookOutput, in_notebook
 from prunegrid.orchestrator.plan.estimates import Eta, duration_text
 
 PLAIN_EVERY_S = 10.0
@@ -25,6 +27,7 @@ class Display:
         self._console = console
         self._title = title
         self._live: Live | None = None
+        self._notebook = NotebookOutput() if in_notebook() else None
         self._said_s = -1e9
 
     def __enter__(self) -> Display:
@@ -43,6 +46,8 @@ class Display:
     def show(self, view: RunView) -> None:
         if self._live is not None:
             self._live.update(render(view, self._title))
+        elif self._notebook is not None:
+            self._notebook.show(render(view, self._title))
         elif time.monotonic() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = time.monotonic()
             self.say(one_line(view))

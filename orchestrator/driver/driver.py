@@ -49,6 +49,9 @@ from prunegrid.workers.contract import Attempt, Failure, FailureKind, Success, T
 
 POLL_S = 0.25
 SHOW_S = 1.0
+#: On a network mount a result shows at the driver up to so long after its worker wrote it: twice
+#: the seconds that NFS clients keep what they know of a folder (`acdirmax`).
+LATE_S = 120.0
 #: At most so many passes: each makes anew what the one before found torn.
 MAX_PASSES = 4
 
@@ -103,6 +106,7 @@ class Driver:
         self._started: dict[str, float] = {}
         self._places: dict[str, str] = {}  #: running task -> its worker in the journal
         self._finished: set[str] = set()
+        self._late: dict[str, tuple[int, float]] = {}  #: done, but unseen: attempt, since when
         self._torn: set[str] = set()  #: tasks whose result was torn before its rows were made
         self._stopping = False
         self._stopped_early = False
@@ -219,6 +223,8 @@ class Driver:
         self._retried(self._lease.check)  # before anything is written
         for ended in ends:
             self._take(ended)
+        for key, (attempt, _) in list(self._late.items()):
+            self._succeed(key, attempt, self._clock())
         for notice in notices:
             self._journal.write("notice", **asdict(notice))
             self._say(notice.text)
@@ -289,12 +295,22 @@ class Driver:
     def _succeed(self, key: str, attempt: int, now_s: float) -> None:
         try:
             self._retried(lambda: self._recorder.task_done(key))
-        except TornError as error:  # its rows are written in the next pass: see _repair
-            self._torn.add(key)
+        except TornError as error:
+            if self._is_late(key, attempt, now_s):
+                return
+            self._torn.add(key)  # its rows are written in the next pass: see _repair
             self._say(str(error))
+        self._late.pop(key, None)
         self._tally.ran += key not in self._finished
         self._finished.add(key)
         self._feed(SucceededEvent(key=key, attempt=attempt, at_s=now_s))
+
+    def _is_late(self, key: str, attempt: int, now_s: float) -> bool:
+        """Whether its worker has said that it is done, and nothing is to be seen here yet."""
+        _, since_s = self._late.setdefault(key, (attempt, now_s))
+        folder = self._store.files.folder
+        is_due = self._ending or folder is None or now_s - since_s >= LATE_S
+        return not is_due and not self._retried(lambda: self._store.shows(key))
 
     def _take_failure(
         self, failure: Failure, ended: Ended, common: dict[str, object], now_s: float

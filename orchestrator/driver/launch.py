@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import os
 import signal
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,15 +18,22 @@ from rich.console import Console
 
 from prunegrid.orchestrator.driver.display import Display
 from prunegrid.orchestrator.driver.driver import Driver
+from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
+from prunegrid.orchestrator.driver.rehearsals import try_out_new
 from prunegrid.orchestrator.driver.run_view import Observer, RunResult
 from prunegrid.orchestrator.engines.engine import Engine, InlineEngine
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
-from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.output import plain
+from prunegrid.orchestrator.plan.convergence_checks import find_doubled
+from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.slices import slice_ranks
 from prunegrid.orchestrator.store.lease import Lease
+from prunegrid.orchestrator.store.plan import changed_code, keep_grid, read_grid_for
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.tracking.follower import TrackerFollower
 from prunegrid.workers.contract import TaskKind, WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
@@ -38,7 +46,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    grid: Path
+    grid: Path | Grid
     store: str
     select: tuple[str, ...] = ()
     address: str | None = None
@@ -133,6 +141,42 @@ class RunContext:
             self._engine = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """What ran, and how it ended."""
+
+    plan: Plan
+    store: Store
+    result: RunResult
+
+
+def run_options(
+    options: RunOptions, console: Console, *, started: Callable[[Store], None] = lambda store: None
+) -> FinishedRun:
+    """From a grid to results in a store. `started` is called once this driver holds the store.
+    Raises PrunegridError; before anything starts where the input is no good."""
+    check_cluster(None if options.engine == "inline" else options.address, options.store)
+    known = Store.find(options.store)
+    grid = read_grid_for(options.grid, known, options.data_dir)
+    selection = parse_selection(options.select)
+    plan = expand(grid, selection)
+    stock = check_foolbox_attacks(plan, known.finished if known is not None else frozenset)
+    doubled = map(str, find_doubled(plan))
+    for note in (*stock, *doubled, *grid.network_notes, *changed_code(grid, known)):
+        plain(console)(note)
+    if options.runner is REAL_RUNNER and plan.unfinished(known.finished() if known else ()):
+        try_out_new(plan, options.data_dir)
+    store = Store.open_or_create(options.store)
+    with (
+        Lease.take(store, say=plain(console)) as lease,
+        RunContext(grid, store, options, console) as context,
+    ):
+        keep_grid(store, grid)
+        store.set_selection(selection)
+        started(store)
+        return FinishedRun(plan=plan, store=store, result=run_plan(plan, context, lease))
+
+
 def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
     """Run the unfinished tasks of a plan, with progress on the console. Raises PrunegridError."""
     store, console = context.store, context.console
@@ -143,7 +187,10 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
         + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
         + f" tasks into {store.address}"
     )
-    with Display(console, title=plan.grid.name) as display:
+    with (
+        Display(console, title=plan.grid.name) as display,
+        TrackerFollower(plan, store, say=display.say),
+    ):
         return drive(plan, context, lease, display)
 
 
@@ -197,7 +244,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 
 
 class StopSignal:
-    """The first signal of _STOPPING asks for an orderly stop; the second ends the process."""
+    """The first signal of _STOPPING asks for an orderly stop; the second ends the process. Python
+    hears signals in its main thread alone: in another one nothing is caught."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -214,6 +262,8 @@ class StopSignal:
         self._count = max(self._count, 1)
 
     def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in _STOPPING:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # under nohup

@@ -73,13 +73,15 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
+    """How a run ended."""
+
     missing: tuple[PlannedCell, ...]  #: cells without a result
-    given_up: tuple[GivenUp, ...]
+    given_up: tuple[GivenUp, ...]  #: tasks that failed: each with `name`, `kind`, `message`
     blocked: dict[str, str]  #: task -> the ancestor that failed
-    interrupted: bool
+    interrupted: bool  #: stopped in order, before all was done
     ran: int  #: tasks finished by this run
     reused: int  #: tasks whose result was there already
-    elapsed_s: float
+    elapsed_s: float  #: seconds
 
 
 @dataclass(frozen=True, kw_only=True)

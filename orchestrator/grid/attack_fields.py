@@ -28,6 +28,7 @@ from prunegrid.workers.attacks.declaration import GIVEN
 from prunegrid.workers.catalog import ATTACKS, NORMS, AttackEntry, attack_entry, own_entry
 from prunegrid.workers.contract import AttackSettings, Finds, Norm, OwnAttack
 from prunegrid.workers.keys import Scalar
+from prunegrid.workers.user_options import read_signature
 
 EngineName = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]
@@ -193,6 +194,12 @@ def _read_own(own: Mapping[str, YamlNode], node: YamlNode) -> AttackDraft:
         version=code.version,
     )
     entry = own_entry(target, how)
+    takes_eps = "eps" in read_signature(target, GIVEN).given
+    if takes_eps != (how.finds == "fixed-eps"):
+        wanted = "a parameter eps" if not takes_eps else "no parameter eps"
+        raise own["finds"].fail(
+            f"expected {wanted} of {target} with {how.finds}, got {'one' if takes_eps else 'none'}"
+        )
     options = {name: value for name, value in code.options if not isinstance(value, tuple)}
     return AttackDraft(entry=entry, options=options, own=how)
 

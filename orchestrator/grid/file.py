@@ -38,6 +38,7 @@ from prunegrid.orchestrator.grid.grid import (
     PruningPlan,
     PruningSchedule,
     SplitName,
+    Tracking,
     Variant,
 )
 from prunegrid.orchestrator.grid.method_fields import read_methods
@@ -178,6 +179,7 @@ class GridTable(Table):
     )
     resources = Field(maybe(mapping()), "what a task takes", default=None)
     price = Field(maybe(mapping()), "what a machine costs", default=None)
+    track = Field(maybe(mapping()), "trackers that results go to as well", default=None)
 
 
 def _read_kept(node: YamlNode) -> tuple[str, ...]:
@@ -186,7 +188,7 @@ def _read_kept(node: YamlNode) -> tuple[str, ...]:
 
 class ArchitectureTable(Table):
     """One network, under a label of its own: of the catalog, what a function builds, or a file's
-    ([Your own network](own-network.md))."""
+    ([Your own network](own.md))."""
 
     path = "architectures.LABEL"
     build = Field(
@@ -241,6 +243,16 @@ class PruningTable(Table):
     )
 
 
+class TrackTable(Table):
+    """Trackers: each model becomes a run there, with its curves and cells. To change it redoes
+    nothing."""
+
+    path = "track"
+    mlflow = Field(maybe(TEXT), "a tracking URI", default=None, shown="")
+    tensorboard = Field(maybe(TEXT), "a folder of the driver's machine", default=None, shown="")
+    wandb = Field(maybe(TEXT), "a project of Weights & Biases", default=None, shown="")
+
+
 class VariantTable(Table):
     """What differs from the grid's own parts."""
 
@@ -250,11 +262,12 @@ class VariantTable(Table):
     pruning = Field(maybe(mapping()), "how it prunes", default=None)
 
 
-def read_grid(path: Path, *, data_dir: Path | None = None) -> Grid:
-    """`data_dir`: where data sets are prepared; None: the default place. Raises GridError where the
-    file can't be read or is no grid."""
-    text = read_grid_text(path)
-    look_beside(path)
+def read_grid(path: Path | str, *, data_dir: Path | None = None) -> Grid:
+    """A grid file, checked: everything that it sets and every default. `data_dir`: where data sets
+    are prepared; None: the default place. Raises GridError, with file and line, where it can't be
+    read or is no grid."""
+    text = read_grid_text(Path(path))
+    look_beside(Path(path))
     return parse_grid(text, source=str(path), data_dir=data_dir)
 
 
@@ -312,7 +325,12 @@ def parse_grid(text: str, *, source: str, data_dir: Path | None = None) -> Grid:
         dense_model=GridTable.dense_model.of(fields, root),
         resources=resources,
         price=price,
+        track=_read_track(fields.get("track")),
     )
+
+
+def _read_track(node: YamlNode | None) -> Tracking | None:
+    return None if node is None else from_dict(Tracking, TrackTable.whole(node))
 
 
 def _named(node: YamlNode, what: str) -> list[tuple[str, YamlNode]]:

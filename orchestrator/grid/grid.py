@@ -15,7 +15,6 @@ from prunegrid.workers.contract import (
     OwnNetwork,
     TrainingSettings,
 )
-from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.keys import digest
 from prunegrid.workers.method_entry import MethodEntry
 from prunegrid.workers.network_facts import NetworkFacts
@@ -109,6 +108,15 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where results go beside the store; never part of a task's identity."""
+
+    mlflow: str | None  #: a tracking URI
+    tensorboard: str | None  #: a folder
+    wandb: str | None  #: a project
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     name: str
     source: str  #: the file it was read from
@@ -119,12 +127,7 @@ class Grid:
     dense_model: DenseModel
     resources: Resources
     price: Price | None = None
-
-    @property
-    def own_datasets(self) -> dict[str, DatasetEntry]:
-        """The data sets that it brings, by label."""
-        data = (architecture.data for architecture in self.architectures)
-        return {each.dataset: each.own for each in data if each.own is not None}
+    track: Tracking | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -135,6 +138,12 @@ class Grid:
     def rates(self) -> tuple[float, ...]:
         """Of all methods, ascending."""
         return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
+
+    @property
+    def network_notes(self) -> list[str]:
+        """What Keras said of the networks that it brings."""
+        known = ((each.name, each.facts) for each in self.architectures)
+        return [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
 
     def user_code(self) -> tuple[UserCode, ...]:
         """All functions that the grid brings, each once."""

@@ -20,7 +20,7 @@ class AttackRows:
     attack: str
     norm: str
     images: np.ndarray  #: int [n], indices in the split
-    labels: np.ndarray  #: int [n], true classes
+    labels: np.ndarray  #: int [n], true classes; -1: not recorded
     eps: tuple[float, ...]  #: ascending; () for a minimum-norm attack
     broken: np.ndarray  #: bool [len(eps) or 1, n]
     distance: np.ndarray  #: float [len(eps) or 1, n]; 0 if misclassified, inf if not found

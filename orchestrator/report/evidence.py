@@ -33,7 +33,7 @@ class TaskImages:
     eps: NDArray[np.float64]  #: NaN for a minimum-norm attack
     distance: NDArray[np.float64]
     broken: NDArray[np.bool_]
-    label: NDArray[np.int64]
+    label: NDArray[np.int64]  #: -1 where it is not recorded, as in imported rows
 
 
 def load_images(files: Files, tasks: Collection[str]) -> dict[str, TaskImages]:
@@ -66,7 +66,7 @@ def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, Task
         table = file.read(columns=_COLUMNS, use_threads=False)
         keys = table.column("task_key").combine_chunks().dictionary_encode()
         values: dict[str, Any] = {
-            name: table.column(name).cast(kind).to_numpy()
+            name: _column(table, name).cast(kind).to_numpy()
             for name, kind in zip(_COLUMNS[1:], _KINDS, strict=True)
         }
     except (pa.ArrowException, OSError, KeyError):
@@ -78,6 +78,11 @@ def _read(files: Files, path: str, wanted: set[str]) -> Iterator[tuple[str, Task
         if key in wanted:
             mine = order[ends[code] : ends[code + 1]]
             yield key, TaskImages(**{name: column[mine] for name, column in values.items()})
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    column = table.column(name)
+    return column.fill_null(-1) if name == "label" else column
 
 
 _KINDS = (pa.int64(), pa.float64(), pa.float64(), pa.bool_(), pa.int64())

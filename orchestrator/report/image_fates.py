@@ -29,10 +29,12 @@ def class_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
     mean, sd, half, low, high over seeds of their robust accuracy, the mean over ε levels; the
     `margin` to the dense model, paired by seed, with `_n`, `_sd` and `_half`.
 
-    `cells`: rows of single seeds. A model that lacks image rows of an attack has no row of it.
+    `cells`: rows of single seeds. A model that lacks image rows of an attack, or their classes, has
+    no row of it.
     """
     rows: list[tuple[Any, ...]] = []
-    for place, mine in groups(with_counterparts(cells), [*PLACE, "protocol", "seed"]):
+    lean = with_counterparts(cells)[[*CELL, "seed", "broken_at", "task_keys"]]
+    for place, mine in groups(lean, [*PLACE, "protocol", "seed"]):
         listed = list(records(mine))
         known = [cell for cell in listed if outcomes.of(cell) is not None]
         attacks = sorted({cell.attack for cell in known})
@@ -42,15 +44,18 @@ def class_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
             if mean is None:
                 continue
             labels = outcomes.labels(wanted[0])
-            for label in np.unique(labels):
-                of_class = mean.robust[labels == label]
-                rows.append((*place, attack, int(label), len(of_class), float(of_class.mean())))
+            known_labels = labels >= 0
+            labels, robust = labels[known_labels], mean.robust[known_labels]
+            counts, sums = np.bincount(labels), np.bincount(labels, weights=robust)
+            for label in np.flatnonzero(counts):
+                accuracy = float(sums[label] / counts[label])
+                rows.append((*place, attack, int(label), int(counts[label]), accuracy))
     columns = [*PLACE, "protocol", "seed", "attack", "label", "images", "accuracy"]
     frame = pd.DataFrame(rows, columns=columns)
     out = accuracy_over_seeds(frame, _CLASS, "accuracy")
-    counts = frame.groupby(_CLASS)["images"].min().reset_index()
+    sizes = frame.groupby(_CLASS)["images"].min().reset_index()
     margins = over_seeds(paired_margins(frame, _CLASS, "accuracy"), _CLASS, "margin")
-    out = out.merge(counts, on=_CLASS, how="left")
+    out = out.merge(sizes, on=_CLASS, how="left")
     return out.merge(margins.rename(columns=_MARGIN), on=_CLASS, how="left")
 
 
@@ -68,6 +73,7 @@ def flip_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
 
 
 _IMAGE = [*SETTING, "protocol", *THREAT]
+_COUNTS = ("dense", "dense_standing", "pruned", "pruned_standing")
 
 
 def image_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
@@ -78,23 +84,22 @@ def image_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame:
     columns = [*_IMAGE, "rate", "broken_at", "task_keys"]
     attacked = cells[columns].assign(tasks=cells["task_keys"].map(tuple))
     for place, mine in groups(attacked.drop_duplicates([*_IMAGE, "tasks"]), _IMAGE):
-        sides = []
-        for rows in (mine[mine["rate"] == DENSE], mine[mine["rate"] != DENSE]):
-            seen = [
-                pd.DataFrame({"image": s.images, "label": outcomes.labels(c), "stands": s.robust})
-                for c in records(rows)
-                if (s := outcomes.of(c)) is not None
-            ]
-            sides.append(pd.concat(seen) if seen else _UNSEEN)
-        counted = [
-            side.groupby(["image", "label"])["stands"].agg(["count", "sum"]).astype(int)
-            for side in sides
+        known = [(c, s) for c in records(mine) if (s := outcomes.of(c)) is not None]
+        if not known:
+            continue
+        images, at = np.unique(np.concatenate([s.images for _, s in known]), return_inverse=True)
+        labels = np.empty(len(images), int)
+        labels[at] = np.concatenate([outcomes.labels(c) for c, _ in known])
+        stands = np.concatenate([s.robust for _, s in known])
+        dense = np.concatenate([np.full(len(s.images), c.rate == DENSE) for c, s in known])
+        counts = [
+            np.bincount(at, weights=side * values, minlength=len(images)).astype(int)
+            for side in (dense, ~dense)
+            for values in (np.ones(len(at)), stands)
         ]
-        names = ["dense", "dense_standing", "pruned", "pruned_standing"]
-        both = pd.concat(counted, axis=1).fillna(0).astype(int).set_axis(names, axis=1)
-        if len(both):
-            parts.append(both.reset_index().assign(**dict(zip(_IMAGE, place, strict=True))))
-    columns = [*_IMAGE, "image", "label", *("dense", "dense_standing", "pruned", "pruned_standing")]
+        found = dict(zip(_COUNTS, counts, strict=True)) | {"image": images, "label": labels}
+        parts.append(pd.DataFrame(found).assign(**dict(zip(_IMAGE, place, strict=True))))
+    columns = [*_IMAGE, "image", "label", *_COUNTS]
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
 
 
@@ -115,9 +120,6 @@ def unbroken_table(cells: pd.DataFrame, outcomes: ImageOutcomes) -> pd.DataFrame
             found.append((*(getattr(cell, name) for name in by), len(rows.images), lost))
     frame = pd.DataFrame(found, columns=[*by, "images", "unbroken"])
     return frame.groupby(by, as_index=False).sum()
-
-
-_UNSEEN = pd.DataFrame({"image": [0], "label": [0], "stands": [0.0]}).head(0)
 
 
 def lost_by_all(images: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,8 @@ class ImageOutcomes:
         return self._rows[key]
 
     def labels(self, cell: Any) -> NDArray[np.int64]:
-        """True classes [images], of a cell that has image rows. Raises KeyError for another."""
+        """True classes [images], -1 where they are not recorded, of a cell that has image rows.
+        Raises KeyError for another."""
         rows = self.rows(cell)
         if rows is None:
             raise KeyError(f"no image rows of {cell.task_keys}")

@@ -35,6 +35,7 @@ SETTINGS: Any = {
     "grid.color": "#e5e7eb",
     "grid.linewidth": 0.6,
     "svg.fonttype": "none",  # text stays text
+    "pdf.fonttype": 42,  # TrueType, which journals take; text can be searched
     "svg.hashsalt": "prunegrid",  # the same figure, the same bytes
     "text.parse_math": False,  # a "$" in a name is a "$"
 }
@@ -50,12 +51,14 @@ def styled() -> Iterator[None]:
         yield
 
 
-def png_and_svg(figure: Any) -> dict[str, bytes]:
-    """`png` (200 dpi) and `svg` of a matplotlib figure, the same bytes for the same figure."""
+def drawn(figure: Any) -> dict[str, bytes]:
+    """`png` (200 dpi), `svg` and `pdf` of a matplotlib figure, the same bytes for the same
+    figure."""
     out = {}
     for kind, options in (
         ("png", {"dpi": 200}),
         ("svg", {"metadata": {"Date": None, "Creator": "prunegrid"}}),
+        ("pdf", {"metadata": {"CreationDate": None, "Creator": "prunegrid"}}),
     ):
         sink = io.BytesIO()
         figure.savefig(sink, format=kind, **options)
@@ -64,7 +67,7 @@ def png_and_svg(figure: Any) -> dict[str, bytes]:
 
 
 def render(grid: CurveGrid, title: str) -> dict[str, bytes]:
-    """`png` and `svg` of a grid."""
+    """`png`, `svg` and `pdf` of a grid."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -92,7 +95,7 @@ def render(grid: CurveGrid, title: str) -> dict[str, bytes]:
             fontsize=8,
             handlelength=3.2,
         )
-        return png_and_svg(figure)
+        return drawn(figure)
 
 
 def _fill(axes: Any, panel: CurvePanel, *, first: bool, last: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report's files: one page, and the same as CSV, LaTeX, PNG and SVG."""
+"""The report's files: one page, and the same as CSV, LaTeX, PNG, SVG and PDF."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def write_report(
     `planned`: the cells that a grid asks for, so that cells never begun are missing too;
     `evidence`: image rows and doubled steps, for the worst case per image and convergence;
     `against`: "paper", or another store's results; `contrast`: two methods; `formats`: some of
-    FORMATS ("html" alone takes a second; "figures" draws PNG and SVG with matplotlib; "cards" are
-    the claim checklist and the model cards, as JSON and Markdown).
+    FORMATS ("html" alone takes a second; "figures" draws PNG, SVG and PDF with matplotlib; "cards"
+    are the claim checklist and the model cards, as JSON and Markdown).
 
     Raises NotOursError as `report_folder` does, StoreError where `out` can't be written;
     UsageError for an unknown format or method.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,13 +23,16 @@ from prunegrid.workers.user_code import UserCode, UserCodeError, sources_digest
 SETTLED = "grid.json"
 
 
-def read_grid_for(path: Path, store: Store | None, data_dir: str | None = None) -> Grid:
-    """`data_dir`: where data sets are prepared; None: the default place.
+def read_grid_for(source: Path | Grid, store: Store | None, data_dir: str | None = None) -> Grid:
+    """A grid file, read; a grid as it is. `data_dir`: where data sets are prepared; None: the
+    default place.
 
     Raises GridError, which tells the sizes of an earlier version's store where the file says
     `auto`; StoreError."""
+    if isinstance(source, Grid):
+        return source
     try:
-        return read_grid(path, data_dir=None if data_dir is None else Path(data_dir))
+        return read_grid(source, data_dir=None if data_dir is None else Path(data_dir))
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise
@@ -43,7 +47,10 @@ def keep_grid(store: Store, grid: Grid) -> None:
             continue
         place = layout.network_file(network.file_sha256)
         if not store.files.exists(place):
-            store.write(place, Path(network.file_path).read_bytes())
+            content = Path(network.file_path).read_bytes()
+            if hashlib.sha256(content).hexdigest() != network.file_sha256:
+                raise StoreError(f"{network.file_path} changed meanwhile: run the command again")
+            store.write(place, content)
     before = _kept(store)
     known = {} if before is None else before.sources
     sources = {name: known.get(name, found) for name, found in _sources(grid).items()}

@@ -222,6 +222,8 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     _summary("n_skipped", pa.int32()),
     _summary("n_unverified", pa.int32()),
     *(_summary(f"distance_q{round(100 * q)}", pa.float64()) for q in QUANTILES),
+    _summary("distance_pixels_q50", pa.float64()),
+    _summary("robust_accuracy_pixels", pa.float64()),
     _summary("queries_mean", pa.float64()),
     _summary("backward_mean", pa.float64()),
     _summary("zero_gradient_frac", pa.float64()),
@@ -311,6 +313,7 @@ CELL_NEEDS = (
     "label",
     "clean_prediction",
     "distance",
+    "distance_pixels",
     "broken",
     "verified",
     "skipped",
@@ -349,6 +352,16 @@ def summarise(
         "flat_loss_frac": _mean(np.minimum(columns["flat_passes"].astype(float), 1)[correct]),
         "scores_alone_frac": float((broken & (columns["broken_by"] == SCORES_ALONE)).mean()),
     }
+    pixels = columns["distance_pixels"].astype(float)
+    known = correct.any() and not np.isnan(pixels).any()
+    summary["distance_pixels_q50"] = (
+        float(np.quantile(pixels[correct], 0.5, method="lower")) if minimum_norm and known else None
+    )
+    summary["robust_accuracy_pixels"] = (
+        float(((pixels > eps) if within else (pixels >= eps)).mean())
+        if minimum_norm and known
+        else None
+    )
     if np.all(columns["skipped"].astype(bool) & (columns["clean_prediction"] == -1)):
         summary |= dict.fromkeys(("clean_accuracy", "robust_accuracy", "n_broken"))
     for q in QUANTILES:

@@ -106,6 +106,11 @@ class Store:
         files = store_files(address)
         store = cls(files)
         if store._check_marker():
+            if blocked := store.in_the_way():
+                raise StoreError(
+                    f"{store.address}: expected folders, got a file at {', '.join(blocked)}; move "
+                    f"it away: prunegrid verify --store {address} --set-aside"
+                )
             return store
         others = _strangers(files)
         if others and not store._check_marker():  # another start may have made it just now
@@ -129,6 +134,15 @@ class Store:
                 "made by another version of prunegrid"
             )
         return True
+
+    def in_the_way(self) -> list[str]:
+        """Places of folders at which something else stands, which no task's retry mends."""
+        root = self.files.folder
+        if root is None:
+            return []
+        places = [Path(folder) for folder in (*SCHEMAS, layout.MODELS, layout.JOURNAL)]
+        above = {str(parent) for place in places for parent in (place, *place.parents)} - {"."}
+        return sorted(p for p in above if os.path.lexists(root / p) and not (root / p).is_dir())
 
     def sweep(self) -> None:
         """Delete the temporary files of writers that are gone. Raises StoreError."""
@@ -228,6 +242,12 @@ class Store:
                 return self._is_whole(path)
             folder = layout.IMAGE_ROWS
             return path.startswith(folder) and self._merged.find(folder, key) is not None
+
+    def shows(self, key: str) -> bool:
+        """Whether a task's result file is there, whole or not, in a file of its own. Raises
+        StoreError."""
+        with store_errors():
+            return self.files.exists(_result_path(key))
 
     def whole(self) -> set[str]:
         """As `finished`, without tasks whose file is torn."""

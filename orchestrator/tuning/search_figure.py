@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prunegrid.orchestrator.report.matplotlib_figures import png_and_svg, styled
+from prunegrid.orchestrator.report.matplotlib_figures import drawn, styled
 from prunegrid.orchestrator.report.plotly_figures import CONFIG as _REPORT
 from prunegrid.orchestrator.report.style import REFERENCE
 from prunegrid.orchestrator.tuning.study import AttackStudy, Study
@@ -152,7 +152,7 @@ def _paired(outcome: SearchOutcome, number: int) -> FigurePanel | None:
 
 
 def figures(outcome: SearchOutcome) -> dict[str, bytes]:
-    """File name to content: figure.html, figure.png, figure.svg."""
+    """File name to content: figure.html, figure.png, figure.svg, figure.pdf."""
     panels = panels_of(outcome)
     return {"figure.html": page(panels).encode(), **static(panels)}
 
@@ -253,7 +253,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def static(panels: FigurePanels) -> dict[str, bytes]:
-    """The same panels: figure.png (200 dpi) and figure.svg."""
+    """The same panels: figure.png (200 dpi), figure.svg and figure.pdf."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -284,7 +284,7 @@ def static(panels: FigurePanels) -> dict[str, bytes]:
             handles.values(), handles.keys(), loc="outside lower left", ncols=max(1, columns),
             frameon=False, fontsize=8,
         )  # fmt: skip
-        return {f"figure.{kind}": content for kind, content in png_and_svg(figure).items()}
+        return {f"figure.{kind}": content for kind, content in drawn(figure).items()}
 
 
 def _scatter(axis: Any, points: Points) -> Any:

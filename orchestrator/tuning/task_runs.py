@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.status import Status
 
-from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.driver.launch import RunContext, RunOptions, drive, run_plan
 from prunegrid.orchestrator.driver.run_view import RunView
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
@@ -48,8 +47,6 @@ def have_grid_tasks(plan: Plan, store: Store, options: RunOptions, console: Cons
             f"another one; run them first: prunegrid run {plan.grid.source} --store "
             f"{store.address} --select rate=1"
         )
-    for note in check_foolbox_attacks(plan, store.finished):
-        plain(console)(note)
     give_grid(store, plan.grid)
     if not todo:
         return

@@ -91,6 +91,9 @@ class Verifier:
         return moved
 
     def findings(self) -> Iterator[StoreFinding]:
+        for place in self._store.in_the_way():
+            message = "a file stands where a folder is needed"
+            yield StoreFinding(name="foreign-file", where=place, message=message)
         for folder in SCHEMAS:
             yield from self._check_folder(folder)
         for key in sorted(self._model_keys()):

@@ -225,6 +225,14 @@ REFUSED = {
     "no norm": (MINE.replace("norm: linf, ", "") % "", ["'norm'", "no default"]),
     "another norm": (MINE.replace("linf", "l3") % "", ["l0, l1, l2, linf", "'l3'"]),
     "nothing found": (MINE.replace("fixed-eps", "fixed") % "", ["did you mean 'fixed-eps'"]),
+    "no eps to find at": (
+        MINE.replace("fixed-eps", "minimum-norm") % "",
+        ["no parameter eps of", "with minimum-norm, got one"],
+    ),
+    "no parameter for eps": (
+        MINE.replace("brighter", "to_white") % "",
+        ["a parameter eps of", "with fixed-eps, got none"],
+    ),
     "a misspelt option": (MINE % ", options: {draw: 1}", ["did you mean 'draws'"]),
     "an option beside": (MINE % ", draws: 1", ["unknown key", "'draws'"]),
     "no function": (MINE.replace("brighter", "dimmer") % "", ["got 'dimmer'", "brighter"]),

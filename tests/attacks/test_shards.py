@@ -18,7 +18,8 @@ CASES = {
 STRICT = [name for name, entry in ATTACKS.items() if "strict" in entry.engines]
 COLUMNS = (
     "image", "eps", "label", "clean_prediction", "adversarial_prediction", "distance",
-    "distance_loose", "broken", "verified", "queries", "compute_batch", "zero_gradient",
+    "distance_loose", "distance_pixels", "broken", "verified", "queries", "compute_batch",
+    "zero_gradient",
 )  # fmt: skip
 
 

@@ -5,37 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunegrid.workers.attacks.base import AttackContext, Batch
-from prunegrid.workers.attacks.runtime.heartbeats import Ticker
-from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches
 from tests.attacks.conftest import settings
+from tests.attacks.test_nearest_side import N, pruned_to_a_bias, surroundings
 
 pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
-
-N = 12
-
-
-def pruned_to_a_bias():
-    """Three classes of 4x4 images: the first two logits are biases (2 and 1), as pruning leaves
-    them; the third grows with the image's first pixel."""
-    import keras
-
-    model = keras.Sequential(
-        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)], name="biases"
-    )
-    kernel = np.zeros((16, 3), np.float32)
-    kernel[0, 2] = 4.0
-    model.layers[-1].set_weights([kernel, np.array([2.0, 1.0, 0.0], np.float32)])
-    return model
-
-
-def surroundings() -> tuple[Batch, AttackContext]:
-    images = np.random.default_rng(3).uniform(0, 0.2, (N, 4, 4, 1)).astype(np.float32)
-    batch = Batch(images=images, labels=np.zeros(N, np.int64), indices=np.arange(N))
-    ticker = Ticker(lambda share, note: None, lambda: False)
-    return batch, AttackContext(
-        eps=(), seed=0, micro_batches=MicroBatches(16), pool=None, ticker=ticker
-    )
 
 
 def _race(norm, **options):

@@ -79,7 +79,31 @@ def test_l0_is_counted_both_ways():
     assert checked.distance_loose.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("norm", ["l0", "l0_loose", "l2", "linf"])
+def test_a_pixel_counts_once_however_many_of_its_channels_changed():
+    delta = np.zeros((2, 3, 3, 3), np.float32)
+    delta[0, 1, 1] = 0.5
+    delta[0, 2, 0, 1] = -0.5
+    delta[1, :, :, 2] = 1e-6
+    assert row_norms(delta, "l0").tolist() == [4, 9]
+    assert row_norms(delta, "l0_pixels").tolist() == [2, 9]
+
+
+def test_an_l0_distance_has_its_pixels_and_another_norm_has_none():
+    clean = np.full((3, 4, 4, 3), 0.5, np.float32)
+    colour = Batch(images=clean, labels=BATCH.labels, indices=BATCH.indices)
+    images = colour.images.copy()
+    images[:, 0, 0, :] += np.float32(0.2)
+    images[:, 1, 1, 0] += np.float32(0.2)
+    claim = found(images, distance=(4, 4, 4))
+    checked = verify_adversarials(colour, claim, CHANGED, norm="l0", eps=None)
+    assert checked.distance.tolist() == [4, 4, 4]
+    assert checked.distance_pixels is not None
+    assert checked.distance_pixels.tolist() == [2, 2, 2]
+    linf = verify_adversarials(BATCH, found(moved()), CHANGED, norm="linf", eps=None)
+    assert linf.distance_pixels is None
+
+
+@pytest.mark.parametrize("norm", ["l0", "l0_pixels", "l0_loose", "l2", "linf"])
 def test_no_images_have_no_norms(norm):
     """As of a batch in which no image has a start."""
     assert row_norms(np.zeros((0, 4, 4, 1), np.float32), norm).shape == (0,)

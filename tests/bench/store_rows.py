@@ -45,6 +45,7 @@ def image_rows(task: AttackTask) -> bytes:
         "adversarial_prediction": np.ma.masked_array((label + 1) % CLASSES, ~broken),
         "distance": np.where(broken, distance, np.inf),
         "distance_loose": [None] * rows,
+        "distance_pixels": [None] * rows,
         "broken": broken,
         "verified": np.ones(rows, bool),
         "skipped": np.zeros(rows, bool),

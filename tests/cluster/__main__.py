@@ -1,10 +1,14 @@
-"""`make test-cluster`: cluster/onprem.yaml for real, on three machines made of namespaces.
+"""`make test-cluster`: cluster/onprem.yaml and cluster/slurm.sh for real, on machines made of
+namespaces.
 
 A laptop and three machines with SSH: `ray up`, `ray submit` and `ray job submit` run the demo
 grid into a store that the machines share; `prunegrid verify` checks it; both ways must give equal
-cells, also where a machine is switched off in the middle. The transcript goes to --out.
+cells, also where a machine is switched off in the middle. With --slurm: a login node and two
+machines with Slurm's own daemons; a job meets its time limit and a preemption. The transcript goes
+to --out.
 
-Needs root (for namespaces), sshd, rsync, ssh and iproute2; no network once uv has its packages.
+Needs root (for namespaces), sshd, rsync, ssh and iproute2, for --slurm also slurmctld, slurmd and
+munged; no network once uv has its packages.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from pathlib import Path
 
 from tests.cluster.laptop import Laptop
 from tests.cluster.machines import HOME, make_home, make_house, make_network, switch_on
+from tests.cluster.slurm_daemons import PROGRAMS, start_slurm
+from tests.cluster.slurm_story import CHECKOUT, show_logs, tell_slurm
 from tests.cluster.story import tell
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -27,6 +33,7 @@ INSIDE = "PRUNEGRID_TEST_CLUSTER"  #: set within the namespaces: the scratch fol
 QUICK = {"UV_LINK_MODE": "symlink", "UV_COMPILE_BYTECODE": "0"}
 NAMESPACES = ("unshare", "-pfnmu", "--mount-proc")
 MACHINES = ("head", "worker1", "worker2")
+NODES = ("node1", "node2")  #: of Slurm
 
 
 def main() -> None:
@@ -38,20 +45,23 @@ def main() -> None:
     )
     parser.add_argument("--keep", action="store_true", help="keep the scratch folder")
     parser.add_argument("--fetched", action="store_true", help="uv has all packages already")
+    parser.add_argument("--slurm", action="store_true", help="Slurm in place of `ray up`")
     options = parser.parse_args()
     if scratch := os.environ.get(INSIDE):
         sys.exit(_inside(Path(scratch), options))
-    sys.exit(_outside(keep=options.keep, fetched=options.fetched))
+    sys.exit(_outside(keep=options.keep, fetched=options.fetched, slurm=options.slurm))
 
 
-def _outside(*, keep: bool, fetched: bool) -> int:
+def _outside(*, keep: bool, fetched: bool, slurm: bool) -> int:
     """Check what is needed, let uv fetch its packages, and go into namespaces of our own."""
-    missing = [p for p in ("sshd", "rsync", "ssh", "ip", "unshare", "nsenter") if not _which(p)]
+    needed = ("sshd", "rsync", "ssh", "ip", "unshare", "nsenter") + (PROGRAMS if slurm else ())
+    missing = [program for program in needed if not _which(program)]
     if missing or os.geteuid() != 0:
         why = f"{', '.join(missing)} missing" if missing else "not root"
         print(
             f"error: {why}: this test makes machines of namespaces, and needs root, sshd, rsync, "
-            "ssh and iproute2 (Debian: apt-get install openssh-server rsync iproute2)",
+            "ssh and iproute2, for Slurm munge and slurm-wlm (Debian: apt-get install "
+            "openssh-server rsync iproute2 slurm-wlm)",
             file=sys.stderr,
         )
         return 2
@@ -111,21 +121,28 @@ def _inside(scratch: Path, options: argparse.Namespace) -> int:
         "PATH": "/opt/bin:/usr/local/bin:/usr/bin:/bin",
     }
     make_home(scratch / "laptop")
-    _copy_checkout(scratch / "laptop" / "prunegrid")
     make_house(scratch, opt)
     make_network()
+    checkout = CHECKOUT if options.slurm else HOME / "prunegrid"
+    _copy_checkout(checkout)
     machines = [
         switch_on(name, number, scratch / name, environment)
-        for number, name in enumerate(MACHINES, start=2)
+        for number, name in enumerate(NODES if options.slurm else MACHINES, start=2)
     ]
-    laptop = Laptop(cwd=HOME / "prunegrid", environment=environment, transcript=options.out)
+    if options.slurm:
+        environment |= start_slurm(scratch / "slurm", machines)
+    laptop = Laptop(cwd=checkout, environment=environment, transcript=options.out)
     laptop.say(
         f"What `make test-cluster` showed, on {os.cpu_count()} cores. Left out: how ssh, rsync\n"
         "and Ray's log tell of copying files."
     )
     try:
-        tell(laptop, machines, grid=options.grid, select=options.select)
+        if options.slurm:
+            tell_slurm(laptop, grid=options.grid, select=options.select)
+        else:
+            tell(laptop, machines, grid=options.grid, select=options.select)
     except AssertionError as error:
+        show_logs(scratch / "slurm")
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
     finally:

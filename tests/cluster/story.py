@@ -27,7 +27,7 @@ def tell(laptop: Laptop, machines: list[Machine], *, grid: str, select: str) -> 
     _up(laptop)
     submitted = _ray_submit(laptop, work)
     job = _ray_job_submit(laptop, *machines[1:], work)
-    _compare(laptop, submitted, job)
+    compare(laptop, submitted, job)
     laptop.say("The cluster goes; what it found stays.")
     laptop.run(f"ray down --yes {PLAIN} {CLUSTER}")
     gone_s = time.monotonic()
@@ -132,7 +132,7 @@ def _wait_for_results(job: subprocess.Popen[bytes], store: Path, count: int) -> 
         time.sleep(0.2)
 
 
-def _compare(laptop: Laptop, one: Path, other: Path) -> None:
+def compare(laptop: Laptop, one: Path, other: Path) -> None:
     """Both ways, one of them with a loss in the middle, must find the same."""
     frames = [
         pd.read_parquet(store / "results/cells").sort_values(COORDINATES)[COORDINATES + VALUES]

@@ -221,7 +221,7 @@ COMPUTE = (
     "calibrate.have_grid_tasks",
     "export.model_key",
 )
-COMPUTE += ("calibrate.have_grid_tasks", "dashboard.uvicorn.Server")
+COMPUTE += ("calibrate.have_grid_tasks", "dashboard.uvicorn.Server", "check.try_out")
 NAMES = ["--store", "--select", "--slots", "--durations-from", "--out", "--against", "--export"]
 NAMES += ["--port", "--host", "--json", "--failed", "--data-dir", "--form", "--latency-batch"]
 NAMES += ["--attack", "--training", "--trials", "--budget", "--eps", "--vary", "--images", "--seed"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +43,56 @@ def test_the_list_of_the_commands_imports_none():
     assert done.stderr.strip() == "['prunegrid.orchestrator.commands.options']"
     places = [done.stdout.index(f" {name} ") for name in COMMANDS]
     assert places == sorted(places)
+
+
+@pytest.fixture(scope="module")
+def bash(tmp_path_factory):
+    """What a bash with the completion loaded offers after a line. The words are split as bash does
+    it, the commands are real."""
+    folder = tmp_path_factory.mktemp("bash")
+    program = folder / "prunegrid"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m prunegrid "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    shown = subprocess.run(
+        ["prunegrid", "--show-completion", "bash"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (folder / "completion.sh").write_text(shown.stdout)
+
+    def offered(line: str) -> list[str]:
+        words = line.split(" ")
+        script = (
+            f". {folder}/completion.sh; COMP_WORDS=({' '.join(map(shlex.quote, words))}); "
+            f"COMP_CWORD={len(words) - 1}; "
+            "_prunegrid_completion prunegrid; printf '%s\\n' \"${COMPREPLY[@]}\""
+        )
+        done = subprocess.run(
+            ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    return offered
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("prunegrid ", list(COMMANDS)),
+        ("prunegrid re", ["report", "retry", "resume"]),
+        ("prunegrid run --da", ["--data-dir", "--dashboard"]),
+        ("prunegrid run --engine ", ["ray", "inline"]),
+        ("prunegrid import-authors --s", ["--store"]),
+    ],
+)
+def test_bash_completes_commands_options_and_values(bash, line, some):
+    assert bash(line) == some
 
 
 def test_a_misspelt_command_is_met_with_the_nearest():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from prunegrid.orchestrator.dashboard.api import make_app
 from prunegrid.orchestrator.dashboard.reader import StoreReader
 from prunegrid.orchestrator.dashboard.static_copy import export
 from prunegrid.orchestrator.dashboard.watcher import Watcher
+from prunegrid.orchestrator.grid.grid import cell_id
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from tests.dashboard.browser import listening
@@ -125,6 +127,24 @@ def test_the_copy_from_a_disk(page, run, tmp_path):
     page.click(".views a", "Failures")
     page.click(".failure .traceback summary")
     page.wait_text(".failure .traceback pre", "planted")
+
+
+def test_a_link_to_a_cell_in_a_copy_says_where_it_is(page, run, tmp_path):
+    snapshot = StoreReader(Store.open(run.address)).refresh(budget_s=60)
+    cell = next(cell for cell in snapshot.index.plan.cells if cell.place.eps == 2)
+    name = cell_id(cell.place, cell.task_keys)
+    copy = export(StoreReader(Store.open(run.address)), tmp_path / "copy")
+    page.open(f"{copy.as_uri()}?id={name}")
+    page.wait_text("#panel", "Not in this copy")
+    said = page.text("#panel")
+    assert f"prunegrid dashboard --store {run.address}" in said
+    assert f"?id={name}" in said
+    assert f"prunegrid explain --store {run.address} {name}" in said
+    model = cell.place.model
+    at = {"architecture": "cnn5", "method": model.method, "rate": f"{model.rate:g}"}
+    at |= {"seed": str(model.seed), "attack": cell.place.attack, "eps": f"{cell.place.eps:g}"}
+    page.open(f"{copy.as_uri()}?{urlencode({f'at.{axis}': text for axis, text in at.items()})}")
+    page.wait_text("#panel", f"explain --store {run.address} {name}")
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])

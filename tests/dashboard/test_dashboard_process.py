@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import SLOW
+from tests.fakes import DATA, SLOW
 from tests.grids import with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -78,3 +79,44 @@ def test_it_shows_the_run_and_ends_with_it(tmp_path, number):
     finally:
         run.kill()
         run.communicate()
+
+
+def told(text: str) -> list[int]:
+    """The ports of the addresses in it."""
+    return [int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)/", text)]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_it_stays_up_after_failures_until_it_is_closed(tmp_path, terminal):
+    """On a terminal, where somebody can close it; a script's run ends."""
+    (tmp_path / "grid.yaml").write_text(with_seeds(DATA))
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE, str(tmp_path / "grid.yaml"), str(tmp_path / "store")],
+        env={**os.environ, "PYTHONPATH": ":".join(SOURCES)},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    ) as run:
+        os.close(theirs)
+        said = ""
+        try:
+            while chunk := os.read(ours, 65536):
+                said += chunk.decode(errors="replace")
+                if "Ctrl-C closes it" in said:
+                    break
+        except OSError:  # the terminal's other side is gone
+            pass
+        try:
+            first, *again = told(said)
+            assert again == [first], "its address once more at the end"
+            assert said.rindex("http") > said.index("tasks failed:")
+            if terminal:
+                assert status(first)["state"] == "stopped"
+                run.send_signal(signal.SIGINT)
+            assert "Ctrl-C closes it" in said or not terminal
+            assert run.wait(20) == 1
+            assert status(first) is None
+        finally:
+            run.kill()
+            os.close(ours)

@@ -109,6 +109,38 @@ def test_an_unknown_layer_is_named():
     from prunegrid.workers.export.constants import constant_channels
 
     inputs = keras.Input((8, 8, 2), name="image")
-    model = keras.Model(inputs, keras.layers.DepthwiseConv2D(3, name="deep")(inputs))
-    with pytest.raises(ValueError, match=r"deep: expected a layer of .*Conv2D.*got Depthwise"):
+    model = keras.Model(inputs, keras.layers.SeparableConv2D(3, 3, name="deep")(inputs))
+    with pytest.raises(ValueError, match=r"deep: expected a layer of .*Conv2D.*got Separable"):
         constant_channels(model)
+    for layer in (
+        keras.layers.Conv2D(4, 3, groups=2, name="deep"),
+        keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="deep"),
+    ):
+        with pytest.raises(ValueError, match=r"deep: expected a convolution of one group"):
+            constant_channels(keras.Model(inputs, layer(inputs)))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_depthwise_convolutions_and_bounded_relus_keep_channels_apart(padding):
+    """Channels: of a constant 2, of no weights, and of the image."""
+    import keras
+
+    from prunegrid.workers.export.constants import constant_channels
+
+    inputs = keras.Input((6, 6, 1), name="image")
+    first = keras.layers.Conv2D(3, 1, name="first")
+    deep = keras.layers.DepthwiseConv2D(3, padding=padding, name="deep")
+    model = keras.Model(inputs, keras.layers.ReLU(6.0, name="relu")(deep(first(inputs))))
+    first.kernel.assign(np.array([0, 1, 1], np.float32).reshape(1, 1, 1, 3))
+    first.bias.assign([2, 0, 0])
+    each = np.array([1, 0, 1], np.float32).reshape(1, 1, 3, 1)
+    deep.kernel.assign(np.broadcast_to(each, (3, 3, 3, 1)))
+    deep.bias.assign([0, 9, 0])
+    constants = constant_channels(model)
+    inside = 2.0 * 9 if padding == "valid" else np.nan  # the border sees fewer
+    np.testing.assert_equal(constants["deep"], [inside, 9, np.nan])
+    np.testing.assert_equal(
+        constants["relu"], [min(inside, 6) if inside > 0 else np.nan, 6, np.nan]
+    )
+    found = np.asarray(model(images((6, 6, 1), 4)))
+    assert (found[..., 1] == 6).all()

@@ -73,6 +73,11 @@ def test_each_image_has_its_models_and_the_lost_are_named(results, images):
     assert len(lost_by_all(found[found["eps"] == 4.0])) == N
 
 
+def test_an_image_that_one_model_holds_is_not_lost():
+    frame = pd.DataFrame({"dense_standing": [0, 0, 1], "pruned_standing": [0, 1, 0]})
+    assert lost_by_all(frame).index.tolist() == [0]
+
+
 def test_a_dense_model_that_methods_share_counts_once(results, images):
     other = results.cells[results.cells["rate"] == 1.0].assign(method=METHODS[1])
     cells = pd.concat([results.cells, other])
@@ -92,6 +97,18 @@ def test_a_class_has_its_images_alone(results, images):
     assert average.loc[(2.0, 2), "margin_n"] == 2
     assert average.loc[(2.0, 3), "margin"] == pytest.approx(+3 / 8)
     assert set(found["attack"]) == {"", "cw_l2"}
+
+
+def test_without_labels_there_are_no_classes_but_images(results, images):
+    bare = {
+        key: dataclasses.replace(rows, label=np.full(len(rows.label), -1))
+        for key, rows in images.items()
+    }
+    outcomes = ImageOutcomes(bare)
+    assert class_table(results.cells, outcomes).empty
+    assert set(image_table(results.cells, outcomes)["label"]) == {-1}
+    analysis = analyse(results, evidence=Evidence(images=bare))
+    assert "every model loses 1 of 20 images: 0" in page(analysis, title="t")
 
 
 def test_the_page_says_it_and_without_image_rows_says_nothing(results, images):

@@ -117,6 +117,16 @@ def test_names_that_differ_have_files_of_their_own(tmp_path):
     assert "table2-cnn5-mnist-standard-a_b.tex" in tables
 
 
+def test_captions_say_what_bold_means(written):
+    _, out = written
+    bold = 0
+    for path in (out / "latex").iterdir():
+        for table in path.read_text().split("\\begin{table}")[1:]:
+            assert ("\\textbf" not in table) or "Bold: " in table.partition("tabular")[0], path
+            bold += table.count("\\textbf")
+    assert bold
+
+
 def test_a_missing_cell_is_a_dash_in_every_table(written):
     _, out = written
     text = (out / "latex/table2-cnn5-mnist-standard-strict.tex").read_text()
@@ -167,13 +177,16 @@ def test_figures_are_pictures(tmp_path):
     results = synthetic(protocols=("paper", "strict"), rates=(1.0, 4.0), methods=METHODS[:2])
     write_report(results, tmp_path / "out", formats=("figures",))
     figures = sorted((tmp_path / "out/figures").iterdir())
-    assert len(figures) == (2 * 3 + 1) * 2
+    assert len(figures) == (2 * 3 + 1) * 3
     for path in figures:
         if path.suffix == ".png":
             content = path.read_bytes()
             assert content.startswith(b"\x89PNG")
             width, height = struct.unpack(">II", content[16:24])
             assert min(width, height) > 300
+        elif path.suffix == ".pdf":
+            assert path.read_bytes().startswith(b"%PDF")
+            assert b"CreationDate" not in path.read_bytes(), "the same figure, the same bytes"
         else:
             root = ET.fromstring(path.read_text())
             assert root.tag.endswith("svg")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.commands.report import _plan
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.status import status_json
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import GridError, StoreError
+from prunegrid.orchestrator.python_api import plan_of
 from prunegrid.orchestrator.report import load_results, write_report
 from prunegrid.orchestrator.report.evidence import gather
 from prunegrid.orchestrator.store.auto_sizes import without_auto
@@ -58,7 +58,7 @@ def test_it_is_planned_verified_and_reported_by_its_own_sizes(old, tmp_path):
     assert status_json(old)["remaining"] == 0
     results = load_results(old.files)
     assert (len(results.models), len(results.cells)) == (2, 8)
-    evidence = gather(old.files, results, _plan(old))
+    evidence = gather(old.files, results, plan_of(old))
     write_report(results, tmp_path / "out", evidence=evidence, formats=("csv",))
 
 

@@ -46,6 +46,7 @@ def columns(distance, *, label=None, clean=None, broken=None, **more):
         "verified": np.ones(n, bool),
         "skipped": np.zeros(n, bool),
         "queries": np.full(n, 10),
+        "distance_pixels": np.full(n, None),
         "backward_passes": np.full(n, 8),
         "zero_gradient": np.zeros(n, bool),
         "flat_passes": np.zeros(n),

@@ -93,9 +93,13 @@ def revive_a_weight(store: Path) -> None:
 
 
 def of_pgd(store: Path) -> Path:
-    """Image rows of a fixed-eps attack."""
-    paths = sorted(store.glob("results/images/*.parquet"))
-    return next(p for p in paths if pq.ParquetFile(p).read(["attack"])[0][0].as_py() == "pgd_linf")
+    """Image rows of a fixed-eps attack that broke some."""
+    for path in sorted(store.glob("results/images/*.parquet")):
+        rows = pq.ParquetFile(path).read(["attack", "broken", "distance"]).to_pydict()
+        far = map(bool, rows["distance"])  # else misclassified
+        if rows["attack"][0] == "pgd_linf" and any(map(min, rows["broken"], far)):
+            return path
+    raise AssertionError("no such rows")
 
 
 def write_masks(store: Path, change) -> dict[str, np.ndarray]:
@@ -297,6 +301,10 @@ DEFECTS = {
     "no Parquet file among the rows": (
         "foreign-file",
         lambda s: (s / "results/cells/notes.txt").write_text("mine"),
+    ),
+    "a file where a folder of rows belongs": (
+        "foreign-file",
+        lambda s: (shutil.rmtree(s / "results/images"), (s / "results/images").write_text("mine")),
     ),
     "an empty file": (
         "torn-file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from prunegrid.workers import layout
+from prunegrid.workers import checkpoints, layout
 from prunegrid.workers.checkpoints import Checkpoint, pack, unpack
 from prunegrid.workers.files import LocalFiles
 
@@ -45,6 +46,14 @@ def test_state_comes_back(checkpoint):
     assert saved.state == STATE
     np.testing.assert_array_equal(saved.arrays["model:conv1/kernel"], ARRAYS["model:conv1/kernel"])
     assert set(saved.arrays) == set(ARRAYS)
+
+
+def test_a_checkpoint_of_other_code_is_not_gone_on_with(checkpoint, tmp_path, monkeypatch):
+    checkpoint.save(ARRAYS, STATE)
+    assert Checkpoint(LocalFiles(tmp_path), "train-1").load() is not None
+    assert Checkpoint(LocalFiles(tmp_path), "train-1", users="edited").load() is None
+    monkeypatch.setattr(checkpoints, "CODE", dataclasses.replace(checkpoints.CODE, digest="edited"))
+    assert Checkpoint(LocalFiles(tmp_path), "train-1").load() is None
 
 
 def test_the_last_save_wins_and_removal_is_final(checkpoint):

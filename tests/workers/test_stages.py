@@ -146,7 +146,7 @@ def test_what_fine_tuning_starts_from(weights, store, data_dir, monkeypatch):
     monkeypatch.setattr(stages, "fit", look)
     with pytest.raises(Interrupted):
         stages.prune(prune_task(DENSE, weights=weights), context(store, data_dir))
-    initial = stages.initial_weights(DENSE)
+    initial = stages.initial_weights(DENSE, context(store, data_dir))
     trained = load_weights(context(store, data_dir).files, DENSE.key).weights
     kernel = started["dense1/kernel"]
     survived = kernel != 0

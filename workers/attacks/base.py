@@ -197,11 +197,15 @@ def at_each_eps(
 
 
 def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
-    """Norms of [n, ...] perturbations in float64 [n]; "l0" counts non-zero elements."""
+    """Norms of [n, ...] perturbations in float64 [n]; "l0" counts non-zero elements,
+    "l0_pixels" pixels in which any channel is non-zero (channels are the last axis)."""
     flat = delta.reshape(len(delta), math.prod(delta.shape[1:]))  # -1 fails for no images
     norms: np.ndarray
     if norm == "l0":
         norms = np.count_nonzero(flat, axis=1)
+    elif norm == "l0_pixels":
+        pixels = flat.reshape(len(delta), -1, delta.shape[-1]) if flat.size else flat[..., None]
+        norms = np.count_nonzero(pixels.any(axis=2), axis=1)
     elif norm == "l0_loose":
         norms = np.count_nonzero(np.abs(flat) > 1e-4, axis=1)
     elif norm == "l1":
@@ -211,5 +215,6 @@ def row_norms(delta: np.ndarray, norm: str) -> np.ndarray:
     elif norm == "linf":
         norms = np.abs(flat).max(axis=1, initial=0.0)
     else:
-        raise ValueError(f"norm: expected l0, l0_loose, l1, l2 or linf, got {norm!r}")
+        choices = "l0, l0_pixels, l0_loose, l1, l2 or linf"
+        raise ValueError(f"norm: expected {choices}, got {norm!r}")
     return norms.astype(np.float64)

@@ -9,6 +9,7 @@ those of its files, a function by its source, options and version.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from prunegrid.workers.child_process import ask_child
 from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import digest
-from prunegrid.workers.user_code import UserCode, sources_digest
+from prunegrid.workers.user_code import UserCode, file_of, sources_digest
 
 _CHILD = "prunegrid.workers.data.description"
 
@@ -42,6 +43,9 @@ def _state(reader: UserCode) -> object:
     """Of what is read; another state may be other data."""
     path = dict(reader.options).get("path")
     if not reader.is_ours:
+        file = file_of(reader.target.partition(":")[0])
+        if file is not None and "site-packages" in file.parts:  # a library's other files are many
+            return hashlib.sha256(file.read_bytes()).hexdigest()
         return sources_digest(reader.target)
     if not isinstance(path, str):
         return [_version("tensorflow-datasets"), _version("datasets")]

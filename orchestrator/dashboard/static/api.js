@@ -26,7 +26,7 @@ export function answer(address) {
 /** Ask; true where the answer is another than before. Raises where there is no server. */
 export async function ask(address) {
   if (held) return remember(address, held[address] === undefined
-    ? { value: null, status: 404, error: "This copy does not hold that; the live dashboard does." }
+    ? { value: null, status: 404, error: "This copy does not hold it." }
     : { value: held[address], status: 200, error: null });
   const before = known.get(address);
   const reply = await fetch(address, {

@@ -1,9 +1,9 @@
 // The panel beside a view: a square of the grid, or one cell, model or task of it.
 
-import { go, join, link } from "./address.js";
-import { addressOf, answer } from "./api.js";
+import { go, href, join, link } from "./address.js";
+import { addressOf, answer, isCopy } from "./api.js";
 import { cellView } from "./cell_view.js";
-import { empty } from "./controls.js";
+import { command, empty } from "./controls.js";
 import { el, icon } from "./dom.js";
 import { facetTitle } from "./heatmap.js";
 import { squareView } from "./square_view.js";
@@ -47,10 +47,23 @@ export function panelView(context) {
 
 function body(found, single, context) {
   if (!found) return el("p", { class: "quiet" }, "Loading…");
+  if (found.error && !found.value && isCopy) return notInCopy(context);
   if (found.error && !found.value) return empty(found.status === 404 ? "Not found" : "No answer", found.error);
   if (single) return cellView(found.value, context);
   if (context.state.at.seed !== undefined) return empty("Not found", "The plan has no such model or cell.");
   return squareView(found.value, context);
+}
+
+/** Where to find what a link names: the live page has it at the same address. */
+function notInCopy({ state, status }) {
+  const { dashboard, explain } = status.elsewhere;
+  const id = state.id || idOf(state.at, answer(squareAddress(state.at))?.value);
+  return [
+    empty("Not in this copy", "A copy holds the squares, and of the cells those that failed. Where the store can be reached, the live dashboard has it:"),
+    command(dashboard),
+    el("p", {}, "Open there, after the address that it prints: ", el("code", {}, href({}))),
+    id && [el("p", {}, "Or in a terminal:"), command(`${explain} ${id}`)],
+  ];
 }
 
 function bar(context, single) {

@@ -44,7 +44,8 @@ class CleanAccuracy(ExperimentSection):
             ]
             seeds = seeds_text(experiment.rows(analysis.clean)["n"])
             caption = f"{experiment.title}: clean accuracy in percent by nominal compression rate, "
-            caption += f"mean over {seeds} and its 95 % interval ({INTERVAL})."
+            caption += f"mean over {seeds} and its 95 % interval ({INTERVAL}). "
+            caption += "Bold: each method's highest mean."
             head = ["method", *(f"{rate:g}" for rate in found["rates"])]
             tables.append(latex.table(head, rows, caption=caption, left=1))
         yield "table1", latex.document(tables)

@@ -31,23 +31,19 @@ class SingleImages(ProtocolSection):
         }
 
     def values(self, part: Part) -> Mapping[str, object] | None:
+        images = part.rows(part.analysis.images)
+        if images.empty:
+            return None
         classes = part.rows(part.analysis.classes)
         classes = classes[classes["attack"] == ""]
-        if classes.empty:
-            return None
-        name, pruned = _best_pruned(part, classes)
-        dense = classes[
-            (classes["rate"] == DENSE) & (classes["method"] == pruned["method"].iloc[0])
-        ]
+        name, pruned = _best_pruned(part, classes) if len(classes) else ("", classes)
+        dense = classes[(classes["rate"] == DENSE) & classes["method"].isin(pruned["method"])]
         by_class = {r.label: r for r in records(dense)}
-        rows = [(by_class.get(r.label), r) for r in records(pruned)]
         return {
             "model": name,
-            "classes": rows,
+            "classes": [(by_class.get(r.label), r) for r in records(pruned)],
             "flips": _flips(part.rows(part.analysis.flips)),
-            "lost": [
-                _lost(rows) for _, rows in groups(part.rows(part.analysis.images), ["attack"])
-            ],
+            "lost": [_lost(mine) for _, mine in groups(images, ["attack"])],
         }
 
 

@@ -39,6 +39,7 @@ class ImageColumns:
             "prediction": np.full(shape, -1, np.int64),
             "distance": np.zeros(shape),
             "loose": np.zeros(shape),
+            "pixels": np.zeros(shape),
             "broken": np.ones(shape, bool),
             "verified": np.zeros(shape, bool),
             "queries": np.zeros(shape, np.int64),
@@ -80,8 +81,12 @@ class ImageColumns:
         values["verified"][k, use] = checked.broken[right]
         values["distance"][k, use] = checked.distance[right]
         values["prediction"][k, use] = np.where(checked.broken, checked.prediction, -1)[right]
-        if checked.distance_loose is not None:
-            values["loose"][k, use] = checked.distance_loose[right]
+        for name, other in (
+            ("loose", checked.distance_loose),
+            ("pixels", checked.distance_pixels),
+        ):
+            if other is not None:
+                values[name][k, use] = other[right]
         for name, counts in (("backward", result.backward), ("flat", result.flat)):
             if counts is not None:
                 values[name][k, rows] = counts
@@ -107,6 +112,8 @@ class ImageColumns:
         if saved is None or not np.array_equal(saved.arrays.get("clean"), self._clean):
             return 0
         arrays: dict[str, np.ndarray] = saved.arrays
+        if any(f"value.{name}" not in arrays for name in self._values):
+            return 0  # of an earlier version
         for name in self._values:
             self._values[name] = arrays[f"value.{name}"].copy()
         for name, array in arrays.items():
@@ -132,6 +139,7 @@ class ImageColumns:
             "adversarial_prediction": [p if p >= 0 else None for p in flat("prediction")],
             "distance": flat("distance"),
             "distance_loose": flat("loose") if entry.norm == "l0" else [None] * n * count,
+            "distance_pixels": flat("pixels") if entry.norm == "l0" else [None] * n * count,
             "broken": flat("broken"),
             "verified": flat("verified"),
             "skipped": [self._skipped] * n * count,

@@ -104,7 +104,8 @@ def first_convolution(model: Any) -> tuple[Any, FirstConvolution] | None:
     else:
         return None
     usual = (
-        tuple(layer.input.shape) == tuple(model.input_shape)
+        len(layer._inbound_nodes) == 1  # a layer that is used twice has no one input
+        and tuple(layer.input.shape) == tuple(model.input_shape)
         and layer.strides == layer.dilation_rate == (1, 1)
         and layer.groups == 1
         and layer.data_format == "channels_last"

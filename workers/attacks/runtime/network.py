@@ -108,13 +108,14 @@ class Network:
         return classes
 
     def margin_and_gradient(
-        self, *, slope: Literal["best", "movable"] = "best"
+        self, *, slope: Literal["best", "all", "movable"] = "best"
     ) -> Callable[..., Any]:
         """(images, labels int32) to each image's margin, the score of its label less the best
         other one (float32 [n], negative beyond the boundary), and a gradient.
 
-        `slope`: the gradient of that margin, or as `gradient_else` has it, with two more results:
-        whether the margin's own is all zero, bool [n], and the backward passes, int32 [n].
+        `slope`: the gradient of that margin; of that to all other classes, by log-sum-exp; or as
+        `gradient_else` has it, with two more results: whether the margin's own is all zero, bool
+        [n], and the backward passes, int32 [n].
         """
 
         def margin_of(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -122,7 +123,8 @@ class Network:
                 tape.watch(x)
                 scores = self.scores(x)
                 margin = at(scores, labels) - at(scores, best_other(scores, labels))
-                total = tf.reduce_sum(margin)
+                sloped = at(scores, labels) - all_others(scores, labels)
+                total = tf.reduce_sum(sloped if slope == "all" else margin)
             gradient = tape.gradient(total, x)
             if slope == "movable":
                 ahead, moving, passes = gradient_else(tape, x, scores, labels, gradient)
@@ -267,6 +269,11 @@ def best_other(scores: tf.Tensor, labels: tf.Tensor, skipped: tf.Tensor | None =
     classes that do not count either, else 0."""
     others = scores - infinite(labels, scores.shape[-1])
     return tf.argmax(others if skipped is None else others - skipped, axis=-1)
+
+
+def all_others(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """log-sum-exp of all scores except the label's; float32 [n]."""
+    return tf.reduce_logsumexp(scores - infinite(labels, scores.shape[-1]), axis=-1)
 
 
 def at(scores: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

@@ -21,6 +21,7 @@ class Verification:
     prediction: np.ndarray  #: int64 [n], of the returned image
     distance: np.ndarray  #: float64 [n]: measured here; inf where not broken
     distance_loose: np.ndarray | None  #: L0 alone: elements with |delta| > 1e-4
+    distance_pixels: np.ndarray | None  #: L0 alone: pixels with a changed element
 
 
 def verify_adversarials(
@@ -63,10 +64,15 @@ def verify_adversarials(
                 f"label {int(batch.labels[i])}); {int(wrong.sum())} of {n} images like this"
             )
     broken = claims & changed & inside & within
-    loose = row_norms(result.images - batch.images, "l0_loose") if norm == "l0" else None
+    delta = result.images - batch.images
+    others_of_l0 = (
+        [row_norms(delta, f"l0_{by}") for by in ("loose", "pixels")] if norm == "l0" else []
+    )
+    loose, pixels = [np.where(broken, d, np.inf) for d in others_of_l0] or (None, None)
     return Verification(
         broken=broken,
         prediction=prediction,
         distance=np.where(broken, measured, np.inf),
-        distance_loose=None if loose is None else np.where(broken, loose, np.inf),
+        distance_loose=loose,
+        distance_pixels=pixels,
     )

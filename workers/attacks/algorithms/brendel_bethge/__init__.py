@@ -6,6 +6,7 @@ Foolbox 3.3.4: L0BrendelBethgeAttack, and its classes for the other norms.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,14 @@ from prunegrid.workers.attacks.base import (
 )
 from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real
 from prunegrid.workers.attacks.runtime.draws import FoolboxDraws
-from prunegrid.workers.attacks.runtime.starts import dataset_starts, nearest_starts
+from prunegrid.workers.attacks.runtime.starts import dataset_starts
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.runtime.network import Network
+
+
+#: Queries of an image at most: a third of Foolbox's with 30 searches and 500 steps, 533.
+MOST_QUERIES = 177
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,19 +165,19 @@ class BrendelBethgeL0(BrendelBethge):
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        """As Foolbox, with a start, a radius and a bisection of each image's own.
+        """From several starts to the boundary and along it, then by exchanges of single elements:
+        the search of `exchange_l0`, which has its name, without its first part.
 
-        The start is the nearest image of another class. An image's radius is that of one
-        micro-batch.
+        An image's radius is that of one micro-batch. It never takes more queries than Foolbox
+        would with the same options, nor more than a third of Foolbox's with the paper's.
         """
-        ((starts, started),) = nearest_starts(network, batch, context, count=1)
-        images, passes = batch.images.copy(), np.zeros((3, len(batch)), np.int64)
-        keep = np.flatnonzero(started)
-        if len(keep):
-            part = batch.take(keep)
-            images[keep], passes[:, keep] = self.follow(network, part, starts[keep], context)
-        forward, backward, flat = passes
-        return (measured(batch, "l0", images, started, forward + 1, backward=backward, flat=flat),)
+        from prunegrid.workers.attacks.algorithms.element_exchange import BISECTIONS, search
+
+        most = min(MOST_QUERIES, self.binary_search_steps + self.steps + 3)
+        few = dataclasses.replace(
+            self, binary_search_steps=min(self.binary_search_steps, BISECTIONS)
+        )
+        return (search(network, batch, context, few, most=most),)
 
     def follow(
         self,

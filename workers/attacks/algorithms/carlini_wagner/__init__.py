@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunegrid.workers.attacks.algorithms.carlini_wagner.nearest_side import (
+    linear_crossing,
+    nearest_side,
+)
 from prunegrid.workers.attacks.base import (
     Attack,
     AttackContext,
+    AttackResult,
     Batch,
     Results,
     measured,
+    row_norms,
 )
 from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real, switch
 from prunegrid.workers.attacks.runtime.heartbeats import AdaptiveSteps
+from prunegrid.workers.attacks.runtime.starts import nearest_starts
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.algorithms.carlini_wagner.graph import CWGraph
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 
 #: With ten searches or more Foolbox spends the last one at the upper bound, this at most.
 LAST_CONST = 1e10
+#: Images of other classes that `strict` also starts from where Adam finds nothing.
+STARTS = 3
 
 
 @attack(
@@ -38,6 +47,7 @@ LAST_CONST = 1e10
         finds="minimum-norm",
         loss="margin",
         foolbox_class="L2CarliniWagnerAttack",
+        strict_extra=63,
     )
 )
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +134,11 @@ class CarliniWagnerL2(Attack):
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        """Each image has its own constant, step count and end, and leaves when it is done."""
+        """Each image has its own constant, step count and end, and leaves when it is done.
+
+        In the end the best adversarial moves along the boundary to the clean image's nearest side
+        (`nearest_side.py`), which large steps and constants alone do not find.
+        """
         n, micro_batches = len(batch), context.micro_batches
         graph = self._graph(network)
         advance = graph.image_stepper()
@@ -137,7 +151,7 @@ class CarliniWagnerL2(Attack):
         delta, m, v, best = (np.zeros_like(batch.images) for _ in range(4))
         best_norm = np.full(n, np.inf, np.float32)
         previous, lowest = np.full(n, np.inf), np.full(n, np.inf)
-        hit = np.zeros(n, bool)
+        hit, lost = np.zeros(n, bool), np.zeros(n, bool)
         skipped = np.zeros((n, network.classes), np.float32)
         passes = np.zeros((3, n), np.int64)  # forward, backward, flat
         adaptive = AdaptiveSteps(most=self.interval)
@@ -172,14 +186,55 @@ class CarliniWagnerL2(Attack):
             lower = np.where(over & ~hit, const, lower)
             search[over] += 1
             const = np.where(over, self._next_const(const, lower, upper, search), const)
+            lost |= skipped.any(axis=1)
             for state in (delta, m, v, skipped):
                 state[over] = 0.0
             hit[over], step[over] = False, 0
             previous[over] = lowest[over] = np.inf
-        claimed = np.isfinite(best_norm)
-        images = np.where(claimed[:, None, None, None], best, batch.images)
-        forward, backward, flat = passes
-        return (measured(batch, "l2", images, claimed, forward, backward=backward, flat=flat),)
+        lost |= ~np.isfinite(best_norm)
+        return (self._nearest(network, batch, best, best_norm, lost, passes, context),)
+
+    def _nearest(
+        self,
+        network: Network,
+        batch: Batch,
+        best: np.ndarray,
+        best_norm: np.ndarray,
+        lost: np.ndarray,
+        passes: np.ndarray,
+        context: AttackContext,
+    ) -> AttackResult:
+        """Adam's best, or a step to the linearised boundary where that is nearer, moved to the
+        nearest side. Where Adam was `lost` (it found nothing, or saw a margin without a slope),
+        also from the nearest images of other classes."""
+        crossing, crossed, ahead = linear_crossing(network, batch, context)
+        norm = np.where(crossed, row_norms(crossing - batch.images, "l2"), np.inf)
+        claimed = crossed | np.isfinite(best_norm)
+        start = np.where((norm < best_norm)[:, None, None, None], crossing, best)
+        images, more = nearest_side(network, batch, start, claimed, context)
+        passes = passes + more
+        passes[:2] += ahead
+        distance = np.where(claimed, row_norms(images - batch.images, "l2"), np.inf)
+        rows = np.flatnonzero(lost)
+        part = batch.take(rows)
+        for starts, started in (
+            nearest_starts(network, part, context, count=STARTS) if len(rows) else ()
+        ):
+            others, more = nearest_side(network, part, starts, started, context)
+            norm = np.where(started, row_norms(others - part.images, "l2"), np.inf)
+            closer = norm < distance[rows]
+            images[rows[closer]], distance[rows[closer]] = others[closer], norm[closer]
+            claimed[rows] |= started
+            passes[:, rows] += more
+        images = np.where(claimed[:, None, None, None], images, batch.images)
+        return AttackResult(
+            images=images,
+            claimed=claimed,
+            distance=distance,
+            queries=passes[0],
+            backward=passes[1],
+            flat=passes[2],
+        )
 
     def _next_const(
         self, const: np.ndarray, lower: np.ndarray, upper: np.ndarray, search: np.ndarray

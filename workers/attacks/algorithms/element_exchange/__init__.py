@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 #: Images to start from, each of another class where there are such.
 STARTS = 7
-#: As Brendel and Bethge go along the boundary; 9 halvings would separate all 256 grey levels.
-FOLLOW = BrendelBethgeL0(binary_search_steps=4)
+#: Halvings of the way to the boundary; 9 would separate all 256 grey levels.
+BISECTIONS = 4
+FOLLOW = BrendelBethgeL0(binary_search_steps=BISECTIONS)
 #: A start is left after this many steps without a smaller norm...
 PATIENCE = 4
 #: ... or that many, once it was where the best other class had no slope.
@@ -71,35 +72,12 @@ CHECKS = 3
 class ExchangeL0(Attack):
     """The default is a third of what Foolbox's B&B takes with the paper's settings, 533."""
 
-    passes: int = count(
-        177, "passes of an image, at most", minimum=20, search=(60, 1000), spends="steps"
-    )
+    passes: int = count(177, "passes of an image, at most", minimum=20, spends="steps")
     targets: int = count(4, "other classes to aim at, by their scores", minimum=0)
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        n, most = len(batch), self.passes - CHECKS
-        found, norms, passes = self._aimed(network, batch, context)
-        queries = passes[0]
-        every = nearest_starts(network, batch, context, count=STARTS)
-        for number, (starts, started) in enumerate(every):
-            # Where the first takes long, little is left for others.
-            limit = (most - queries) // 2
-            keep = np.flatnonzero(started & (limit > FOLLOW.binary_search_steps))
-            if not len(keep):
-                continue
-            context.ticker.share_of(number, STARTS + 1)
-            part = batch.take(keep)
-            leave = Leave(most=limit[keep], patience=PATIENCE, flat_patience=FLAT_PATIENCE)
-            ours, more = FOLLOW.follow(network, part, starts[keep], context, leave)
-            passes[:, keep] += more
-            place = batch.images.copy()
-            place[keep] = ours
-            norm = np.full(n, np.inf)
-            norm[keep] = row_norms(ours - part.images, "l0")
-            found.append(place)
-            norms.append(norm)
-        context.ticker.share_of(STARTS, STARTS + 1)
-        return (self._exchanged(network, batch, found, norms, passes, context),)
+        aimed = self._aimed(network, batch, context) if self.targets else None
+        return (search(network, batch, context, FOLLOW, most=self.passes, aimed=aimed),)
 
     def _aimed(
         self, network: Network, batch: Batch, context: AttackContext
@@ -112,8 +90,7 @@ class ExchangeL0(Attack):
         oracle, n = Oracle(network, batch, context), len(batch)
         found, norms, shape = [], [], batch.images.shape
         flat = batch.images.reshape(n, -1)
-        targets = oracle.highest_others(self.targets) if self.targets else np.zeros((n, 0))
-        for aims in targets.T.astype(np.int32):
+        for aims in oracle.highest_others(self.targets).T:
             nearest, x = Nearest(batch.images, "l0"), batch.images.copy()
             slope, since = np.zeros_like(flat), np.zeros(n, np.int64)
             active = np.arange(n)
@@ -141,40 +118,64 @@ class ExchangeL0(Attack):
             norms.append(nearest.distance)
         return found, norms, oracle.passes()
 
-    def _exchanged(
-        self,
-        network: Network,
-        batch: Batch,
-        found: list[np.ndarray],
-        norms: list[np.ndarray],
-        passes: np.ndarray,
-        context: AttackContext,
-    ) -> AttackResult:
-        """The nearest of what was found, with fewer elements."""
-        n, most, queries = len(batch), self.passes - CHECKS, passes[0]
-        images, distance = batch.images.copy(), np.full(n, np.inf)
-        seen = SeenSets(n, batch.images[0].size, self.passes)
-        ranks, rows = np.argsort(norms, axis=0, kind="stable"), np.arange(n)
-        places, every = np.array(found), np.array(norms)
-        for lead in range(min(LEADS, len(ranks))):
-            chosen = ranks[lead]
-            keep = np.flatnonzero(np.isfinite(every[chosen, rows]))
-            if not len(keep):
-                continue
-            left = np.maximum(most - queries[keep], 0)
-            limit = left if lead == LEADS - 1 else (left * LEAD_SHARE).astype(np.int64)
+
+# Parameters: what to attack, and how.
+def search(
+    network: Network,
+    batch: Batch,
+    context: AttackContext,
+    follow: BrendelBethgeL0,
+    *,
+    most: int,
+    aimed: tuple[list[np.ndarray], list[np.ndarray], np.ndarray] | None = None,
+) -> AttackResult:
+    """From the nearest images of other classes along the boundary as `follow` does, and then by
+    exchanges from the nearest results, those of `aimed` (`ExchangeL0._aimed`) among them.
+
+    most: passes of an image.
+    """
+    n, left = len(batch), most - CHECKS
+    found, norms, passes = aimed or ([], [], np.zeros((3, n), np.int64))
+    queries = passes[0]
+    every = nearest_starts(network, batch, context, count=STARTS)
+    for number, (starts, started) in enumerate(every):
+        # Where the first takes long, little is left for others.
+        limit = (left - queries) // 2
+        place, norm = batch.images.copy(), np.full(n, np.inf)
+        keep = np.flatnonzero(started & ((limit > BISECTIONS) | (number == 0)))
+        if len(keep):
+            context.ticker.share_of(number, STARTS + 1)
             part = batch.take(keep)
-            start = places[chosen, rows][keep]
-            ours, more = exchange_elements(network, part, start, limit, seen, keep, context)
+            leave = Leave(most=limit[keep], patience=PATIENCE, flat_patience=FLAT_PATIENCE)
+            ours, more = follow.follow(network, part, starts[keep], context, leave)
             passes[:, keep] += more
-            norm = row_norms(ours - part.images, "l0")
-            closer = norm < distance[keep]
-            images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
-        return AttackResult(
-            images=images,
-            claimed=np.isfinite(distance),
-            distance=distance,
-            queries=queries + 1,
-            backward=passes[1],
-            flat=passes[2],
-        )
+            place[keep], norm[keep] = ours, row_norms(ours - part.images, "l0")
+        found.append(place)
+        norms.append(norm)
+    context.ticker.share_of(STARTS, STARTS + 1)
+    images, distance = batch.images.copy(), np.full(n, np.inf)
+    seen = SeenSets(n, batch.images[0].size, most)
+    ranks, rows = np.argsort(norms, axis=0, kind="stable"), np.arange(n)
+    places, sizes = np.array(found), np.array(norms)
+    for lead in range(LEADS):
+        chosen = ranks[lead]
+        keep = np.flatnonzero(np.isfinite(sizes[chosen, rows]))
+        if not len(keep):
+            continue
+        rest = np.maximum(left - queries[keep], 0)
+        limit = rest if lead == LEADS - 1 else (rest * LEAD_SHARE).astype(np.int64)
+        part = batch.take(keep)
+        start = places[chosen, rows][keep]
+        ours, more = exchange_elements(network, part, start, limit, seen, keep, context)
+        passes[:, keep] += more
+        norm = row_norms(ours - part.images, "l0")
+        closer = norm < distance[keep]
+        images[keep[closer]], distance[keep[closer]] = ours[closer], norm[closer]
+    return AttackResult(
+        images=images,
+        claimed=np.isfinite(distance),
+        distance=distance,
+        queries=queries + 1,
+        backward=passes[1],
+        flat=passes[2],
+    )

@@ -1,0 +1,290 @@
+"""What `import prunegrid` offers; the commands of the same names are clients of it.
+
+Every function raises `PrunegridError`, one line that names the cause, for whatever a user can mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import yaml
+
+from prunegrid.orchestrator.driver.launch import RunOptions, run_options
+from prunegrid.orchestrator.driver.recorder import Recorder
+from prunegrid.orchestrator.driver.run_view import RunResult
+from prunegrid.orchestrator.errors import GridError, PrunegridError, StoreError
+from prunegrid.orchestrator.grid.file import parse_grid, read_grid
+from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.grid.selection import quoted
+from prunegrid.orchestrator.output import Terminal, in_notebook, plain
+from prunegrid.orchestrator.plan.dag import Plan
+from prunegrid.orchestrator.store.lease import Lease
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.store import Store, store_files
+from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores
+from prunegrid.workers import layout
+from prunegrid.workers.user_code import look_beside
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunegrid.orchestrator.report.analysis import Against
+    from prunegrid.orchestrator.report.write import ReportPaths
+    from prunegrid.orchestrator.verify.store_finding import StoreFinding
+
+__all__ = [
+    "Grid",
+    "MergeResult",
+    "OpenedStore",
+    "PrunegridError",
+    "RunResult",
+    "make_grid",
+    "merge",
+    "open_store",
+    "read_grid",
+    "report",
+    "run",
+]
+
+#: What an error of a grid made in Python calls its file.
+_IN_PYTHON = "grid"
+
+
+def make_grid(**keys: object) -> Grid:
+    """A grid from plain Python: the keys of a grid file, with dicts, lists, numbers and texts as
+    their values.
+
+    `make_grid(seeds=[0, 1], rates=[1, 4], methods=["magnitude-global-unstructured"], ...)`
+
+    It is the grid that a file with the same content gives, with the same task keys. Raises
+    GridError, as for a file; its line is that of the same grid as YAML, which it shows.
+    """
+    try:
+        text = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    except yaml.YAMLError as error:
+        what = " ".join(str(error).split())
+        raise GridError(
+            f"expected dicts, lists, numbers and texts, got another object: {what}",
+            file=_IN_PYTHON,
+            line=None,
+        ) from error
+    look_beside(Path(_IN_PYTHON))
+    try:
+        return parse_grid(text, source=_IN_PYTHON)
+    except GridError as error:
+        if error.line is None:
+            raise
+        shown = text.splitlines()[error.line - 1].strip()
+        message = str(error).removeprefix(f"{_IN_PYTHON}:{error.line}: ")
+        raise GridError(f"{message} (in `{shown}`)", file=_IN_PYTHON, line=None) from None
+
+
+# Parameters: one for each option of `prunegrid run`.
+def run(
+    grid: Grid | Path | str,
+    store: Path | str,
+    *,
+    select: Mapping[str, object] | None = None,
+    engine: Literal["ray", "inline"] = "ray",
+    address: str | None = None,
+    data_dir: Path | str | None = None,
+    slices: bool = False,
+    slots: int | None = None,
+) -> RunResult:
+    """Run what is not done yet; running again resumes.
+
+    `grid`: a grid, or the path of a grid file. `store`: a folder, `s3://bucket/path` or
+    `gs://bucket/path`; a new one is made. `select`: only these coordinates, each axis with a value
+    or a list of values: `{"seed": [0, 1], "attack": "pgd_linf"}`. `engine`: `"ray"` starts Ray here
+    or joins the cluster at `address`; `"inline"` computes in this process. `data_dir`: where
+    prepared data sets are kept. `slices`: finish publishable slices one by one. `slots`: at most so
+    many tasks at once.
+
+    Shows its progress: in a notebook, as one output that changes. Ctrl-C (in a notebook, "interrupt
+    the kernel") stops in order: what runs saves its state, and the result says `interrupted`. A
+    second one raises KeyboardInterrupt at once. The same call resumes, either way.
+
+    Returns which cells have no result and which tasks failed, and `elapsed_s` in seconds; tasks
+    that fail raise nothing. Raises GridError, UsageError, StoreError where another driver holds the
+    store, and EngineError.
+    """
+    options = RunOptions(
+        grid=grid if isinstance(grid, Grid) else Path(grid),
+        store=str(store),
+        select=_selection(select or {}),
+        address=address,
+        engine=engine,
+        data_dir=None if data_dir is None else str(Path(data_dir).expanduser().absolute()),
+        slices=slices,
+        slots=slots,
+    )
+    try:
+        return run_options(options, _console()).result
+    except SystemExit:  # of the second signal
+        raise KeyboardInterrupt from None
+
+
+def _selection(select: Mapping[str, object]) -> tuple[str, ...]:
+    """As `--select` takes it."""
+    out = []
+    for axis, given in select.items():
+        values = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        out.append(f"{axis}={','.join(quoted(str(value)) for value in values)}")
+    return tuple(out)
+
+
+def _console() -> Terminal:
+    """In a notebook the lines are plain text."""
+    return Terminal(force_jupyter=False, force_terminal=False) if in_notebook() else Terminal()
+
+
+def open_store(address: Path | str) -> OpenedStore:
+    """An existing store, to read; also while a grid runs into it. Raises StoreError where there is
+    none."""
+    return OpenedStore(Store.open(str(address)))
+
+
+class OpenedStore:
+    """The results of one store. Each call reads what is there now."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.address = store.address
+
+    def models(self) -> pd.DataFrame:
+        """A row for each trained and pruned model.
+
+        Columns: coordinates (`architecture`, `dataset`, `variant`, `method`, `rate`, `seed`);
+        `accuracy` on the test split (0 to 1; missing where the model diverged), `loss`; `epochs`;
+        `effective_rate`, prunable weights before over after; `speedup`, multiply-adds before over
+        after; `latency_ms`, milliseconds of one forward pass where the grid asks for it; and where
+        the row comes from (`task_key`, `host`, `started_at`, `duration_s` in seconds, ...).
+        docs/store.md has them all.
+        """
+        from prunegrid.orchestrator.report.results import load_results
+
+        return load_results(self._store.files).models
+
+    def cells(self) -> pd.DataFrame:
+        """A row for each cell: a model under one attack at one eps, by one protocol.
+
+        Columns: the model's coordinates and `protocol`, `attack`, `norm`, `eps` (in the norm's
+        units, pixels in 0 to 1); `robust_accuracy` and `clean_accuracy` (0 to 1) over `n_images`
+        attacked images; `distance_q10` to `distance_q90`, quantiles of a minimum-norm attack's
+        distances; `flags`, signs of masked gradients; and where the row comes from. Cells of models
+        that diverged are left out, as the report does.
+        """
+        from prunegrid.orchestrator.report.results import load_results
+
+        return load_results(self._store.files).cells
+
+    def images(self) -> pd.DataFrame:
+        """A row for each attacked image, and each eps where the attack runs once per eps.
+
+        Columns: `task_key`, `model_key`, `attack`, `image` (index in `split`), `eps`, `label`,
+        `clean_prediction`, `adversarial_prediction`, `distance` (in the attack's norm; 0 if
+        misclassified to begin with, infinite if no adversarial was found), `broken`, `verified`,
+        `queries` (forward passes), and where the row comes from.
+        """
+        from prunegrid.orchestrator.store.frames import read_rows
+
+        return read_rows(self._store.files, layout.IMAGE_ROWS)
+
+    def verify(self) -> list[StoreFinding]:
+        """Every claim of the store checked again; an empty list where nothing is doubted. Each
+        finding has a `name`, a place (`where`) and a `message`."""
+        from prunegrid.orchestrator.verify.verify import Verifier
+
+        return list(Verifier(self._store).findings())
+
+
+def report(
+    store: Path | str,
+    out: Path | str,
+    *,
+    against: str | None = None,
+    contrast: tuple[str, str] | None = None,
+    formats: Collection[str] | None = None,
+) -> ReportPaths:
+    """Write tables, figures and findings of a store into the folder `out`, which is new, empty or
+    an earlier report.
+
+    `against`: `"paper"` sets the published tables beside them, an address another store's results.
+    `contrast`: two methods, the first against the second at equal compression.
+    `formats`: some of `"html"`, `"csv"`, `"latex"`, `"figures"`, `"cards"`; all where None.
+
+    Returns the paths: `page`, the page, and `files`, all that was written. Raises StoreError where
+    no model is finished, UsageError.
+    """
+    opened = Store.open(str(store))
+    plan = plan_of(opened)
+    written = report_plan(
+        opened, Path(out), plan, against=against, contrast=contrast, formats=formats
+    )
+    if written is None:
+        raise StoreError(f"{opened.address}: no finished model to report on yet")
+    return written
+
+
+# Parameters: those of `report`, and what a plan gives.
+def report_plan(
+    store: Store,
+    out: Path,
+    plan: Plan | None,
+    *,
+    against: str | None = None,
+    contrast: tuple[str, str] | None = None,
+    formats: Collection[str] | None = None,
+    title: str | None = None,
+) -> ReportPaths | None:
+    """As `report`, of what a plan asks for; None where no model is finished."""
+    from prunegrid.orchestrator.report.evidence import gather
+    from prunegrid.orchestrator.report.results import load_results
+    from prunegrid.orchestrator.report.write import FORMATS, write_report
+
+    results = load_results(store.files)
+    if results.models.empty:
+        return None
+    beside: Against | None = None
+    if against == "paper":
+        beside = "paper"
+    elif against is not None:
+        beside = load_results(Store.open(against).files)
+    return write_report(
+        results,
+        out,
+        planned=None if plan is None else [cell.place for cell in plan.cells],
+        against=beside,
+        contrast=contrast,
+        evidence=gather(store.files, results, plan),
+        title=title,
+        formats=FORMATS if formats is None else formats,
+    )
+
+
+def plan_of(store: Store) -> Plan | None:
+    """What the store's own grid asks for; None where no grid was run, or rows were imported."""
+    if store.read_text(layout.GRID) is None or any(store.files.list("imported")):
+        return None
+    return load_plan(store)
+
+
+def merge(stores: Sequence[Path | str], into: Path | str) -> MergeResult:
+    """Copy the results of several stores into one: a new or empty folder, or a store to add to.
+
+    Nothing is replaced. Raises StoreError, before anything is written, where two stores hold
+    different results of one task, or one cell by different settings; where a driver runs one of
+    them; and UsageError where one is named twice.
+    """
+    sources = [Store.open(str(address)) for address in stores]
+    check_apart(sources, store_files(str(into)).address)
+    target = Store.open_or_create(str(into))
+    say = plain(_console())
+    with Lease.take(target, say=say):
+        merged = merge_stores(sources, target, say=say)
+        if merged.is_one_grid:
+            plan = load_plan(target, whole=True)
+            Recorder(plan, target).catch_up(target.whole() & plan.tasks.keys())
+    return merged

@@ -1,0 +1,229 @@
+"""`prunegrid merge`: parts of a grid that ran apart are the grid run whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+import prunegrid
+from prunegrid.orchestrator.commands.compact import compact
+from prunegrid.orchestrator.commands.merge import merge
+from prunegrid.orchestrator.commands.status import status_json
+from prunegrid.orchestrator.errors import NotOursError, StoreError, UsageError
+from prunegrid.orchestrator.report import load_results
+from prunegrid.orchestrator.report.analysis import analyse
+from prunegrid.orchestrator.report.write import frames
+from prunegrid.orchestrator.store.journal import read_history
+from prunegrid.orchestrator.store.lease import Lease
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.verify.verify import Verifier
+from tests.commands.test_run import PROVENANCE, run
+from tests.fakes import BUG, attempts_of
+from tests.grids import SMALL, with_seeds
+
+SHARED = SMALL + "dense_model: shared\n"
+HALVES = {
+    "one": ("method=random-local-filter",),
+    "other": ("method=magnitude-global-unstructured",),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch):
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    for name, select in {**HALVES, "whole": ()}.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
+            assert run(folder, SHARED, store=str(folder / name), select=select) == 0
+    return folder
+
+
+@pytest.fixture
+def halves(made, tmp_path) -> Path:
+    """`one` and `other`: halves of a grid that have dense models in common; `whole`: all of it."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def merged(folder: Path, *names: str, into: str = "both") -> str:
+    """Returns what was said."""
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    code = merge([str(folder / name) for name in names], str(folder / into), console)
+    assert code == 0, text.getvalue()
+    return text.getvalue()
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    paths = (path for path in store.rglob("*") if path.is_file() and "lease" not in str(path))
+    return {str(path.relative_to(store)): path.read_bytes() for path in paths}
+
+
+def tables(store: Path) -> dict[str, str]:
+    """The CSV files of `prunegrid report`, without what differs between two runs."""
+    found = frames(analyse(load_results(Store.open(str(store)).files)))
+    kept = {name: f.drop(columns=PROVENANCE, errors="ignore") for name, f in found.items()}
+    return {name: frame.to_csv() for name, frame in kept.items()}
+
+
+def findings(store: Path) -> list[str]:
+    return [str(finding) for finding in Verifier(Store.open(str(store))).findings()]
+
+
+def test_two_halves_run_apart_are_merged_verified_and_reported_as_one(halves):
+    said = merged(halves, "one", "other")
+    assert "results were in several" in said, "the dense models and their attacks"
+    assert "every claim checked, no doubt found" in said
+    both, whole = halves / "both", halves / "whole"
+    expected = tables(whole)
+    assert expected["cells"].count("\n") > 20
+    assert tables(both) == expected
+    pages = [prunegrid.report(store, halves / f"report-{store.name}") for store in (both, whole)]
+    assert [path.name for path in pages[0].files] == [path.name for path in pages[1].files]
+    status = status_json(Store.open(str(both)))
+    assert (status["remaining"], status["cells_done"]) == (0, status["cells"])
+    assert run(halves, SHARED, store=str(both)) == 0
+    assert attempts_of(both) == {}, "the whole grid: nothing is left to run"
+    history = read_history(Store.open(str(both)))
+    assert len(history.by_start) == sum(
+        len(read_history(Store.open(str(halves / name))).by_start) for name in HALVES
+    )
+
+
+def test_merging_again_changes_nothing_and_a_cut_merge_is_finished(halves):
+    merged(halves, "one", "other")
+    before = contents(halves / "both")
+    assert "0 results and 0 rows" in merged(halves, "one", "other")
+    assert contents(halves / "both") == before
+    lost = sorted((halves / "both").rglob("*.parquet"))[::3]
+    for path in lost:
+        path.unlink()
+    merged(halves, "one", "other")
+    assert contents(halves / "both").keys() == before.keys()
+    assert findings(halves / "both") == []
+
+
+def test_the_stores_that_are_merged_stay_as_they_are(halves):
+    before = [contents(halves / name) for name in HALVES]
+    merged(halves, "one", "other")
+    assert [contents(halves / name) for name in HALVES] == before
+
+
+def test_compacted_stores_are_merged_too(halves):
+    compact(str(halves / "one"), Console(quiet=True))
+    merged(halves, "one", "other")
+    assert tables(halves / "both") == tables(halves / "whole")
+
+
+def test_a_cell_whose_shards_come_from_two_stores_is_derived_again(halves):
+    """Its provenance is of both, so neither store's row tells it."""
+    cells = pd.read_parquet(halves / "whole/results/cells")
+    name, (key, *_) = cells["cell_id"][0], cells["task_keys"][0]
+    shutil.rmtree(halves / "one")
+    shutil.copytree(halves / "whole", halves / "one")
+    shutil.rmtree(halves / "one/results/cells")
+    for path in (halves / "one/results/images").iterdir():
+        if path.stem != key:
+            path.unlink()
+    _set_host(halves / f"one/results/images/{key}.parquet", "elsewhere", "2999-01-01T00:00:00Z")
+    merged(halves, "one", "whole")
+    row = pd.read_parquet(halves / f"both/results/cells/{name}.parquet")
+    assert row["host"].tolist() == ["elsewhere"], "of the shard that began last"
+
+
+def _set_host(path: Path, host: str, started_at: str) -> None:
+    """As if another machine had computed the images."""
+    table = pq.read_table(path)
+    frame = {name: table.column(name).to_pylist() for name in table.column_names}
+    frame |= {"host": [host] * len(table), "started_at": [started_at] * len(table)}
+    metadata = dict(table.schema.metadata)
+    told = json.loads(metadata[b"prunegrid.provenance"]) | {"host": host, "started_at": started_at}
+    metadata[b"prunegrid.provenance"] = json.dumps(told, sort_keys=True).encode()
+    columns = [frame[name] for name in table.column_names]
+    schema = table.schema.with_metadata(metadata)
+    pq.write_table(type(table).from_arrays(columns, schema=schema), path)
+
+
+@pytest.mark.parametrize("what", ["model", "images"])
+def test_different_results_of_one_task_are_refused_and_nothing_is_written(halves, what):
+    if what == "model":
+        path = sorted((halves / "other/models").glob("train-*/result.json"))[0]
+        raw = json.loads(path.read_text())
+        raw["result"]["accuracy"] = 0.123
+        path.write_text(json.dumps(raw))
+        key, column = path.parent.name, "accuracy"
+    else:
+        shared = {p.name for p in (halves / "one/results/images").iterdir()}
+        path = next(
+            p for p in sorted((halves / "other/results/images").iterdir()) if p.name in shared
+        )
+        table = pq.read_table(path)
+        index = table.column_names.index("queries")
+        more = pc.add(table["queries"], pa.scalar(1, pa.int32()))
+        changed = table.set_column(index, table.schema.field(index), more)
+        pq.write_table(changed, path)
+        key, column = path.stem, "queries"
+    with pytest.raises(
+        StoreError, match=rf"hold different results of {key}: they differ in {column}"
+    ):
+        prunegrid.merge([halves / "one", halves / "other"], halves / "both")
+    assert set(contents(halves / "both")) <= {"store.json"}
+
+
+def test_a_cell_by_other_settings_is_refused_with_its_coordinates(halves):
+    other = SHARED.replace("{steps: 3}", "{steps: 4}")
+    assert run(halves, other, store=str(halves / "changed"), select=HALVES["one"]) == 0
+    with pytest.raises(
+        StoreError, match=r"have architecture=cnn5, .*attack=pgd_linf.* by other work"
+    ):
+        prunegrid.merge([halves / "one", halves / "changed"], halves / "both")
+
+
+def test_grids_that_differ_are_merged_without_one(halves):
+    for seed in (0, 1):
+        assert run(halves, with_seeds(seed), store=str(halves / f"seed{seed}")) == 0
+    assert "grids differ" in merged(halves, "seed0", "seed1")
+    assert not (halves / "both/grid.yaml").exists()
+    assert prunegrid.open_store(halves / "both").cells()["seed"].nunique() == 2
+    assert run(halves, SMALL, store=str(halves / "both")) == 0
+    assert attempts_of(halves / "both") == {}
+    assert findings(halves / "both") == []
+
+
+def test_failures_of_both_stores_are_kept(tmp_path):
+    for name in ("one", "other"):
+        assert run(tmp_path, with_seeds(BUG), store=str(tmp_path / name)) == 1
+    with pytest.raises(StoreError, match="no finished model"):
+        prunegrid.report(tmp_path / "one", tmp_path / "r")
+    merged(tmp_path, "one", "other")
+    count = {
+        name: len(list((tmp_path / name / "failures").glob("*/*"))) for name in ("one", "both")
+    }
+    assert count["both"] == 2 * count["one"] > 0
+
+
+def test_what_is_no_pair_of_stores_is_refused(halves):
+    one = halves / "one"
+    with pytest.raises(UsageError, match=r"expected different stores, got .*one twice"):
+        prunegrid.merge([one, one], halves / "both")
+    with pytest.raises(UsageError, match="expected different stores"):
+        prunegrid.merge([halves / "other", one], one)
+    with pytest.raises(NotOursError, match="there is no store here"):
+        prunegrid.merge([one, halves / "none"], halves / "both")
+    store = Store.open(str(one))
+    with Lease.take(store, say=print), pytest.raises(StoreError, match=r"a driver on .* runs it"):
+        prunegrid.merge([one, halves / "other"], halves / "both")
