@@ -50,6 +50,7 @@ THEIRS: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "alma": {"steps": 1000},
         "fmn": {"steps": 1000},
         "pdgd": {"steps": 1000},
+        "foolbox_cw": {"searches": 5, "steps": 100},
         "autoattack": {},
     },
     "linf": {"fmn": {"steps": 1000}, "autoattack": {}},

@@ -105,7 +105,8 @@ def autoattack(model: Any, x: Any, y: Any, norm: str, eps: float, seed: int = 0)
 
     attack = AutoAttack(model, norm=LONG[norm], eps=eps, seed=seed)
     attack.verbose = False
-    return attack.run_standard_evaluation(x, y, bs=len(x))
+    found, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
+    return found
 
 
 def ddn(model: Any, x: Any, y: Any, norm: str, eps: None, steps: int) -> Any:
