@@ -154,7 +154,9 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
         return tuple(
             measure_speed(
                 model_cache.network_on(
-                    probe.built, probe.own_data or DATASETS[probe.dataset], probe.network
+                    probe.built or probe.architecture,
+                    probe.own_data or DATASETS[probe.dataset],
+                    probe.network,
                 ),
                 probe,
             )

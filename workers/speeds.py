@@ -18,7 +18,7 @@ class Probe:
 
     architecture: str  #: the grid's label
     dataset: str
-    built: str = field(default="", compare=False)  #: the catalog's name
+    built: str = field(default="", compare=False)  #: the catalog's name, where the label is another
     network: OwnNetwork | None = field(default=None, compare=False)
     own_data: DatasetEntry | None = field(default=None, compare=False)  #: not of the catalog
 

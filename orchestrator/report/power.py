@@ -56,8 +56,7 @@ class MarginNoise:
         return "SDs of {:.1f} points over seeds, {:.0f} over images, {:.0f} of a draw".format(*sds)
 
 
-#: Where no store says it: of CNN5 on 128 images, three seeds, four times fewer weights
-#: (`prunegrid plan --power` over grids/adversarial_training.yaml's store).
+#: Where no store says it. Assumed and not measured; what a store says is shown with its source.
 ASSUMED = MarginNoise(seeds=0.02**2, images=0.12**2, rest=0.35**2, freedom=4.0, source="assumed")
 
 

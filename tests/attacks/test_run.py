@@ -236,7 +236,7 @@ def test_an_attack_of_foolbox_by_its_class(shard, cnn5):
     [
         ("foolbox:LinfPDG", {}, "LinfPDG.*did you mean LinfPGD"),
         ("foolbox:LinfPGD", {"stepps": 3}, "expected options of .*'steps'.*got .*stepps"),
-        ("foolbox:L1PGD", {}, "expected an L0, L2 or Linf attack"),
+        ("foolbox:SpatialAttack", {}, "expected an attack in L2, got one without a norm"),
         ("foolbox:Nothing!", {}, "unknown attack"),
     ],
 )

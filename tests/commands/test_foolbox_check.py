@@ -14,6 +14,7 @@ from prunegrid.orchestrator.errors import GridError, PrunegridError
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.eps_rule import Rule
 from prunegrid.workers import child_process
+from prunegrid.workers.catalog import attack_entry as make_entry
 from tests.commands.test_run import options, run, run_grid
 from tests.fakes import attempts_of
 from tests.grids import SMALL
@@ -27,6 +28,10 @@ def grid(attack: str, settings: str = "", engine: str = "foolbox-stock") -> str:
     )
 
 
+def test_attacks_in_l1_are_taken_also_where_the_name_does_not_say_so():
+    assert [make_entry(f"foolbox:{name}").norm for name in ("L1PGD", "EADAttack")] == ["l1", "l1"]
+
+
 @pytest.mark.parametrize(
     ("attack", "settings", "message"),
     [
@@ -36,8 +41,7 @@ def grid(attack: str, settings: str = "", engine: str = "foolbox-stock") -> str:
         ("foolbox:LinfPGD", ", steps: 1.5", r"LinfPGD: steps: expected int, got 1\.5"),
         ("foolbox:LinfPGD", ", random_start: 1", "random_start: expected bool, got 1"),
         ("foolbox:LinfPGD", ", restarts: true", "restarts: expected int, got True"),
-        ("foolbox:EADAttack", "", "expected an L0, L2 or Linf attack, got an L1 attack"),
-        ("foolbox:SpatialAttack", "", "expected an L0, L2 or Linf attack, got one without a norm"),
+        ("foolbox:SpatialAttack", "", "expected an attack in L2, got one without a norm"),
         ("foolbox:VirtualAdversarialAttack", "", "expected options of .*missing .*steps"),
     ],
 )

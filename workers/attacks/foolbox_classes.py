@@ -74,7 +74,7 @@ def make_attack(entry: AttackEntry, options: Mapping[str, Scalar]) -> Any:
     norm = norms.get(getattr(attack, "distance", None))
     if norm != entry.norm:
         got = "one without a norm" if norm is None else f"an {norm.capitalize()} attack"
-        raise ValueError(f"{name}: expected an L0, L2 or Linf attack, got {got}")
+        raise ValueError(f"{name}: expected an attack in {entry.norm.capitalize()}, got {got}")
     return attack
 
 

@@ -32,6 +32,7 @@ _GRADIENT_FREE = re.compile(
 _MARGIN = re.compile(r"\w*(CarliniWagner|BrendelBethge|FMN)Attack")
 #: Foolbox's Linf attacks whose names do not say so.
 _LINF = ("FGSM", "PGD", "MIFGSM", "AdamPGD", "GenAttack")
+_L1 = ("EADAttack",)  #: the same
 _FOOLBOX = re.compile(r"^foolbox:([A-Za-z][A-Za-z0-9]*)$")
 
 
@@ -46,8 +47,8 @@ def attack_entry(name: str) -> AttackEntry | None:
         return None
     upper = match[1].upper()
     linf = "LINF" in upper or match[1] in _LINF
-    first = upper[:2].lower()
-    norm: Norm = "linf" if linf else "l0" if first == "l0" else "l1" if first == "l1" else "l2"
+    l1 = upper.startswith("L1") or match[1] in _L1
+    norm: Norm = "linf" if linf else "l1" if l1 else "l0" if upper.startswith("L0") else "l2"
     return AttackEntry(
         name=name,
         title=match[1],
