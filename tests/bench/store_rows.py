@@ -53,5 +53,8 @@ def image_rows(task: AttackTask) -> bytes:
         "compute_batch": np.full(rows, task.attack.batch_size),
         "zero_gradient": np.zeros(rows, bool),
         "broken_first_step": [None] * rows,
+        "backward_passes": np.where(wrong, 0, 38),
+        "flat_passes": np.zeros(rows, int),
+        "broken_by": [None] * rows,
     }
     return images_to_parquet(columns, task=task, provenance=provenance(task, attempt=1))
