@@ -215,7 +215,6 @@ ODD += ["nan", "-1", "0", "9" * 40, "1e400", "1/0", "=", "seed=", "=,=", "seed=0
 ODD += ["x" * 5000, "[/red]", "\x1b[31m", "GRID", "STORE", "FILE", "OUT"]
 #: What would compute, or listen.
 COMPUTE = (
-    "run.run_plan",
     "measure.measure_sizes",
     "tune.have_grid_tasks",
     "calibrate.have_grid_tasks",
@@ -246,6 +245,7 @@ def test_whatever_an_argument_is(command, given, whole, tmp_path_factory):
         patch.chdir(folder)
         for name in COMPUTE:
             patch.setattr(f"prunegrid.orchestrator.commands.{name}", end)
+        patch.setattr("prunegrid.orchestrator.driver.launch.run_plan", end)
         patch.setattr("prunegrid.workers.entry.prepare", end)
         answer(arguments, store)
     shutil.rmtree(folder)
