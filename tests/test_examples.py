@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.commands import run as run_module
 from prunegrid.orchestrator.commands.run import run_grid
+from prunegrid.orchestrator.driver import launch
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.store.store import Store
@@ -55,7 +55,7 @@ def run(grid: Path, store: Path, data_dir: Path) -> Path:
 def _not_tried_out_first() -> Iterator[None]:
     """That takes a process with a TensorFlow of its own; its tests are elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "try_out_new", lambda plan, data_dir: None)
+        patch.setattr(launch, "try_out_new", lambda plan, data_dir: None)
         yield
 
 
