@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,9 @@ class TensorboardTracker:
 
     def track(self, model: TrackedModel, run: str | None) -> str:
         name = run or f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{model.model_id[-8:]}"
-        with self._make(str(self._folder / name)) as writer:
+        # of its own: the library's file names have the second alone, and the last one wins
+        suffix = f".{uuid.uuid4().hex[:8]}"
+        with self._make(str(self._folder / name), filename_suffix=suffix) as writer:
             if run is None:
                 lines = [f"    {axis}: {value}" for axis, value in model.coordinates.items()]
                 writer.add_text("coordinates", "\n".join(lines))
