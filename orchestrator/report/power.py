@@ -57,7 +57,8 @@ class MarginNoise:
 
 
 #: Where no store says it: near the demo's, SDs of 2.1, 11 and 35 points as `prunegrid plan
-#: grids/demo.yaml --power 3 --store demo-store` says after `make demo`; the prior's freedom is a guess.
+#: grids/demo.yaml --power 3 --store demo-store` says after `make demo`; the prior's freedom is
+#: a guess.
 ASSUMED = MarginNoise(seeds=0.02**2, images=0.12**2, rest=0.35**2, freedom=4.0, source="assumed")
 
 
