@@ -55,7 +55,7 @@ def run(grid: Path, store: Path, data_dir: Path) -> Path:
 def _not_tried_out_first() -> Iterator[None]:
     """That takes a process with a TensorFlow of its own; its tests are elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "try_out_new", lambda plan, data_dir: None)
+        patch.setattr(launch, "try_out_new", lambda *given: None)
         yield
 
 

@@ -27,7 +27,7 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Grid, Selection
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
-from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.output import Terminal, plain
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.report.terminal import say
 from prunegrid.orchestrator.store.plan import read_grid_for
@@ -105,7 +105,7 @@ def calibrate(options: RunOptions, select: Selection, rule: Rule, console: Conso
     grid = read_grid_for(options.grid, known, options.data_dir)
     plan = one_protocol(dense_plan(grid, select), console)
     for note in check_foolbox_attacks(plan, known.finished if known is not None else frozenset):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        plain(console)(note)
     store = Store.open_or_create(options.store)
     name = f"calibrate-{digest([grid.text, select, rule], length=8)}"
     try:

@@ -160,12 +160,13 @@ def run_options(
     grid = read_grid_for(options.grid, known, options.data_dir)
     selection = parse_selection(options.select)
     plan = expand(grid, selection)
-    stock = check_foolbox_attacks(plan, known.finished if known is not None else frozenset)
+    finished = known.finished if known is not None else frozenset
+    stock = check_foolbox_attacks(plan, finished)
     doubled = map(str, find_doubled(plan))
     for note in (*stock, *doubled, *grid.network_notes, *changed_code(grid, known)):
         plain(console)(note)
-    if options.runner is REAL_RUNNER and plan.unfinished(known.finished() if known else ()):
-        try_out_new(plan, options.data_dir)
+    if options.runner is REAL_RUNNER:
+        try_out_new(plan, options.data_dir, finished)
     store = Store.open_or_create(options.store)
     with (
         Lease.take(store, say=plain(console)) as lease,

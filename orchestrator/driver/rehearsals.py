@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
 
 from prunegrid.orchestrator.errors import GridError, PrunegridError
@@ -104,11 +105,16 @@ def _more(whats: Sequence[str]) -> str:
     return f" and {len(whats) - 1} more" if len(whats) > 1 else ""
 
 
-def try_out_new(plan: Plan, data_dir: str | None) -> None:
+def try_out_new(
+    plan: Plan,
+    data_dir: str | None,
+    finished: Callable[[], AbstractSet[str]] = frozenset,
+) -> None:
     """Before a run: what the grid brings and was not tried out here as it is. Costs nothing where
-    it brings nothing. Raises GridError, the first of several."""
+    it brings nothing, or nothing is left to run; `finished`, which may list a whole store, is
+    called where it brings something. Raises GridError, the first of several."""
     rehearsals = own_parts(rehearsals_of(plan, data_dir))
-    if not rehearsals:
+    if not rehearsals or not plan.unfinished(finished()):
         return
     grid = plan.grid
     sources = collect(code.target for code in grid.user_code()).digest
