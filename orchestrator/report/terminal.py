@@ -163,7 +163,11 @@ def _summary_table(part: Part) -> Table:
 def _summary_title(part: Part) -> str:
     own = part.rows(part.analysis.attacked)
     clean = "whole test split" if own.empty else "attacked images"
-    return f"{part.title}: accuracy, % (clean: of the {clean}), mean over seeds, 95 % interval"
+    cells = part.rows(part.analysis.cells)
+    several = len(threats(cells)) > len(_middle_threats(cells))
+    robust = "; robust: at one ε of several, all in the report" if several else ""
+    what = f"accuracy, % (clean: of the {clean}{robust})"
+    return f"{part.title}: {what}, mean over seeds, 95 % interval"
 
 
 def _text(row: Any) -> str:
