@@ -12,6 +12,7 @@ import pandas as pd
 
 from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.analysis import Analysis, Part
+from prunegrid.orchestrator.report.losses import shown_losses
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE, NonInferiorModel
 from prunegrid.orchestrator.report.results import Setting, Threat, groups, records
 from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
@@ -36,6 +37,7 @@ from prunegrid.workers.catalog import CONTROL
 
 class Topic(StrEnum):
     DEPLOY = "What to deploy"
+    LOSSES = "What pruning costs"
     HOW_FAR = "How far to prune"
     SWEET_SPOTS = "Sweet spots"
     COMPRESSION = "Compression"
@@ -345,6 +347,7 @@ def _at_equal_rate(part: Part) -> Iterator[str]:
 
 _WRITERS = {
     Topic.DEPLOY: _deploy,
+    Topic.LOSSES: shown_losses,
     Topic.HOW_FAR: _how_far,
     Topic.SWEET_SPOTS: _sweet_spots,
     Topic.COMPRESSION: _compression,

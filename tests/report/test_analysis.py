@@ -320,7 +320,7 @@ def test_robust_accuracy_stands_beside_the_clean_one_of_the_same_images(tmp_path
     (panels, _) = compression_grid(analysis.parts()[0]).panels
     assert "attacked images" in panels[0].y
     assert panels[0].rows["mean"].tolist() == pytest.approx([0.97] * len(panels[0].rows))
-    (table,) = summary_tables(analysis.experiments()[0])
+    (table,) = summary_tables(analysis.experiments()[0], wide=True)
     assert "clean: of the attacked images" in str(table.title)
     assert all(cell.startswith("97.0 (") for cell in table.columns[3].cells)
     page = write_report(results, tmp_path / "r", formats=("html",)).page.read_text()
