@@ -138,9 +138,12 @@ class AttackDraft:
     own: OwnAttack | None = None
 
     def settle(self, eps: tuple[float, ...]) -> AttackSettings:
+        engine = self.engine or "strict"
+        attack, edition = self.entry.called(engine)
         return AttackSettings(
-            attack=self.entry.name,
-            engine=self.engine or "strict",
+            attack=attack,
+            edition=edition,
+            engine=engine,
             outputs=self.outputs,
             options=tuple(sorted(self.options.items())),
             eps=eps if self.entry.finds == "fixed-eps" else (),
