@@ -217,7 +217,9 @@ class CarliniWagnerL2(CarliniWagner):
     # ------------------------------------------------------------------ per image
 
     def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        """As Foolbox, with an abort and a constant of each image's own."""
+        """As Foolbox, with a constant and an abort of each image's own: a search ends early once it
+        has found something and the lowest loss has stopped falling, where Foolbox looks at the
+        batch's summed loss alone."""
         found = self.search(network, batch, context)
         claimed = np.isfinite(found.norm)
         images = np.where(claimed[:, None, None, None], found.best, batch.images)
