@@ -1,5 +1,5 @@
-"""What `cw_l2` in `strict` means: in a store of before what made its results, since then the paper's
-algorithm; and the former has a name that gives the same keys."""
+"""What `cw_l2` in `strict` means: in a store of before what made its results, since then the
+paper's algorithm alone; and the former has a name that gives the same keys."""
 
 from __future__ import annotations
 
