@@ -133,15 +133,14 @@ def _run(
     engine: Any,
     options: dict[str, Any],
 ) -> Columns:
-    """One attack task over the first `batch` images; its columns."""
+    """One attack task over the first `batch` images; its columns. In `strict` the attack of edition
+    1 by that name, such as cw_walk_l2 for cw_l2."""
     from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
-    from prunegrid.workers.catalog import ATTACKS
     from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 
     data = DataSettings(dataset="mnist5k", fingerprint="-", validation_frac=0.1, train_images=None)
-    name, edition = ATTACKS[attack].called(engine)
     settings = AttackSettings(
-        attack=name, edition=edition, engine=engine, outputs="logits", options=tuple(sorted(options.items())),
+        attack=attack, engine=engine, outputs="logits", options=tuple(sorted(options.items())),
         eps=(EPS[network],) if attack == "pgd_linf" else (),
         batch_size=batch if engine != "strict" else 64, skip_at_or_below_accuracy=None,
     )  # fmt: skip
