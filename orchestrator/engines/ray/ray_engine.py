@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prunegrid.orchestrator.engines.engine import Ended, Notice, RunningTask
@@ -68,11 +68,13 @@ class RayEngine:
         address: str | None = None,
         runner: Runner = REAL_RUNNER,
         slots: int | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
-        `slots`: at most so many. `local_cpus`, `local_gpus`: what a local Ray takes the machine to
+        `slots`: at most so many. `stop_requested` is asked before a Ray that has ended is started
+        again, since ending the old one takes seconds. `local_cpus`, `local_gpus`: what a local Ray takes the machine to
         have (tests)."""
         if address is None:
             keep_to_ourselves()
@@ -89,6 +91,7 @@ class RayEngine:
         self._watched = self._local and not daemons.why_ended()
         self._restarts = 0
         self._stopping = False
+        self._stop_requested = stop_requested
         self._over = False  #: Ray is gone, and stays so
         self._nodes = Nodes(ray)
         self._nodes.look()
@@ -152,7 +155,7 @@ class RayEngine:
         self._actors.close()
         stop_local()
         self._feed(NodesEvent(nodes={}, at_s=time.monotonic()))
-        if self._stopping:
+        if self._stopping or self._stop_requested():
             self._over, self._watched = True, False
         else:
             text = f"{cause}: starting Ray again; what ran starts from its last checkpoint"
