@@ -74,8 +74,8 @@ class RayEngine:
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
         `slots`: at most so many. `stop_requested` is asked before a Ray that has ended is started
-        again, since ending the old one takes seconds. `local_cpus`, `local_gpus`: what a local Ray takes the machine to
-        have (tests)."""
+        again: ending the old one takes seconds. `local_cpus`, `local_gpus`: what a local Ray takes
+        the machine to have (tests)."""
         if address is None:
             keep_to_ourselves()
         import ray
