@@ -230,8 +230,9 @@ def _copy_file(path: str, source: Store, target: Store) -> bool:
 
 
 def _copy_records(source: Store, target: Store) -> None:
-    """What drivers did, what failed, and the networks that models rest on. Where the same attempt failed in both stores, or a copied
-    store's journal went on, what is new has its digest in its name."""
+    """The networks that models rest on, what drivers did, and what failed. Where the same attempt
+    failed in both stores, or a copied store's journal went on, what is new has its digest in its
+    name."""
     with store_errors():
         for info in source.files.list(layout.NETWORKS):
             _copy_file(info.path, source, target)
