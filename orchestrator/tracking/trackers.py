@@ -19,6 +19,8 @@ from prunegrid.orchestrator.grid.grid import Tracking
 
 #: Of a metric's name, what every tracker takes.
 _UNUSUAL = re.compile(r"[^\w.\-/ ]")
+#: Its client's own limits keep a request to a server that is gone for many minutes.
+_MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _MLFLOW_BATCH = 500  #: metrics in one request; the server takes 1 000
 
 
@@ -74,6 +76,8 @@ class MlflowTracker:
     is_costly: ClassVar[bool] = False
 
     def __init__(self, uri: str) -> None:
+        for name, value in _MLFLOW_PATIENCE.items():
+            os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)

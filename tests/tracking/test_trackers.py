@@ -130,7 +130,7 @@ def test_a_tracker_that_hangs_holds_up_no_run(tmp_path, tracker, monkeypatch):
 
     released = threading.Event()
     monkeypatch.setattr(tracker, "track", lambda model, run: str(released.wait(60)))
-    monkeypatch.setattr(follower, "END_S", 0.2)
+    monkeypatch.setattr(follower, "QUIET_S", 0.2)
     try:
         assert "trackers are slow" in said(tmp_path, tracked(mlflow="somewhere"))
     finally:
