@@ -60,6 +60,7 @@ class RayEngine:
     """See `Engine`. Raises EngineError from the constructor, and from `poll` if no worker starts
     on any node or Ray itself is gone."""
 
+    # Parameters: what it runs, where, and what tests put in place of this machine.
     def __init__(
         self,
         settings: WorkerSettings,
