@@ -121,8 +121,8 @@ class Grid:
     """A grid, checked: what is trained, pruned and attacked, with every default. `read_grid` and
     `make_grid` make one.
 
-    `seeds`: whole numbers. `methods`: names of pruning methods. `rates`: compression rates, prunable
-    weights before over after, of at least 1, ascending.
+    `seeds`: whole numbers. `methods`: names of pruning methods. `rates`: compression rates,
+    prunable weights before over after, of at least 1, ascending.
     """
 
     name: str

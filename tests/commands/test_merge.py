@@ -28,7 +28,7 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
-from tests.commands.test_run import PROVENANCE, run
+from tests.commands.test_run import COORDINATES, PROVENANCE, run
 from tests.fakes import BUG, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -132,37 +132,49 @@ def test_compacted_stores_are_merged_too(halves):
     assert tables(halves / "both") == tables(halves / "whole")
 
 
-def test_buckets_are_merged_as_folders_are(halves, s3_bucket):
-    """A folder and a bucket into a bucket; a bucket into a folder, and into itself."""
-    merged(halves, "one", "other")
+#: A quarter of it.
+FEW = SHARED.replace("seeds: [0, 1]", "seeds: [0]").replace("rates: [1, 2, 4]", "rates: [1, 2]")
+
+
+def cells_of(store: Path) -> pd.DataFrame:
+    """Without what differs between two runs."""
+    frame = pd.read_parquet(store / "results/cells").drop(columns=PROVENANCE)
+    return frame.sort_values(COORDINATES).reset_index(drop=True)
+
+
+def test_buckets_are_merged_as_folders_are(tmp_path, s3_bucket):
+    """A folder into a bucket; that and a folder into a bucket; a bucket into a folder."""
+    for name, select in HALVES.items():
+        assert run(tmp_path, FEW, store=str(tmp_path / name), select=select) == 0
+    merged(tmp_path, "one", "other")
     at = f"{s3_bucket}/{uuid.uuid4().hex}"
-    merged(halves, "one", into=f"{at}/one")
-    assert "no doubt found" in merged(halves, f"{at}/one", "other", into=f"{at}/both")
-    merged(halves, f"{at}/both", into="back")
-    both, back = contents(halves / "both"), contents(halves / "back")
+    merged(tmp_path, "one", into=f"{at}/one")
+    assert "no doubt found" in merged(tmp_path, f"{at}/one", "other", into=f"{at}/both")
+    merged(tmp_path, f"{at}/both", into="back")
+    both, back = contents(tmp_path / "both"), contents(tmp_path / "back")
     assert {path: back.get(path) for path in both if path != "store.json"} == {
         path: content for path, content in both.items() if path != "store.json"
     }
     begun = len(read_history(Store.open(f"{at}/both")).by_start)
-    assert run(halves, SHARED, store=f"{at}/both") == 0
+    assert run(tmp_path, FEW, store=f"{at}/both") == 0
     assert len(read_history(Store.open(f"{at}/both")).by_start) == begun, "nothing ran again"
     with pytest.raises(UsageError, match="expected different stores"):
         prunegrid.merge([f"{at}/both/"], f"{at}/both")
 
 
-def test_three_parts_and_a_store_to_add_to(halves):
-    """The third part by its attack alone: its models are in the second part too."""
-    thirds = {"a": ("rate=1,2", "attack=cw_l2"), "b": ("attack=pgd_linf",), "c": ("rate=4",)}
-    for name, select in thirds.items():
-        assert run(halves, SHARED, store=str(halves / name), select=select) == 0
-    merged(halves, *thirds)
-    assert tables(halves / "both") == tables(halves / "whole")
-    before = contents(halves / "a")
-    merged(halves, "b", "c", into="a")
-    after = contents(halves / "a")
+def test_three_parts_and_a_store_to_add_to(tmp_path):
+    """The third part by its attack alone: its models are in the first part too."""
+    parts = {"a": ("rate=1", "attack=cw_l2"), "b": ("attack=pgd_linf",), "c": ("rate=2",)}
+    for name, select in {**parts, "whole": ()}.items():
+        assert run(tmp_path, FEW, store=str(tmp_path / name), select=select) == 0
+    merged(tmp_path, *parts)
+    expected = cells_of(tmp_path / "whole")
+    pd.testing.assert_frame_equal(cells_of(tmp_path / "both"), expected)
+    before = contents(tmp_path / "a")
+    merged(tmp_path, "b", "c", into="a")
+    after = contents(tmp_path / "a")
     assert {path for path in before if after[path] != before[path]} <= {"selection.json"}
-    assert tables(halves / "a") == tables(halves / "whole")
-    assert findings(halves / "a") == []
+    pd.testing.assert_frame_equal(cells_of(tmp_path / "a"), expected)
 
 
 def test_a_store_of_an_earlier_version_is_merged_with_a_new_one(tmp_path):
