@@ -23,7 +23,7 @@ help:
 	@echo "make bench   what is fast, each beside what a user would pick instead; JSON"
 	@echo "make bench-peers  attacks beside those of others on PyTorch, in an environment of its own"
 	@echo "make chaos   harm a small cluster at random for 25 rounds; writes docs/chaos.md"
-	@echo "make test-cluster  ray up, submit, job submit and Slurm on machines made of namespaces (root)"
+	@echo "make test-cluster  ray up, submit, job submit, Slurm and NFS on machines made here (root)"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
 setup: $(READY)
@@ -90,6 +90,7 @@ test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster --out docs/cluster-transcript.txt
 	$(BIN)/python -m tests.cluster --slurm --out docs/slurm-transcript.txt \
 		--select seed=0,rate=1,4,method=magnitude-global-unstructured,random-local-unstructured,attack=pgd_linf,cw_l2
+	$(BIN)/python -m tests.cluster.nfs
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \

@@ -130,6 +130,7 @@ class RunContext:
                 address=options.address,
                 runner=options.runner,
                 slots=options.slots,
+                stop_requested=self.stop.is_requested,
             )
 
     def __enter__(self) -> RunContext:

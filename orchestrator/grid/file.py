@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import GridError, expected
@@ -266,6 +266,9 @@ def read_grid(path: Path | str, *, data_dir: Path | None = None) -> Grid:
     """A grid file, checked: everything that it sets and every default. `data_dir`: where data sets
     are prepared; None: the default place. Raises GridError, with file and line, where it can't be
     read or is no grid."""
+    if not isinstance(path, str | PurePath):
+        text = f"expected the path of a grid file, got {type(path).__name__}"
+        raise GridError(text, file="grid", line=None)
     text = read_grid_text(Path(path))
     look_beside(Path(path))
     return parse_grid(text, source=str(path), data_dir=data_dir)

@@ -118,6 +118,13 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
+    """A grid, checked: what is trained, pruned and attacked, with every default. `read_grid` and
+    `make_grid` make one.
+
+    `seeds`: whole numbers. `methods`: names of pruning methods. `rates`: compression rates,
+    prunable weights before over after, of at least 1, ascending.
+    """
+
     name: str
     source: str  #: the file it was read from
     text: str  #: the file's text, as the store keeps it

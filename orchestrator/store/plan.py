@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -123,6 +124,23 @@ def changed_code(grid: Grid, store: Store | None) -> list[str]:
                 f"{code.target} changed, and {count} results are older; they count as before: "
                 f"raise its `version` (now {code.version}) to make them anew"
             )
+    return notes
+
+
+def other_sources(stores: Iterable[Store]) -> list[str]:
+    """The user's functions that stores ran with other sources, under one version: one sentence
+    each."""
+    first: dict[str, tuple[str, Store]] = {}
+    notes = []
+    for store in stores:
+        kept = _kept(store)
+        for name, found in (kept.sources if kept is not None else {}).items():
+            there, its_store = first.setdefault(name, (found, store))
+            if there != found:
+                notes.append(
+                    f"{name} is other code in {store.address} than in {its_store.address}: results "
+                    "of both are one grid now; raise its `version` to make them anew"
+                )
     return notes
 
 

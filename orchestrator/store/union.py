@@ -21,7 +21,7 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.grid import place_of
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.lease import find_driver
-from prunegrid.orchestrator.store.plan import SETTLED
+from prunegrid.orchestrator.store.plan import SETTLED, other_sources
 from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import FIRST_NAMES
@@ -129,6 +129,8 @@ def merge_stores(
     _each(lambda item: _copy_row(*item, target), rows)
     for store in sources:
         _copy_records(store, target)
+    for note in other_sources((target, *sources)):
+        say(note)
     return MergeResult(
         tasks=len(tasks),
         rows=len(rows),
@@ -259,9 +261,12 @@ def _copy_file(path: str, source: Store, target: Store) -> bool:
 
 
 def _copy_records(source: Store, target: Store) -> None:
-    """What drivers did, and what failed. Where the same attempt failed in both stores, or a copied
-    store's journal went on, what is new has its digest in its name."""
+    """The networks that models rest on, what drivers did, and what failed. Where the same attempt
+    failed in both stores, or a copied store's journal went on, what is new has its digest in its
+    name."""
     with store_errors():
+        for info in source.files.list(layout.NETWORKS):
+            _copy_file(info.path, source, target)
         for folder in (layout.JOURNAL, layout.FAILURES):
             for info in source.files.list(folder):
                 content = source.files.read(info.path)
@@ -284,9 +289,7 @@ def _keep_grid(sources: Sequence[Store], target: Store) -> bool:
         return False
     first, *others = [store.selection() for store in ran]
     with store_errors():
-        for store in ran:  # what the grid brings, and as what it was read
-            for info in store.files.list(layout.NETWORKS):
-                _copy_file(info.path, store, target)
+        for store in ran:  # as what it was read
             _copy_file(SETTLED, store, target)
     target.set_grid(text)
     target.set_selection(first if all(one == first for one in others) else {})

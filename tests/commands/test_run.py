@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.driver import DataError
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
@@ -242,6 +244,20 @@ def test_a_killed_driver_resumes_to_the_same_cells(tmp_path):
     again = attempts_of(broken / "store")
     assert all(again[key] == tries[key] for key in finished), "a finished task was run again"
     pd.testing.assert_frame_equal(cells(broken), cells(whole))
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_an_interrupted_run_ends_without_a_report(tmp_path, monkeypatch, interrupted):
+    """A report takes long, and Slurm waits for the end before it kills."""
+    result = RunResult(
+        missing=(), given_up=(), blocked={}, interrupted=interrupted, ran=1, reused=0, elapsed_s=1.0
+    )
+    ran = SimpleNamespace(plan=SimpleNamespace(cells=()), store=None, result=result)
+    reports = []
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run.run_options", lambda *_, **__: ran)
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *a: reports.append(a))
+    assert run(tmp_path) == (130 if interrupted else 0)
+    assert len(reports) == (not interrupted)
 
 
 def test_ctrl_c_stops_in_order_and_the_same_command_resumes(tmp_path):

@@ -94,10 +94,13 @@ def test_a_run_outlives_its_raylet_and_its_gcs(tmp_path: Path):
         assert_gone(processes - {driver.pid})
         begun = tries()  # by the old Ray
         wait_for(lambda old=begun: tries() > old, 60)
+    os.kill(named(driver, "gcs_server"), signal.SIGKILL)
+    time.sleep(0.7)  # the driver has noticed, and is ending the old Ray, which takes 5 s
     driver.send_signal(signal.SIGTERM)
     processes = family(driver.pid)
     output, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130, output
+    assert output.count("starting Ray again") == 2, "not where it was asked to stop"
     for killed in ("raylet", "gcs_server"):
         assert f"Ray's {killed} has ended" in output
     assert_gone(processes)
