@@ -52,7 +52,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 docs: $(READY)
 	$(BIN)/sphinx-build -q -W --keep-going -n -c docs -d docs/_build/.doctrees . docs/_build

@@ -12,14 +12,19 @@ from tests.commands.test_run import cells, spawn, wait_for
 from tests.fakes import SLOW, attempts_of
 from tests.grids import with_seeds
 
+#: The lease of a driver is renewed and looked at ten times as often as a user's.
+QUICK = """
+from prunegrid.orchestrator.store import lease
+lease.RENEW_S, lease.LOOK_S = 0.5, 0.05
+"""
 #: The clock of that process is off by what a file says.
-CLOCK = """
+CLOCK = f"""
 import sys, time
 from pathlib import Path
 def off(real=time.time, path=Path(sys.argv[1]).with_name("off")):
     return real() + (float(path.read_text()) if path.exists() else 0.0)
 time.time = off
-"""
+{QUICK}"""
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, -40.0, 40.0, 3600.0])
@@ -31,7 +36,7 @@ def test_a_clock_that_is_set_lets_nobody_in_and_makes_no_duration_negative(tmp_p
         lease = tmp_path / "store/lease.json"
         beat = lease.read_text()
         wait_for(lambda: lease.read_text() != beat)  # from now on by the new clock
-        second = spawn(tmp_path, with_seeds(SLOW))
+        second = spawn(tmp_path, with_seeds(SLOW), before=QUICK)
         told, _ = second.communicate(timeout=60)
         assert second.returncode == 1, told
         assert f"held by the driver with pid {driver.pid}" in told

@@ -196,17 +196,19 @@ def spawn(
     stdout: int = subprocess.PIPE,
     before: str = "",
     ignored: Collection[signal.Signals] = (),
+    reported: bool = False,
 ) -> subprocess.Popen:
     """A driver in a session of its own, which ignores these signals. `before`: code that runs in
-    that process first."""
+    that process first. `reported`: it writes its report."""
     (folder / "grid.yaml").write_text(text)
     code = before + (
         "import signal, sys; from pathlib import Path; from rich.console import Console;"
         f"[signal.signal(n, signal.SIG_IGN) for n in {[int(number) for number in ignored]}];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
-        "from prunegrid.orchestrator.commands.run import run_grid;"
+        "from prunegrid.orchestrator.commands import run;"
         "from tests.fakes import RUNNER;"
-        "sys.exit(run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
+        f"{'' if reported else 'run._report = lambda *_: None;'}"
+        "sys.exit(run.run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
         f"engine={engine!r}, runner=RUNNER), Console()))"
     )
     return subprocess.Popen(
