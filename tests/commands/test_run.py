@@ -49,6 +49,7 @@ def cells(folder: Path) -> pd.DataFrame:
     return frame.sort_values(COORDINATES).reset_index(drop=True).drop(columns=PROVENANCE)
 
 
+@pytest.mark.usefixtures("reported")
 def test_every_cell_has_exactly_one_row_and_every_task_ran_once(tmp_path):
     assert run(tmp_path) == 0
     frame = cells(tmp_path)
@@ -98,6 +99,7 @@ def test_a_changed_attack_supersedes_its_cells_and_no_cell_counts_twice(tmp_path
     assert len(list((tmp_path / "store/history").glob("grid-*.yaml"))) == 1
 
 
+@pytest.mark.usefixtures("reported")
 def test_a_bug_blocks_its_descendants_and_all_else_goes_on(tmp_path):
     assert run(tmp_path, with_seeds(0, BUG)) == 1
     frame = cells(tmp_path)
@@ -155,6 +157,7 @@ def test_slices_finish_one_point_of_a_curve_before_the_next_is_begun(tmp_path):
     assert began == {"usual": set(), "sliced": first}
 
 
+@pytest.mark.usefixtures("reported")
 def test_selecting_a_part_runs_that_part_and_the_rest_later(tmp_path):
     assert run(tmp_path, select=("seed=0", "attack=cw_l2")) == 0
     assert len(cells(tmp_path)) == 12
@@ -247,7 +250,7 @@ def test_a_killed_driver_resumes_to_the_same_cells(tmp_path):
 
 
 def test_ctrl_c_stops_in_order_and_the_same_command_resumes(tmp_path):
-    driver = spawn(tmp_path, with_seeds(SLOW))
+    driver = spawn(tmp_path, with_seeds(SLOW), reported=True)
     wait_for(lambda: attempts_of(tmp_path / "store"))
     driver.send_signal(signal.SIGINT)
     output, _ = driver.communicate(timeout=20)

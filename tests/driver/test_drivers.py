@@ -289,6 +289,7 @@ def test_the_number_of_an_attempt_goes_on_over_runs_and_no_record_is_lost(tmp_pa
     assert records == sorted(["001.json", "002.json", "003.json", "004.json"] * 2)
 
 
+@pytest.mark.usefixtures("reported")
 def test_tasks_that_fail_are_no_success_though_every_cell_has_its_row(tmp_path):
     """Image rows were removed by hand, and can't be made again."""
     grid = with_seeds(BROKEN)

@@ -162,6 +162,7 @@ class Closed(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.usefixtures("reported")
 @pytest.mark.parametrize(("word", "code"), [("running on", 130), ("tasks run", 0)])
 def test_a_reader_that_goes_away_stops_what_is_left_to_run(word, code, tmp_path):
     console = Console(file=Closed(word), width=200)
