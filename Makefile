@@ -51,8 +51,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# A crashed worker ends the tests: xdist may wait for ever for what a replaced one had left.
 unit: $(READY)
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 docs: $(READY)
 	$(BIN)/sphinx-build -q -W --keep-going -n -c docs -d docs/_build/.doctrees . docs/_build

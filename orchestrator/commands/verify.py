@@ -62,10 +62,12 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
     store = Store.open(address)
     verifier = Verifier(store)
+    findings: list[StoreFinding] = []
     try:
-        findings = list(verifier.findings())
+        for finding in verifier.findings():  # those before an error are kept
+            findings.append(finding)
     except PrunegridError as error:
-        findings = [StoreFinding(name="unreadable", where=address, message=str(error))]
+        findings.append(StoreFinding(name="unreadable", where=address, message=str(error)))
     if as_json:
         print_json(
             {

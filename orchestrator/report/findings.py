@@ -12,6 +12,7 @@ import pandas as pd
 
 from prunegrid.orchestrator.names import attack_title
 from prunegrid.orchestrator.report.analysis import Analysis, Part
+from prunegrid.orchestrator.report.losses import shown_losses
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE, NonInferiorModel
 from prunegrid.orchestrator.report.results import Setting, Threat, groups, records
 from prunegrid.orchestrator.report.statistics import SIGNIFICANT, Estimate, signed
@@ -36,6 +37,7 @@ from prunegrid.workers.catalog import CONTROL
 
 class Topic(StrEnum):
     DEPLOY = "What to deploy"
+    LOSSES = "What pruning costs"
     HOW_FAR = "How far to prune"
     SWEET_SPOTS = "Sweet spots"
     COMPRESSION = "Compression"
@@ -75,24 +77,36 @@ def findings_of(part: Part) -> list[ReportFinding]:
 
 # --------------------------------------------------------------------------- what to deploy
 
+_CRITERIA = {
+    AVERAGE: "average case",
+    WORST_ATTACK: "worst attack at each strength",
+    LEAST_MARGIN: "least regret at any attack and ε",
+}
+
 
 def _deploy(part: Part) -> Iterator[str]:
     mine = part.strategies
     free = {(s.knowledge, s.attack, s.criterion): s for s in mine if s.least_rate == 1}
-    unknown = [free.get((NOTHING_KNOWN, "", c)) for c in (AVERAGE, WORST_ATTACK, LEAST_MARGIN)]
-    leads = (
-        "Adversary unknown, average case",
-        "Adversary unknown, worst attack at each strength",
-        "Adversary unknown, least regret at any attack and ε",
-    )
-    for lead, strategy in zip(leads, unknown, strict=True):
-        if strategy is not None:
-            yield f"{lead}: {_choice(part, strategy)}."
+    unknown = [
+        (lead, strategy)
+        for criterion, lead in _CRITERIA.items()
+        if (strategy := free.get((NOTHING_KNOWN, "", criterion))) is not None
+    ]
+    while unknown:
+        lead, first = unknown[0]
+        text = f"Adversary unknown, {lead}: {_choice(part, first)}."
+        others = [(name, s) for name, s in unknown[1:] if _model(s) == _model(first)]
+        for name, other in others:
+            by = "Under the" if other.criterion == WORST_ATTACK else "By"
+            text += f" {by} {name} the same: {_briefly(first, other)}."
+        yield text
+        unknown = [(name, s) for name, s in unknown if _model(s) != _model(first)]
     for strategy in free.values():
         if strategy.knowledge == ATTACK_KNOWN and strategy.criterion == AVERAGE:
             lead = f"{attack_title(strategy.attack)} known, ε unknown"
             yield f"{lead}: {_choice(part, strategy)}."
-    before = _model(unknown[0]) if unknown[0] else None
+    average = free.get((NOTHING_KNOWN, "", AVERAGE))
+    before = _model(average) if average else None
     for rate in sorted({s.least_rate for s in mine if s.least_rate > 1}):
         found = next(
             (
@@ -161,6 +175,20 @@ def _score(s: Strategy) -> str:
     return text
 
 
+def _briefly(first: Strategy, other: Strategy) -> str:
+    """What another criterion says of the same model, without what `first` says of both."""
+    if other.criterion == LEAST_MARGIN and other.method == UNPRUNED:
+        text = "every pruned model loses somewhere"
+    elif other.criterion == LEAST_MARGIN:
+        text = f"{_against(other.score)} under its least favourable threat"
+    else:
+        text = f"robust {other.score.text()} %"
+        if other.method != UNPRUNED:
+            text += f", {_against(other.margin)}"
+    same = (other.rivals, other.candidates) == (first.rivals, first.candidates)
+    return text if same else f"{text}. {_rivals(other)}"
+
+
 def _against(e: Estimate, other: str = "unpruned") -> str:
     """`+1.5 ± 2.2 points against unpruned (no gain shown)`."""
     text = f"{e.points()} against {other}"
@@ -190,9 +218,10 @@ def _rivals(s: Strategy) -> str:
 def _how_far(part: Part) -> Iterator[str]:
     few = f"{100 * TOLERANCE:g} points"
     mine = part.non_inferiority
+    alike = [found for found in mine[1:] if found.models == mine[0].models]
     for found in mine:
-        if found.attack and found.models == mine[0].models:
-            continue  # the same as the average case, which stands above
+        if found in alike:
+            continue  # said of the first: the average case
         lead = f"{attack_title(found.attack)} known" if found.attack else "Adversary unknown"
         lead += ", worst attack" if found.criterion == WORST_ATTACK else ", average case"
         shown, mean = found.shown, found.by_means
@@ -203,6 +232,11 @@ def _how_far(part: Part) -> Iterator[str]:
             text += f"; by means, every one loses more than {few}"
         elif shown is None or mean.effective_rate > shown.effective_rate:
             text += f"; by means alone, up to {_with_margins(mean)}"
+        for other in alike if found is mine[0] else ():
+            if other.criterion == WORST_ATTACK and (best := other.shown or other.by_means):
+                text += f". Under the worst attack the same, robust {best.robust.points()}"
+            elif other.criterion == WORST_ATTACK:
+                text += ". Under the worst attack the same"
         yield f"{lead}: {text}."
 
 
@@ -313,6 +347,7 @@ def _at_equal_rate(part: Part) -> Iterator[str]:
 
 _WRITERS = {
     Topic.DEPLOY: _deploy,
+    Topic.LOSSES: shown_losses,
     Topic.HOW_FAR: _how_far,
     Topic.SWEET_SPOTS: _sweet_spots,
     Topic.COMPRESSION: _compression,

@@ -14,7 +14,7 @@ from rich.table import Table
 from prunegrid.orchestrator.names import eps_text
 from prunegrid.orchestrator.output import plain, print_table
 from prunegrid.orchestrator.report.analysis import Analysis, Part
-from prunegrid.orchestrator.report.findings import Topic, findings_of
+from prunegrid.orchestrator.report.findings import ReportFinding, Topic, findings_of
 from prunegrid.orchestrator.report.results import (
     Threat,
     diverged_text,
@@ -25,6 +25,7 @@ from prunegrid.orchestrator.report.results import (
 )
 from prunegrid.orchestrator.report.statistics import INTERVAL, Estimate, interval_text
 from prunegrid.orchestrator.report.style import method_order
+from prunegrid.orchestrator.report.tables import UNPRUNED
 
 #: Models of one experiment that still get a line each.
 FEW = 24
@@ -40,11 +41,11 @@ def print_report(console: Console, analysis: Analysis) -> None:
     small = max(len(experiment.rows(analysis.clean)) for experiment in experiments) <= FEW
     for experiment in experiments:
         wide = console.width >= WIDE
-        for table in summary_tables(experiment) if small else matrices(experiment, wide=wide):
+        made = summary_tables if small else matrices
+        for table in made(experiment, wide=wide):
             print_table(console, table, keys=2 if small else 1)
-    topics = (Topic.DEPLOY, Topic.HOW_FAR)
     for part in analysis.parts():
-        shown = [f for f in findings_of(part) if f.topic in topics and "unknown, " in f.lead]
+        shown = [finding for finding in findings_of(part) if _is_for_all(finding)]
         if shown:
             say(console, f"{part.title} (robust: over all attacks and ε):")
         for finding in shown:
@@ -58,6 +59,13 @@ def print_report(console: Console, analysis: Analysis) -> None:
         say(console, line, hang=6)
     for mixed in analysis.mixed:
         say(console, f"warning: {mixed}")
+
+
+def _is_for_all(finding: ReportFinding) -> bool:
+    """Whether it holds whatever the adversary does: what one acts on first."""
+    if finding.topic in (Topic.DEPLOY, Topic.HOW_FAR):
+        return not finding.lead.partition(",")[0].endswith(" known")
+    return finding.topic is Topic.LOSSES
 
 
 def say(console: Console, text: str, *, hang: int = 4) -> None:
@@ -120,14 +128,14 @@ def _matrix(title: str, rows: pd.DataFrame, *, wide: bool) -> Table:
     return table
 
 
-def summary_tables(experiment: Part) -> Iterator[Table]:
+def summary_tables(experiment: Part, *, wide: bool) -> Iterator[Table]:
     """One for each protocol: clean accuracy, and robust accuracy at each attack's middle eps;
     means over seeds, %."""
     for part in experiment.by_protocol() or [experiment]:
-        yield _summary_table(part)
+        yield _summary_table(part, wide=wide)
 
 
-def _summary_table(part: Part) -> Table:
+def _summary_table(part: Part, *, wide: bool) -> Table:
     table = Table(
         title=_summary_title(part),
         box=None,
@@ -147,35 +155,61 @@ def _summary_table(part: Part) -> Table:
     robust = {(c.method, c.rate, Threat(c.attack, c.norm, c.eps)): _text(c) for c in records(cells)}
     attacked = {(c.method, c.rate): c for c in records(part.rows(part.analysis.attacked))}
     clean = records(part.rows(part.analysis.clean))
-    for method, models in groupby(clean, key=lambda model: str(model.method)):
+    sections: dict[str, list[list[str]]] = {}
+    for row in clean:
+        values = [robust.get((row.method, row.rate, threat), "–") for threat in columns]
+        beside = attacked.get((row.method, row.rate), row)
+        shown = _text(beside) if row.n or not row.diverged else "diverged"
+        numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", shown]
+        sections.setdefault(str(row.method), []).append([*numbers, *values])
+    for method, rows in _shared_once(sections).items():
         table.add_section()
-        mine = list(models)
-        names = _in_rows(method, len(mine))
-        for row, name in zip(mine, names + [""] * len(mine), strict=False):
-            values = [robust.get((method, row.rate, threat), "–") for threat in columns]
-            beside = attacked.get((method, row.rate), row)
-            shown = _text(beside) if row.n or not row.diverged else "diverged"
-            numbers = [f"{row.rate:g}", f"{row.effective_rate:.2f}", shown]
-            table.add_row(name, *numbers, *values)
+        below = not wide and any("(" in text for text in rows[0])  # intervals: two lines each
+        names = _in_lines(method, len(rows) * (1 + below))
+        for number, texts in enumerate(rows):
+            lines = names[number * (1 + below) : (number + 1) * (1 + below)]
+            table.add_row("\n".join(lines), *texts)
     return table
+
+
+def _shared_once(sections: dict[str, list[list[str]]]) -> dict[str, list[list[str]]]:
+    """Where all methods begin with the same unpruned models, these stand once, before them."""
+    firsts = [rows[0] for rows in sections.values()]
+    if len(firsts) < 2 or firsts[0][0] != "1" or any(first != firsts[0] for first in firsts):
+        return sections
+    rest = {method: rows[1:] for method, rows in sections.items() if rows[1:]}
+    return {UNPRUNED: firsts[:1], **rest}
 
 
 def _summary_title(part: Part) -> str:
     own = part.rows(part.analysis.attacked)
     clean = "whole test split" if own.empty else "attacked images"
-    return f"{part.title}: accuracy, % (clean: of the {clean}), mean over seeds, 95 % interval"
+    cells = part.rows(part.analysis.cells)
+    several = len(threats(cells)) > len(_middle_threats(cells))
+    robust = "; robust: at one ε of several, all in the report" if several else ""
+    what = f"accuracy, % (clean: of the {clean}{robust})"
+    return f"{part.title}: {what}, mean over seeds, 95 % interval"
 
 
 def _text(row: Any) -> str:
     return Estimate(n=row.n, mean=row.mean, sd=row.sd, half=row.half).text()
 
 
-def _in_rows(method: str, rows: int) -> list[str]:
-    """A method's name over its rows, a word a row, so that numbers keep their room; whole in one
-    where there are too few."""
-    words = method.split("-")
-    lines = [f"{word}-" for word in words[:-1]] + words[-1:]
-    return lines if len(lines) <= rows else [method]
+def _in_lines(method: str, most: int) -> list[str]:
+    """A method's name over at most so many lines, as narrow as that allows, so that numbers keep
+    their room."""
+    *firsts, last = method.split("-")
+    words = [*(f"{word}-" for word in firsts), last]
+    for width in range(max(map(len, words)), len(method)):
+        lines = [""]
+        for word in words:
+            if len(lines[-1]) + len(word) <= width:
+                lines[-1] += word
+            else:
+                lines.append(word)
+        if len(lines) <= most:
+            return lines
+    return [method]
 
 
 def _middle_threats(cells: pd.DataFrame) -> list[Threat]:

@@ -127,11 +127,6 @@ class Scheduler:
             return 0
         return len(self._running) + (0 if self._paused else len(self._ready))
 
-    @property
-    def next_due_s(self) -> float | None:
-        """When the first delayed task may run; None if none is delayed."""
-        return self._delayed[0][0] if self._delayed else None
-
     def attempt(self, key: str) -> int:
         """The number of its last attempt, 0 before the first."""
         return self._attempts.get(key, 0)

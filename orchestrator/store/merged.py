@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from threading import RLock
 from typing import Any
 
 import pyarrow as pa
@@ -60,10 +61,12 @@ class Member:
 
 class MergedFiles:
     """The merged files of one store, looked up by member. Their indexes are kept in memory until
-    the file of that name changes."""
+    the file of that name changes. Any thread may ask: a Parquet file that two read at once ends
+    the process, so one lock covers all that is kept here."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._lock = RLock()
         self._members: dict[FileInfo, dict[str, Any] | None] = {}
         self._opened: tuple[FileInfo, pq.ParquetFile] | None = None
         self._groups: OrderedDict[tuple[FileInfo, int], pa.Table] = OrderedDict()
@@ -87,7 +90,8 @@ class MergedFiles:
             raise ValueError(f"{file.path}: not a whole merged file")
         try:
             start, stop, metadata = index[name]
-            table = self._rows(file, start, stop).combine_chunks()
+            with self._lock:
+                table = self._rows(file, start, stop).combine_chunks()
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, TypeError) as error:
@@ -105,15 +109,16 @@ class MergedFiles:
         return (self.read(file, name) for name in list(self._index(file) or ()))
 
     def _index(self, file: FileInfo) -> dict[str, Any] | None:
-        if file not in self._members:
-            try:
-                metadata = self._file(file).metadata.metadata
-                self._members[file] = _unpacked((metadata or {})[_MEMBERS])
-            except FileNotFoundError:
-                return None
-            except (pa.ArrowException, OSError, ValueError, KeyError):
-                self._members[file] = None
-        return self._members[file]
+        with self._lock:
+            if file not in self._members:
+                try:
+                    metadata = self._file(file).metadata.metadata
+                    self._members[file] = _unpacked((metadata or {})[_MEMBERS])
+                except FileNotFoundError:
+                    return None
+                except (pa.ArrowException, OSError, ValueError, KeyError):
+                    self._members[file] = None
+            return self._members[file]
 
     def _rows(self, file: FileInfo, start: int, stop: int) -> pa.Table:
         """Rows `start` to `stop` of the file, from the row groups that have them."""

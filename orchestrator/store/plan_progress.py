@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -142,10 +142,7 @@ def progress_of(
         bill=bill_of(index.plan.grid, history, eta),
         slots=history.slots,
         pause=reading.pause,
-        health=replace(
-            RunHealth.of(history, reading.at_s),
-            waiting=history.waiting if reading.alive else "",
-        ),
+        health=RunHealth.of(history, reading.at_s, alive=reading.alive),
     )
 
 

@@ -35,8 +35,8 @@ class RunHealth:
     waiting: str = ""  #: why nothing can run for now; "" where something can
 
     @classmethod
-    def of(cls, history: RunHistory, now_s: float) -> RunHealth:
-        """`now_s`: seconds since the epoch."""
+    def of(cls, history: RunHistory, now_s: float, *, alive: bool = True) -> RunHealth:
+        """`now_s`: seconds since the epoch. `alive`: a driver runs; without one nothing waits."""
         failed = []
         for key, kind in history.given_up.items():
             last = history.last_attempt(key)
@@ -50,7 +50,7 @@ class RunHealth:
             failed=tuple(failed),
             blocked=len(history.blocked),
             excluded=excluded,
-            waiting=history.waiting,
+            waiting=history.waiting if alive else "",
         )
 
     def to_json(self) -> dict[str, Any]:

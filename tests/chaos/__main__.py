@@ -69,7 +69,8 @@ def table(reports: Sequence[Report], rounds: int, seed: int, seconds: float) -> 
         f"starts itself; there it is {', '.join(LOCAL_HARM)}. A driver that ended is started "
         "again. Then the harm stops, the driver finishes, and cells, models and attacked images "
         "are compared with those of an undisturbed run, value for value, and the store is "
-        "verified. A torn file is one truncated behind our back, of any kind that a store holds.",
+        "verified. A torn file is one truncated behind our back, of any kind that a store holds; "
+        "a torn journal line is lost, and `verify --set-aside` must be able to leave it out.",
         "",
         f"**{len(reports)} of {rounds} rounds equal**, {total} harms, seed {seed}, "
         f"{seconds / 60:.0f} min. The choices come from the seed; the moments are the machine's.",

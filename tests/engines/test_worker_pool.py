@@ -456,7 +456,7 @@ def test_it_says_once_why_nothing_can_run():
     name = run.join()
     run.tick()
     run.tick(worker_pool.CROWDED_S + 1)
-    assert run.notices[-1] == "no worker has started for 30 s: others may use the cluster"
+    assert run.notices[-1] == "no worker has started for 30 s: nodes are busy, or others use them"
     run.drain(name)
     run.tick()
     assert run.notices[-1] == "every node is excluded or draining: waiting for one"

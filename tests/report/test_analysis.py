@@ -271,6 +271,28 @@ def test_findings_say_what_to_deploy_and_how_sure_it_is():
     assert {f.topic for f in said} == set(Topic)
 
 
+def test_criteria_that_choose_one_model_share_a_paragraph():
+    """And those that choose another have one of their own."""
+    base = synthetic(seeds=1, noise=0.001)
+    best = changed(base, 0.1, method=METHODS[0], rate=2.0)
+    (alike,) = _unknown(best)
+    assert alike.startswith(f"Adversary unknown, average case: {METHODS[0]} at rate 2. Robust ")
+    assert " Under the worst attack at each strength the same: robust " in alike
+    assert " By least regret at any attack and ε the same: +9.0 points against" in alike
+    assert alike.count("With one seed, nothing tells it from its 9 rivals") == 1
+    split = _unknown(changed(best, -0.15, method=METHODS[0], rate=2.0, attack="cw_l2"))
+    assert [text.partition(":")[0] for text in split] == [
+        "Adversary unknown, average case",
+        "Adversary unknown, worst attack at each strength",
+    ]
+    assert all(METHODS[0] not in text for text in split[1:])
+
+
+def _unknown(results: Results) -> list[str]:
+    said = findings(analyse(results))
+    return [f.text for f in said if f.topic is Topic.DEPLOY and "unknown, " in f.lead]
+
+
 def test_cells_without_spread_are_said_to_be_untestable():
     results = synthetic(seeds=2)
     results.cells["robust_accuracy"] = 0.5
@@ -298,7 +320,7 @@ def test_robust_accuracy_stands_beside_the_clean_one_of_the_same_images(tmp_path
     (panels, _) = compression_grid(analysis.parts()[0]).panels
     assert "attacked images" in panels[0].y
     assert panels[0].rows["mean"].tolist() == pytest.approx([0.97] * len(panels[0].rows))
-    (table,) = summary_tables(analysis.experiments()[0])
+    (table,) = summary_tables(analysis.experiments()[0], wide=True)
     assert "clean: of the attacked images" in str(table.title)
     assert all(cell.startswith("97.0 (") for cell in table.columns[3].cells)
     page = write_report(results, tmp_path / "r", formats=("html",)).page.read_text()

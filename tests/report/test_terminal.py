@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -10,7 +11,13 @@ from rich.console import Console
 
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.report.analysis import analyse
-from prunegrid.orchestrator.report.terminal import matrices, print_report, say, summary_tables
+from prunegrid.orchestrator.report.terminal import (
+    _in_lines,
+    matrices,
+    print_report,
+    say,
+    summary_tables,
+)
 from tests.report.synthetic import METHODS, RATES, THREATS, synthetic, without
 
 
@@ -68,7 +75,7 @@ def test_a_small_grid_has_a_line_per_model_and_no_number_is_cut(width, seeds):
     text = shown(analysis, width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    (table,) = summary_tables(analysis.experiments()[0])
+    (table,) = summary_tables(analysis.experiments()[0], wide=True)
     assert len(table.columns) == 4 + 5
     for column in table.columns[3:]:
         for number in [word for cell in (column.header, *column.cells) for word in cell.split()]:
@@ -88,7 +95,7 @@ def test_a_small_grid_has_a_line_per_model():
 def test_the_summary_has_a_row_per_model_and_a_value_per_attack():
     """At the upper middle eps of each attack."""
     results = synthetic(seeds=3, protocols=("paper", "strict"))
-    tables = list(summary_tables(analyse(results).experiments()[0]))
+    tables = list(summary_tables(analyse(results).experiments()[0], wide=True))
     assert [table.row_count for table in tables] == [12, 12]
     methods = [cell for cell in tables[1].columns[0].cells if cell]
     assert len(methods) == 3 * 3, "a word a row"
@@ -101,6 +108,34 @@ def test_the_summary_has_a_row_per_model_and_a_value_per_attack():
         & (results.cells.eps == 3)
     ]
     assert value.split(" ")[0] == f"{100 * mine.robust_accuracy.mean():.1f}"
+
+
+def test_unpruned_models_that_all_methods_share_stand_once():
+    results = synthetic(seeds=3)
+    dense = results.cells[results.cells.method == METHODS[0]].set_index(["attack", "eps", "seed"])
+    dense = dense[dense.rate == 1]["robust_accuracy"]
+    cells, models = results.cells.copy(), results.models.copy()
+    first = cells.rate == 1
+    places = zip(cells.attack, cells.eps, cells.seed, strict=True)
+    same = [dense[place] for place in places]
+    cells["robust_accuracy"] = cells["robust_accuracy"].where(~first, same)
+    models.loc[models.rate == 1, "accuracy"] = 0.97
+    shared = dataclasses.replace(results, cells=cells, models=models)
+    (table,) = summary_tables(analyse(shared).experiments()[0], wide=True)
+    assert table.row_count == 1 + 3 * 3
+    assert next(iter(table.columns[0].cells)) == "unpruned"
+    assert list(table.columns[1].cells).count("1") == 1
+    (table,) = summary_tables(analyse(results).experiments()[0], wide=True)
+    assert "unpruned" not in table.columns[0].cells
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+def test_a_method_s_name_takes_no_more_lines_than_there_are_and_stays_whole(most):
+    for method in METHODS:
+        lines = _in_lines(method, most)
+        assert "".join(lines) == method
+        assert len(lines) <= most
+    assert _in_lines("magnitude-local-filter", 2) == ["magnitude-", "local-filter"]
 
 
 def test_a_paragraph_wraps_at_words_and_markup_stays_text():

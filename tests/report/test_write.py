@@ -281,7 +281,9 @@ def test_a_store_beside_another_by_command(store, tmp_path):
 
 def test_terminal_tables_have_a_line_per_model(written):
     experiments = analyse(written[0]).experiments()
-    tables = [table for experiment in experiments for table in summary_tables(experiment)]
+    tables = [
+        table for experiment in experiments for table in summary_tables(experiment, wide=True)
+    ]
     assert len(tables) == 2 * 2
     assert all(table.row_count == 12 for table in tables)
     assert all(len(table.columns) == 4 + 3 for table in tables)

@@ -18,6 +18,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.commands.verify import set_aside, show_findings
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.store import merged, wholeness
 from prunegrid.orchestrator.store.compaction import compact_store
 from prunegrid.orchestrator.store.store import Store
@@ -437,6 +438,17 @@ def test_findings_as_json_say_where(store, capsys):
     assert show_findings(str(store), as_json=True, console=Console(quiet=True)) == 1
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert any(f["where"].startswith("results/images/attack-") for f in findings)
+
+
+def test_findings_before_an_unreadable_file_are_shown_too(store, capsys, monkeypatch):
+    def unreadable(*_):
+        raise StoreError("can't read it")
+
+    (store / "results/cells/notes.txt").write_text("mine")
+    monkeypatch.setattr(Verifier, "_check_images", unreadable)
+    assert show_findings(str(store), as_json=True, console=Console(quiet=True)) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [f["name"] for f in findings] == ["foreign-file", "unreadable"]
 
 
 def test_a_filter_of_a_depthwise_convolution_is_no_half_pruned_one():

@@ -395,7 +395,9 @@ class WorkerPool:
             text = describe_shortage(self._nodes.values(), self._need)
             text += "; the autoscaler was asked for more" if self.elastic else "; waiting for one"
         else:
-            text = f"no worker has started for {CROWDED_S:.0f} s: others may use the cluster"
+            text = (
+                f"no worker has started for {CROWDED_S:.0f} s: nodes are busy, or others use them"
+            )
         if text != self._shortage:
             self._shortage = text
             self._notify(Notice(kind="no-room", node="", text=text))
