@@ -10,9 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from prunegrid.orchestrator.commands import run
 from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
@@ -44,23 +46,29 @@ settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-#: Groups of tests that share what is slow to set up; what takes longest is begun first, so that
-#: the workers of xdist end together.
-LONGEST_FIRST = ("attacks", "cluster", "browser", "architectures", "own networks")
+#: Begun first, so that the workers of xdist end together.
+LONGEST_FIRST = ("tests/attacks/", "tests/chaos/", "tests/driver/", "tests/workers/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one worker: what they share is set up once."""
+    def place(item: pytest.Item) -> int:
+        folders = (n for n, name in enumerate(LONGEST_FIRST) if item.nodeid.startswith(name))
+        return next(folders, len(LONGEST_FIRST))
 
-    def group(item: pytest.Item) -> str:
-        mark = item.get_closest_marker("xdist_group")
-        return str(mark.args[0]) if mark else ""
+    items.sort(key=place)
 
-    for item in items:
-        if not group(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
-    first = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: first.get(group(item), len(first)))
+
+class _ByFile(LoadScopeScheduling):
+    """Tests of one file run in one worker, all of attacks/ too: what they share is set up once.
+    xdist's own groups are ignored: from pytest 9.2 on it no longer tells them to its scheduler."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/attacks" if nodeid.startswith("tests/attacks/") else nodeid.split("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.__main__ import play, table
 from tests.chaos.rounds import ChaosError, compare, undisturbed
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
