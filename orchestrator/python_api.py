@@ -23,7 +23,7 @@ from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store, store_files
-from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores
+from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores, share_names
 from prunegrid.workers import layout
 from prunegrid.workers.user_code import look_beside
 
@@ -280,7 +280,8 @@ def merge(stores: Sequence[Path | str], into: Path | str) -> MergeResult:
     """
     sources = [Store.open(str(address)) for address in stores]
     check_apart(sources, store_files(str(into)).address)
-    target = Store.open_or_create(str(into))
+    first_names = share_names(sources, Store.find(str(into)))
+    target = Store.open_or_create(str(into), first_names=first_names)
     say = plain(_console())
     with Lease.take(target, say=say):
         merged = merge_stores(sources, target, say=say)

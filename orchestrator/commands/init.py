@@ -75,14 +75,14 @@ architectures:
     attack_images: {images}       # the first of the test images; more make intervals smaller
     eps:                     # how far an attack may go; your network's own four:
                              #   prunegrid calibrate THIS.yaml --store results
-      pgd_linf: [2/255, 4/255, 8/255, 16/255]   # largest change of a pixel in [0, 1]
-      cw_l2: [0.25, 0.5, 1, 2]                  # Euclidean
+      target_race_linf: [2/255, 4/255, 8/255, 16/255]   # largest change of a pixel in [0, 1]
+      target_race_l2: [0.25, 0.5, 1, 2]                 # Euclidean
 {datasets}{schedule}
   max_epochs: 30
   early_stopping_patience: 5
-attacks:
-  pgd_linf: {{steps: 40}}
-  cw_l2: {{binary_search_steps: 5, steps: 200}}
+attacks:                     # the strongest of their norms, each one run for all eps
+  target_race_linf: {{}}
+  target_race_l2: {{}}
 """
 
 

@@ -6,7 +6,7 @@ then the variant's; an attack's settings, then the protocol's for that attack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -547,7 +547,9 @@ def _read_architecture(
         data=data,
         attack_images=images,
         variants=tuple(plans),
-        attacks=_plan_attacks(node, own, dataset, protocols, shard=shard),
+        attacks=_plan_attacks(
+            node, own, dataset, protocols, shard=shard, known=fields["attacks"].mapping()
+        ),
     )
     _check_images(own.get("attack_images", node), plan, dataset)
     return plan
@@ -601,10 +603,14 @@ def _plan_attacks(
     protocols: list[Protocol],
     *,
     shard: int,
+    known: Iterable[str],
 ) -> tuple[PlannedAttack, ...]:
     labels = list(dict.fromkeys(label for p in protocols for label in p.attacks))
     eps_node = ArchitectureTable.eps.of(own, node)
-    eps_fields = eps_node.mapping(labels, what="a mapping of attacks to eps")
+    # Those of protocols that are not enabled may have theirs.
+    eps_fields = eps_node.mapping(
+        dict.fromkeys([*labels, *known]), what="a mapping of attacks to eps"
+    )
     if missing := [label for label in labels if label not in eps_fields]:
         raise eps_node.fail(f"expected eps for every attack, got none for {', '.join(missing)}")
     eps = {

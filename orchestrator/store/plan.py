@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prunegrid.orchestrator.errors import GridError, StoreError
 from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.grid.first_names import with_first_names
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.store.auto_sizes import name_kept_sizes, parse_stored_grid
@@ -24,19 +25,24 @@ SETTLED = "grid.json"
 
 
 def read_grid_for(source: Path | Grid, store: Store | None, data_dir: str | None = None) -> Grid:
-    """A grid file, read; a grid as it is. `data_dir`: where data sets are prepared; None: the
-    default place.
+    """A grid file, read; a grid as it is; each as the store means it. `data_dir`: where data sets
+    are prepared; None: the default place.
 
     Raises GridError, which tells the sizes of an earlier version's store where the file says
     `auto`; StoreError."""
     if isinstance(source, Grid):
-        return source
+        return _as_meant_in(store, source)
     try:
-        return read_grid(source, data_dir=None if data_dir is None else Path(data_dir))
+        grid = read_grid(source, data_dir=None if data_dir is None else Path(data_dir))
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise
         raise name_kept_sizes(error, store) from None
+    return _as_meant_in(store, grid)
+
+
+def _as_meant_in(store: Store | None, grid: Grid) -> Grid:
+    return with_first_names(grid) if store is not None and store.has_first_names else grid
 
 
 def keep_grid(store: Store, grid: Grid) -> None:
@@ -54,7 +60,8 @@ def keep_grid(store: Store, grid: Grid) -> None:
     before = _kept(store)
     known = {} if before is None else before.sources
     sources = {name: known.get(name, found) for name, found in _sources(grid).items()}
-    kept = KeptGrid(text_digest=digest(grid.text), sources=sources, grid=replace(grid, text=""))
+    plain = replace(grid, text="", notes=())
+    kept = KeptGrid(text_digest=digest(grid.text), sources=sources, grid=plain)
     if kept != before:
         store.write(SETTLED, json.dumps(asdict(kept)).encode())
     store.set_grid(grid.text)

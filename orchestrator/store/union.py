@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.grid import place_of
+from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.lease import find_driver
 from prunegrid.orchestrator.store.plan import SETTLED
 from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
+from prunegrid.workers.catalog import FIRST_NAMES
 from prunegrid.workers.contract import TaskKind
 from prunegrid.workers.image_rows import PROVENANCE_FIELDS, parquet_bytes
 from prunegrid.workers.records import ModelRecord
@@ -76,6 +78,35 @@ def check_apart(sources: Sequence[Store], target: str) -> None:
             raise StoreError(
                 f"{store.address}: a driver on {holder.host} runs it: wait for its end, or stop it"
             )
+
+
+def share_names(sources: Sequence[Store], target: Store | None) -> bool:
+    """Whether the merged store is to mean attacks by their first names
+    (`grid/first_names.py`), as some of the sources do. `target`: where it is there already.
+
+    Raises StoreError where other stores, or the target, mean others by names that are in use."""
+    stores = [*sources, *([] if target is None else [target])]
+    older = [store for store in stores if store.has_first_names]
+    since = [store for store in stores if not store.has_first_names]
+    for one in older:
+        named = {name for store in since for name in _named_first(store)}
+        if target in since:
+            named |= {*_named_first(one)}
+        if named:
+            raise StoreError(
+                f"{one.address} was made before {', '.join(sorted(named))} meant the papers' "
+                "algorithms alone in strict, and another store after it: expected stores that mean "
+                "the same"
+            )
+    return bool(older)
+
+
+def _named_first(store: Store) -> Iterator[str]:
+    """The names of its strict attacks that are also first names of others."""
+    rows = read_rows(store.files, layout.CELL_ROWS)
+    if not rows.empty:
+        names = rows["algorithm"][rows["engine"] == "strict"].unique()
+        yield from (name for name in names if name in FIRST_NAMES)
 
 
 def merge_stores(
