@@ -53,7 +53,7 @@ types: $(READY)
 
 # A crashed worker ends the tests: xdist may wait for ever for what a replaced one had left.
 unit: $(READY)
-	$(BIN)/pytest -n 2 --dist loadgroup --max-worker-restart 0
+	$(BIN)/pytest -n 3 --no-loadscope-reorder --max-worker-restart 0
 
 docs: $(READY)
 	$(BIN)/sphinx-build -q -W --keep-going -n -c docs -d docs/_build/.doctrees . docs/_build

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 def test_side_by_side_with_foolbox(cnn5, images, monkeypatch, capsys, tmp_path):

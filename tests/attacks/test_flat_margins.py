@@ -9,7 +9,7 @@ from prunegrid.workers.catalog import ATTACKS, METHODS, attack_entry
 from tests.attacks.conftest import quick, settings
 from tests.attacks.test_nearest_side import pruned_to_a_bias, surroundings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 def _of_one_pixel(kernel, bias, *, hidden=None):

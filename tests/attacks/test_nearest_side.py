@@ -9,7 +9,7 @@ from prunegrid.workers.attacks.base import AttackContext, Batch
 from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 N = 12
 

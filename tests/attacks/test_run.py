@@ -12,7 +12,7 @@ from prunegrid.workers.context import Interrupted
 from prunegrid.workers.image_rows import IMAGE_SCHEMA, images_to_parquet, read_images
 from tests.attacks.conftest import quick, settings, task
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 CASES = [(name, engine) for name, entry in ATTACKS.items() for engine in entry.engines]
 STRICT = [name for name, engine in CASES if engine == "strict"]

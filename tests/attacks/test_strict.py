@@ -9,7 +9,7 @@ import pytest
 from prunegrid.workers.catalog import METHODS
 from tests.attacks.conftest import settings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 COUNT = 32
 PAPER = [name for name, entry in METHODS.items() if entry.in_paper]

@@ -8,7 +8,7 @@ import pytest
 from tests.attacks.conftest import settings
 from tests.attacks.test_nearest_side import N, pruned_to_a_bias, surroundings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 def _race(norm, **options):

@@ -39,18 +39,11 @@ HALVES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     for name, select in {**HALVES, "whole": ()}.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
-            assert run(folder, SHARED, store=str(folder / name), select=select) == 0
+        assert run(folder, SHARED, store=str(folder / name), select=select) == 0
     return folder
 
 
@@ -87,6 +80,7 @@ def findings(store: Path) -> list[str]:
     return [str(finding) for finding in Verifier(Store.open(str(store))).findings()]
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_two_halves_run_apart_are_merged_verified_and_reported_as_one(halves):
     said = merged(halves, "one", "other")
     assert "results were in several" in said, "the dense models and their attacks"

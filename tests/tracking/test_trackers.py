@@ -43,11 +43,6 @@ class FakeTracker:
         return run or f"run of {model.model_id}"
 
 
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
-
-
 @pytest.fixture
 def tracker(monkeypatch) -> FakeTracker:
     fake = FakeTracker()
