@@ -172,11 +172,14 @@ def test_three_parts_and_a_store_to_add_to(tmp_path):
 
 
 def test_a_store_of_an_earlier_version_is_merged_with_a_new_one(tmp_path):
-    """Its rows stay as they were written, with fewer columns."""
+    """Its rows stay as they were written, with fewer columns. What it calls `cw_l2` has a name of
+    its own since."""
     with tarfile.open(Path(__file__).parent.parent / "data/store-9a0cb5a.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     old = tmp_path / "store"
     text = (old / "grid.yaml").read_text()
+    text = text.replace("{steps: 3}", "{attack: pgd_coarse_linf, steps: 3}")
+    text = text.replace("{binary_search", "{attack: cw_walk_l2, binary_search")
     assert run(tmp_path, text, store=str(tmp_path / "new"), select=("seed=1",)) == 0
     merged(tmp_path, "store", "new")
     both = contents(tmp_path / "both")
