@@ -23,7 +23,7 @@ help:
 	@echo "make bench   what is fast, each beside what a user would pick instead; JSON"
 	@echo "make bench-peers  attacks beside those of others on PyTorch, in an environment of its own"
 	@echo "make chaos   harm a small cluster at random for 25 rounds; writes docs/chaos.md"
-	@echo "make test-cluster  ray up, submit, job submit and Slurm on machines made of namespaces (root)"
+	@echo "make test-cluster  ray up, submit, job submit, Slurm and NFS on machines made here (root)"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
 setup: $(READY)
@@ -53,7 +53,7 @@ types: $(READY)
 
 # A crashed worker ends the tests: xdist may wait for ever for what a replaced one had left.
 unit: $(READY)
-	$(BIN)/pytest -n 2 --dist loadgroup --max-worker-restart 0
+	$(BIN)/pytest -n 3 --no-loadscope-reorder --max-worker-restart 0
 
 docs: $(READY)
 	$(BIN)/sphinx-build -q -W --keep-going -n -c docs -d docs/_build/.doctrees . docs/_build
@@ -90,6 +90,7 @@ test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster --out docs/cluster-transcript.txt
 	$(BIN)/python -m tests.cluster --slurm --out docs/slurm-transcript.txt \
 		--select seed=0,rate=1,4,method=magnitude-global-unstructured,random-local-unstructured,attack=pgd_linf,cw_l2
+	$(BIN)/python -m tests.cluster.nfs
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra mnist5k --extra dev \

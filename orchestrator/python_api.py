@@ -5,8 +5,8 @@ Every function raises `PrunegridError`, one line that names the cause, for whate
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 import yaml
@@ -14,7 +14,7 @@ import yaml
 from prunegrid.orchestrator.driver.launch import RunOptions, run_options
 from prunegrid.orchestrator.driver.recorder import Recorder
 from prunegrid.orchestrator.driver.run_view import RunResult
-from prunegrid.orchestrator.errors import GridError, PrunegridError, StoreError
+from prunegrid.orchestrator.errors import GridError, PrunegridError, StoreError, UsageError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import quoted
@@ -23,7 +23,7 @@ from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store, store_files
-from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores
+from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores, share_names
 from prunegrid.workers import layout
 from prunegrid.workers.user_code import look_beside
 
@@ -54,7 +54,7 @@ _IN_PYTHON = "grid"
 
 def make_grid(**keys: object) -> Grid:
     """A grid from plain Python: the keys of a grid file, with dicts, lists, numbers and texts as
-    their values.
+    their values, or ranges, tuples, paths and NumPy's numbers and arrays.
 
     `make_grid(seeds=[0, 1], rates=[1, 4], methods=["magnitude-global-unstructured"], ...)`
 
@@ -62,14 +62,16 @@ def make_grid(**keys: object) -> Grid:
     GridError, as for a file; its line is that of the same grid as YAML, which it shows.
     """
     try:
-        text = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    except yaml.YAMLError as error:
-        what = " ".join(str(error).split())
+        text = yaml.safe_dump(
+            _plain_data(keys), sort_keys=False, allow_unicode=True, default_flow_style=None
+        )
+    except (yaml.YAMLError, RecursionError) as error:
+        what = _shown(error.args[-1]) if isinstance(error, yaml.YAMLError) else "one within itself"
         raise GridError(
             f"expected dicts, lists, numbers and texts, got another object: {what}",
             file=_IN_PYTHON,
             line=None,
-        ) from error
+        ) from None
     look_beside(Path(_IN_PYTHON))
     try:
         return parse_grid(text, source=_IN_PYTHON)
@@ -79,6 +81,37 @@ def make_grid(**keys: object) -> Grid:
         shown = text.splitlines()[error.line - 1].strip()
         message = str(error).removeprefix(f"{_IN_PYTHON}:{error.line}: ")
         raise GridError(f"{message} (in `{shown}`)", file=_IN_PYTHON, line=None) from None
+
+
+def _plain_data(value: object) -> object:
+    """As YAML knows it; what it does not know stays."""
+    if isinstance(value, Mapping):
+        return {name: _plain_data(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain_data(each) for each in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if callable(as_list := getattr(value, "tolist", None)):  # NumPy's, pandas'
+        return as_list()
+    return value
+
+
+def _shown(value: object) -> str:
+    """What was given instead, in one line of at most 60 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _address(name: str, value: object) -> str:
+    """A path or an address as text. Raises UsageError."""
+    if isinstance(value, str | PurePath):
+        return str(value)
+    raise UsageError(f"{name}: expected a path or an address, got {_shown(value)}")
+
+
+def _require(is_right: bool, name: str, expected: str, value: object) -> None:
+    if not is_right:
+        raise UsageError(f"{name}: expected {expected}, got {_shown(value)}")
 
 
 # Parameters: one for each option of `prunegrid run`.
@@ -110,10 +143,19 @@ def run(
     that fail raise nothing. Raises GridError, UsageError, StoreError where another driver holds the
     store, and EngineError.
     """
+    is_grid = isinstance(grid, Grid | str | PurePath)
+    _require(is_grid, "grid", "a grid (make_grid, read_grid) or the path of a grid file", grid)
+    _require(engine in ("ray", "inline"), "engine", "one of 'ray', 'inline'", engine)
+    _require(address is None or isinstance(address, str), "address", "a text or None", address)
+    _require(isinstance(slices, bool), "slices", "True or False", slices)
+    is_count = type(slots) is int and slots >= 1
+    _require(slots is None or is_count, "slots", "a whole number of at least 1, or None", slots)
+    if data_dir is not None:
+        _address("data_dir", data_dir)
     options = RunOptions(
         grid=grid if isinstance(grid, Grid) else Path(grid),
-        store=str(store),
-        select=_selection(select or {}),
+        store=_address("store", store),
+        select=_selection({} if select is None else select),
         address=address,
         engine=engine,
         data_dir=None if data_dir is None else str(Path(data_dir).expanduser().absolute()),
@@ -127,10 +169,12 @@ def run(
 
 
 def _selection(select: Mapping[str, object]) -> tuple[str, ...]:
-    """As `--select` takes it."""
+    """As `--select` takes it. Raises UsageError."""
+    expected = 'a dict such as {"seed": [0, 1]}'
+    _require(isinstance(select, Mapping), "select", expected, select)
     out = []
     for axis, given in select.items():
-        values = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        values = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
         out.append(f"{axis}={','.join(quoted(str(value)) for value in values)}")
     return tuple(out)
 
@@ -143,7 +187,7 @@ def _console() -> Terminal:
 def open_store(address: Path | str) -> OpenedStore:
     """An existing store, to read; also while a grid runs into it. Raises StoreError where there is
     none."""
-    return OpenedStore(Store.open(str(address)))
+    return OpenedStore(Store.open(_address("address", address)))
 
 
 class OpenedStore:
@@ -152,6 +196,9 @@ class OpenedStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.address = store.address
+
+    def __repr__(self) -> str:
+        return f"<store {self.address}>"
 
     def models(self) -> pd.DataFrame:
         """A row for each trained and pruned model.
@@ -204,7 +251,7 @@ def report(
     store: Path | str,
     out: Path | str,
     *,
-    against: str | None = None,
+    against: Path | str | None = None,
     contrast: tuple[str, str] | None = None,
     formats: Collection[str] | None = None,
 ) -> ReportPaths:
@@ -218,11 +265,18 @@ def report(
     Returns the paths: `page`, the page, and `files`, all that was written. Raises StoreError where
     no model is finished, UsageError.
     """
-    opened = Store.open(str(store))
+    if contrast is not None:
+        is_pair = isinstance(contrast, Sequence) and not isinstance(contrast, str)
+        is_pair = is_pair and len(contrast) == 2 and contrast[0] != contrast[1]
+        _require(is_pair, "contrast", "two different methods", contrast)
+    if formats is not None:
+        is_some = isinstance(formats, Collection) and not isinstance(formats, str) and formats
+        _require(bool(is_some), "formats", "a list of some, or None for all", formats)
+    opened = Store.open(_address("store", store))
+    beside = None if against is None else _address("against", against)
+    folder = Path(_address("out", out))
     plan = plan_of(opened)
-    written = report_plan(
-        opened, Path(out), plan, against=against, contrast=contrast, formats=formats
-    )
+    written = report_plan(opened, folder, plan, against=beside, contrast=contrast, formats=formats)
     if written is None:
         raise StoreError(f"{opened.address}: no finished model to report on yet")
     return written
@@ -278,9 +332,13 @@ def merge(stores: Sequence[Path | str], into: Path | str) -> MergeResult:
     different results of one task, or one cell by different settings; where a driver runs one of
     them; and UsageError where one is named twice.
     """
-    sources = [Store.open(str(address)) for address in stores]
-    check_apart(sources, store_files(str(into)).address)
-    target = Store.open_or_create(str(into))
+    are_some = isinstance(stores, Collection) and not isinstance(stores, str) and stores
+    _require(bool(are_some), "stores", "a list of paths or addresses", stores)
+    sources = [Store.open(_address("stores", address)) for address in stores]
+    place = _address("into", into)
+    check_apart(sources, store_files(place).address)
+    first_names = share_names(sources, Store.find(place))
+    target = Store.open_or_create(place, first_names=first_names)
     say = plain(_console())
     with Lease.take(target, say=say):
         merged = merge_stores(sources, target, say=say)

@@ -108,7 +108,7 @@ class AutoscaledCluster:
         processes = family(self._head.pid)
         self._head.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._head.wait(timeout=15)
+            self._head.wait(timeout=90)
         for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
+from prunegrid.orchestrator.commands import run
 from prunegrid.orchestrator.engines.ray.start import keep_to_ourselves
+from prunegrid.orchestrator.report import write
+from prunegrid.workers import child_process
+from tests.warm import WarmPython
 
 # Workers of a local Ray, and child processes, find the packages of this checkout.
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +46,31 @@ settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+#: Begun first, so that the workers of xdist end together.
+LONGEST_FIRST = ("tests/attacks/", "tests/chaos/", "tests/driver/", "tests/workers/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folders = (n for n, name in enumerate(LONGEST_FIRST) if item.nodeid.startswith(name))
+        return next(folders, len(LONGEST_FIRST))
+
+    items.sort(key=place)
+
+
+class _ByFile(LoadScopeScheduling):
+    """Tests of one file run in one worker, all of attacks/ too: what they share is set up once.
+    xdist's own groups are ignored: from pytest 9.2 on it no longer tells them to its scheduler."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/attacks" if nodeid.startswith("tests/attacks/") else nodeid.split("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files() -> Iterator[None]:
     """Of this process and those it starts, in a folder that goes with the session. Its path is
@@ -49,6 +82,55 @@ def _temporary_files() -> Iterator[None]:
     tempfile.tempdir = None
     os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_children(_temporary_files: None) -> Iterator[None]:
+    """What the package asks of child processes is answered by forks of one that has TensorFlow."""
+    warm = WarmPython()
+    given = SimpleNamespace(run=warm.run, TimeoutExpired=subprocess.TimeoutExpired)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child_process, "subprocess", given)
+        yield
+    warm.close()
+
+
+@pytest.fixture
+def cold_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are started as they are for users."""
+    monkeypatch.setattr(child_process, "subprocess", subprocess)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """No test cuts the power: a run's two hundred small files needn't reach the disk one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+_REPORT = run._report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _report_where_asked() -> Iterator[None]:
+    """A run writes its report only where the test says into which folder: it takes longer than all
+    else of a run without training, and hundreds of tests never look at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_report", lambda *given: given[2].report and _REPORT(*given))
+        yield
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run writes its report, as for users."""
+    monkeypatch.setattr(run, "_report", _REPORT)
+
+
+@pytest.fixture
+def no_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have all but the PNG, SVG and PDF of each figure, which take most of their time."""
+    monkeypatch.setattr(write, "FORMATS", tuple(f for f in write.FORMATS if f != "figures"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.fakes import SLOW
+from tests.grids import with_seeds
+
 ROOT = Path(__file__).resolve().parent.parent
+#: A cell: a run of imaginary tasks that take long.
+CELL = f"""
+import functools, sys
+sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT)!r}]
+import prunegrid
+from prunegrid.orchestrator import python_api
+from tests.fakes import RUNNER
+python_api.RunOptions = functools.partial(python_api.RunOptions, runner=RUNNER)
+result = prunegrid.run("g.yaml", "s", engine="inline")
+print("interrupted", result.interrupted, len(result.missing) > 0)
+"""
 
 
 def code_of(notebook: Path) -> str:
@@ -37,3 +51,35 @@ def test_the_notebook_goes_from_a_grid_to_a_figure(tmp_path):
     assert (tmp_path / "notebook.png").read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_parquet(tmp_path / "notebook-store/results/cells")) == 2 * 3 * 2 * 3
     assert (tmp_path / "notebook-report/index.html").is_file()
+
+
+def test_interrupting_the_kernel_stops_a_run_in_order(tmp_path):
+    """A true kernel; it ran with ipykernel 7.4.0. `test_python_api.py` sends the signal alone."""
+    reason = "needs a kernel: pip install ipykernel"
+    manager = pytest.importorskip("jupyter_client.manager", reason=reason)
+    pytest.importorskip("ipykernel", reason=reason)
+    (tmp_path / "g.yaml").write_text(with_seeds(SLOW))
+    kernel = manager.KernelManager(kernel_name="python3")
+    kernel.kernel_spec.argv[0] = sys.executable
+    kernel.start_kernel(cwd=str(tmp_path))
+    client = kernel.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        asked, said, sent = client.execute(CELL), "", False
+        while True:
+            message = client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != asked:
+                continue
+            content = message["content"]
+            said += content.get("text", "") + content.get("ename", "")
+            if not sent and list((tmp_path / "s").glob("log/*")):
+                kernel.interrupt_kernel()
+                sent = True
+            if content.get("execution_state") == "idle":
+                break
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
+    assert "interrupted True True" in said
+    assert "KeyboardInterrupt" not in said

@@ -12,6 +12,7 @@ import threading
 import types
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -21,11 +22,14 @@ from prunegrid.orchestrator import python_api
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import GridError, StoreError, UsageError
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.store.store import Store
 from tests.commands.test_run import COORDINATES
 from tests.fakes import RUNNER, SLOW
 from tests.grids import SMALL, with_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
+WITHIN_ITSELF: list[object] = []
+WITHIN_ITSELF.append(WITHIN_ITSELF)
 
 
 @pytest.fixture
@@ -78,12 +82,67 @@ def test_a_grid_in_python_has_the_tasks_of_its_file(tmp_path):
             {"raets": [1]},
             r"grid: raets: unknown key: .* did you mean 'rates'\? \(in `raets: \[1\]`\)",
         ),
-        ({"seeds": object()}, "expected dicts, lists, numbers and texts"),
+        ({"seeds": object()}, "expected dicts, lists, .* got another object: <object"),
+        ({"seeds": WITHIN_ITSELF}, "seeds.0: expected a whole number|one within itself"),
     ],
 )
 def test_an_error_shows_what_was_given(changes, said):
     with pytest.raises(GridError, match=said):
         prunegrid.make_grid(**(yaml.safe_load(SMALL) | changes))
+
+
+def test_a_grid_takes_what_python_has():
+    made = prunegrid.make_grid(
+        **yaml.safe_load(SMALL)
+        | {"seeds": range(2), "rates": np.array([1, 2, 4]), "methods": ("random-local-filter",)}
+    )
+    plain = prunegrid.make_grid(**yaml.safe_load(SMALL) | {"methods": ["random-local-filter"]})
+    assert list(expand(made).tasks) == list(expand(plain).tasks)
+    with_numbers = yaml.safe_load(SMALL) | {"rates": [np.float64(1), np.int64(2)]}
+    assert prunegrid.make_grid(**with_numbers).rates == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda g, s: prunegrid.run(None, s), r"grid: expected a grid .*, got None"),
+        (lambda g, s: prunegrid.run({"seeds": [0]}, s), r"grid: expected .*, got {'seeds'"),
+        (lambda g, s: prunegrid.run(g, None), "store: expected a path or an address, got None"),
+        (lambda g, s: prunegrid.run(g, s, engine="rya"), "one of 'ray', 'inline', got 'rya'"),
+        (lambda g, s: prunegrid.run(g, s, slots=0), "slots: expected a whole number .*, got 0"),
+        (lambda g, s: prunegrid.run(g, s, slots=True), "slots: expected .*, got True"),
+        (lambda g, s: prunegrid.run(g, s, slices="no"), "slices: expected True or False, got 'no'"),
+        (lambda g, s: prunegrid.run(g, s, address=5), "address: expected a text or None, got 5"),
+        (lambda g, s: prunegrid.run(g, s, data_dir=5), "data_dir: expected a path .*, got 5"),
+        (lambda g, s: prunegrid.run(g, s, select="seed=0"), "select: expected a dict .* 'seed=0'"),
+        (lambda g, s: prunegrid.run(g, s, select={"seed": []}), "expected axis=value"),
+        (lambda g, s: prunegrid.run(g, s, select={"seed": {7}}), "seed=7: expected one of 0, 1"),
+        (lambda g, s: prunegrid.open_store(5), "address: expected a path or an address, got 5"),
+        (lambda g, s: prunegrid.read_grid(None), "expected the path of a grid file, got NoneType"),
+        (lambda g, s: prunegrid.report(s, None), "out: expected a path"),
+        (lambda g, s: prunegrid.report(s, "r", formats="html"), "formats: expected a list"),
+        (lambda g, s: prunegrid.report(s, "r", formats=[]), r"formats: expected .*, got \[\]"),
+        (lambda g, s: prunegrid.report(s, "r", against=5), "against: expected a path"),
+        (lambda g, s: prunegrid.report(s, "r", contrast="ab"), "two different methods, got 'ab'"),
+        (lambda g, s: prunegrid.report(s, "r", contrast=("a", "a")), "two different methods"),
+        (lambda g, s: prunegrid.merge(s, "r"), "stores: expected a list of paths"),
+        (lambda g, s: prunegrid.merge([], "r"), r"stores: expected .*, got \[\]"),
+        (lambda g, s: prunegrid.merge([5], "r"), "stores: expected a path or an address, got 5"),
+        (lambda g, s: prunegrid.merge([s], None), "into: expected a path or an address, got None"),
+    ],
+)
+def test_each_wrong_argument_is_one_line_and_makes_nothing(
+    tmp_path, quick, monkeypatch, call, said
+):
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / "store"
+    if "report" in call.__code__.co_names or "merge" in call.__code__.co_names:
+        Store.open_or_create(str(store))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(prunegrid.PrunegridError, match=said) as error:
+        call(prunegrid.make_grid(**yaml.safe_load(SMALL)), store)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_from_a_grid_to_frames_and_a_report(tmp_path, quick, capsys):
@@ -96,6 +155,7 @@ def test_from_a_grid_to_frames_and_a_report(tmp_path, quick, capsys):
     assert (result.reused, result.missing, result.given_up) == (first.ran, (), ())
     assert str(store) in capsys.readouterr().out
     opened = prunegrid.open_store(store)
+    assert repr(opened) == f"<store {store}>"
     cells, models = opened.cells(), opened.models()
     assert (len(models), len(cells)) == (12, 48)
     assert not cells.duplicated(COORDINATES).any()

@@ -59,13 +59,26 @@ def test_its_report_has_the_same_numbers(before, tmp_path):
     for name, path in expected.items():
         got, wanted = pd.read_csv(out / "csv" / name), pd.read_csv(path)
         if name == "findings.csv":
-            assert set(map(in_old_words, got.text)) >= set(map(in_old_words, wanted.text))
+            said = [in_old_words(old) for text in got.text for old in unfolded(text)]
+            assert set(said) >= set(map(in_old_words, wanted.text))
             continue
         for column in wanted.columns:
             if column.endswith("half"):
                 wanted[column] = wanted[column].mask(wanted[column] == 0)
         kept = wanted.columns.difference(["low", "high"], sort=False)
         pd.testing.assert_frame_equal(got[kept], wanted[kept], check_exact=False, rtol=1e-12)
+
+
+def unfolded(text: str) -> list[str]:
+    """A finding that says how far one may prune under the average and under the worst attack in
+    one sentence, in the two that they were, with the numbers of each."""
+    lead, second = "Adversary unknown, average case", ". Under the worst attack the same, robust "
+    average, found, worst = text.removesuffix(".").partition(second)
+    if not found:
+        return [text]
+    other = re.sub(r"robust .*?(?=, n = )", lambda _: f"robust {worst}", average)
+    other = other.replace(lead, "Adversary unknown, worst attack")
+    return [f"{average}.", f"{other}."]
 
 
 def in_old_words(text: str) -> str:

@@ -202,6 +202,9 @@ class AttackSettings:
     batch_size: int  #: images per model call; part of the result in the "foolbox" engines
     skip_at_or_below_accuracy: float | None  #: clean accuracy at which it scores 0 unrun
     own: OwnAttack | None = versioned(None)  # noqa: RUF009 - a field, not its default
+    #: Which algorithm `attack` names, where it has named several: AttackEntry.called. A store of
+    #: before has none in its tasks, and means the first.
+    edition: int = versioned(1)
 
 
 @dataclass(frozen=True, kw_only=True)

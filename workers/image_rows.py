@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prunegrid.workers.catalog import attack_name
 from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
 from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
@@ -117,7 +118,7 @@ def task_columns(task: AttackTask) -> dict[str, Any]:
     return {
         "task_key": task.key,
         "model_key": task.parent_key,
-        "attack": task.attack.attack,
+        "attack": attack_name(task.attack),
         "engine": task.attack.engine,
         "outputs": task.attack.outputs,
         "split": task.split,

@@ -57,7 +57,7 @@ def command(
 def _show(
     plan: Plan, parts: Sequence[RehearsedPart], errors: list[str], slots: int, console: Console
 ) -> None:
-    for note in plan.grid.network_notes:
+    for note in plan.grid.remarks:
         console.print(note, soft_wrap=True)
     for part in parts:
         sign = "failed" if part.error else "ok"

@@ -30,7 +30,9 @@ def merge(stores: list[str], into: str, console: Console) -> int:
     shared = f"; {done.shared} results were in several" if done.shared else ""
     say(f"{into}: {done.tasks} results and {done.rows} rows of {len(stores)} stores{shared}")
     if not done.is_one_grid:
-        say(f"the stores' grids differ, so none is kept: run the one that asks for all into {into}")
+        say(
+            f"the stores' grids differ, so none is taken: run the one that asks for all into {into}"
+        )
         if done.underived:
             say(f"{done.underived} rows rest on results of several stores; that run derives them")
     return show_findings(into, as_json=False, console=console)

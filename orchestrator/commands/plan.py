@@ -120,7 +120,7 @@ def plan(
     first = next(iter(etas.values()))
     checks = map(str, find_doubled(expanded))
     notes = [
-        *grid.network_notes,
+        *grid.remarks,
         *changed_code(grid, found),
         *stock,
         *_unpruned(grid),

@@ -94,7 +94,8 @@ def run_grid(options: RunOptions, console: Console) -> int:
                 pages.append(ends_last.enter_context(page))
 
         ran = run_options(options, console, started=watch)
-        _report(ran.plan, ran.store, options, console)
+        if not ran.result.interrupted:  # else somebody waits for the end, as Slurm does
+            _report(ran.plan, ran.store, options, console)
         _summarise(ran.plan, ran.result, ran.store, options, console)
         if ran.result.interrupted:
             return INTERRUPTED
@@ -115,7 +116,7 @@ def _summarise(
     else:
         console.print(f"{counted(result.ran, 'task')} run, {result.reused:,} reused, in {took}")
     if result.interrupted:
-        console.print("interrupted; the same command resumes")
+        console.print("interrupted; the same command resumes ('prunegrid report': what is there)")
     if result.missing:
         console.print(f"{len(result.missing)} of {len(plan.cells)} cells have no result")
     if result.given_up:

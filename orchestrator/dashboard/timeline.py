@@ -12,6 +12,7 @@ import numpy as np
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.store.history import AttemptRecord
+from prunegrid.workers.catalog import attack_name
 from prunegrid.workers.contract import AttackTask, PruneTask, network_label
 
 #: A browser needs a second to draw 5 000 bars.
@@ -110,7 +111,7 @@ def _name(key: str, plan: Plan | None) -> str:
     if isinstance(task, AttackTask) and isinstance(parent, PruneTask):
         images = f"{task.start}..{task.stop - 1}"
         network = f"{parent.pruning.method} {parent.pruning.rate:g}, seed {task.seed}"
-        return f"{task.attack.attack} on {network_label(task)} {network}, images {images}"
+        return f"{attack_name(task.attack)} on {network_label(task)} {network}, images {images}"
     return short(task)
 
 

@@ -130,6 +130,7 @@ class RunContext:
                 address=options.address,
                 runner=options.runner,
                 slots=options.slots,
+                stop_requested=self.stop.is_requested,
             )
 
     def __enter__(self) -> RunContext:
@@ -163,7 +164,7 @@ def run_options(
     finished = known.finished if known is not None else frozenset
     stock = check_foolbox_attacks(plan, finished)
     doubled = map(str, find_doubled(plan))
-    for note in (*stock, *doubled, *grid.network_notes, *changed_code(grid, known)):
+    for note in (*stock, *doubled, *grid.remarks, *changed_code(grid, known)):
         plain(console)(note)
     if options.runner is REAL_RUNNER:
         try_out_new(plan, options.data_dir, finished)

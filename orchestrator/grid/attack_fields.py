@@ -138,9 +138,12 @@ class AttackDraft:
     own: OwnAttack | None = None
 
     def settle(self, eps: tuple[float, ...]) -> AttackSettings:
+        engine = self.engine or "strict"
+        attack, edition = self.entry.called(engine)
         return AttackSettings(
-            attack=self.entry.name,
-            engine=self.engine or "strict",
+            attack=attack,
+            edition=edition,
+            engine=engine,
             outputs=self.outputs,
             options=tuple(sorted(self.options.items())),
             eps=eps if self.entry.finds == "fixed-eps" else (),
@@ -336,4 +339,10 @@ def _read_overrides(
         if label not in attacks:
             raise part.fail(f"unknown attack: {expected(attacks, label)}")
         out[label] = part.optional(lambda n: n)
+        for name in ("attack", "run"):
+            if part.is_mapping and name in part.mapping():
+                raise part.mapping()[name].fail(
+                    f"{label} is the same attack in every protocol: expected no `{name}` here, but "
+                    "a label of its own under `attacks`, and `none` in the others"
+                )
     return out

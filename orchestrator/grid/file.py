@@ -6,9 +6,9 @@ then the variant's; an attack's settings, then the protocol's for that attack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from prunegrid.orchestrator.errors import GridError, expected
@@ -266,6 +266,9 @@ def read_grid(path: Path | str, *, data_dir: Path | None = None) -> Grid:
     """A grid file, checked: everything that it sets and every default. `data_dir`: where data sets
     are prepared; None: the default place. Raises GridError, with file and line, where it can't be
     read or is no grid."""
+    if not isinstance(path, str | PurePath):
+        text = f"expected the path of a grid file, got {type(path).__name__}"
+        raise GridError(text, file="grid", line=None)
     text = read_grid_text(Path(path))
     look_beside(Path(path))
     return parse_grid(text, source=str(path), data_dir=data_dir)
@@ -547,7 +550,9 @@ def _read_architecture(
         data=data,
         attack_images=images,
         variants=tuple(plans),
-        attacks=_plan_attacks(node, own, dataset, protocols, shard=shard),
+        attacks=_plan_attacks(
+            node, own, dataset, protocols, shard=shard, known=fields["attacks"].mapping()
+        ),
     )
     _check_images(own.get("attack_images", node), plan, dataset)
     return plan
@@ -601,10 +606,14 @@ def _plan_attacks(
     protocols: list[Protocol],
     *,
     shard: int,
+    known: Iterable[str],
 ) -> tuple[PlannedAttack, ...]:
     labels = list(dict.fromkeys(label for p in protocols for label in p.attacks))
     eps_node = ArchitectureTable.eps.of(own, node)
-    eps_fields = eps_node.mapping(labels, what="a mapping of attacks to eps")
+    # Those of protocols that are not enabled may have theirs.
+    eps_fields = eps_node.mapping(
+        dict.fromkeys([*labels, *known]), what="a mapping of attacks to eps"
+    )
     if missing := [label for label in labels if label not in eps_fields]:
         raise eps_node.fail(f"expected eps for every attack, got none for {', '.join(missing)}")
     eps = {

@@ -118,6 +118,13 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
+    """A grid, checked: what is trained, pruned and attacked, with every default. `read_grid` and
+    `make_grid` make one.
+
+    `seeds`: whole numbers. `methods`: names of pruning methods. `rates`: compression rates,
+    prunable weights before over after, of at least 1, ascending.
+    """
+
     name: str
     source: str  #: the file it was read from
     text: str  #: the file's text, as the store keeps it
@@ -128,6 +135,7 @@ class Grid:
     resources: Resources
     price: Price | None = None
     track: Tracking | None = None
+    notes: tuple[str, ...] = ()  #: what to say of how a store means it
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -140,10 +148,11 @@ class Grid:
         return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
 
     @property
-    def network_notes(self) -> list[str]:
-        """What Keras said of the networks that it brings."""
+    def remarks(self) -> list[str]:
+        """`notes`, and what Keras said of the networks that it brings."""
         known = ((each.name, each.facts) for each in self.architectures)
-        return [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
+        of_networks = [f"{name}: {note}" for name, facts in known if facts for note in facts.notes]
+        return [*self.notes, *of_networks]
 
     def user_code(self) -> tuple[UserCode, ...]:
         """All functions that the grid brings, each once."""

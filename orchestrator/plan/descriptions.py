@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prunegrid.workers.catalog import attack_name
 from prunegrid.workers.contract import AttackTask, PruneTask, Task, network_label
 
 
@@ -13,7 +14,7 @@ def describe(task: Task) -> str:
     if isinstance(task, AttackTask):
         attack = task.attack
         return (
-            f"{head}: {attack.attack} ({attack.engine}, {attack.outputs}) on {task.split} "
+            f"{head}: {attack_name(attack)} ({attack.engine}, {attack.outputs}) on {task.split} "
             f"images {task.start}..{task.stop - 1} of {task.parent_key}"
         )
     return head
@@ -25,5 +26,5 @@ def short(task: Task) -> str:
     if isinstance(task, PruneTask):
         head += f" {task.pruning.method} to {task.pruning.rate:g}"
     elif isinstance(task, AttackTask):
-        head += f" {task.attack.attack} on {task.split} {task.start}..{task.stop - 1}"
+        head += f" {attack_name(task.attack)} on {task.split} {task.start}..{task.stop - 1}"
     return f"{head}, seed {task.seed}"

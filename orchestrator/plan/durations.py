@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.plan.guesses import CPU_FLOPS_PER_S, GUESS_FACTOR, guess_s
+from prunegrid.workers.catalog import attack_name
 from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask, network_label
 
 #: Machines change: only the latest of a group count.
@@ -121,5 +122,5 @@ def _groups(task: Task) -> tuple[Hashable, ...]:
         fine = (*place, task.training)
         return ((*fine, task.pruning.rate), fine, place, (kind,))
     assert isinstance(task, AttackTask)
-    what = (task.attack.attack, task.attack.engine)
+    what = (attack_name(task.attack), task.attack.engine)
     return ((*place, task.attack), (*place, *what), (kind, *what))

@@ -1,8 +1,9 @@
 """Two stores, or two protocols of one, cell by cell.
 
-Cells match by architecture, data set, method, rate and (attack, eps); variant and protocol are
-what is compared. Where both sides attack the very same trained networks, seeds are paired;
-else the interval of the difference is Welch's. Pure.
+Cells match by architecture, data set, method, rate, attack and eps; an attack that the other side
+lacks, by its norm (`counterparts.py`). Variant and protocol are what is compared. Where both sides
+attack the very same trained networks, seeds are paired; else the interval of the difference is
+Welch's. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from prunegrid.orchestrator.names import attack_title, counted
+from prunegrid.orchestrator.names import counted
+from prunegrid.orchestrator.report.counterparts import (
+    BESIDE,
+    attacks_of,
+    match_attacks,
+    title_of,
+)
 from prunegrid.orchestrator.report.results import THREAT, Results, groups
 from prunegrid.orchestrator.report.statistics import (
     TINY,
@@ -36,7 +43,8 @@ CLEAN = "clean"
 class SideComparison:
     """One experiment, as two sides have it; `table` has a row per cell of either side.
 
-    Columns: method, rate, attack ("clean": the whole test split), norm, eps; n_a, mean_a, sd_a,
+    Columns: method, rate, attack ("clean": the whole test split; two labels of one norm where the
+    sides have other attacks), norm, eps; n_a, mean_a, sd_a,
     half_a, low_a, high_a, and the same of b (fractions); `difference` (a - b) and its 95 % `half`;
     `verdict`: "a higher", "b higher", "no difference shown", "one seed", "untestable" (no spread
     over seeds), "missing in a", "missing in b".
@@ -80,7 +88,7 @@ class SideComparison:
         for (attack,), part in groups(known, ["attack"]):
             mean = 100 * part["difference"].mean()
             found = f"{mean:+.1f} points over {counted(len(part), 'cell')}{_order(part)}"
-            lines.append(f"{attack_title(str(attack))}: {found}")
+            lines.append(f"{title_of(str(attack))}: {found}")
         models = zip(known["method"], known["rate"], strict=True)
         chosen = known[[model not in self.idle for model in models]]
         if chosen.empty:
@@ -156,6 +164,7 @@ def _compare(
     rows = [
         _rows(results, architecture, dataset, side) for results, side in ((a, side_a), (b, side_b))
     ]
+    rows = _beside(*rows)
     names = [
         f"{results.address} ({' '.join(side)})" for results, side in ((a, side_a), (b, side_b))
     ]
@@ -174,6 +183,23 @@ def _compare(
         table=_table(rows[0], rows[1], both, paired=paired),
         other_rule=int((both["broken_at_a"] != both["broken_at_b"]).sum()),
     )
+
+
+def _beside(*sides: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows, with one label for attacks that stand for each other."""
+    attacks = {
+        str(k): attacks_of(
+            rows[rows["attack"] != CLEAN].rename(columns={"value": "robust_accuracy"})
+        )
+        for k, rows in enumerate(sides)
+    }
+    names: dict[str, dict[str, str]] = {side: {} for side in attacks}
+    for row in match_attacks(attacks):
+        for side, label in row.items():
+            names[side][label] = BESIDE.join(dict.fromkeys(row.values()))
+    return [
+        rows.assign(attack=rows["attack"].replace(names[str(k)])) for k, rows in enumerate(sides)
+    ]
 
 
 def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
+from prunegrid.orchestrator.report.counterparts import attacks_of, match_attacks
 from prunegrid.orchestrator.report.eps_levels import add_strength, with_counterparts
 from prunegrid.orchestrator.report.results import groups, records, threats
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
@@ -203,20 +204,25 @@ def worst_grid(part: Part) -> CurveGrid:
 
 
 def protocol_grid(part: Part) -> CurveGrid:
-    """Attacks by row, protocols by column: robust accuracy, averaged over each attack's eps."""
+    """Attacks by row, protocols by column: robust accuracy, averaged over each attack's eps. Where
+    protocols have other attacks, those of one norm stand beside each other."""
     clean = part.rows(part.analysis.clean)
     protocols = part.by_protocol()
-    attacks = [t.attack for t in threats(part.rows(part.analysis.cells))]
+    order = [t.attack for t in threats(part.rows(part.analysis.cells))]
+    cells = part.analysis.results.cells
+    attacks = match_attacks({p.protocol: attacks_of(p.rows(cells)) for p in protocols})
     rows = []
-    for attack in dict.fromkeys(attacks):
+    for named in sorted(attacks, key=lambda row: min(map(order.index, row.values()))):
         rows.append(
             tuple(
                 _panel(
-                    average_robustness(protocol, attack),
+                    average_robustness(protocol, named[protocol.protocol]),
                     clean,
-                    title=f"{attack_title(attack)}, {protocol.protocol}",
+                    title=f"{attack_title(named[protocol.protocol])}, {protocol.protocol}",
                     y="robust accuracy, mean over ε, %",
                 )
+                if protocol.protocol in named
+                else None
                 for protocol in protocols
             )
         )

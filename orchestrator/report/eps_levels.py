@@ -38,12 +38,13 @@ PAPER_EPS: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 }
 
 
-def _levels(architecture: str, attack: str, found: list[float], least: int) -> list[float]:
+def _levels(architecture: str, norm: str, found: list[float], least: int) -> list[float]:
     """Of an attack's ascending eps, `least` that are compared with other attacks': the paper's,
     or else the highest."""
     if len(found) == least:
         return found
-    paper = PAPER_EPS.get(architecture, {}).get(attack, ())
+    known_by = PAPER_EPS.get(architecture, {}).items()
+    paper = next((eps for attack, eps in known_by if attack.endswith(f"_{norm}")), ())
     known = [eps for eps in found if eps in paper]
     return known if len(known) == least else found[-least:]
 
@@ -52,17 +53,18 @@ def add_strength(cells: pd.DataFrame) -> pd.DataFrame:
     """`cells` with a column `strength`: 1, 2, ... for the eps levels of each setting, protocol
     and attack, from weak to strong; 0 for an eps that has no counterpart."""
     keys = [*SETTING, "protocol", "attack", "eps"]
-    known = cells[keys].drop_duplicates().sort_values(keys)
+    known = cells[[*keys, "norm"]].drop_duplicates(keys).sort_values(keys)
     parts = []
     for place, part in groups(known, [*SETTING, "protocol"]):
         eps = {str(a): list(map(float, f["eps"])) for (a,), f in groups(part, ["attack"])}
         least = min(map(len, eps.values()))
-        chosen = {a: _levels(str(place[0]), a, found, least) for a, found in eps.items()}
+        norms = dict(zip(part["attack"], part["norm"], strict=True))
+        chosen = {a: _levels(str(place[0]), norms[a], found, least) for a, found in eps.items()}
         ranks = [
             chosen[a].index(e) + 1 if e in chosen[a] else 0
             for a, e in zip(part["attack"], part["eps"], strict=True)
         ]
-        parts.append(part.assign(strength=ranks))
+        parts.append(part[keys].assign(strength=ranks))
     if not parts:
         return cells.assign(strength=pd.Series(dtype=int))
     return cells.merge(pd.concat(parts), on=keys, how="left")

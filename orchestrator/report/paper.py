@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.report.counterparts import attacks_of, match_attacks
 from prunegrid.orchestrator.report.paper_tables import (
     ROUNDING,
     PaperCell,
@@ -89,6 +90,8 @@ class PaperComparison:
     protocol: str
     cells: tuple[ComparedCell, ...]
     shifts: tuple[LabelShift, ...]
+    #: The paper's attack and that of this protocol in its norm, where it is another.
+    others: tuple[tuple[str, str], ...] = ()
 
     def count(self, table: int) -> Counter[PaperVerdict]:
         return Counter(c.verdict for c in self.cells if c.cell.table == table)
@@ -115,6 +118,10 @@ class PaperComparison:
                 f"Misprint in {cell.where}: printed {cell.accuracy:.2f} with a margin of "
                 f"{cell.margin:+.2f}, which implies {found.implied:.2f}; here {ours}"
             )
+        out += [
+            f"{attack_title(paper)} in the tables, {attack_title(here)} here: of one norm"
+            for paper, here in self.others
+        ]
         return out + [f"Shifted labels: {shift.text}" for shift in self.shifts]
 
 
@@ -147,9 +154,15 @@ def _compare(results: Results, setting: Setting, protocol: str) -> PaperComparis
         (str(method), float(rate)): estimate(part["accuracy"].tolist())
         for (method, rate), part in groups(models, ["method", "rate"])
     }
-    robust = _Robust(cells)
-    implied = {misprint.cell: misprint.implied for misprint in find_misprints(paper_cells())}
     attacks = sorted({c.attack for c in paper_cells() if c.attack})
+    theirs = {attack: attack.rpartition("_")[2] for attack in attacks}
+    others = [
+        (row["paper"], row["here"])
+        for row in match_attacks({"paper": theirs, "here": attacks_of(cells)})
+        if len({*row.values()}) == 2
+    ]
+    robust = _Robust(cells.assign(attack=cells["attack"].replace({b: a for a, b in others})))
+    implied = {misprint.cell: misprint.implied for misprint in find_misprints(paper_cells())}
     shifts = {attack: _shift(attack, robust, implied) for attack in attacks}
     compared = []
     for cell in paper_cells():
@@ -166,6 +179,7 @@ def _compare(results: Results, setting: Setting, protocol: str) -> PaperComparis
         protocol=protocol,
         cells=tuple(compared),
         shifts=tuple(shift for _, shift in shifts.values() if shift is not None),
+        others=tuple(others),
     )
 
 

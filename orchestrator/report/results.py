@@ -20,8 +20,9 @@ from prunegrid.orchestrator.report.style import norm_rank
 from prunegrid.orchestrator.store.frames import read_all, read_ours
 from prunegrid.orchestrator.store.merged import conform
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
-from prunegrid.workers.catalog import ARCHITECTURES
+from prunegrid.workers.catalog import ARCHITECTURES, FIRST_NAMES
 from prunegrid.workers.files import Files
 
 #: What is compared with what: tables never average over these.
@@ -92,9 +93,13 @@ def load_results(files: Files) -> Results:
     """Every model and cell row of a store, one per place: where a place was computed again with
     other settings, the row started last counts. A torn or foreign file is left out (`verify` names
     it); columns that an older store lacks are missing values. Earlier versions gave diverged models
-    the accuracy of a class chosen among NaN, and their cells 0."""
+    the accuracy of a class chosen among NaN, and their cells 0, and some attacks other names."""
     models = _rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"])
     cells = _rows(files, layout.CELL_ROWS, CELL_SCHEMA, [*CELL, "seed"])
+    if Store(files).has_first_names:
+        strict = cells["engine"] == "strict"
+        since = {first: entry.name for first, entry in FIRST_NAMES.items()}
+        cells.loc[strict, "algorithm"] = cells.loc[strict, "algorithm"].replace(since)
     lost = (models["diverged"] == True) & ~np.isfinite(models["loss"])  # noqa: E712 - or null
     models.loc[lost, "accuracy"] = np.nan
     kept = cells[~cells["model_id"].isin(models.loc[lost, "model_id"])].reset_index(drop=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from prunegrid.orchestrator.errors import GridError, StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.grid.first_names import with_first_names
 from prunegrid.orchestrator.grid.grid import ArchitecturePlan, Grid, PlannedAttack
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers.contract import AttackSettings
@@ -79,6 +80,8 @@ def parse_stored_grid(text: str, store: Store) -> Grid:
     source = f"{store.address}/grid.yaml"
     numbered = without_auto(text, batch_size=_UNKNOWN, images_per_shard=_UNKNOWN)
     grid = parse_grid(numbered, source=source)
+    if store.has_first_names:
+        grid = with_first_names(grid)
     if numbered == text:
         return grid
     sizes = _read_sizes(store)

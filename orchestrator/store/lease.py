@@ -318,7 +318,13 @@ def _packed(holder: Holder) -> bytes:
 
 
 def _read(store: Store, path: str) -> str | None:
-    """None where there is no file; rubbish stays rubbish."""
+    """None where there is no file; rubbish stays rubbish.
+
+    An NFS client goes on reading a file that was replaced, up to a minute (as long as the lease of
+    a dead driver holds), unless its folder is listed."""
+    if store.files.folder is not None:
+        with contextlib.suppress(OSError):
+            os.listdir((store.files.folder / path).parent)
     try:
         with store_errors():
             return store.files.read(path).decode(errors="replace")

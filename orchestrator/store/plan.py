@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from prunegrid.orchestrator.errors import GridError, StoreError
 from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.grid.first_names import with_first_names
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan, expand
@@ -26,19 +28,24 @@ SETTLED = "grid.json"
 
 
 def read_grid_for(source: Path | Grid, store: Store | None, data_dir: str | None = None) -> Grid:
-    """A grid file, read; a grid as it is. `data_dir`: where data sets are prepared; None: the
-    default place.
+    """A grid file, read; a grid as it is; each as the store means it. `data_dir`: where data sets
+    are prepared; None: the default place.
 
     Raises GridError, which tells the sizes of an earlier version's store where the file says
     `auto`; StoreError."""
     if isinstance(source, Grid):
-        return source
+        return _as_meant_in(store, source)
     try:
-        return read_grid(source, data_dir=None if data_dir is None else Path(data_dir))
+        grid = read_grid(source, data_dir=None if data_dir is None else Path(data_dir))
     except GridError as error:
         if store is None or "got auto" not in str(error):
             raise
         raise name_kept_sizes(error, store) from None
+    return _as_meant_in(store, grid)
+
+
+def _as_meant_in(store: Store | None, grid: Grid) -> Grid:
+    return with_first_names(grid) if store is not None and store.has_first_names else grid
 
 
 def keep_grid(store: Store, grid: Grid) -> None:
@@ -62,7 +69,7 @@ def keep_grid(store: Store, grid: Grid) -> None:
     kept = KeptGrid(
         text_digest=digest(grid.text),
         sources=sources,
-        grid=replace(grid, text="", source=os.path.abspath(grid.source)),
+        grid=replace(grid, text="", notes=(), source=os.path.abspath(grid.source)),
     )
     if kept != before:
         store.write(SETTLED, json.dumps(asdict(kept)).encode())
@@ -162,6 +169,23 @@ def _result_made_with(store: Store, key: str) -> list[str]:
     except StoreError:
         return []
     return (result.provenance.user_sources or "").split(", ")
+
+
+def other_sources(stores: Iterable[Store]) -> list[str]:
+    """The user's functions that stores ran with other sources, under one version: one sentence
+    each."""
+    first: dict[str, tuple[str, Store]] = {}
+    notes = []
+    for store in stores:
+        kept = _kept(store)
+        for name, found in (kept.sources if kept is not None else {}).items():
+            there, its_store = first.setdefault(name, (found, store))
+            if there != found:
+                notes.append(
+                    f"{name} is other code in {store.address} than in {its_store.address}: results "
+                    "of both are one grid now; raise its `version` to make them anew"
+                )
+    return notes
 
 
 def load_grid(store: Store) -> Grid:

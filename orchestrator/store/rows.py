@@ -22,7 +22,7 @@ from prunegrid.orchestrator.grid.grid import (
     model_id,
 )
 from prunegrid.orchestrator.plan.dag import parent_of
-from prunegrid.workers.catalog import SCORES_ALONE
+from prunegrid.workers.catalog import SCORES_ALONE, attack_name
 from prunegrid.workers.contract import AttackSettings, AttackTask
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
@@ -206,7 +206,7 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     *_PLACE,
     Column("protocol", pa.string(), lambda c: c.place.protocol),
     Column("attack", pa.string(), lambda c: c.place.attack),
-    Column("algorithm", pa.string(), lambda c: c.settings.attack),
+    Column("algorithm", pa.string(), lambda c: attack_name(c.settings)),
     Column("engine", pa.string(), lambda c: c.settings.engine),
     Column("outputs", pa.string(), lambda c: c.settings.outputs),
     Column("split", pa.string(), lambda c: c.tasks[0].split),

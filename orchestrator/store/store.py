@@ -55,6 +55,9 @@ T = TypeVar("T")
 MARKER = "store.json"
 SELECTION = "selection.json"
 FORMAT = 1
+#: Of store.json: since when the names of attacks mean what they mean. Absent: 1, before
+#: `grid/first_names.py`.
+ATTACK_NAMES = 2
 #: Folders of results whose files may be merged.
 SCHEMAS = {
     layout.MODEL_ROWS: MODEL_SCHEMA,
@@ -101,8 +104,9 @@ class Store:
         return store if store._check_marker() else None
 
     @classmethod
-    def open_or_create(cls, address: str) -> Store:
-        """As `open`, but an absent or empty folder becomes a store."""
+    def open_or_create(cls, address: str, *, first_names: bool = False) -> Store:
+        """As `open`, but an absent or empty folder becomes a store; `first_names`: which means by
+        attacks what stores of before do."""
         files = store_files(address)
         store = cls(files)
         if store._check_marker():
@@ -118,7 +122,12 @@ class Store:
                 f"{files.address}: not a prunegrid store: it holds {', '.join(others)} and no "
                 f"{MARKER}; expected a new or empty folder"
             )
-        made = {"format": FORMAT, "made_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        made: dict[str, object] = {
+            "format": FORMAT,
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if not first_names:
+            made["attack_names"] = ATTACK_NAMES
         with store_errors():
             files.write_once(MARKER, json.dumps(made).encode())
         return store
@@ -134,6 +143,12 @@ class Store:
                 "made by another version of prunegrid"
             )
         return True
+
+    @property
+    def has_first_names(self) -> bool:
+        """Whether it was made before attacks got names of their own. Raises StoreError."""
+        marker = self.read_json(MARKER)
+        return isinstance(marker, dict) and marker.get("attack_names", 1) == 1
 
     def in_the_way(self) -> list[str]:
         """Places of folders at which something else stands, which no task's retry mends."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.grid import place_of
+from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.lease import find_driver
-from prunegrid.orchestrator.store.plan import SETTLED
+from prunegrid.orchestrator.store.plan import SETTLED, other_sources
 from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
+from prunegrid.workers.catalog import FIRST_NAMES
 from prunegrid.workers.contract import TaskKind
 from prunegrid.workers.image_rows import PROVENANCE_FIELDS, parquet_bytes
 from prunegrid.workers.records import ModelRecord
@@ -78,6 +80,35 @@ def check_apart(sources: Sequence[Store], target: str) -> None:
             )
 
 
+def share_names(sources: Sequence[Store], target: Store | None) -> bool:
+    """Whether the merged store is to mean attacks by their first names
+    (`grid/first_names.py`), as some of the sources do. `target`: where it is there already.
+
+    Raises StoreError where other stores, or the target, mean others by names that are in use."""
+    stores = [*sources, *([] if target is None else [target])]
+    older = [store for store in stores if store.has_first_names]
+    since = [store for store in stores if not store.has_first_names]
+    for one in older:
+        named = {name for store in since for name in _named_first(store)}
+        if target in since:
+            named |= {*_named_first(one)}
+        if named:
+            raise StoreError(
+                f"{one.address} was made before {', '.join(sorted(named))} meant the papers' "
+                "algorithms alone in strict, and another store after it: expected stores that mean "
+                "the same"
+            )
+    return bool(older)
+
+
+def _named_first(store: Store) -> Iterator[str]:
+    """The names of its strict attacks that are also first names of others."""
+    rows = read_rows(store.files, layout.CELL_ROWS)
+    if not rows.empty:
+        names = rows["algorithm"][rows["engine"] == "strict"].unique()
+        yield from (name for name in names if name in FIRST_NAMES)
+
+
 def merge_stores(
     sources: Sequence[Store], target: Store, *, say: Callable[[str], None]
 ) -> MergeResult:
@@ -98,6 +129,8 @@ def merge_stores(
     _each(lambda item: _copy_row(*item, target), rows)
     for store in sources:
         _copy_records(store, target)
+    for note in other_sources((target, *sources)):
+        say(note)
     return MergeResult(
         tasks=len(tasks),
         rows=len(rows),
@@ -228,9 +261,12 @@ def _copy_file(path: str, source: Store, target: Store) -> bool:
 
 
 def _copy_records(source: Store, target: Store) -> None:
-    """What drivers did, and what failed. Where the same attempt failed in both stores, or a copied
-    store's journal went on, what is new has its digest in its name."""
+    """The networks that models rest on, what drivers did, and what failed. Where the same attempt
+    failed in both stores, or a copied store's journal went on, what is new has its digest in its
+    name."""
     with store_errors():
+        for info in source.files.list(layout.NETWORKS):
+            _copy_file(info.path, source, target)
         for folder in (layout.JOURNAL, layout.FAILURES):
             for info in source.files.list(folder):
                 content = source.files.read(info.path)
@@ -253,9 +289,7 @@ def _keep_grid(sources: Sequence[Store], target: Store) -> bool:
         return False
     first, *others = [store.selection() for store in ran]
     with store_errors():
-        for store in ran:  # what the grid brings, and as what it was read
-            for info in store.files.list(layout.NETWORKS):
-                _copy_file(info.path, store, target)
+        for store in ran:  # as what it was read
             _copy_file(SETTLED, store, target)
     target.set_grid(text)
     target.set_selection(first if all(one == first for one in others) else {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
@@ -31,8 +32,10 @@ from prunegrid.workers.keys import digest
 
 LOCAL_EVERY_S = 10.0
 REMOTE_EVERY_S = 60.0
-#: After the run its end is told too, for so long at most; the next run tracks the rest.
-END_S = 120.0
+#: After the run its end is told too, for so long at most, and while models are taken; the next run
+#: tracks the rest.
+END_S = 30.0
+QUIET_S = 8.0
 #: A tracker that refuses so many models in a row is left alone.
 _REFUSALS = 3
 
@@ -47,6 +50,7 @@ class TrackerFollower:
         self._every_s = LOCAL_EVERY_S if store.files.folder else REMOTE_EVERY_S
         self._over = threading.Event()
         self._given_up = threading.Event()
+        self._fed_s = 0.0  #: when a model was last taken
         self._thread = threading.Thread(target=self._follow, name="trackers", daemon=True)
         self._cells: dict[str, list[PlannedCell]] = defaultdict(list)
         for cell in plan.cells:
@@ -61,10 +65,14 @@ class TrackerFollower:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._thread.ident is not None:
-            self._thread.join(END_S)
-            if self._thread.is_alive():
-                self._given_up.set()
-                self._say("trackers are slow: what is left is tracked by the next run")
+            ended_s = self._fed_s = time.monotonic()
+            while self._thread.is_alive():
+                now_s = time.monotonic()
+                if now_s - ended_s >= END_S or now_s - self._fed_s >= QUIET_S:
+                    self._given_up.set()
+                    self._say("trackers are slow: what is left is tracked by the next run")
+                    return
+                self._thread.join(0.1)
 
     def _follow(self) -> None:
         assert self._plan.grid.track is not None
@@ -114,6 +122,7 @@ class TrackerFollower:
                     return False
             else:
                 feed.refusals = 0
+                self._fed_s = time.monotonic()
         return True
 
 

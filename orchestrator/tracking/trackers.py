@@ -6,8 +6,10 @@ names them. What they raise is left to the caller.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,9 @@ from prunegrid.orchestrator.grid.grid import Tracking
 
 #: Of a metric's name, what every tracker takes.
 _UNUSUAL = re.compile(r"[^\w.\-/ ]")
+#: Its client's own limits keep a request to a server that is gone for many minutes.
+_MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_ROOM_BYTES = 2**20  #: free on TensorBoard's disk
 _MLFLOW_BATCH = 500  #: metrics in one request; the server takes 1 000
 
 
@@ -74,6 +79,8 @@ class MlflowTracker:
     is_costly: ClassVar[bool] = False
 
     def __init__(self, uri: str) -> None:
+        for name, value in _MLFLOW_PATIENCE.items():
+            os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)
@@ -112,6 +119,9 @@ class TensorboardTracker:
 
     def track(self, model: TrackedModel, run: str | None) -> str:
         name = run or f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{model.model_id[-8:]}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._folder).free < _ROOM_BYTES:  # its thread would die, loudly
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
         # of its own: the library's file names have the second alone, and the last one wins
         suffix = f".{uuid.uuid4().hex[:8]}"
         with self._make(str(self._folder / name), filename_suffix=suffix) as writer:

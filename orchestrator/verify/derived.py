@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
-from prunegrid.workers.catalog import attack_of
+from prunegrid.workers.catalog import attack_name, attack_of
 from prunegrid.workers.contract import PruneTask
 from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.records import ModelRecord
@@ -38,6 +38,8 @@ def cell_row_findings(
     if record is not None:
         yield from _place_findings(model, record)
     settings = shards[0].task.attack
+    if row["algorithm"] == settings.attack:  # a row of before, by the first name
+        row = {**row, "algorithm": attack_name(settings)}
     entry = attack_of(settings)
     if entry is None:  # another installation's: by what its rows say of it
         traits = AttackTraits(norm=str(row["norm"]), finds=str(row["finds"]), gradients=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunegrid.workers.catalog import ATTACKS
+from prunegrid.workers.catalog import ATTACKS, AttackEngine
 from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 
 
@@ -64,10 +64,13 @@ def resnet8(images: Images, _configured: None) -> Any:
     return _trained("resnet8", images, count=640, epochs=2)
 
 
-def settings(attack: str, engine: str, **changes: Any) -> AttackSettings:
+def settings(attack: str, engine: AttackEngine, **changes: Any) -> AttackSettings:
     options = changes.pop("options", {})
+    entry = ATTACKS.get(attack)
+    name, edition = (attack, 1) if entry is None else entry.called(engine)
     values: dict[str, Any] = {
-        "attack": attack,
+        "attack": name,
+        "edition": edition,
         "engine": engine,
         "outputs": "logits",
         "options": tuple(sorted(options.items())),
@@ -85,7 +88,7 @@ QUICK = {
 }  # fmt: skip
 
 
-def quick(name: str, engine: str, **changes: Any) -> AttackSettings:
+def quick(name: str, engine: AttackEngine, **changes: Any) -> AttackSettings:
     """Settings of any attack of the catalog that take little time."""
     entry = ATTACKS[name]
     options = {o.name: QUICK[o.name] for o in entry.options if o.name in QUICK}

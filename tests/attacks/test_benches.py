@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 def test_side_by_side_with_foolbox(cnn5, images, monkeypatch, capsys, tmp_path):
@@ -48,7 +48,7 @@ def test_strength_over_the_chain(cnn5, images, monkeypatch, capsys):
     dense = get_weights(cnn5)
     monkeypatch.setattr(strength, "_trained", lambda seed: (cnn5, images.test, images.test_labels))
     try:
-        strength.main(["--images", "8", "--attacks", "pgd_linf"])
+        strength.main(["--images", "8", "--attacks", "pgd_coarse_linf"])
         told = json.loads(capsys.readouterr().out)
         assert len(told["runs"]) == 10
         assert told["weaker"] == []

@@ -12,7 +12,7 @@ from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.speeds import Probe
 from tests.attacks.conftest import settings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 PROBE = Probe(architecture="cnn5", dataset="mnist5k")

@@ -12,7 +12,7 @@ from prunegrid.workers.attacks.algorithms.element_exchange.exchange import (
 from prunegrid.workers.attacks.base import AttackContext, Batch
 from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 SHAPE = (4, 4, 1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.attacks.conftest import settings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 #: What must be equal; the count of passes differs by ours.
 SAME = ("broken", "distance", "adversarial_prediction", "clean_prediction", "verified")

@@ -9,7 +9,6 @@ import pytest
 
 pytestmark = [
     pytest.mark.tf,
-    pytest.mark.xdist_group("attacks"),
     pytest.mark.usefixtures("_configured"),
 ]
 

@@ -9,8 +9,6 @@ import pytest
 
 from prunegrid.workers.attacks.algorithms.brendel_bethge.l0_step import _largest, l0_steps
 
-pytestmark = pytest.mark.xdist_group("attacks")
-
 
 def problem(rng):
     """x0, x, b, c, radius: elements at the ends of the box, zero gradients, boundaries within

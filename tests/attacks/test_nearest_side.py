@@ -1,4 +1,4 @@
-"""The ways of `strict` C&W to the boundary that gradients of the margin alone do not show."""
+"""The ways of `cw_walk_l2` to the boundary that gradients of the margin alone do not show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prunegrid.workers.attacks.base import AttackContext, Batch
 from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 N = 12
 
@@ -60,7 +60,10 @@ def test_a_best_other_class_that_no_input_moves_hides_no_other():
 
 def test_where_adam_finds_nothing_the_attack_does_all_the_same():
     """Flat ends of tanh, a dead margin: no search of C&W's own moves such an image."""
-    from prunegrid.workers.attacks.algorithms.carlini_wagner import CarliniWagnerL2
+    from prunegrid.workers.attacks.algorithms.carlini_wagner import (
+        CarliniWagnerL2,
+        CarliniWagnerWalkL2,
+    )
     from prunegrid.workers.attacks.runtime.network import Network
 
     options = {
@@ -68,6 +71,8 @@ def test_where_adam_finds_nothing_the_attack_does_all_the_same():
         "confidence": 0.0, "abort_early": True,
     }  # fmt: skip
     network, (batch, context) = Network(pruned_to_a_bias()), surroundings()
-    (found,) = CarliniWagnerL2(**options).strict(network, batch, context)
+    (alone,) = CarliniWagnerL2(**options).strict(network, batch, context)
+    assert not alone.claimed.any()
+    (found,) = CarliniWagnerWalkL2(**options).strict(network, batch, context)
     assert found.claimed.all()
     np.testing.assert_allclose(found.distance, 0.5 - batch.images[:, 0, 0, 0], rtol=0.02)

@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 @pytest.mark.parametrize(("odd", "equal"), [(None, True), (16, False), (48, False), (80, True)])

@@ -11,7 +11,7 @@ import pytest
 from tests.attacks.conftest import settings
 from tests.attacks.reference import ARRAYS, FIGURES, PAIRS, frozen_network
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 
 @pytest.fixture(scope="module")

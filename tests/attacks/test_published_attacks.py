@@ -9,7 +9,7 @@ from tests.attacks.conftest import quick, settings
 from tests.attacks.test_flat_margins import _of_one_pixel, certain, of_one_unit
 from tests.attacks.test_nearest_side import surroundings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 COUNT = 32
 

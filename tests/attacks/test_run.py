@@ -12,7 +12,7 @@ from prunegrid.workers.context import Interrupted
 from prunegrid.workers.image_rows import IMAGE_SCHEMA, images_to_parquet, read_images
 from tests.attacks.conftest import quick, settings, task
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 CASES = [(name, engine) for name, entry in ATTACKS.items() for engine in entry.engines]
 STRICT = [name for name, engine in CASES if engine == "strict"]
@@ -104,12 +104,13 @@ def test_a_pruned_away_network_has_no_gradients_and_no_distance(shard, dead, nam
 
 
 def test_strict_nested_eps_keep_what_is_broken(shard, cnn5):
-    base = settings("pgd_linf", "strict", eps=(0.05, 0.2), options={"steps": 10, "nested": True})
+    options = {"steps": 10, "nested": True, "rel_stepsize": 0.2}
+    base = settings("pgd_linf", "strict", eps=(0.05, 0.2), options=options)
     columns = shard(cnn5, base, 0, 24)
     small, large = np.array(columns["distance"]).reshape(2, 24)
     hit = np.isfinite(small)
     assert (small[hit] == large[hit]).all()
-    plain = dataclasses.replace(base, options=(("nested", False), ("steps", 10)))
+    plain = dataclasses.replace(base, options=(("nested", False), *base.options[1:]))
     queries = np.array(shard(cnn5, plain, 0, 24)["queries"]).reshape(2, 24)
     assert queries[1].sum() > np.array(columns["queries"]).reshape(2, 24)[1].sum()
 

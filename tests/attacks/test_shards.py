@@ -8,7 +8,7 @@ import pytest
 from prunegrid.workers.catalog import ATTACKS
 from tests.attacks.conftest import quick, settings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 CASES = {
     "pgd_linf": {"eps": (8 / 255, 32 / 255), "options": {"steps": 15, "restarts": 2}},

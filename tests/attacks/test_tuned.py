@@ -12,7 +12,7 @@ from prunegrid.orchestrator.tuning.space import attack_space, costs_of, proposal
 from prunegrid.workers.catalog import ATTACKS
 from tests.attacks.conftest import settings
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("attacks")]
+pytestmark = pytest.mark.tf
 
 ENTRY = ATTACKS["cw_l2"]
 #: The paper's, with a fifth of their steps.

@@ -133,7 +133,8 @@ def _run(
     engine: Any,
     options: dict[str, Any],
 ) -> Columns:
-    """One attack task over the first `batch` images; its columns."""
+    """One attack task over the first `batch` images; its columns. In `strict` the attack of edition
+    1 by that name, such as cw_walk_l2 for cw_l2."""
     from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
     from prunegrid.workers.contract import AttackSettings, AttackTask, DataSettings
 

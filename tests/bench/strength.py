@@ -22,10 +22,12 @@ from tests.bench.output import tell
 
 #: Ours, in `strict`, and its options; Foolbox's and its own; and eps.
 ATTACKS: dict[str, tuple[dict[str, Any], str, dict[str, Any], tuple[float, ...]]] = {
-    "pgd_linf": ({"steps": 40}, "pgd_linf", {"steps": 40}, tuple(k / 255 for k in (4, 8, 16, 32))),
+    "pgd_coarse_linf": (
+        {"steps": 40}, "pgd_linf", {"steps": 40}, tuple(k / 255 for k in (4, 8, 16, 32)),
+    ),
     "target_race_l2": ({}, "cw_l2", {"binary_search_steps": 6, "steps": 40}, (1, 2, 3, 4)),
     "exchange_l0": ({}, "bb_l0", {}, (3, 6, 9, 12)),  # the paper's
-}
+}  # fmt: skip
 #: Where B&B may start.
 POOL = slice(500, 628)
 
@@ -112,7 +114,7 @@ def _beside(
     from tests.attacks.conftest import settings, task
 
     options, rival, rivals_options, eps = ATTACKS[attack]
-    n, fixed = len(images), attack == "pgd_linf"
+    n, fixed = len(images), attack == "pgd_coarse_linf"
     stand, distance, passes, most = {}, {}, {}, {}
     for engine, name, given in (
         ("strict", attack, options), ("foolbox", rival, rivals_options)

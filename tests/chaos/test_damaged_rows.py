@@ -22,8 +22,7 @@ KINDS = ("cells", "models", "images")
 
 
 @pytest.fixture
-def whole(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
+def whole(tmp_path) -> Path:
     return undisturbed(tmp_path / "whole")
 
 
@@ -56,7 +55,6 @@ def test_what_can_t_be_read_is_made_anew_by_the_same_run_or_the_next(
     monkeypatch.undo()
     for path in rng.sample(row_files(tmp_path / "store", *KINDS), 12):
         damage(path, rng)
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
     assert run(tmp_path) == 0
     assert compare(tmp_path / "store", whole) == 48
 

@@ -64,7 +64,7 @@ def test_a_driver_that_was_suspended_stops_when_another_one_took_over(tmp_path, 
         wait_for(lambda: count() > before + 2)
         if woken == "beside its successor":
             first.send_signal(signal.SIGCONT)
-            said, _ = first.communicate(timeout=30)
+            said, _ = first.communicate(timeout=90)
             assert json.loads((store / LEASE).read_text())["pid"] == second.pid
             assert second.poll() is None, "it goes on"
         told, _ = second.communicate(timeout=120)
@@ -72,7 +72,7 @@ def test_a_driver_that_was_suspended_stops_when_another_one_took_over(tmp_path, 
         if woken != "beside its successor":
             ran = count()
             first.send_signal(signal.SIGCONT)
-            said, _ = first.communicate(timeout=30)
+            said, _ = first.communicate(timeout=90)
             assert count() == ran, "no task is run again"
     finally:
         for driver in filter(None, (first, second)):

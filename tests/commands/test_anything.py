@@ -71,7 +71,7 @@ def whole(tmp_path_factory) -> Path:
     ended = Holder(host="elsewhere", pid=1, process_start="1", renewed_at_s=1.0)
     files.write(LEASE, json.dumps(asdict(ended)).encode())
     files.write("sizes.json", b'{"batches": [], "shards": []}')
-    for folder in ("log", "report", "superseded"):
+    for folder in ("log", "superseded"):
         shutil.rmtree(store / folder)
     return store
 

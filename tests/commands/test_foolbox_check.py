@@ -57,6 +57,7 @@ def test_what_foolbox_lacks_is_refused_with_its_label_and_nothing_runs(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.usefixtures("cold_children")
 def test_plan_refuses_the_same(tmp_path):
     file = options(tmp_path, grid("foolbox:NoSuchAttack")).grid
     with pytest.raises(GridError, match="no attack 'NoSuchAttack'"):

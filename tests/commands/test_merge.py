@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tarfile
+import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +28,7 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
-from tests.commands.test_run import PROVENANCE, run
+from tests.commands.test_run import COORDINATES, PROVENANCE, run
 from tests.fakes import BUG, attempts_of
 from tests.grids import SMALL, with_seeds
 
@@ -37,18 +39,11 @@ HALVES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     for name, select in {**HALVES, "whole": ()}.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
-            assert run(folder, SHARED, store=str(folder / name), select=select) == 0
+        assert run(folder, SHARED, store=str(folder / name), select=select) == 0
     return folder
 
 
@@ -60,10 +55,11 @@ def halves(made, tmp_path) -> Path:
 
 
 def merged(folder: Path, *names: str, into: str = "both") -> str:
-    """Returns what was said."""
+    """Stores in that folder, or at an address. Returns what was said."""
     text = io.StringIO()
     console = Console(file=text, width=200)
-    code = merge([str(folder / name) for name in names], str(folder / into), console)
+    *stores, target = (n if "://" in n else str(folder / n) for n in (*names, into))
+    code = merge(stores, target, console)
     assert code == 0, text.getvalue()
     return text.getvalue()
 
@@ -84,6 +80,7 @@ def findings(store: Path) -> list[str]:
     return [str(finding) for finding in Verifier(Store.open(str(store))).findings()]
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_two_halves_run_apart_are_merged_verified_and_reported_as_one(halves):
     said = merged(halves, "one", "other")
     assert "results were in several" in said, "the dense models and their attacks"
@@ -127,6 +124,93 @@ def test_compacted_stores_are_merged_too(halves):
     compact(str(halves / "one"), Console(quiet=True))
     merged(halves, "one", "other")
     assert tables(halves / "both") == tables(halves / "whole")
+
+
+#: A quarter of it.
+FEW = SHARED.replace("seeds: [0, 1]", "seeds: [0]").replace("rates: [1, 2, 4]", "rates: [1, 2]")
+
+
+def cells_of(store: Path) -> pd.DataFrame:
+    """Without what differs between two runs."""
+    frame = pd.read_parquet(store / "results/cells").drop(columns=PROVENANCE)
+    return frame.sort_values(COORDINATES).reset_index(drop=True)
+
+
+def test_buckets_are_merged_as_folders_are(tmp_path, s3_bucket):
+    """A folder into a bucket; that and a folder into a bucket; a bucket into a folder."""
+    for name, select in HALVES.items():
+        assert run(tmp_path, FEW, store=str(tmp_path / name), select=select) == 0
+    merged(tmp_path, "one", "other")
+    at = f"{s3_bucket}/{uuid.uuid4().hex}"
+    merged(tmp_path, "one", into=f"{at}/one")
+    assert "no doubt found" in merged(tmp_path, f"{at}/one", "other", into=f"{at}/both")
+    merged(tmp_path, f"{at}/both", into="back")
+    both, back = contents(tmp_path / "both"), contents(tmp_path / "back")
+    assert {path: back.get(path) for path in both if path != "store.json"} == {
+        path: content for path, content in both.items() if path != "store.json"
+    }
+    begun = len(read_history(Store.open(f"{at}/both")).by_start)
+    assert run(tmp_path, FEW, store=f"{at}/both") == 0
+    assert len(read_history(Store.open(f"{at}/both")).by_start) == begun, "nothing ran again"
+    with pytest.raises(UsageError, match="expected different stores"):
+        prunegrid.merge([f"{at}/both/"], f"{at}/both")
+
+
+def test_three_parts_and_a_store_to_add_to(tmp_path):
+    """The third part by its attack alone: its models are in the first part too."""
+    parts = {"a": ("rate=1", "attack=cw_l2"), "b": ("attack=pgd_linf",), "c": ("rate=2",)}
+    for name, select in {**parts, "whole": ()}.items():
+        assert run(tmp_path, FEW, store=str(tmp_path / name), select=select) == 0
+    merged(tmp_path, *parts)
+    expected = cells_of(tmp_path / "whole")
+    pd.testing.assert_frame_equal(cells_of(tmp_path / "both"), expected)
+    before = contents(tmp_path / "a")
+    merged(tmp_path, "b", "c", into="a")
+    after = contents(tmp_path / "a")
+    assert {path for path in before if after[path] != before[path]} <= {"selection.json"}
+    pd.testing.assert_frame_equal(cells_of(tmp_path / "a"), expected)
+
+
+def test_a_store_of_an_earlier_version_is_merged_with_a_new_one(tmp_path):
+    """Its rows stay as they were written, with fewer columns. What it calls `cw_l2` has a name of
+    its own since."""
+    with tarfile.open(Path(__file__).parent.parent / "data/store-9a0cb5a.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    old = tmp_path / "store"
+    text = (old / "grid.yaml").read_text()
+    text = text.replace("{steps: 3}", "{attack: pgd_coarse_linf, steps: 3}")
+    text = text.replace("{binary_search", "{attack: cw_walk_l2, binary_search")
+    assert run(tmp_path, text, store=str(tmp_path / "new"), select=("seed=1",)) == 0
+    merged(tmp_path, "store", "new")
+    both = contents(tmp_path / "both")
+    rows = {path: new for path, new in contents(old).items() if path.startswith("results/")}
+    assert rows.items() <= both.items()
+    assert set(pd.read_parquet(tmp_path / "both/results/cells")["seed"]) > {0, 1}
+    assert findings(tmp_path / "both") == []
+
+
+def test_what_a_grid_brings_is_merged_whether_or_not_the_grids_are_one(halves, capsys):
+    """Networks are needed wherever their models are; other code under one version is said."""
+    for number, name in enumerate(HALVES):
+        networks = halves / name / "networks"
+        networks.mkdir()
+        (networks / f"{number}.keras").write_bytes(b"a network")
+        kept = halves / name / "grid.json"
+        raw = json.loads(kept.read_text())
+        raw["sources"] = {"mine.py:score version 1": f"digest {number}", "same version 1": "x"}
+        kept.write_text(json.dumps(raw))
+    merged(halves, "one", "other")
+    said = capsys.readouterr().out
+    one, other = (halves / name for name in HALVES)
+    assert f"mine.py:score version 1 is other code in {other} than in {one}" in said
+    assert said.count("other code") == 1
+    assert prunegrid.open_store(halves / "both").verify() == []
+    grid = halves / "one/grid.yaml"
+    grid.write_text(f"{grid.read_text()}# other\n")
+    assert "grids differ" in merged(halves, "one", "other", into="parts")
+    for into in ("both", "parts"):
+        names = {path.name for path in (halves / into / "networks").iterdir()}
+        assert names == {"0.keras", "1.keras"}
 
 
 def test_a_cell_whose_shards_come_from_two_stores_is_derived_again(halves):

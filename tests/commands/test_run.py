@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from rich.console import Console
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.driver import DataError
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.driver.run_view import RunResult
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
@@ -49,6 +51,7 @@ def cells(folder: Path) -> pd.DataFrame:
     return frame.sort_values(COORDINATES).reset_index(drop=True).drop(columns=PROVENANCE)
 
 
+@pytest.mark.usefixtures("reported")
 def test_every_cell_has_exactly_one_row_and_every_task_ran_once(tmp_path):
     assert run(tmp_path) == 0
     frame = cells(tmp_path)
@@ -98,6 +101,7 @@ def test_a_changed_attack_supersedes_its_cells_and_no_cell_counts_twice(tmp_path
     assert len(list((tmp_path / "store/history").glob("grid-*.yaml"))) == 1
 
 
+@pytest.mark.usefixtures("reported")
 def test_a_bug_blocks_its_descendants_and_all_else_goes_on(tmp_path):
     assert run(tmp_path, with_seeds(0, BUG)) == 1
     frame = cells(tmp_path)
@@ -155,6 +159,7 @@ def test_slices_finish_one_point_of_a_curve_before_the_next_is_begun(tmp_path):
     assert began == {"usual": set(), "sliced": first}
 
 
+@pytest.mark.usefixtures("reported")
 def test_selecting_a_part_runs_that_part_and_the_rest_later(tmp_path):
     assert run(tmp_path, select=("seed=0", "attack=cw_l2")) == 0
     assert len(cells(tmp_path)) == 12
@@ -196,17 +201,19 @@ def spawn(
     stdout: int = subprocess.PIPE,
     before: str = "",
     ignored: Collection[signal.Signals] = (),
+    reported: bool = False,
 ) -> subprocess.Popen:
     """A driver in a session of its own, which ignores these signals. `before`: code that runs in
-    that process first."""
+    that process first. `reported`: it writes its report."""
     (folder / "grid.yaml").write_text(text)
     code = before + (
         "import signal, sys; from pathlib import Path; from rich.console import Console;"
         f"[signal.signal(n, signal.SIG_IGN) for n in {[int(number) for number in ignored]}];"
         "from prunegrid.orchestrator.driver.launch import RunOptions;"
-        "from prunegrid.orchestrator.commands.run import run_grid;"
+        "from prunegrid.orchestrator.commands import run;"
         "from tests.fakes import RUNNER;"
-        "sys.exit(run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
+        f"{'' if reported else 'run._report = lambda *_: None;'}"
+        "sys.exit(run.run_grid(RunOptions(grid=Path(sys.argv[1]), store=sys.argv[2],"
         f"engine={engine!r}, runner=RUNNER), Console()))"
     )
     return subprocess.Popen(
@@ -219,7 +226,7 @@ def spawn(
     )
 
 
-def wait_for(condition, timeout_s: float = 30.0) -> None:
+def wait_for(condition, timeout_s: float = 90.0) -> None:
     limit = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < limit, "it did not happen in time"
@@ -244,11 +251,25 @@ def test_a_killed_driver_resumes_to_the_same_cells(tmp_path):
     pd.testing.assert_frame_equal(cells(broken), cells(whole))
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_an_interrupted_run_ends_without_a_report(tmp_path, monkeypatch, interrupted):
+    """A report takes long, and Slurm waits for the end before it kills."""
+    result = RunResult(
+        missing=(), given_up=(), blocked={}, interrupted=interrupted, ran=1, reused=0, elapsed_s=1.0
+    )
+    ran = SimpleNamespace(plan=SimpleNamespace(cells=()), store=None, result=result)
+    reports = []
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run.run_options", lambda *_, **__: ran)
+    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *a: reports.append(a))
+    assert run(tmp_path) == (130 if interrupted else 0)
+    assert len(reports) == (not interrupted)
+
+
 def test_ctrl_c_stops_in_order_and_the_same_command_resumes(tmp_path):
-    driver = spawn(tmp_path, with_seeds(SLOW))
+    driver = spawn(tmp_path, with_seeds(SLOW), reported=True)
     wait_for(lambda: attempts_of(tmp_path / "store"))
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=20)
+    output, _ = driver.communicate(timeout=90)
     assert driver.returncode == 130, output
     assert "interrupted" in output
     assert not (tmp_path / "store" / LEASE).exists()

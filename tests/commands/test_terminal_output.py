@@ -47,6 +47,7 @@ def printed(arguments: list[str], capsys) -> str:
     return out.out + out.err
 
 
+@pytest.mark.usefixtures("reported", "no_figure_files")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_command_cuts_a_table_or_lets_a_name_steer_the_terminal(
     width, hostile, tmp_path, monkeypatch, capsys

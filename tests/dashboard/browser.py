@@ -15,7 +15,7 @@ import uvicorn
 
 from prunegrid.orchestrator.commands.dashboard import listen
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 #: The last proves that the page needs no network: no other name resolves.
 ARGUMENTS = (
     "--headless=new",

@@ -18,7 +18,7 @@ from prunegrid.workers.checkpoints import pack
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 TOKEN = "correct-horse-battery-staple"
 ENTER, ESCAPE, RIGHT, DOWN = "\ue007", "\ue00c", "\ue014", "\ue015"

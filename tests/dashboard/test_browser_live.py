@@ -11,7 +11,7 @@ import pytest
 
 from tests.dashboard.stores import Run
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 class Driver:

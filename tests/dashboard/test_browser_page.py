@@ -22,7 +22,7 @@ from tests.dashboard.browser import listening
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 VIEWS = ("grid", "curves", "timeline", "failures")
 PRESSED = {"button", "link", "checkbox", "combobox", "img", "gridcell", "DisclosureTriangle"}

@@ -54,7 +54,7 @@ class Server:
         """Seconds until it was gone."""
         began_s = time.monotonic()
         self.process.send_signal(number)
-        self.said += self.process.communicate(timeout=20)[0]
+        self.said += self.process.communicate(timeout=90)[0]
         return time.monotonic() - began_s
 
 
@@ -101,7 +101,7 @@ def test_a_taken_port_is_one_line(server, mixed):
         taken.listen()
         port = taken.getsockname()[1]
         one = server("--port", str(port))
-        output = one.said + one.process.communicate(timeout=20)[0]
+        output = one.said + one.process.communicate(timeout=90)[0]
     assert one.process.returncode == 2
     assert output.strip().count("\n") == 0
     assert f"can't listen on 127.0.0.1 port {port}: Address already in use" in output

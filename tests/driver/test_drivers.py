@@ -33,7 +33,7 @@ def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_gone(tmp_pa
     first = spawn(tmp_path, with_seeds(SLOW))
     wait_for(lambda: attempts_of(tmp_path / "store"))
     second = spawn(tmp_path, with_seeds(SLOW))
-    output, _ = second.communicate(timeout=30)
+    output, _ = second.communicate(timeout=90)
     assert second.returncode == 1, output
     assert f"pid {first.pid}" in output
     assert first.poll() is None, "the first one goes on"
@@ -42,7 +42,7 @@ def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_gone(tmp_pa
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     third = spawn(tmp_path, with_seeds(0))
-    output, _ = third.communicate(timeout=60)
+    output, _ = third.communicate(timeout=90)
     assert third.returncode == 0, output
     assert len(cells(tmp_path)) == 24
 
@@ -91,7 +91,7 @@ def test_ctrl_c_twice_ends_at_once_what_does_not_hear(tmp_path):
     time.sleep(1)
     assert driver.poll() is None, "what runs may end"
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=30)
+    output, _ = driver.communicate(timeout=90)
     assert driver.returncode == 130, output
     assert not (tmp_path / "store" / LEASE).exists()
 
@@ -106,7 +106,7 @@ def test_ctrl_c_over_ray_stops_in_order(tmp_path):
     driver = spawn(tmp_path, with_seeds(SLOW), engine="ray")
     wait_for(lambda: attempts_of(tmp_path / "store"), 90)
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=40)
+    output, _ = driver.communicate(timeout=90)
     assert driver.returncode == 130, output
     assert "interrupted" in output
     assert not (tmp_path / "store/failures").exists(), "an interruption is no failure"
@@ -120,7 +120,7 @@ def test_a_lost_terminal_stops_it_in_order(tmp_path):
     wait_for(lambda: attempts_of(tmp_path / "store"), 90)
     driver.send_signal(signal.SIGHUP)
     os.close(screen)
-    assert driver.wait(timeout=40) == 130
+    assert driver.wait(timeout=90) == 130
     assert not (tmp_path / "store" / LEASE).exists()
     assert not (tmp_path / "store/failures").exists()
 
@@ -289,6 +289,7 @@ def test_the_number_of_an_attempt_goes_on_over_runs_and_no_record_is_lost(tmp_pa
     assert records == sorted(["001.json", "002.json", "003.json", "004.json"] * 2)
 
 
+@pytest.mark.usefixtures("reported")
 def test_tasks_that_fail_are_no_success_though_every_cell_has_its_row(tmp_path):
     """Image rows were removed by hand, and can't be made again."""
     grid = with_seeds(BROKEN)

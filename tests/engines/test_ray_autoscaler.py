@@ -24,7 +24,7 @@ from tests.autoscaled import AutoscaledCluster
 from tests.engines.test_engines import RUNNER, settings, task
 from tests.grids import SMALL
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.ray
 
 HALF = Resources(cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=None)
 

@@ -19,7 +19,7 @@ from tests.chaos.cluster import FakeCluster
 from tests.engines.test_engines import RUNNER, collect, settings, task
 from tests.fakes import CRAMPED, NODE_BOUND, SAVES, SLOW
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.ray
 
 HALF = Resources(cpus_per_task=1, gpus_per_task=0.5, threads=1, gpu_memory_mib=200)
 

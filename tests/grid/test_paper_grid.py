@@ -25,6 +25,8 @@ TEXT = (ROOT / "grid.yaml").read_text()
 BOTH = TEXT.replace("enabled: false", "enabled: true")
 PLAN = parse_grid(TEXT, source="grid.yaml")
 ATTACK_NAMES = ("pgd_linf", "cw_l2", "bb_l0")
+#: The attack of each norm that `strict` takes.
+STRONGEST = ("exchange_l0", "target_race_l2", "target_race_linf")
 
 #: architecture: data set, attacked images, then eps as the figures' axes have them.
 TABLE = {
@@ -112,16 +114,30 @@ def test_protocol_paper(architecture):
     assert dict(attacks["cw_l2"].settings.options)["abort_early"] is True
 
 
+def test_an_attack_is_the_same_in_every_protocol():
+    """A label with two algorithms would be compared as one."""
+    changed = BOTH.replace("bb_l0: none", "bb_l0: {attack: exchange_l0}")
+    assert changed != BOTH
+    with pytest.raises(GridError, match=r"bb_l0 is the same attack in every protocol: .*`attack`"):
+        parse_grid(changed, source="grid.yaml")
+
+
 @pytest.mark.parametrize("architecture", TABLE)
 def test_protocol_strict(architecture):
     attacks = attacks_of(BOTH, "strict", architecture)
-    assert set(attacks) == set(ATTACK_NAMES)
-    for attack in attacks.values():
+    assert set(attacks) == set(STRONGEST)
+    papers = {
+        ATTACKS[name].norm: a.eps for name, a in attacks_of(BOTH, "paper", architecture).items()
+    }
+    for name, attack in attacks.items():
+        assert attack.settings.eps == ()
+        assert attack.eps == papers[ATTACKS[name].norm]
+        set_there = {"passes": 500} if name == "exchange_l0" else {}
+        defaults = {o.name: o.default for o in ATTACKS[name].options}
+        assert dict(attack.settings.options) == defaults | set_there
         assert (attack.settings.engine, attack.settings.outputs) == ("strict", "logits")
         assert attack.split == "test"
         assert attack.settings.skip_at_or_below_accuracy is None
-    assert dict(attacks["pgd_linf"].settings.options)["restarts"] > 1
-    assert BB.items() <= dict(attacks["bb_l0"].settings.options).items()
 
 
 def test_both_protocols_attack_the_same_models():
@@ -140,7 +156,8 @@ def test_every_setting_is_in_the_file():
     for own in whole["architectures"].values():
         left_out = {"train_images", "fine_tuning", "prune_except", *OF_OWN_NETWORKS}
         assert set(ArchitectureTable.names()) - set(own) == left_out
-    for name in ATTACK_NAMES:
+    assert set(whole["attacks"]) == {*ATTACK_NAMES, *STRONGEST}
+    for name in whole["attacks"]:
         assert set(whole["attacks"][name]) == {option.name for option in ATTACKS[name].options}
     for own in whole["protocols"].values():
         assert set(own) == set(ProtocolTable.names())

@@ -17,7 +17,7 @@ from prunegrid.workers.user_code import UserCode
 from tests.science import Patience, context, data, prune_task, train_task, training
 from tests.workers.test_stages_architectures import PGD
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("own networks")]
+pytestmark = pytest.mark.tf
 
 MODULE = "tests.models.own_nets"
 KEPT = {"vit": ("positions",)}

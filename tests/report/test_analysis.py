@@ -8,11 +8,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
 from prunegrid.orchestrator.report.analysis import analyse
 from prunegrid.orchestrator.report.comparison import compare_stores
-from prunegrid.orchestrator.report.curves import compression_grid
+from prunegrid.orchestrator.report.counterparts import match_attacks
+from prunegrid.orchestrator.report.curves import compression_grid, protocol_grid
 from prunegrid.orchestrator.report.findings import Topic, findings
 from prunegrid.orchestrator.report.masking import flat_curves
 from prunegrid.orchestrator.report.missing import missing_cells, missing_text
@@ -121,6 +124,83 @@ def test_protocols_of_one_store_are_compared_and_gaps_are_missing():
     gaps = side.table[side.table.verdict == "missing in b"]
     assert set(gaps.attack) == {"bb_l0"}
     assert len(gaps) == 3 * 4
+
+
+def of_other_attacks(results, protocol, **names):
+    """`results`, with other attacks under one protocol: label to label."""
+    cells = results.cells
+    mine = cells["protocol"] == protocol
+    renamed = cells["attack"].where(~mine, cells["attack"].replace(names))
+    return dataclasses.replace(results, cells=cells.assign(attack=renamed))
+
+
+def test_attacks_of_one_norm_stand_beside_each_other():
+    """`strict` has the strongest of each norm, under names of their own."""
+    plain = synthetic(protocols=("paper", "strict"))
+    names = {"bb_l0": "exchange_l0", "cw_l2": "target_race_l2"}
+    other = of_other_attacks(plain, "strict", **names)
+    ((before,), (now,)) = (compare_stores(each, each) for each in (plain, other))
+    assert not set(now.table.verdict) & {"missing in a", "missing in b"}
+    assert set(now.table.attack) == {
+        "clean", "bb_l0 / exchange_l0", "cw_l2 / target_race_l2", "pgd_linf"
+    }  # fmt: skip
+    assert now.table.difference.tolist() == before.table.difference.tolist()
+    said = " ".join(now.sentences())
+    assert "C&W L2 / Target race L2: " in said
+    assert "PGD L∞: " in said
+
+
+def test_protocols_panels_have_attacks_of_one_norm_in_a_row():
+    other = of_other_attacks(
+        synthetic(protocols=("paper", "strict")), "strict", bb_l0="exchange_l0", cw_l2="x"
+    )
+    (part,) = analyse(other).experiments()
+    found = [
+        [panel.title if panel else None for panel in row] for row in protocol_grid(part).panels
+    ]
+    assert found == [
+        ["B&B L0, paper", "Exchange L0, strict"],
+        ["C&W L2, paper", "x, strict"],
+        ["PGD L∞, paper", "PGD L∞, strict"],
+    ]
+
+
+SIDES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.dictionaries(st.sampled_from(["p", "q", "r", "s"]), st.none(), max_size=4),
+    min_size=1,
+)
+
+
+@given(SIDES)
+def test_every_attack_is_in_one_row_of_its_norm(sides):
+    norms = {"p": "l2", "q": "l2", "r": "linf", "s": "l2"}
+    named = {side: {label: norms[label] for label in labels} for side, labels in sides.items()}
+    rows = match_attacks(named)
+    assert sorted((side, label) for row in rows for side, label in row.items()) == sorted(
+        (side, label) for side, labels in named.items() for label in labels
+    )
+    for row in rows:
+        assert len({norms[label] for label in row.values()}) == 1
+    for label in norms:  # one label of several sides is never apart
+        assert sum(label in row.values() for row in rows) <= 1
+    for norm in ("l2", "linf"):  # what could stand together does
+        mine = [row for row in rows if len(row) == 1 and norms[next(iter(row.values()))] == norm]
+        assert len({side for row in mine for side in row}) <= 1
+
+
+def test_the_strongest_stands_for_its_norm():
+    """Of two that are left on one side, that with the lower robust accuracy."""
+    plain = synthetic(protocols=("paper", "strict"))
+    cells = plain.cells
+    strict = cells[(cells["protocol"] == "strict") & (cells["attack"] == "cw_l2")]
+    weak = strict.assign(attack="aaa", robust_accuracy=strict["robust_accuracy"] + 0.01)
+    strong = strict.assign(attack="zzz")
+    rest = cells.drop(strict.index)
+    both = dataclasses.replace(plain, cells=pd.concat([rest, weak, strong], ignore_index=True))
+    (side,) = compare_stores(both, both)
+    assert {"cw_l2 / zzz", "aaa"} < set(side.table.attack)
+    assert set(side.table[side.table.attack == "aaa"].verdict) == {"missing in a"}
 
 
 def test_stores_with_nothing_in_common():

@@ -10,7 +10,7 @@ import pytest
 from prunegrid.orchestrator.report import write_report
 from tests.report.synthetic import METHODS, synthetic
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 FLAGS = [
     "--headless",

@@ -16,7 +16,6 @@ from tests.late_files import LateFiles
 
 @pytest.mark.parametrize("late_s", [0.3, 3.0])
 def test_a_driver_that_sees_results_late_runs_each_task_once(tmp_path, monkeypatch, late_s):
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
     monkeypatch.setattr(
         "prunegrid.orchestrator.store.store.open_files",
         lambda address: LateFiles(LocalFiles(address).folder, late_s=late_s),

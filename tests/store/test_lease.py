@@ -29,6 +29,7 @@ from prunegrid.orchestrator.store.lease import (
     find_driver,
 )
 from prunegrid.orchestrator.store.store import Store, this_host
+from prunegrid.workers.files import LocalFiles
 from prunegrid.workers.process_id import process_place, process_start
 from tests.commands.test_run import wait_for
 
@@ -105,6 +106,32 @@ def test_a_heartbeat_that_changes_holds_others_off_whatever_the_clocks_say(any_s
     with pytest.raises(StoreError, match=r"held by the driver with pid 4711 on gpu-7, last heard"):
         OwnClock(beating(any_store, holder)).take(any_store)
     assert any_store.files.exists(LEASE)
+
+
+class CachedFiles(LocalFiles):
+    """As an NFS client: what it has read it reads again, until the file's folder is listed.
+    tests/cluster/on_nfs.py has a real one."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(root)
+        self._known: dict[Path, bytes] = {}
+        listdir = os.listdir
+        monkeypatch.setattr(os, "listdir", lambda at: (self._forget(Path(at)), listdir(at))[1])
+
+    def _forget(self, folder: Path) -> None:
+        self._known = {path: old for path, old in self._known.items() if path.parent != folder}
+
+    def read(self, path: str) -> bytes:
+        if (place := self._path(path)) not in self._known:
+            self._known[place] = super().read(path)
+        return self._known[place]
+
+
+def test_a_heartbeat_is_not_taken_from_a_network_mount_s_cache(tmp_path, monkeypatch):
+    there = Store.open_or_create(str(tmp_path))
+    here = Store(CachedFiles(tmp_path, monkeypatch))
+    with pytest.raises(StoreError, match="held by the driver with pid 4711 on gpu-7"):
+        OwnClock(beating(there, held(there))).take(here)
 
 
 @pytest.mark.parametrize("clock", OFF_S)

@@ -68,6 +68,7 @@ def test_its_grid_is_one_that_could_not_be_run_here(store):
     assert {task.architecture for task in load_plan(store).tasks.values()} == {"newnet"}
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_status_report_and_explain_show_it(store, tmp_path):
     assert "100 % done" in call("status", "--store", store.address)
     page = tmp_path / "report"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -40,11 +41,6 @@ class FakeTracker:
         if self.errors:
             raise self.errors.pop()
         return run or f"run of {model.model_id}"
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    monkeypatch.setattr("prunegrid.orchestrator.commands.run._report", lambda *_: None)
 
 
 @pytest.fixture
@@ -130,7 +126,7 @@ def test_a_tracker_that_hangs_holds_up_no_run(tmp_path, tracker, monkeypatch):
 
     released = threading.Event()
     monkeypatch.setattr(tracker, "track", lambda model, run: str(released.wait(60)))
-    monkeypatch.setattr(follower, "END_S", 0.2)
+    monkeypatch.setattr(follower, "QUIET_S", 0.2)
     try:
         assert "trackers are slow" in said(tmp_path, tracked(mlflow="somewhere"))
     finally:
@@ -207,6 +203,15 @@ def test_tensorboard_reads_them_back(tmp_path):
     assert len(found["accuracy"]) == 1
     for eps in ("0.5", "1", "2"):
         assert len(found[f"robust_accuracy/strict/cw_l2/{eps}"]) == 1
+
+
+def test_a_full_disk_is_said_in_lines_and_stops_nothing(tmp_path, monkeypatch, capfd):
+    full = lambda folder: SimpleNamespace(free=1000)  # noqa: E731
+    monkeypatch.setattr("shutil.disk_usage", full)
+    text = said(tmp_path, tracked(tensorboard=tmp_path / "board"))
+    assert "No space left on device" in text
+    assert "nothing more goes to tensorboard" in text
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_mlflow_reads_them_back(tmp_path, monkeypatch):

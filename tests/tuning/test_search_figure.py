@@ -114,7 +114,6 @@ def test_a_setting_that_the_grid_has_not_and_an_attack_that_fails_are_left_out()
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("browser")
 def test_the_page_is_drawn_offline_and_a_point_tells_its_settings(browser, tmp_path):  # noqa: F811
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By

@@ -96,6 +96,7 @@ def test_a_new_name_has_the_keys_of_what_it_builds(folder, monkeypatch):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("cold_children")
 def test_a_network_that_cannot_be_pruned_is_refused_with_the_grid_file(folder, monkeypatch):
     put(monkeypatch, dataclasses.replace(ARCHITECTURES["cnn5"], target="odd:build", sources=""))
     (folder / "odd.py").write_text(

@@ -10,7 +10,7 @@ from prunegrid.workers.catalog import ARCHITECTURES, DATASETS
 from prunegrid.workers.contract import AttackSettings, AttackTask, PruneTask, TrainTask
 from tests.science import BY_WEIGHTS, context, data, prune_task, train_task, training
 
-pytestmark = [pytest.mark.tf, pytest.mark.xdist_group("architectures")]
+pytestmark = pytest.mark.tf
 
 RATES = (8.0, 64.0)
 ONE_EPOCH = training(max_epochs=1)

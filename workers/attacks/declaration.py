@@ -76,6 +76,10 @@ class AttackEntry:
     foolbox_class: str | None = None  #: of foolbox.attacks, which `foolbox-stock` runs
     implementation: type[Attack] | None = None  #: set by `attack`; None: Foolbox's class alone
     function: UserCode | None = None  #: the user's, instead; see `function_attack.py`
+    #: Raised where `strict` runs another algorithm by this name than it did.
+    edition: int = 1
+    #: The name by which `strict` ran it in edition 1 of that name; its results keep their keys.
+    first_name: str | None = None
     step_passes: int = 1  #: queries of a step
     #: Queries of an image beyond its steps: for each round of them, in all, and in all by
     #: `strict` (at most).
@@ -100,6 +104,12 @@ class AttackEntry:
             return ("strict",)
         own = self.implementation.engines() if self.implementation else ()
         return (*own, "foolbox-stock") if self.foolbox_class else own
+
+    def called(self, engine: AttackEngine) -> tuple[str, int]:
+        """`attack` and `edition` of the settings by which an engine runs it."""
+        if self.first_name is not None:
+            return self.first_name, 1
+        return self.name, self.edition if engine == "strict" else 1
 
     @property
     def rounds(self) -> tuple[str, ...]:

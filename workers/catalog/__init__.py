@@ -18,7 +18,14 @@ from prunegrid.workers.attacks.declaration import (
     AttackEntry,
 )
 from prunegrid.workers.catalog.architectures import ARCHITECTURES, ArchitectureEntry
-from prunegrid.workers.catalog.attacks import ATTACKS, attack_entry, attack_of, own_entry
+from prunegrid.workers.catalog.attacks import (
+    ATTACKS,
+    FIRST_NAMES,
+    attack_entry,
+    attack_name,
+    attack_of,
+    own_entry,
+)
 from prunegrid.workers.catalog.datasets import DATASETS, dataset_of
 from prunegrid.workers.catalog.methods import METHODS, SCORES, method_of
 from prunegrid.workers.method_entry import CONTROL
@@ -29,6 +36,7 @@ __all__ = [
     "ATTACKS",
     "CONTROL",
     "DATASETS",
+    "FIRST_NAMES",
     "METHODS",
     "NORMS",
     "SCORES",
@@ -38,6 +46,7 @@ __all__ = [
     "AttackEntry",
     "Option",
     "attack_entry",
+    "attack_name",
     "attack_of",
     "dataset_of",
     "load",

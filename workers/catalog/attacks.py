@@ -23,6 +23,11 @@ def _declared() -> dict[str, AttackEntry]:
 
 ATTACKS: Mapping[str, AttackEntry] = _declared()
 
+#: The attacks that `strict` ran by a name which means another one now, by that name.
+FIRST_NAMES: Mapping[str, AttackEntry] = {
+    entry.first_name: entry for entry in ATTACKS.values() if entry.first_name is not None
+}
+
 #: Foolbox's attacks that never ask for a gradient.
 _GRADIENT_FREE = re.compile(
     r"\w*(Boundary|HopSkipJump|Gen|Pointwise|Noise|GaussianBlur|Inversion|ContrastReduction|"
@@ -62,9 +67,17 @@ def attack_entry(name: str) -> AttackEntry | None:
 
 def attack_of(settings: AttackSettings) -> AttackEntry | None:
     """The entry of a task's attack, of the grid's own too. None: no such."""
-    if settings.own is None:
-        return attack_entry(settings.attack)
-    return own_entry(settings.attack, settings.own)
+    if settings.own is not None:
+        return own_entry(settings.attack, settings.own)
+    if settings.engine == "strict" and settings.edition == 1 and settings.attack in FIRST_NAMES:
+        return FIRST_NAMES[settings.attack]
+    return attack_entry(settings.attack)
+
+
+def attack_name(settings: AttackSettings) -> str:
+    """As rows and people call it; what the settings say where the catalog has no such attack."""
+    entry = attack_of(settings)
+    return settings.attack if entry is None else entry.name
 
 
 @functools.lru_cache(maxsize=256)

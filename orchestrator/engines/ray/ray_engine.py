@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prunegrid.orchestrator.engines.engine import Ended, Notice, RunningTask
@@ -60,6 +60,7 @@ class RayEngine:
     """See `Engine`. Raises EngineError from the constructor, and from `poll` if no worker starts
     on any node or Ray itself is gone."""
 
+    # Parameters: what it runs, where, and what tests put in place of this machine.
     def __init__(
         self,
         settings: WorkerSettings,
@@ -68,12 +69,14 @@ class RayEngine:
         address: str | None = None,
         runner: Runner = REAL_RUNNER,
         slots: int | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
     ) -> None:
         """`address`: None starts Ray on this machine; "auto" or an address joins a cluster.
-        `slots`: at most so many. `local_cpus`, `local_gpus`: what a local Ray takes the machine to
-        have (tests)."""
+        `slots`: at most so many. `stop_requested` is asked before a Ray that has ended is started
+        again: ending the old one takes seconds. `local_cpus`, `local_gpus`: what a local Ray takes
+        the machine to have (tests)."""
         if address is None:
             keep_to_ourselves()
         import ray
@@ -89,6 +92,7 @@ class RayEngine:
         self._watched = self._local and not daemons.why_ended()
         self._restarts = 0
         self._stopping = False
+        self._stop_requested = stop_requested
         self._over = False  #: Ray is gone, and stays so
         self._nodes = Nodes(ray)
         self._nodes.look()
@@ -152,7 +156,7 @@ class RayEngine:
         self._actors.close()
         stop_local()
         self._feed(NodesEvent(nodes={}, at_s=time.monotonic()))
-        if self._stopping:
+        if self._stopping or self._stop_requested():
             self._over, self._watched = True, False
         else:
             text = f"{cause}: starting Ray again; what ran starts from its last checkpoint"

@@ -6,7 +6,6 @@ Foolbox 3.3.4: L0BrendelBethgeAttack, and its classes for the other norms.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,10 @@ from prunegrid.workers.attacks.base import (
 )
 from prunegrid.workers.attacks.declaration import AttackEntry, attack, count, real
 from prunegrid.workers.attacks.runtime.draws import FoolboxDraws
-from prunegrid.workers.attacks.runtime.starts import dataset_starts
+from prunegrid.workers.attacks.runtime.starts import dataset_starts, nearest_starts
 
 if TYPE_CHECKING:
     from prunegrid.workers.attacks.runtime.network import Network
-
-
-#: Queries of an image at most: a third of Foolbox's with 30 searches and 500 steps, 533.
-MOST_QUERIES = 177
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +78,9 @@ class BrendelBethgeL2(BrendelBethge):
     pass
 
 
-@attack(
-    AttackEntry(
-        name="bb_l0",
-        title="B&B L0",
-        norm="l0",
-        finds="minimum-norm",
-        loss="margin",
-        foolbox_class="L0BrendelBethgeAttack",
-    )
-)
 @dataclass(frozen=True, kw_only=True)
-class BrendelBethgeL0(BrendelBethge):
-    """The defaults are the paper's settings."""
+class BoundaryL0(BrendelBethge):
+    """Along the boundary in L0, each image for itself. The defaults are the paper's settings."""
 
     binary_search_steps: int = count(30, "halvings of the way from the start to the boundary")
     steps: int = count(500, "steps along the boundary", search=(10, 10_000), spends="steps")
@@ -106,78 +91,6 @@ class BrendelBethgeL0(BrendelBethge):
     def interval(self) -> int:
         """Steps between two decays of the radius."""
         return max(1, int(self.steps / self.lr_num_decay))
-
-    # ------------------------------------------------------------------ as Foolbox does it
-
-    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        """All images go through the steps together.
-
-        Foolbox gives up a batch in which one image has no start; here that image alone is lost.
-        """
-        shuffle = FoolboxDraws(context.seed, context.stream).shuffle
-        starts, started = dataset_starts(network, batch, context, shuffle)
-        keep = np.flatnonzero(started)
-        n = len(batch)
-        images = batch.images.copy()
-        queries, backward = 1, 0
-        if len(keep):
-            part = batch.take(keep)
-            images[keep], queries = self._follow(network, part, starts[keep], context)
-            backward = self.steps
-        each, back = (np.full(n, count, np.int64) for count in (queries, backward))
-        return (measured(batch, "l0", images, started, each, backward=back),)
-
-    def _follow(
-        self, network: Network, batch: Batch, starts: np.ndarray, context: AttackContext
-    ) -> tuple[np.ndarray, int]:
-        """Best adversarials [n, h, w, c] and the queries made of each image."""
-        import tensorflow as tf
-
-        from prunegrid.workers.attacks.algorithms.brendel_bethge.bisection import bisector
-
-        n = len(batch)
-        x0, labels = batch.images, tf.constant(batch.labels.astype(np.int32))
-        flat0 = x0.reshape(n, -1)
-        margins = network.margin_and_gradient()
-        bisect = bisector(network, self.binary_search_steps)
-        x, asked = (t.numpy() for t in bisect(x0, starts, labels))
-        best = starts.copy()
-        best_norm = row_norms(x0 - best, "l0_loose")
-        boundary = np.zeros_like(x0.reshape(n, -1))
-        lr = self.lr
-        for step in range(1, self.steps + 1):
-            margin, slopes = (t.numpy() for t in margins(tf.constant(x), labels))
-            norm = row_norms(x0 - x, "l0_loose")
-            closer = (norm < best_norm) & (margin < 0)
-            best[closer], best_norm[closer] = x[closer], norm[closer]
-            now = slopes.reshape(n, -1)
-            boundary = now if step == 1 else (1 - self.momentum) * now + self.momentum * boundary
-            if (step + 1) % self.interval == 0:
-                lr *= self.lr_decay
-            here = x.reshape(n, -1)
-            # The trust region grows with the batch: its radius is scaled by all its elements.
-            radius = np.full(n, lr * float(x0.size))
-            deltas = l0_steps(flat0, here, boundary, self._target(margin), radius)
-            x = (here + deltas.astype(np.float32)).reshape(x0.shape)
-            context.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
-        return best, int(asked) + self.steps + 3
-
-    # ------------------------------------------------------------------ per image
-
-    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
-        """From several starts to the boundary and along it, then by exchanges of single elements:
-        the search of `exchange_l0`, which has its name, without its first part.
-
-        An image's radius is that of one micro-batch. It never takes more queries than Foolbox
-        would with the same options, nor more than a third of Foolbox's with the paper's.
-        """
-        from prunegrid.workers.attacks.algorithms.element_exchange import BISECTIONS, search
-
-        most = min(MOST_QUERIES, self.binary_search_steps + self.steps + 3)
-        few = dataclasses.replace(
-            self, binary_search_steps=min(self.binary_search_steps, BISECTIONS)
-        )
-        return (search(network, batch, context, few, most=most),)
 
     def follow(
         self,
@@ -239,8 +152,87 @@ class BrendelBethgeL0(BrendelBethge):
             context.ticker.tick(step / self.steps, f"B&B step {step}, {len(active)} images at work")
         return best, passes
 
-    # ------------------------------------------------------------------ for both
-
     def _target(self, margin: np.ndarray) -> np.ndarray:
         """The change of the margin that a step aims at: slightly over the boundary."""
         return np.where(margin > 0, -self.overshoot * margin, -(2 - self.overshoot) * margin)
+
+
+@attack(
+    AttackEntry(
+        name="bb_l0",
+        title="B&B L0",
+        norm="l0",
+        finds="minimum-norm",
+        loss="margin",
+        foolbox_class="L0BrendelBethgeAttack",
+        edition=2,
+    )
+)
+class BrendelBethgeL0(BoundaryL0):
+    # ------------------------------------------------------------------ as Foolbox does it
+
+    def foolbox(self, network: Network, batch: Batch, context: AttackContext) -> Results:
+        """All images go through the steps together.
+
+        Foolbox gives up a batch in which one image has no start; here that image alone is lost.
+        """
+        shuffle = FoolboxDraws(context.seed, context.stream).shuffle
+        starts, started = dataset_starts(network, batch, context, shuffle)
+        keep = np.flatnonzero(started)
+        n = len(batch)
+        images = batch.images.copy()
+        queries, backward = 1, 0
+        if len(keep):
+            part = batch.take(keep)
+            images[keep], queries = self._follow(network, part, starts[keep], context)
+            backward = self.steps
+        each, back = (np.full(n, count, np.int64) for count in (queries, backward))
+        return (measured(batch, "l0", images, started, each, backward=back),)
+
+    def _follow(
+        self, network: Network, batch: Batch, starts: np.ndarray, context: AttackContext
+    ) -> tuple[np.ndarray, int]:
+        """Best adversarials [n, h, w, c] and the queries made of each image."""
+        import tensorflow as tf
+
+        from prunegrid.workers.attacks.algorithms.brendel_bethge.bisection import bisector
+
+        n = len(batch)
+        x0, labels = batch.images, tf.constant(batch.labels.astype(np.int32))
+        flat0 = x0.reshape(n, -1)
+        margins = network.margin_and_gradient()
+        bisect = bisector(network, self.binary_search_steps)
+        x, asked = (t.numpy() for t in bisect(x0, starts, labels))
+        best = starts.copy()
+        best_norm = row_norms(x0 - best, "l0_loose")
+        boundary = np.zeros_like(x0.reshape(n, -1))
+        lr = self.lr
+        for step in range(1, self.steps + 1):
+            margin, slopes = (t.numpy() for t in margins(tf.constant(x), labels))
+            norm = row_norms(x0 - x, "l0_loose")
+            closer = (norm < best_norm) & (margin < 0)
+            best[closer], best_norm[closer] = x[closer], norm[closer]
+            now = slopes.reshape(n, -1)
+            boundary = now if step == 1 else (1 - self.momentum) * now + self.momentum * boundary
+            if (step + 1) % self.interval == 0:
+                lr *= self.lr_decay
+            here = x.reshape(n, -1)
+            # The trust region grows with the batch: its radius is scaled by all its elements.
+            radius = np.full(n, lr * float(x0.size))
+            deltas = l0_steps(flat0, here, boundary, self._target(margin), radius)
+            x = (here + deltas.astype(np.float32)).reshape(x0.shape)
+            context.ticker.tick(step / self.steps, f"B&B step {step} of {self.steps}")
+        return best, int(asked) + self.steps + 3
+
+    # ------------------------------------------------------------------ per image
+
+    def strict(self, network: Network, batch: Batch, context: AttackContext) -> Results:
+        """As Foolbox, with a start, a radius and a bisection of each image's own: the nearest
+        image of another class, and the radius of one micro-batch."""
+        ((starts, started),) = nearest_starts(network, batch, context, count=1)
+        images, passes = batch.images.copy(), np.zeros((3, len(batch)), np.int64)
+        if len(keep := np.flatnonzero(started)):
+            part = batch.take(keep)
+            images[keep], passes[:, keep] = self.follow(network, part, starts[keep], context)
+        forward, backward, flat = passes
+        return (measured(batch, "l0", images, started, forward + 1, backward=backward, flat=flat),)
