@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -18,6 +19,7 @@ from prunegrid.orchestrator.tuning.space import (
     training_space,
 )
 from prunegrid.workers.catalog import ATTACKS, AttackEntry
+from prunegrid.workers.user_code import UserCode
 
 #: Attacks whose settings can be searched.
 TUNABLE = [e for e in ATTACKS.values() if e.rounds and any(o.search for o in e.options)]
@@ -172,3 +174,11 @@ def test_a_training_space_has_no_budget():
     assert drawn[0] == {"learning_rate": 0.001}
     assert all(1e-4 <= p["learning_rate"] <= 1e-2 for p in drawn)
     assert len(drawn) == 9
+
+
+def test_an_attack_of_ones_own_says_what_spends_queries():
+    mine = dataclasses.replace(
+        ATTACKS["cw_l2"], name="lab:mine", function=UserCode(target="lab:mine"), options=()
+    )
+    with pytest.raises(UsageError, match=r'expected one such as `steps: Annotated.*spends="steps"'):
+        costs_of(mine, "strict")
