@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
@@ -176,9 +175,14 @@ def test_a_training_space_has_no_budget():
     assert len(drawn) == 9
 
 
-def test_an_attack_of_ones_own_says_what_spends_queries():
-    mine = dataclasses.replace(
-        ATTACKS["cw_l2"], name="lab:mine", function=UserCode(target="lab:mine"), options=()
+def test_an_attack_of_ones_own_says_what_spends_queries(monkeypatch):
+    mine = AttackEntry(
+        name="lab:mine",
+        title="Mine",
+        norm="l2",
+        finds="minimum-norm",
+        function=UserCode(target="lab:mine"),
     )
+    monkeypatch.setattr(AttackEntry, "options", ())
     with pytest.raises(UsageError, match=r'expected one such as `steps: Annotated.*spends="steps"'):
         costs_of(mine, "strict")
