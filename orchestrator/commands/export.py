@@ -11,12 +11,13 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.options import StoreOption
 from prunegrid.orchestrator.errors import StoreError, UsageError
+from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.selection import GridSelection, names_like, parse_selection
 from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.contract import AttackTask, Task
 from prunegrid.workers.files import StorageError
 
 if TYPE_CHECKING:
@@ -39,17 +40,28 @@ def command(
         Literal["keras", "savedmodel", "shrunk"],
         typer.Option(help="shrunk: physically smaller, without dead channels, the same logits."),
     ] = "keras",
+    grid: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The grid file, of a network that its function builds."),
+    ] = None,
     latency_batch: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Also time a forward pass of N images here."),
     ] = None,
 ) -> None:
     """A model as a plain Keras file or a SavedModel; pruned weights are its zeros."""
-    export(store, what, out, form=form, latency_batch=latency_batch, console=Terminal())
+    export(store, what, out, form=form, latency_batch=latency_batch, console=Terminal(), grid=grid)
 
 
 def export(
-    address: str, what: str, out: Path, *, form: Form, latency_batch: int | None, console: Console
+    address: str,
+    what: str,
+    out: Path,
+    *,
+    form: Form,
+    latency_batch: int | None,
+    console: Console,
+    grid: Path | None = None,
 ) -> None:
     """Write the one model that `what` names, and print what is in the file.
 
@@ -62,6 +74,7 @@ def export(
     key = model_key(plan, what)
     if key not in store.finished():
         raise StoreError(f"{key}: not trained yet; prunegrid explain --store {address} {key}")
+    allow_code(store.model_record(key).task, grid)
     # TensorFlow is imported here, in a command of its own that trains nothing.
     from prunegrid.workers.device import configure
 
@@ -80,6 +93,26 @@ def export(
         console.print(line, soft_wrap=True)
     if latency_batch is not None:
         console.print(_latency(store, key, latency_batch), soft_wrap=True)
+
+
+def allow_code(task: Task, grid: Path | None) -> None:
+    """A store may be another's, so a function that it names is called where a grid file of one's
+    own names it too, with the same options. It is looked for beside that file. Raises UsageError,
+    GridError."""
+    code = None if task.network is None else task.network.code
+    if code is None or code.is_ours:
+        return
+    if grid is None:
+        raise UsageError(
+            f"{code.target} builds this network, and what a store alone names is not called: "
+            "expected --grid FILE, the grid file that brings it"
+        )
+    if code not in read_grid(grid).user_code():
+        raise UsageError(
+            f"--grid {grid}: expected {code.target} with the store's options "
+            f"({', '.join(f'{name}: {value}' for name, value in code.options) or 'none'}) and "
+            f"version {code.version}, found none in it"
+        )
 
 
 def model_key(plan: Plan, what: str) -> str:

@@ -136,9 +136,10 @@ def changed_code(grid: Grid, store: Store | None) -> list[str]:
         same = f"{code.target} {now[name]}"
         count = sum(same not in (made.get(key) or _result_made_with(store, key)) for key in mine)
         if count:
-            older = f"{counted(count, 'result')} {'is' if count == 1 else 'are'} older and count"
+            are, count_as = ("is", "counts") if count == 1 else ("are", "count")
             notes.append(
-                f"{code.target} changed; {older} as before; raise its `version` "
+                f"{code.target} changed; {counted(count, 'result')} {are} older and {count_as} as "
+                f"before; raise its `version` "
                 f"(now {code.version}) to remake them"
             )
     return notes

@@ -108,3 +108,9 @@ def test_nearer_than_the_literature_at_half_the_passes(shard, cnn5):
         assert (mine > theirs * 1.01).sum() <= 1, attack
         assert (theirs > mine * 1.01).sum() > 3, attack
     assert max(ours["queries"]) <= 500
+
+
+def test_a_race_of_one_step_has_no_targets_to_leave_before_it(shard, cnn5):
+    options = {"targets": 6, "steps": 1, "leads": 1, "walk": 1}
+    columns = shard(cnn5, settings("target_race_l2", "strict", options=options), 0, 4)
+    assert len(columns["distance"]) == 4

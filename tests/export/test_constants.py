@@ -110,7 +110,7 @@ def test_an_unknown_layer_is_named():
 
     inputs = keras.Input((8, 8, 2), name="image")
     model = keras.Model(inputs, keras.layers.SeparableConv2D(3, 3, name="deep")(inputs))
-    with pytest.raises(ValueError, match=r"deep: expected a layer of .*Conv2D.*got Separable"):
+    with pytest.raises(ValueError, match=r"deep: expected layers of .*Conv2D.*got Separable"):
         constant_channels(model)
     for layer in (
         keras.layers.Conv2D(4, 3, groups=2, name="deep"),

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from prunegrid.orchestrator.errors import GridError
+from prunegrid.orchestrator.commands.export import allow_code, export
+from prunegrid.orchestrator.errors import GridError, UsageError
 from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.plan.dag import expand
@@ -139,6 +141,31 @@ def test_sources_that_changed_since_are_said_until_the_version_is_raised(folder)
     assert str(folder) not in sys.path
     (folder / "grid_nets.py").unlink()
     assert changed_code(stored, run.store) == [], "what is not there did not change"
+
+
+def test_what_only_a_store_names_is_not_called_to_export_it(folder):
+    grid = grid_of(folder)
+    run = Run(folder / "store")
+    keep_grid(run.store, grid)
+    run.plan = expand(grid)
+    key = run.keys[0]
+    run.finish(key)
+    words = "grid_nets:net builds this network, .* expected --grid FILE"
+    with pytest.raises(UsageError, match=words):
+        export(
+            run.address,
+            key,
+            folder / "m.keras",
+            form="keras",
+            latency_batch=None,
+            console=Console(),
+        )
+    allow_code(run.plan.tasks[key], folder / "grid.yaml")
+    grid_of(folder, OWN.replace("width: 2", "width: 3"))
+    with pytest.raises(
+        UsageError, match=r"expected grid_nets:net with .*\(width: 2\) and version 1"
+    ):
+        allow_code(run.plan.tasks[key], folder / "grid.yaml")
 
 
 def test_a_store_is_read_without_the_function(folder):

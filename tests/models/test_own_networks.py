@@ -24,7 +24,7 @@ KEPT = {"vit": ("positions",)}
 #: Where the smaller network is not defined, what is said.
 NOT_SHRUNK = {
     "vit": r"reshape: .* got Reshape",
-    "nested": r"body: .* got Functional",
+    "nested": r"body: .* got a model within it",
     "grouped": r"groups: expected a convolution of one group",
 }
 NAMES = ("lenet", "mobile", "vit", "nested", "grouped")
@@ -150,6 +150,20 @@ def test_it_is_fine_tuned_attacked_exported_and_shrunk(dense, tmp_path):
     else:
         small = export_stored(where.files, child.key, tmp_path / "s.keras", "shrunk")
         assert small.prunable < exported.prunable or name == "lenet"
+
+
+def test_a_file_with_layers_of_ones_own_is_refused_in_one_sentence(tmp_path):
+    import keras
+
+    Scale = type("OwnScale", (keras.layers.Layer,), {})  # noqa: N806
+    for layer, words in (
+        (Scale(), "it has a layer of one's own, OwnScale: .* name a function that builds"),
+        (keras.layers.Lambda(lambda x: 2 * x), "it has a Lambda layer's code: expected"),
+    ):
+        path = tmp_path / f"{layer.name}.keras"
+        keras.Sequential([keras.Input((16, 16, 3)), layer]).save(path)
+        with pytest.raises(ValueError, match=words):
+            facts("", code=None, file_path=str(path), trained=True)
 
 
 def test_dropout_draws_the_same_wherever_training_resumes(tmp_path, data_dir):

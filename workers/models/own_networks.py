@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,24 @@ def read_from(
         try:
             model = keras.models.load_model(path, compile=False)
         except Exception as error:  # whatever Keras, zipfile or h5py raises
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ValueError(f"{name}: can't be read as a Keras model: {first}") from error
+            raise ValueError(f"{name}: can't be read as a Keras model: {_why(error)}") from error
         if seed is not None and isinstance(model, keras.Sequential | keras.Model):
             model = keras.models.clone_model(model)
         return _finished(model, name, input_shape, classes)
+
+
+def _why(error: Exception) -> str:
+    """In one line. A file never names the module that its own classes are in, and what it holds
+    as code is not run."""
+    text = str(error).strip()
+    unknown = re.search(r"Could not locate class '(\w+)'", text)
+    if unknown is not None or "Lambda" in text:
+        what = f"a layer of one's own, {unknown[1]}" if unknown else "a Lambda layer's code"
+        return (
+            f"it has {what}: expected layers of Keras itself; name a function that builds the "
+            "network and imports them (`build: module:function`), which may load the file's weights"
+        )
+    return next(iter(text.splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def descend(
     furthest = row_norms(np.maximum(clean, 1 - clean), norm)
     delta, slope = np.zeros_like(clean), np.zeros_like(clean)
     size, unit_length = np.zeros(m), np.zeros(m)
-    leave = {round(part * steps): factor for part, factor in BEHIND}
+    leave = {max(1, round(part * steps)): factor for part, factor in BEHIND}
     active, left = np.arange(m), of_each
     for step in range(steps):
         if step in leave:
