@@ -136,9 +136,11 @@ def read_table(content: bytes) -> pa.Table:
     """Raises ValueError where the content is not a whole Parquet file."""
     large = len(content) > _LARGE  # without threads a small file takes a third of the time
     try:
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=large)
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=large)
+        table.validate(full=True)  # text that is none fails whoever asks for it, much later
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a whole Parquet file: {error}") from error
+    return table
 
 
 def read_images(content: bytes) -> ImageRows:
