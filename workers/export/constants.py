@@ -26,9 +26,10 @@ def constant_channels(model: keras.Model) -> dict[str, Constants]:
         rule = RULES.get(type(layer))
         if rule is None:
             choices = ", ".join(sorted(known.__name__ for known in RULES))
-            got = "a model within it" if isinstance(layer, keras.Model) else type(layer).__name__
+            what = "a model within it" if isinstance(layer, keras.Model) else type(layer).__name__
             raise ValueError(
-                f"{layer.name}: expected layers of {choices} alone in a network to shrink, got {got}"
+                f"{layer.name}: expected layers of {choices} alone in a network to shrink, "
+                f"got {what}"
             )
         if getattr(layer, "groups", 1) > 1 or getattr(layer, "depth_multiplier", 1) > 1:
             raise ValueError(
