@@ -31,12 +31,14 @@ from prunegrid.workers.contract import (
     TrainTask,
     WorkerSettings,
     classify,
+    user_code_of,
 )
 from prunegrid.workers.entry import describe
 from prunegrid.workers.files import StorageError, open_files
 from prunegrid.workers.image_rows import images_to_parquet, read_images
 from prunegrid.workers.records import LayerCount, ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.user_code import sources_of
 
 #: Seeds from here on misbehave; see `_misbehave`.
 BUG, DIES_ONCE, DIES, SLOW, DATA = 900, 901, 902, 903, 904
@@ -167,6 +169,7 @@ def provenance(task: Task, attempt: int) -> Provenance:
         started_at=datetime.now(UTC).isoformat(),
         duration_s=0.01,
         attempt=attempt,
+        user_sources=sources_of(user_code_of(task)) or None,
     )
 
 

@@ -95,6 +95,7 @@ def _answer(asked: tuple[str, dict[str, str], str, list[str]], library: list[str
         os.chdir(folder)
         paths = env["PYTHONPATH"].split(os.pathsep)
         sys.path[:] = [*paths, *(each for each in library if each not in paths)]
+        sys.dont_write_bytecode = True  # two edits within a second leave a file that looks current
         for name in [n for n in sys.modules if n.partition(".")[0] == "tests"]:
             del sys.modules[name]
         sys.argv = [module]

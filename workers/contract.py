@@ -298,6 +298,18 @@ def network_label(task: Task) -> str:
     return task.architecture if task.network is None else task.network.label
 
 
+def user_code_of(task: Task) -> tuple[str, ...]:
+    """The user's functions that take part in it, by their targets, sorted."""
+    reader = None if task.data.own is None else task.data.own.reader
+    code = [reader, None if task.network is None else task.network.code]
+    if isinstance(task, PruneTask) and task.pruning.own is not None:
+        code.append(task.pruning.own.score)
+    found = {each.target for each in code if each is not None and not each.is_ours}
+    if isinstance(task, AttackTask) and task.attack.own is not None:
+        found.add(task.attack.attack)
+    return tuple(sorted(found))
+
+
 _TASK_CLASSES: Mapping[str, type[TrainTask] | type[PruneTask] | type[AttackTask]] = {
     "train": TrainTask,
     "prune": PruneTask,

@@ -21,7 +21,7 @@ from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
@@ -35,6 +35,7 @@ PROVENANCE_FIELDS = [
     ("attempt", pa.int16()),
     ("code_digest", pa.string()),  # of the Python files of workers/
     ("arithmetic", pa.string()),  # what else a result's last bits depend on
+    ("user_sources", pa.string()),  # of the user's functions that took part; null: of none
 ]
 
 IMAGE_SCHEMA = pa.schema(
@@ -135,9 +136,11 @@ def read_table(content: bytes) -> pa.Table:
     """Raises ValueError where the content is not a whole Parquet file."""
     large = len(content) > _LARGE  # without threads a small file takes a third of the time
     try:
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=large)
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=large)
+        table.validate(full=True)  # text that is none fails whoever asks for it, much later
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a whole Parquet file: {error}") from error
+    return table
 
 
 def read_images(content: bytes) -> ImageRows:

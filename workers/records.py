@@ -33,6 +33,9 @@ class Provenance:
     attempt: int
     code_digest: str | None = None  #: of the worker's code; None in results of earlier versions
     arithmetic: str | None = None  #: what else the last bits depend on: see `device.arithmetic`
+    #: Of the user's functions that took part, "module:function digest", comma-separated: see
+    #: `user_code.sources_of`. None where none did, and in results of earlier versions.
+    user_sources: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from prunegrid.workers.artifacts import save_model, weights_sha256
 from prunegrid.workers.catalog import dataset_of, method_of
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.context import TaskContext
-from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask
+from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask, user_code_of
 from prunegrid.workers.data.base import Dataset, load
 from prunegrid.workers.device import arithmetic, configure
 from prunegrid.workers.export.latency import dense_and_shrunk_ms
@@ -34,6 +34,7 @@ from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leav
 from prunegrid.workers.revision import CODE, own_revision
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
+from prunegrid.workers.user_code import sources_of
 
 #: Attacks may choose start images from the split's first ones, whatever their shard.
 POOL_IMAGES = 256
@@ -268,6 +269,7 @@ def _provenance(task: Task, context: TaskContext, clock: _Clock) -> Provenance:
         git_revision=own_revision(),
         code_digest=CODE.digest,
         arithmetic=arithmetic(),
+        user_sources=sources_of(user_code_of(task)) or None,
         versions=_versions(),
         device=configure(settings.threads, settings.gpu_memory_mib),
         threads=settings.threads,

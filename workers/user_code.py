@@ -9,6 +9,7 @@ Standard library only.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -23,7 +24,7 @@ import sys
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -148,6 +149,22 @@ def look_beside(grid_file: Path) -> None:
         _is_library.cache_clear()
 
 
+@contextlib.contextmanager
+def beside(grid_file: Path) -> Iterator[None]:
+    """For a moment, in which nothing is imported: sources are also read from beside that file."""
+    folder = str(grid_file.resolve().parent)
+    if folder in map(str, sys.path):
+        yield
+        return
+    sys.path.append(folder)
+    _is_library.cache_clear()
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        _is_library.cache_clear()
+
+
 def sources_digest(target: str) -> str:
     """Of the module that a `target` is in, and of what it imports, directly or not, of its own
     package or of none that is installed. Imports none of them. Raises UserCodeError."""
@@ -156,6 +173,11 @@ def sources_digest(target: str) -> str:
         for module, path in _sources(target).items()
     }
     return digest(sorted(found.items()), length=12)
+
+
+def sources_of(targets: Iterable[str]) -> str:
+    """As rows have it: "module:function digest" of each, comma-separated. Raises UserCodeError."""
+    return ", ".join(f"{target} {sources_digest(target)}" for target in targets)
 
 
 def _sources(target: str) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,18 @@ import yaml
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import ArchitecturePlan
+from prunegrid.orchestrator.output import Terminal
+from prunegrid.orchestrator.tuning.first_eps import first_eps
 from prunegrid.workers.catalog import ARCHITECTURES, DATASETS
 
 _MOST_IMAGES = 256
+#: For eps: enough to see where the network breaks, in a third of the time.
+_QUICK = "{targets: 4, steps: 30, leads: 2, walk: 10}"
+_EPS_IMAGES = (32, 128)  #: at least, and at most, as the network's size allows
+_EPS_FLOPS = 6e11  #: about a minute of a CPU core
+_EPS_S = 300.0  #: more is left to `calibrate`
+#: Of one image under both quick attacks: 300 passes, each with its gradient.
+_FLOPS_PER_MULTIPLY_ADD = 300 * 3 * 2
 
 
 def command(
@@ -38,16 +48,64 @@ def command(
 def written(model: str, data: str) -> str:
     """The grid file's text. Paths are as they are given, and so for a file in the working
     directory. Raises GridError where the network can't be built or does not take the images."""
-    folder = Path.cwd() / "mine.yaml"
-    first = parse_grid(_text(model, data, images=1, plan=None), source=str(folder))
+    file = str(Path.cwd() / "mine.yaml")
+    first = parse_grid(_text(model, data, images=1), source=file)
     (plan,) = first.architectures
     entry = plan.data.own or DATASETS[plan.data.dataset]
-    text = _text(model, data, images=min(_MOST_IMAGES, entry.test_images), plan=plan)
-    parse_grid(text, source=str(folder))
+    eps = _eps(model, data, plan, entry.test_images, file)
+    images = min(_MOST_IMAGES, entry.test_images)
+    text = _text(model, data, images=images, plan=plan, eps=eps)
+    parse_grid(text, source=file)
     return text
 
 
-def _text(model: str, data: str, *, images: int, plan: ArchitecturePlan | None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class _Eps:
+    """What stands under a network's `eps`, and where it is from."""
+
+    why: tuple[str, ...]  #: lines of comment
+    linf: tuple[str, ...] = ("2/255", "4/255", "8/255", "16/255")
+    l2: tuple[str, ...] = ("0.25", "0.5", "1", "2")
+
+
+_CALIBRATE = "prunegrid calibrate THIS.yaml --store results"
+_USUAL = _Eps(
+    why=("usual ones, since the network is not trained yet; its own four:", f"  {_CALIBRATE}")
+)
+
+
+def _eps(model: str, data: str, plan: ArchitecturePlan, test_images: int, file: str) -> _Eps:
+    """By calibrate's rule, of a network that is trained; usual ones else."""
+    if plan.network is None or not plan.network.trained or plan.facts is None:
+        return _USUAL
+    cost = plan.facts.forward_flops * _FLOPS_PER_MULTIPLY_ADD
+    images = min(_EPS_IMAGES[1], test_images, max(_EPS_IMAGES[0], int(_EPS_FLOPS / max(cost, 1))))
+    text = _text(model, data, images=images, options=_QUICK)
+    try:
+        with Terminal(stderr=True).status(f"eps for {plan.name}: attacks on {images} images"):
+            found = first_eps(text, file, timeout_s=_EPS_S)
+    except ValueError as error:
+        return replace(_USUAL, why=(f"usual ones: none found by calibrate's rule, since {error}",))
+    return _Eps(
+        why=(
+            f"by calibrate's rule from {images} test images ({found.clean:.1%} right): the",
+            "  weakest costs at most 5 points, the strongest leaves about 25 %; surer:",
+            f"  {_CALIBRATE}",
+        ),
+        linf=found.eps["target_race_linf"],
+        l2=found.eps["target_race_l2"],
+    )
+
+
+def _text(
+    model: str,
+    data: str,
+    *,
+    images: int,
+    plan: ArchitecturePlan | None = None,
+    eps: _Eps = _USUAL,
+    options: str = "{}",
+) -> str:
     label, network = _network(model)
     dataset, datasets = _dataset(data)
     trained = network.startswith("model:")
@@ -58,6 +116,7 @@ def _text(model: str, data: str, *, images: int, plan: ArchitecturePlan | None) 
         if trained
         else "training:                    # of the unpruned networks, and after each prune step"
     )
+    why = "\n".join(f"      # {line}" for line in eps.why)
     return f"""\
 # Written by `prunegrid init`. Try it out in small:  prunegrid check THIS.yaml
 # Run it, and resume it:                             prunegrid run THIS.yaml --store results
@@ -72,17 +131,17 @@ architectures:
   {label}:
     {network}
     dataset: {dataset}
-    attack_images: {images}       # the first of the test images; more make intervals smaller
-    eps:                     # how far an attack may go; your network's own four:
-                             #   prunegrid calibrate THIS.yaml --store results
-      target_race_linf: [2/255, 4/255, 8/255, 16/255]   # largest change of a pixel in [0, 1]
-      target_race_l2: [0.25, 0.5, 1, 2]                 # Euclidean
+    attack_images: {images:<14}# the first of the test images; more make intervals smaller
+    eps:                     # how far an attack may go
+{why}
+      target_race_linf: [{", ".join(eps.linf)}]   # largest change of a pixel in [0, 1]
+      target_race_l2: [{", ".join(eps.l2)}]   # Euclidean
 {datasets}{schedule}
   max_epochs: 30
   early_stopping_patience: 5
 attacks:                     # the strongest of their norms, each one run for all eps
-  target_race_linf: {{}}
-  target_race_l2: {{}}
+  target_race_linf: {options}
+  target_race_l2: {options}
 """
 
 

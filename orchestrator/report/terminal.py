@@ -150,7 +150,8 @@ def _summary_table(part: Part, *, wide: bool) -> Table:
     cells = part.rows(part.analysis.cells)
     columns = _middle_threats(cells[cells["n"] > 0])
     for threat in columns:
-        head = f"{threat.attack}\n{eps_text(threat.norm, threat.eps)}"
+        name = "\n".join(_wrapped(threat.attack, "_", _INTERVAL_WIDTH))
+        head = f"{name}\n{eps_text(threat.norm, threat.eps)}"
         table.add_column(head, justify="right", min_width=_INTERVAL_WIDTH)
     robust = {(c.method, c.rate, Threat(c.attack, c.norm, c.eps)): _text(c) for c in records(cells)}
     attacked = {(c.method, c.rate): c for c in records(part.rows(part.analysis.attacked))}
@@ -198,18 +199,23 @@ def _text(row: Any) -> str:
 def _in_lines(method: str, most: int) -> list[str]:
     """A method's name over at most so many lines, as narrow as that allows, so that numbers keep
     their room."""
-    *firsts, last = method.split("-")
-    words = [*(f"{word}-" for word in firsts), last]
-    for width in range(max(map(len, words)), len(method)):
-        lines = [""]
-        for word in words:
-            if len(lines[-1]) + len(word) <= width:
-                lines[-1] += word
-            else:
-                lines.append(word)
+    for width in range(max(map(len, method.split("-"))), len(method)):
+        lines = _wrapped(method, "-", width)
         if len(lines) <= most:
             return lines
     return [method]
+
+
+def _wrapped(name: str, separator: str, width: int) -> list[str]:
+    """A name in lines of at most so many characters where its words allow it; each line but the
+    last ends on the separator."""
+    *firsts, last = name.split(separator)
+    lines = [""]
+    for word in [*(first + separator for first in firsts), last]:
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += word
+    return lines
 
 
 def _middle_threats(cells: pd.DataFrame) -> list[Threat]:

@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from prunegrid.orchestrator.errors import StoreError
-from prunegrid.orchestrator.store.merged import is_merged
+from prunegrid.orchestrator.store.merged import has_types_of, is_merged
+from prunegrid.orchestrator.store.store import SCHEMAS
 from prunegrid.workers.files import Files
 from prunegrid.workers.image_rows import read_table
 
@@ -68,4 +69,6 @@ def read_ours(files: Files, path: str) -> pa.Table | None:
         table = read_table(files.read(path))
     except ValueError:
         return None
-    return table if b"prunegrid.schema" in (table.schema.metadata or {}) else None
+    is_ours = b"prunegrid.schema" in (table.schema.metadata or {})
+    schema = SCHEMAS.get(path.rpartition("/")[0])
+    return table if is_ours and (schema is None or has_types_of(table, schema)) else None

@@ -135,7 +135,9 @@ class MergedFiles:
         key = (file, group)
         if key not in self._groups:
             try:
-                self._groups[key] = self._file(file).read_row_group(group)
+                table = self._file(file).read_row_group(group)
+                table.validate(full=True)
+                self._groups[key] = table
             except (pa.ArrowException, OSError) as error:
                 raise ValueError(f"row group {group} can't be read: {error}") from error
             while len(self._groups) > _KEPT:
@@ -198,6 +200,13 @@ def _unpacked(text: bytes) -> dict[str, Any]:
             raise ValueError(f"the list of members can't be read: {error}") from error
     index: dict[str, Any] = parse_json(content)
     return index
+
+
+def has_types_of(table: pa.Table, schema: pa.Schema) -> bool:
+    """Whether the columns that both have are of one type: tables of which that holds can be
+    concatenated."""
+    both = set(table.schema.names) & set(schema.names)
+    return all(table.schema.field(name).type == schema.field(name).type for name in both)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

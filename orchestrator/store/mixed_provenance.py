@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ALIKE = ("git_revision", "code_digest", "device", "threads", "arithmetic")
 _PLACE = ("architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps")
 #: What is looked at of a row.
-COLUMNS = ("model_id", "cell_id", "norm", "versions", *_ALIKE, *_PLACE)
+COLUMNS = ("model_id", "cell_id", "norm", "versions", "user_sources", *_ALIKE, *_PLACE)
 #: More files than this take `status` too long.
 MOST_FILES = 2000
 SHOWN = 4  #: values of one column that are named, and coordinates of one axis
@@ -109,6 +109,11 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         several = name in ("git_revision", "code_digest", "arithmetic")
         for each in text.split(", ") if several else [text]:
             yield name.replace("_", " "), each
+    sources = row.get("user_sources")
+    if isinstance(sources, str):
+        for each in filter(None, sources.split(", ")):
+            target, _, digest = each.rpartition(" ")
+            yield f"source of {target}", digest
     try:
         versions = dict(parse_json(row.get("versions") or "{}"))
     except (ValueError, TypeError):  # a damaged row, which says nothing

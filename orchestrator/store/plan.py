@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from prunegrid.orchestrator.errors import GridError, StoreError
 from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.first_names import with_first_names
 from prunegrid.orchestrator.grid.grid import Grid
+from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.store.auto_sizes import name_kept_sizes, parse_stored_grid
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
-from prunegrid.workers.contract import task_to_dict
+from prunegrid.workers.contract import TaskKind, user_code_of
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import digest
-from prunegrid.workers.user_code import UserCode, UserCodeError, sources_digest
+from prunegrid.workers.user_code import UserCode, UserCodeError, beside, sources_digest
 
 SETTLED = "grid.json"
 
@@ -59,10 +61,16 @@ def keep_grid(store: Store, grid: Grid) -> None:
                 raise StoreError(f"{network.file_path} changed meanwhile: run the command again")
             store.write(place, content)
     before = _kept(store)
-    known = {} if before is None else before.sources
-    sources = {name: known.get(name, found) for name, found in _sources(grid).items()}
-    plain = replace(grid, text="", notes=())
-    kept = KeptGrid(text_digest=digest(grid.text), sources=sources, grid=plain)
+    sources = {} if before is None else dict(before.sources)
+    for name, found in _sources(grid, Path(grid.source)).items():
+        known = [] if before is None else before.of(name)
+        if found not in known:
+            sources[name] = " ".join((*known, found))
+    kept = KeptGrid(
+        text_digest=digest(grid.text),
+        sources=sources,
+        grid=replace(grid, text="", notes=(), source=os.path.abspath(grid.source)),
+    )
     if kept != before:
         store.write(SETTLED, json.dumps(asdict(kept)).encode())
     store.set_grid(grid.text)
@@ -73,9 +81,13 @@ class KeptGrid:
     """What grid.json holds: grid.yaml as it was read by the installation that ran it."""
 
     text_digest: str  #: of the grid.yaml that it is of
-    #: Of each function that it brings, by `_code_name`: when results were first made with it.
+    #: Of each function that it brings, by `_code_name`: all that results were made with, the first
+    #: first, by spaces.
     sources: dict[str, str]
     grid: Grid  #: without its text
+
+    def of(self, name: str) -> list[str]:
+        return self.sources.get(name, "").split()
 
 
 def _kept(store: Store) -> KeptGrid | None:
@@ -91,40 +103,72 @@ def _code_name(code: UserCode) -> str:
     return f"{code.target} version {code.version}"
 
 
-def _sources(grid: Grid) -> dict[str, str]:
-    """The digests of the user's functions now; without those that are not on this machine."""
+def _sources(grid: Grid, file: Path) -> dict[str, str]:
+    """The digests of the user's functions now, by `_code_name`; without those that are not on this
+    machine. `file`: the grid's, which they may be beside."""
     out = {}
-    for code in grid.user_code():
-        with contextlib.suppress(UserCodeError):
-            out[_code_name(code)] = sources_digest(code.target)
+    with beside(file):
+        for code in grid.user_code():
+            with contextlib.suppress(UserCodeError):
+                out[_code_name(code)] = sources_digest(code.target)
     return out
 
 
 def changed_code(grid: Grid, store: Store | None) -> list[str]:
     """The user's functions whose sources changed since results in the store were made, while what
-    is in the task keys stayed: one sentence each."""
+    is in the task keys stayed: one sentence each. Raises StoreError."""
     kept = None if store is None else _kept(store)
     if store is None or kept is None:
         return []
-    now = _sources(grid)
+    now = _sources(grid, Path(kept.grid.source))
     changed = {
         name: code
         for code in grid.user_code()
-        if kept.sources.get(name := _code_name(code), now.get(name)) != now.get(name)
+        if (name := _code_name(code)) in now and {now[name]} < {now[name], *kept.of(name)}
     }
     if not changed:
         return []
     done, tasks = store.finished(), expand(grid).tasks
+    made = _made_with(store)
     notes = []
-    for code in changed.values():
-        mine = f'"{code.target}"'
-        count = sum(mine in json.dumps(task_to_dict(tasks[key])) for key in tasks.keys() & done)
+    for name, code in changed.items():
+        mine = [key for key in tasks.keys() & done if code.target in user_code_of(tasks[key])]
+        same = f"{code.target} {now[name]}"
+        count = sum(same not in (made.get(key) or _result_made_with(store, key)) for key in mine)
         if count:
+            older = f"{counted(count, 'result')} {'is' if count == 1 else 'are'} older and count"
             notes.append(
-                f"{code.target} changed, and {count} results are older; they count as before: "
-                f"raise its `version` (now {code.version}) to make them anew"
+                f"{code.target} changed; {older} as before; raise its `version` "
+                f"(now {code.version}) to remake them"
             )
     return notes
+
+
+def _made_with(store: Store) -> dict[str, list[str]]:
+    """Of each task that a row rests on, the user's functions with their digests. Without those of
+    cells whose shards differ."""
+    from prunegrid.orchestrator.store.frames import read_rows
+
+    out: dict[str, list[str]] = {}
+    for folder, names in ((layout.MODEL_ROWS, "task_key"), (layout.CELL_ROWS, "task_keys")):
+        rows = read_rows(store.files, folder)
+        if "user_sources" not in rows:
+            continue  # of earlier versions
+        for keys, text in zip(rows[names], rows["user_sources"], strict=True):
+            found = text.split(", ") if isinstance(text, str) else []
+            if len({each.partition(" ")[0] for each in found}) == len(found):
+                out |= dict.fromkeys([keys] if isinstance(keys, str) else keys, found)
+    return out
+
+
+def _result_made_with(store: Store, key: str) -> list[str]:
+    """The same of one finished task, by its own result; nothing of one that can't be read."""
+    is_attack = key.startswith(TaskKind.ATTACK)
+    try:
+        result = store.image_rows(key) if is_attack else store.model_record(key)
+    except StoreError:
+        return []
+    return (result.provenance.user_sources or "").split(", ")
 
 
 def other_sources(stores: Iterable[Store]) -> list[str]:

@@ -281,7 +281,7 @@ def cell_table(
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
     provenance = _by_column(last) | {
         "seed": place.model.seed,
-        **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic")},
+        **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic", "user_sources")},
         # rows of schema 1 have the last shard's alone
         **({} if unrecorded else {"git_revision": _all_of(shards, "git_revision") or ""}),
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
@@ -303,7 +303,8 @@ def cell_table(
 
 def _all_of(shards: Sequence[ImageRows], name: str) -> str | None:
     """What the shards' provenance says, each value once; None where none says anything."""
-    values = {value for shard in shards if (value := getattr(shard.provenance, name))}
+    texts = [text for shard in shards if (text := getattr(shard.provenance, name))]
+    values = {value for text in texts for value in text.split(", ")}
     return ", ".join(sorted(values)) or None
 
 

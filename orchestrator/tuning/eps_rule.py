@@ -225,7 +225,16 @@ class Calibration:
 
 def calibrate_curve(curve: SecurityCurve, present: tuple[float, ...], rule: Rule) -> Calibration:
     """Raises EpsLevelsError."""
-    found = eps_levels(curve.norm, curve.ends(rule), curve.robust, rule)
+    name = f"{curve.architecture} {curve.attack}"
+    if curve.clean <= rule.left:
+        raise EpsLevelsError(
+            f"{name}: the unpruned network is right on {curve.clean:.0%} of the attacked images; "
+            f"expected more than the {rule.left:.0%} that the strongest eps is to leave"
+        )
+    try:
+        found = eps_levels(curve.norm, curve.ends(rule), curve.robust, rule)
+    except EpsLevelsError as error:
+        raise EpsLevelsError(f"{name}: {error}") from None
     return Calibration(
         curve=curve,
         proposed=tuple(Step(eps=eps, robust=curve.robust(eps)) for eps in found),

@@ -29,7 +29,9 @@ def attack_piece(
 ) -> str:
     """Settings of one attack under one protocol."""
     shown = {name: value for name, value in options.items() if value is not None}
-    part: dict[str, Any] = {"attacks": {label: shown}}
+    every = (attack for plan in grid.architectures for attack in plan.attacks)
+    own = any(attack.label == label and attack.settings.own is not None for attack in every)
+    part: dict[str, Any] = {"attacks": {label: {"options": shown} if own else shown}}
     if "protocols" in _load(grid.text):
         part = {"protocols": {protocol: part}}
     text, merged = _piece(grid, part, comment)

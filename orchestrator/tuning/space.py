@@ -91,6 +91,11 @@ def _count(options: TrialOptions, name: str) -> int:
 
 def costs_of(entry: AttackEntry, engine: str) -> Costs:
     """Raises UsageError for an attack whose steps the catalog does not know."""
+    if entry.function is not None and not entry.rounds:
+        raise UsageError(
+            f"--attack {entry.name}: none of its parameters says that it spends queries; expected "
+            'one such as `steps: Annotated[int, Limits(search=(5, 200), spends="steps")]`'
+        )
     if not entry.rounds:
         raise UsageError(
             f"--attack {entry.name}: the catalog does not know which of its settings cost queries; "

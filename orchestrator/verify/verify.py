@@ -22,7 +22,7 @@ from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
 from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.store.journal import bad_lines, mend_journal
-from prunegrid.orchestrator.store.merged import is_merged
+from prunegrid.orchestrator.store.merged import has_types_of, is_merged
 from prunegrid.orchestrator.store.mixed_provenance import (
     COLUMNS,
     MixedValues,
@@ -42,7 +42,7 @@ from prunegrid.orchestrator.verify.pruned import pruning_findings
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
 from prunegrid.workers import layout
 from prunegrid.workers.contract import PruneTask, Task
-from prunegrid.workers.image_rows import SCHEMA_VERSION, ImageRows
+from prunegrid.workers.image_rows import IMAGE_SCHEMA, SCHEMA_VERSION, ImageRows
 from prunegrid.workers.records import ModelRecord
 
 #: A finding's name and message, of the file that is being checked.
@@ -202,6 +202,9 @@ class Verifier:
         except StoreError as error:
             yield "torn-file", str(error)
             return
+        if not has_types_of(rows.table, IMAGE_SCHEMA):
+            yield "schema-mismatch", f"expected columns of schema {SCHEMA_VERSION}, got others"
+            return
         # of a full grid the rest would be gigabytes
         needed = [name for name in CELL_NEEDS if name in rows.table.schema.names]
         self._images[key] = replace(rows, table=rows.table.select(needed))
@@ -229,7 +232,7 @@ class Verifier:
             yield "torn-file", str(error)
             return
         version = int((table.schema.metadata or {}).get(b"prunegrid.schema", b"0"))
-        known = set(table.schema.names) <= set(schema.names)
+        known = set(table.schema.names) <= set(schema.names) and has_types_of(table, schema)
         if not 0 < version <= SCHEMA_VERSION or not known or len(table) != 1:
             yield "schema-mismatch", f"expected one row of schema {SCHEMA_VERSION}, got another"
             return

@@ -27,9 +27,10 @@ architectures:
     build: check_parts:net
     dataset: synthetic16
     attack_images: 4
-    eps: {pgd_linf: [8/255]}
+    eps: {pgd_linf: [8/255], bad: [8/255]}
 attacks:
   pgd_linf: {steps: 1, batch_size: 16}
+  bad: {run: "check_parts:attack", norm: linf, finds: fixed-eps}
 """
 PARTS = """
 import keras
@@ -40,6 +41,9 @@ def net(input_shape, classes):
 
 def score(scoring):
     raise RuntimeError("no score today")
+
+def attack(network, images, labels, eps):
+    return images * float("nan")
 """
 
 
@@ -58,7 +62,9 @@ def test_what_fails_is_named_with_its_line_before_anything_trains(grid, tmp_path
     done = CliRunner().invoke(app, ["check", str(grid), "--data-dir", str(data_dir), "--json"])
     answer = json.loads(done.stdout)
     assert done.exit_code == 1
-    (error,) = answer["errors"]
+    error, attack = answer["errors"]
+    assert attack.startswith(f"{grid}:14: attacks.bad: bad on tiny (strict): ")
+    assert "expected images in [0, 1], got pixels from nan to nan" in attack
     assert error.startswith(f"{grid}:4: methods: score-local-unstructured to 2 on tiny and 1")
     assert "RuntimeError: no score today (check_parts.py:9)" in error
     well = [part["what"] for part in answer["parts"] if not part["error"]]

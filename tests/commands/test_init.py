@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from prunegrid.orchestrator.cli import app, guarded
+from prunegrid.orchestrator.commands import init
 from prunegrid.orchestrator.commands.init import written
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.tuning import first_eps
 
 
 @pytest.fixture
@@ -34,8 +37,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.tf
-def test_a_network_and_data_of_ones_own(folder):
+def test_a_network_and_data_of_ones_own(folder, monkeypatch):
     import keras
+
+    def nobody(*given: object, **more: object) -> object:
+        raise ValueError("asked nobody")
+
+    monkeypatch.setattr(first_eps, "ask_child", nobody)
 
     def save(classes: int) -> None:
         layers = [keras.Input((9, 7, 1)), keras.layers.Flatten(), keras.layers.Dense(classes)]
@@ -52,13 +60,46 @@ def test_a_network_and_data_of_ones_own(folder):
     assert plan.data.dataset == "my-digits"
     assert plan.attack_images == 20
     assert plan.variants[0].training.max_epochs == 0
+    assert "usual ones: none found by calibrate's rule, since asked nobody" in done.stdout
     save(5)
     with pytest.raises(GridError, match=r"can't be built: .* expected logits of 3 classes, got 5"):
         written("lenet.keras", "my digits.npz")
 
 
+@pytest.mark.tf
+def test_eps_of_a_trained_network_by_calibrates_rule(folder, monkeypatch):
+    """Class k is a brightness of 48 k / 255, which the network reads off: to change a class an
+    attack moves each pixel by half a step, and all 63 by the square root of 63 as far."""
+    import keras
+
+    labels = np.arange(60) % 3
+    images = np.repeat(labels * 48, 63).reshape(60, 9, 7, 1).astype(np.uint8)
+    np.savez(folder / "grey.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    dense = keras.layers.Dense(3)
+    model = keras.Sequential([keras.Input((9, 7, 1)), keras.layers.Flatten(), dense])
+    levels = np.arange(3, dtype=np.float32) * 48 / 255
+    dense.set_weights([np.tile(levels, (63, 1)) * 40 / 63, -20 * levels**2])
+    model.save(folder / "grey.keras")
+    monkeypatch.setattr(
+        first_eps,
+        "ask_child",
+        lambda module, asked, timeout_s: asdict(first_eps.calibrated(**asked)),
+    )
+    monkeypatch.setattr(init, "_EPS_IMAGES", (12, 12))
+    text = written("grey.keras", "grey.npz")
+    assert "by calibrate's rule from 12 test images (100.0% right)" in text
+    (folder / "mine.yaml").write_text(text)
+    (plan,) = read_grid(folder / "mine.yaml").architectures
+    eps = {attack.label: attack.eps for attack in plan.attacks}
+    assert eps["target_race_linf"] == (4 / 255, 8 / 255, 16 / 255, 32 / 255)
+    exact = 24 / 255 * 63**0.5
+    assert eps["target_race_l2"][0] == pytest.approx(exact, rel=0.02)
+    assert eps["target_race_l2"][-1] >= exact
+
+
 def test_nothing_of_ones_own(folder):
     text = written("cnn5", "synthetic28")
+    assert "usual ones, since the network is not trained yet" in text
     (folder / "mine.yaml").write_text(text)
     (plan,) = read_grid(folder / "mine.yaml").architectures
     assert (plan.name, plan.data.dataset, plan.attack_images) == ("cnn5", "synthetic28", 200)

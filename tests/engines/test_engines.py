@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from prunegrid.orchestrator.engines.ray.ray_engine import EngineError, RayEngine
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.orchestrator.plan.dag import expand, parent_of
+from prunegrid.workers import user_code
 from prunegrid.workers.contract import (
     Attempt,
     FailureKind,
@@ -25,6 +28,8 @@ from prunegrid.workers.contract import (
     TrainTask,
     WorkerSettings,
 )
+from prunegrid.workers.data.description import describe
+from prunegrid.workers.entry import REAL_RUNNER
 from tests.fakes import BUG, DIES, DIES_ONCE, RUNNER, SLOW
 from tests.grids import with_seeds
 
@@ -195,3 +200,47 @@ def test_the_fakes_really_die(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.ray
+def test_a_users_module_reaches_rays_workers_and_what_lacks_is_told(ray_session, tmp_path):
+    """Which have it from nowhere else: its folder is gone before they are asked."""
+    home, store = tmp_path / "home", tmp_path / "store"
+    (home / "ray_data_test").mkdir(parents=True)
+    (home / "ray_data_test/__init__.py").write_text("COUNT = 4\n")
+    (home / "ray_data_test/load.py").write_text(
+        "import numpy as np\nfrom ray_data_test import COUNT\n"
+        "def load(level):\n"
+        "    x, y = np.full((COUNT, 3, 2, 1), level, np.uint8), np.arange(COUNT) % 2\n"
+        "    return x, y, x, y\n"
+    )
+    reader = user_code.UserCode(target="ray_data_test.load:load", options=(("level", 7),))
+    with user_code.beside(home / "grid.yaml"):
+        code = user_code.collect([reader.target])
+        code.install()
+        entry = describe("grey", reader, tmp_path / "driver")
+    shutil.rmtree(home)
+    store.mkdir()
+    (store / "grid.yaml").write_text("")
+    mine = replace(settings(tmp_path), data_dir=str(tmp_path / "node"), user_code=code)
+    data = replace(task(1).data, dataset="grey", fingerprint=entry.fingerprint, own=entry)
+    gone = user_code.UserCode(
+        target="prunegrid.workers.data.own_sources:read_npz", options=(("path", "/none.npz"),)
+    )
+    lost = replace(entry, reader=gone, fingerprint="arrays:other")
+    engine = RayEngine(mine, ONE_CPU, runner=REAL_RUNNER)
+    try:
+        assert engine.prepare(data) is None
+        assert [f.name for f in (tmp_path / "node").glob("arrays_*")]
+        said = engine.prepare(replace(data, fingerprint="arrays:other", own=lost))
+    finally:
+        engine.close()
+    assert said is not None
+    assert "/none.npz" in said
+    assert "expected it where every node sees it, or the folder arrays_other" in said
+    lacks = replace(mine, user_code=user_code.TravellingCode(targets=("no_such_lab:net",)))
+    engine = RayEngine(lacks, ONE_CPU, runner=REAL_RUNNER)
+    try:
+        assert "has no module 'no_such_lab'" in str(engine.prepare(data))
+    finally:
+        engine.close()

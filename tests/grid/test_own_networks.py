@@ -20,12 +20,13 @@ from tests.dashboard.stores import Run
 from tests.grids import SMALL
 
 OWN = SMALL.replace("cnn5:\n", "mine:\n    build: grid_nets:net\n    options: {width: 2}\n")
+SOURCE = "def net(width): ...\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A grid file's, with the function's module. Keras is not asked: a network is its request."""
-    (tmp_path / "grid_nets.py").write_text("def net(width): ...\n")
+    (tmp_path / "grid_nets.py").write_text(SOURCE)
     monkeypatch.setattr(sys, "path", [*sys.path])
     user_code._is_library.cache_clear()
 
@@ -113,16 +114,31 @@ def test_sources_that_changed_since_are_said_until_the_version_is_raised(folder)
     assert changed_code(grid, run.store) == []
     for key in run.keys[:5]:
         run.finish(key)
+    assert run.store.model_record(run.keys[0]).provenance.user_sources
     (folder / "grid_nets.py").write_text("def net(width): return 1\n")
     changed = grid_of(folder)
-    assert changed_code(changed, run.store) == [
-        "grid_nets:net changed, and 5 results are older; they count as before: raise its `version` "
-        "(now 1) to make them anew"
+    said = [
+        "grid_nets:net changed; 5 results are older and count as before; raise its `version` "
+        "(now 1) to remake them"
     ]
+    assert changed_code(changed, run.store) == said
     keep_grid(run.store, changed)
-    assert len(changed_code(changed, run.store)) == 1, "a run does not make older results newer"
+    for key in run.keys[5:8]:
+        run.finish(key)
+    assert changed_code(changed, run.store) == said, "and no results that are made with it since"
+    (folder / "grid_nets.py").write_text(SOURCE)
+    (note,) = changed_code(grid, run.store)
+    assert "3 results are older" in note
     newer = grid_of(folder, OWN.replace("    options:", "    version: 2\n    options:"))
     assert changed_code(newer, run.store) == []
+    sys.path.remove(str(folder))
+    stored = load_plan(run.store).grid
+    assert changed_code(stored, run.store) == [note], (
+        "it is looked for beside the file that was run"
+    )
+    assert str(folder) not in sys.path
+    (folder / "grid_nets.py").unlink()
+    assert changed_code(stored, run.store) == [], "what is not there did not change"
 
 
 def test_a_store_is_read_without_the_function(folder):

@@ -35,6 +35,7 @@ ROW = {
     "device": "cpu",
     "threads": 1,
     "arithmetic": "oneDNN avx512f",
+    "user_sources": "nets:net 2, scores:mine 1",
 }
 CELL = ROW | {"protocol": "strict", "attack": "pgd_linf", "eps": 8 / 255, "norm": "linf"}
 
@@ -53,6 +54,7 @@ def test_rows_that_were_made_alike_are_not_mixed():
         ({"device": "NVIDIA H200"}, "device"),
         ({"threads": 2.0}, "threads"),
         ({"arithmetic": "Eigen avx512f"}, "arithmetic"),
+        ({"user_sources": "nets:net 1, data:load 3"}, "source of nets:net"),
     ],
 )
 def test_a_difference_is_named_with_its_rows_and_where_they_are(change, column):

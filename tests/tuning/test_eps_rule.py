@@ -17,6 +17,7 @@ from prunegrid.orchestrator.tuning.eps_rule import (
     calibrate_curve,
     eps_as_written,
     eps_levels,
+    nearest_curve,
     rule_findings,
 )
 
@@ -162,3 +163,10 @@ def test_an_eps_reads_back_as_it_was_written(eps, norm):
     (plan,) = grid.architectures
     (read,) = {a.eps for a in plan.attacks if a.label == attack}
     assert read == pytest.approx((eps,), rel=1e-5)
+
+
+def test_a_network_that_is_hardly_ever_right_is_named():
+    found = nearest_curve("mine", "cw_l2", np.array([0, 0, 0, 0, 1.0]), models=1)
+    words = "mine cw_l2: the unpruned network is right on 20% of the attacked images; expected more"
+    with pytest.raises(EpsLevelsError, match=words):
+        calibrate_curve(found, (), Rule())

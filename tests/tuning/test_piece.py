@@ -26,6 +26,33 @@ PROTOCOLS = parse_grid(
 )
 
 
+OWN_ATTACK = """
+from typing import Annotated
+from prunegrid.workers.user_options import Limits
+
+def mine(
+    network, images, labels, *,
+    steps: Annotated[int, Limits(minimum=1, search=(1, 50), spends="steps")] = 10,
+    width: Annotated[float, Limits(minimum=0)] = 1.0,
+):
+    return images
+"""
+
+
+@pytest.mark.parametrize("protocols", ["", "protocols:\n  mine: {engine: strict}\n"])
+def test_options_of_an_attack_of_ones_own_are_found_where_they_stand(
+    tmp_path, monkeypatch, protocols
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "piece_attack_test.py").write_text(OWN_ATTACK)
+    whole = "{run: 'piece_attack_test:mine', norm: l2, finds: minimum-norm, options: {width: 2}}"
+    text = SMALL.replace("{binary_search_steps: 2, steps: 5}", whole).replace("cw_l2:", "mine:")
+    grid = parse_grid(text + protocols, source="grid.yaml")
+    protocol = "mine" if protocols else "strict"
+    piece = attack_piece(grid, protocol=protocol, label="mine", options={"steps": 7}, comment="")
+    assert options_of(pasted(grid, piece), protocol, "mine") == {"steps": 7, "width": 2.0}
+
+
 def pasted(grid, piece: str):
     """The grid with the piece in its place, as a person would paste it."""
 

@@ -18,6 +18,7 @@ from prunegrid.orchestrator.tuning.space import (
     training_space,
 )
 from prunegrid.workers.catalog import ATTACKS, AttackEntry
+from prunegrid.workers.user_code import UserCode
 
 #: Attacks whose settings can be searched.
 TUNABLE = [e for e in ATTACKS.values() if e.rounds and any(o.search for o in e.options)]
@@ -172,3 +173,16 @@ def test_a_training_space_has_no_budget():
     assert drawn[0] == {"learning_rate": 0.001}
     assert all(1e-4 <= p["learning_rate"] <= 1e-2 for p in drawn)
     assert len(drawn) == 9
+
+
+def test_an_attack_of_ones_own_says_what_spends_queries(monkeypatch):
+    mine = AttackEntry(
+        name="lab:mine",
+        title="Mine",
+        norm="l2",
+        finds="minimum-norm",
+        function=UserCode(target="lab:mine"),
+    )
+    monkeypatch.setattr(AttackEntry, "options", ())
+    with pytest.raises(UsageError, match=r'expected one such as `steps: Annotated.*spends="steps"'):
+        costs_of(mine, "strict")

@@ -157,6 +157,17 @@ def merge_and_keep_one(store: Path) -> None:
     path.write_bytes(content)
 
 
+def retype(path: Path, *, text: bytes | None = None) -> None:
+    """As one flipped bit does: in the file's schema, or in a `text` itself."""
+    table = pq.read_table(path)
+    index = table.schema.get_field_index("host")
+    column = table.column("host").combine_chunks().cast(pa.binary())
+    if text is not None:
+        raw = pa.array([text] * len(table), pa.binary())
+        column = pa.StringArray.from_buffers(len(raw), *raw.buffers()[1:])
+    pq.write_table(table.set_column(index, "host", column), path)
+
+
 DEFECTS = {
     "torn image rows": ("torn-file", lambda s: tear(first(s, "results/images/*.parquet"))),
     "torn cell row": ("torn-file", lambda s: tear(first(s, "results/cells/*.parquet"))),
@@ -319,6 +330,17 @@ DEFECTS = {
         lambda s: append(first(s, "journal/*.jsonl"), b"[" * 50_000 + b"\n"),
     ),
     "a torn grid": ("unreadable", lambda s: (s / "grid.yaml").write_text("{{")),
+    **{
+        f"a column of another type in {pattern}": (
+            "schema-mismatch",
+            lambda s, pattern=pattern: retype(first(s, pattern)),
+        )
+        for pattern in ("results/cells/*.parquet", "results/images/*.parquet")
+    },
+    "text that is no UTF-8": (
+        "torn-file",
+        lambda s: retype(first(s, "results/cells/*.parquet"), text=b"\xab"),
+    ),
     "a foreign file among the rows": (
         "schema-mismatch",
         lambda s: pq.write_table(pa.table({"x": [1]}), s / "results/cells/cell-x-y.parquet"),
