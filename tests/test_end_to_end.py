@@ -16,6 +16,9 @@ from rich.console import Console
 
 from prunegrid.orchestrator.commands.run import run_grid
 from prunegrid.orchestrator.driver.launch import RunOptions
+from prunegrid.orchestrator.store.journal import read_history
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.slot_time import slot_time
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 
@@ -56,6 +59,30 @@ def results(store: Path) -> list[Path]:
     return [*store.glob("models/*/result.json"), *store.glob("results/images/*.parquet")]
 
 
+def every_second_is_told(store: Store, runs: int) -> None:
+    history, tasks = read_history(store), load_plan(store).tasks
+    spent = slot_time(history, tasks)
+    assert (spent.runs, spent.undivided) == (runs, 0)
+    assert sum(spent.parts.values()) == pytest.approx(spent.slots_s)
+    assert spent.slots_s >= history.spent_s
+    for part in (
+        "starting the run",
+        "starting tasks",
+        "storage",
+        "training",
+        "attack cw_l2 (strict)",
+    ):
+        assert spent.parts[part] > 0, part
+    attempts = [one for one in history.by_start if one.outcome == "done"]
+    assert len(attempts) >= len(tasks) - 2, "a killed driver may not have seen its two last"
+    for one in attempts:
+        assert one.start_up_s + one.storage_s <= one.end_s - one.start_s + 0.01
+    for cost in spent.attacks.values():
+        assert cost.images == 10 * cost.tasks > 0
+        assert cost.processor_images == cost.images
+        assert cost.processor_s > 0
+
+
 @pytest.mark.tf
 @pytest.mark.ray
 def test_a_killed_run_over_ray_ends_in_the_cells_of_an_undisturbed_one(
@@ -86,6 +113,9 @@ def test_a_killed_run_over_ray_ends_in_the_cells_of_an_undisturbed_one(
         pd.testing.assert_frame_equal(rows(broken, kind, keys), rows(whole, kind, keys))
     assert list(Verifier(Store.open(str(broken))).findings()) == []
     assert not list(broken.glob("checkpoints/*/*")), "a done task's checkpoint is gone"
+
+    for store, runs in ((whole, 1), (broken, 2)):
+        every_second_is_told(Store.open(str(store)), runs)
 
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0

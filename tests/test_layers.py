@@ -66,6 +66,7 @@ PURE_MODULES = {
     "store.history",
     "store.plan_progress",
     "store.run_health",
+    "store.slot_time",
     "tuning.space",
     "tuning.study",
     "tuning.objective",

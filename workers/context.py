@@ -28,6 +28,7 @@ class TaskContext:
     #: True once the node is about to go away or the user asked to stop; the task then saves a
     #: checkpoint and raises Interrupted. Asked after each epoch and every few seconds of an attack.
     stop_requested: Callable[[], bool]
-    #: Where to find parents that are not in `files`: a tuning trial has a store of its own.
     #: The store of parents that are not in `files`: a trial's results are in a scratch store.
     parents: Files | None = None
+    #: Says that all is there which the task needs, and its own work begins.
+    work_begins: Callable[[], None] = lambda: None

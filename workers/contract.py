@@ -375,6 +375,17 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimeUse:
+    """Of an attempt's seconds."""
+
+    #: Until its own work began: libraries, data, network, weights, without the store; None: not
+    #: known. What is compiled later counts as work.
+    start_up_s: float | None
+    storage_s: float  #: at the store's files
+    processor_s: float  #: of the whole process, in all threads
+
+
+@dataclass(frozen=True, kw_only=True)
 class Success:
     key: str
     duration_s: float
@@ -382,6 +393,7 @@ class Success:
     device: str
     #: A few numbers for the progress display, such as ("accuracy", 0.97).
     summary: tuple[tuple[str, float], ...]
+    time: TimeUse | None = None  #: None: not measured
 
 
 @dataclass(frozen=True, kw_only=True)

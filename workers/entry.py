@@ -35,13 +35,14 @@ from prunegrid.workers.process import Whereabouts, announce
 from prunegrid.workers.revision import CODE, Code, code_there, own_revision
 from prunegrid.workers.runner import Beat, Runner
 from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.task_clock import TaskClock
 
 
 def run_attempt(
     attempt: Attempt, settings: WorkerSettings, beat: Beat, stop_requested: Callable[[], bool]
 ) -> Outcome:
     """Run one task to its result in the store."""
-    started_s = time.monotonic()
+    clock = TaskClock()
     task = attempt.task
     try:
         from prunegrid.workers.device import configure
@@ -54,12 +55,13 @@ def run_attempt(
         from prunegrid.workers import stages
 
         context = TaskContext(
-            files=open_files(settings.results or settings.store),
+            files=clock.timed(open_files(settings.results or settings.store)),
             settings=settings,
             attempt=attempt.number,
             beat=beat,
             stop_requested=stop_requested,
-            parents=open_files(settings.store),
+            parents=clock.timed(open_files(settings.store)),
+            work_begins=clock.work_begins,
         )
         if isinstance(task, AttackTask):
             summary = stages.attack(task, context)
@@ -78,14 +80,15 @@ def run_attempt(
             message=describe(error),
             traceback=traceback.format_exc(),
             host=socket.gethostname(),
-            duration_s=time.monotonic() - started_s,
+            duration_s=clock.elapsed_s,
         )
     return Success(
         key=task.key,
-        duration_s=time.monotonic() - started_s,
+        duration_s=clock.elapsed_s,
         host=socket.gethostname(),
         device=device,
         summary=summary,
+        time=clock.use(),
     )
 
 

@@ -47,6 +47,7 @@ def train(task: TrainTask, context: TaskContext) -> ModelRecord:
     dataset = load(task.data, context.settings.data_dir)
     model = model_cache.network(task, context)
     set_weights(model, initial_weights(task, context))
+    context.work_begins()
     fitted = _fit(model, {}, dataset, task, context, stage="dense")
     layers = prunable(model, task.prune_except)
     masks = {layer.name: np.ones(layer.shape, dtype=bool) for layer in layers}
@@ -68,6 +69,7 @@ def prune(task: PruneTask, context: TaskContext) -> ModelRecord:
         raise ValueError(f"unknown pruning method {task.pruning.method!r}")
     lost = parent.record.result.unusable  # NaN can't be trained away, and scores no weight
     set_weights(model, {path: np.nan_to_num(w) for path, w in parent.weights.items()})
+    context.work_begins()
     masks = prune_step(
         {layer.name: np.nan_to_num(parent.weights[layer.path]) for layer in layers},
         parent.masks,
@@ -109,6 +111,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     model = model_cache.network(task, context)
     set_weights(model, stored.weights)
     checkpoint = _checkpoint(task, context)
+    context.work_begins()
     columns, samples = attack_shard(
         model,
         ShardRequest(

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
+from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.names import counted
-from prunegrid.orchestrator.output import Terminal, print_json
+from prunegrid.orchestrator.output import Terminal, plain, print_json, print_table
 from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.descriptions import describe
@@ -31,6 +33,7 @@ from prunegrid.orchestrator.store.plan_progress import (
     progress_of,
 )
 from prunegrid.orchestrator.store.requests import pause_to_come, since_text
+from prunegrid.orchestrator.store.slot_time import SlotTime, slot_time
 from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
 
@@ -42,17 +45,22 @@ def command(
     watching: Annotated[
         bool, typer.Option("--watch", help="Every two seconds, until done.")
     ] = False,
+    time_spent: Annotated[
+        bool, typer.Option("--time", help="Where the time of the task slots went, in all runs.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """How far a store's grid is, what fails, and how long it will take."""
     if watching and not as_json:
+        if time_spent:
+            raise UsageError("--time: expected without --watch; the dashboard's timeline has it")
         watch(store, Terminal())
         return
-    status(store, as_json=as_json, console=Terminal())
+    status(store, as_json=as_json, console=Terminal(), time_spent=time_spent)
 
 
 def status_json(store: Store, *, now_s: float | None = None) -> dict[str, Any]:
-    """What `status --json` prints. `now_s`: seconds since the epoch; None: now."""
+    """What `status --json` says of progress. `now_s`: seconds since the epoch; None: now."""
     return read_progress(store, now_s=now_s).to_json()
 
 
@@ -116,13 +124,59 @@ def watch(address: str, console: Console) -> None:
             return
 
 
-def status(address: str, *, as_json: bool, console: Console) -> None:
+def status(address: str, *, as_json: bool, console: Console, time_spent: bool = False) -> None:
+    """`time_spent`: where the slots' time went, in place of the progress; as JSON both."""
     store = Store.open(address)
-    progress = read_progress(store)
+    plan, history = load_plan(store), read_history(store)
+    if time_spent and not as_json:
+        show_time(slot_time(history, plan.tasks), console)
+        return
+    progress = read_progress(store, plan=plan, history=history)
     if as_json:
-        print_json(progress.to_json())
+        spent = slot_time(history, plan.tasks)
+        print_json({**progress.to_json(), "time": spent.to_json()})
     else:
-        show(store, progress, console, mixed=mixed_lines(store, load_plan(store)))
+        show(store, progress, console, mixed=mixed_lines(store, plan))
+
+
+def show_time(spent: SlotTime, console: Console) -> None:
+    """A row per part of the slots' time, and one per attack."""
+    if not spent.slots_s:
+        console.print("nothing has run yet")
+        return
+    say = plain(console)
+    took = f"{counted(spent.runs, 'run')}, {_seconds_text(spent.clock_s)} by the clock"
+    say(f"{_seconds_text(spent.slots_s)} of task slots in {took}")
+    parts = Table(box=None)
+    parts.add_column("part")
+    parts.add_column("time", justify="right")
+    parts.add_column("%", justify="right")
+    for name, seconds in spent.parts.items():
+        parts.add_row(name, _seconds_text(seconds), f"{100 * seconds / spent.slots_s:.1f}")
+    parts.add_row("all slots", _seconds_text(spent.slots_s), "100.0")
+    print_table(console, parts)
+    if spent.undivided:
+        say(
+            f"{counted(spent.undivided, 'finished attempt')}: start and storage are not known, "
+            "and count as work"
+        )
+    if not spent.attacks:
+        return
+    say("seconds per image of what finished:")
+    attacks = Table(box=None)
+    attacks.add_column("attack")
+    for column in ("tasks", "images", "by the clock", "of processor"):
+        attacks.add_column(column, justify="right")
+    for name, cost in spent.attacks.items():
+        timed = cost.processor_images
+        processor = f"{cost.processor_s / timed:.3g}" if timed else "not known"
+        wall = f"{cost.wall_s / cost.images:.3g}"
+        attacks.add_row(name, str(cost.tasks), str(cost.images), wall, processor)
+    print_table(console, attacks)
+
+
+def _seconds_text(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else duration_text(seconds)
 
 
 def show(

@@ -21,6 +21,7 @@ from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.selection import parse_filter
 from prunegrid.orchestrator.store.history import AttemptRecord
+from prunegrid.orchestrator.store.slot_time import slot_time
 
 
 class Query(QueryParams):
@@ -80,14 +81,18 @@ class Answers:
     def timeline(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
         now_s = snapshot.at_s if snapshot.alive else snapshot.newest_s
         attempts, began_s = self._all_attempts()
-        return timeline_payload(
+        plan = snapshot.index.plan if snapshot.index else None
+        payload = timeline_payload(
             attempts,
-            snapshot.index.plan if snapshot.index else None,
+            plan,
             now_s=now_s,
             since_s=began_s if (since_s := query.number("since_s")) is None else since_s,
             until_s=query.number("until_s"),
             only=self._only(snapshot, query),
         )
+        with self._reader.lock:
+            spent = slot_time(self._reader.history, plan.tasks if plan else {})
+        return {**payload, "time": spent.to_json()}
 
     def failures(self, snapshot: Snapshot, query: Query) -> dict[str, Any]:
         page = query.number("page") or 0.0

@@ -64,6 +64,10 @@ class CodeError(PrunegridError):
     """A worker has other code than the driver; what ran has saved its state."""
 
 
+def _rounded(seconds: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in seconds.items() if value is not None}
+
+
 def _is_lost(ended: Ended) -> bool:
     return isinstance(ended.outcome, Failure) and ended.outcome.kind is FailureKind.LOST
 
@@ -84,8 +88,10 @@ class Driver:
         wall: Callable[[], float] = time.time,
         stop_requested: Callable[[], bool] = lambda: False,
         ranks: Mapping[str, int] | None = None,
+        starting_s: float = 0.0,
     ) -> None:
-        """`ranks`: tasks of a lower one run first; see `slices.py`."""
+        """`ranks`: tasks of a lower one run first; see `slices.py`. `starting_s`: what starting the
+        engine took."""
         self._plan = plan
         self._ranks = ranks or {}
         self._store = store
@@ -114,6 +120,7 @@ class Driver:
         self._over = False
         self._slots = -1
         self._show_due_s = 0.0
+        self._starting_s = starting_s
 
     def run(self) -> RunResult:
         """Run until every task has ended or the run is stopped. Raises DataError, EngineError,
@@ -157,8 +164,15 @@ class Driver:
         name, count = self._plan.grid.name, len(self._plan.tasks)
         self._retried(self._lease.check)
         lease = self._lease.number
+        starting = {"starting_s": round(self._starting_s + self._clock() - began_s, 3)}
         self._journal.write(
-            "run", grid=name, tasks=count, todo=len(todo), number=number, lease=lease
+            "run",
+            grid=name,
+            tasks=count,
+            todo=len(todo),
+            number=number,
+            lease=lease,
+            **(starting if number == 1 else {}),
         )
         if todo:
             self._prepare(todo)
@@ -287,7 +301,8 @@ class Driver:
             self._durations.add(self._plan.tasks[outcome.key], outcome.duration_s)
             summary = dict(outcome.summary)
             seconds = round(outcome.duration_s, 3)
-            self._journal.write("done", **common, seconds=seconds, **summary)
+            use = {} if outcome.time is None else _rounded(asdict(outcome.time))
+            self._journal.write("done", **common, seconds=seconds, **{**summary, **use})
             self._succeed(outcome.key, ended.attempt, now_s)
         else:
             self._take_failure(outcome, ended, common, now_s)

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -199,16 +200,19 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
 def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> RunResult:
     """Run the unfinished tasks of a plan; `observer` is shown the progress."""
     stop = context.stop
+    began_s = time.monotonic()
     try:
         with stop:
+            engine = context.engine(needed=bool(plan.unfinished(context.store.whole())))
             driver = Driver(
                 plan,
                 context.store,
-                context.engine(needed=bool(plan.unfinished(context.store.whole()))),
+                engine,
                 observer,
                 lease=lease,
                 stop_requested=stop.is_requested,
                 ranks=slice_ranks(plan) if context.options.slices else None,
+                starting_s=time.monotonic() - began_s,
             )
             return driver.run()
     except BaseException:

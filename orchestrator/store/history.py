@@ -30,10 +30,15 @@ class AttemptRecord:
     number: int
     worker: str  #: host and slot; "" while not known
     start_s: float
+    handed_s: float  #: when the driver handed it over; a worker may have had it later
     end_s: float | None = None
     outcome: AttemptOutcome = "running"  #: lost: its driver died meanwhile
     kind: str = ""  #: a failure's class
     message: str = ""
+    # Of its seconds, as its worker measured them; None: not known. See TimeUse.
+    start_up_s: float | None = None
+    storage_s: float | None = None
+    processor_s: float | None = None
 
 
 class DoneRecord(NamedTuple):
@@ -42,6 +47,16 @@ class DoneRecord(NamedTuple):
     key: str
     at_s: float  #: seconds since the epoch
     seconds: float | None  #: as its worker measured them; None: not known
+
+
+@dataclass(slots=True, kw_only=True)
+class RunSpan:
+    """One run of one driver. Times are seconds since the epoch."""
+
+    begin_s: float  #: when it began to start its engine
+    end_s: float  #: its last line's moment
+    slots: list[tuple[float, int]] = field(default_factory=list)  #: as the driver said, and when
+    attempts: list[AttemptRecord] = field(default_factory=list)
 
 
 class Exclusion(NamedTuple):
@@ -59,6 +74,7 @@ class RunHistory:
     attempts: dict[str, list[AttemptRecord]] = field(default_factory=dict)  #: by task
     by_start: list[AttemptRecord] = field(default_factory=list)  #: all, in the journal's order
     done: list[DoneRecord] = field(default_factory=list)
+    runs: list[RunSpan] = field(default_factory=list)
     diverged: set[str] = field(default_factory=set)  #: done, and their networks have no accuracy
     spent_s: float = 0.0  #: slot-seconds of all attempts that have ended
     paused: bool = False
@@ -98,9 +114,11 @@ class RunHistory:
         kind = _text(entry.get("kind"))
         match event:
             case "run":
-                self._begin(at_s, first=_count(entry.get("number", 1)) == 1)
+                starting_s = _seconds(entry.get("starting_s")) or 0.0
+                self._begin(at_s, starting_s, first=_count(entry.get("number", 1)) == 1)
             case "slots":
                 self.said_slots = _count(entry.get("slots"))
+                self._run(at_s).slots.append((at_s, self.said_slots))
             case "start":
                 self._start(entry, key, at_s)
             case "placed":
@@ -137,8 +155,16 @@ class RunHistory:
             case "end":
                 self.ended = True
         self.last_s = max(self.last_s, at_s)
+        if self.runs:
+            self.runs[-1].end_s = max(self.runs[-1].end_s, at_s)
 
-    def _begin(self, at_s: float, *, first: bool) -> None:
+    def _run(self, at_s: float) -> RunSpan:
+        """The one that goes on."""
+        if not self.runs:  # the line of its begin is missing
+            self.runs.append(RunSpan(begin_s=at_s, end_s=at_s))
+        return self.runs[-1]
+
+    def _begin(self, at_s: float, starting_s: float, *, first: bool) -> None:
         """`first`: not another pass of the same run."""
         for lost in self.running.values():  # when their driver was lost, nobody said
             lost.outcome, lost.end_s = "lost", max(self.last_s, lost.start_s)
@@ -149,6 +175,7 @@ class RunHistory:
         self.delayed.clear()
         self.waiting, self.ended = "", False
         if first:
+            self.runs.append(RunSpan(begin_s=at_s - starting_s, end_s=at_s))
             self.said_slots, self.most_running, self.began_s = None, 0, at_s
             self.failures.clear()
             self.excluded.clear()
@@ -174,6 +201,9 @@ class RunHistory:
         attempt.end_s, attempt.outcome = at_s, outcome
         attempt.worker = _text(entry.get("worker")) or attempt.worker
         attempt.kind, attempt.message = _text(entry.get("kind")), _text(entry.get("message"))
+        attempt.start_up_s = _seconds(entry.get("start_up_s"))
+        attempt.storage_s = _seconds(entry.get("storage_s"))
+        attempt.processor_s = _seconds(entry.get("processor_s"))
         seconds = _seconds(entry.get("seconds"))
         if seconds is None:
             self.spent_s += max(0.0, at_s - attempt.start_s)
@@ -193,7 +223,8 @@ class RunHistory:
 
     def _new_attempt(self, entry: Mapping[str, Any], key: str, at_s: float) -> AttemptRecord:
         number = _count(entry.get("attempt"))
-        attempt = AttemptRecord(key=key, number=number, worker="", start_s=at_s)
+        attempt = AttemptRecord(key=key, number=number, worker="", start_s=at_s, handed_s=at_s)
+        self._run(at_s).attempts.append(attempt)
         self.attempts.setdefault(key, []).append(attempt)
         self.by_start.append(attempt)
         return attempt

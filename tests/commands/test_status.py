@@ -17,7 +17,7 @@ from prunegrid.orchestrator.commands import plan as plan_module
 from prunegrid.orchestrator.commands.explain import explain
 from prunegrid.orchestrator.commands.plan import plan
 from prunegrid.orchestrator.commands.run import run_grid
-from prunegrid.orchestrator.commands.status import status, status_json
+from prunegrid.orchestrator.commands.status import command, status, status_json
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.errors import UsageError
 from prunegrid.orchestrator.store.store import Store
@@ -214,3 +214,26 @@ def test_explain_says_that_a_done_cell_is_done(partly_failed):
 def test_explain_refuses_what_is_not_one_thing(what, words, partly_failed):
     with pytest.raises(UsageError, match=words):
         explain(partly_failed, what, Console(quiet=True))
+
+
+def test_time_has_a_row_for_each_part_and_attack_and_json_has_it_beside_the_progress(
+    partly_failed, capsys
+):
+    text = told(status, partly_failed, as_json=False, time_spent=True)
+    assert "of task slots in 1 run" in text
+    rows = ("training", "pruning and fine-tuning", "attack pgd_linf (strict)", "all slots")
+    for row in (*rows, "attempts without a result", "idle"):
+        assert row in text, row
+    assert "seconds per image" in text
+    assert "task slots" not in told(status, partly_failed, as_json=False)
+    status(partly_failed, as_json=True, console=Console(quiet=True))
+    numbers = json.loads(capsys.readouterr().out)
+    spent = numbers["time"]
+    assert sum(spent["parts_s"].values()) == pytest.approx(spent["slots_s"], abs=0.01)
+    assert spent["attacks"]["pgd_linf (strict)"]["tasks"] > 0
+    assert numbers["done"] > 0
+
+
+def test_time_and_watch_are_two_commands():
+    with pytest.raises(UsageError, match="--time: expected without --watch"):
+        command("nowhere", watching=True, time_spent=True)

@@ -9,6 +9,9 @@ import pytest
 
 from prunegrid.orchestrator.commands.status import status_json
 from prunegrid.orchestrator.dashboard.access import access_for
+from prunegrid.orchestrator.store.journal import read_history
+from prunegrid.orchestrator.store.plan import load_plan
+from prunegrid.orchestrator.store.slot_time import slot_time
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from tests.dashboard.client import ask
@@ -43,6 +46,13 @@ def test_status_is_what_the_command_says_and_more(mixed, app):
     assert len(told["rate"]["spark"]) == 60
     assert 0 <= told["data_age_s"] < 60
     assert told["can_retry"] is False
+
+
+def test_the_timeline_says_where_the_time_of_the_slots_went(mixed, app):
+    spent = ask(app, "/api/timeline.json?rate=1").json()["time"]
+    expected = slot_time(read_history(mixed.store), load_plan(mixed.store).tasks).to_json()
+    assert spent == expected, "of all runs, whatever the filter"
+    assert spent["slots_s"] > 0
 
 
 @pytest.mark.parametrize("path", [*JSON, "/metrics", "/", "/static/plotly.min.js"])

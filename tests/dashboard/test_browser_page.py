@@ -65,6 +65,7 @@ def test_hostile_text_stays_text(page, tmp_path, shown):
     names = "return [...document.querySelectorAll('.ytick text')].map((one) => one.textContent)"
     lanes = page.wait(lambda: page.script(names), "lanes")
     assert sorted(lanes) == [f"{HOSTILE}/0", f"{HOSTILE}/1"]
+    page.wait_text("section[data-key=time]", "pruning and fine-tuning")
 
 
 def test_a_torn_and_a_vanished_store_say_so(page, run, tmp_path, shown):

@@ -20,7 +20,7 @@ from tests.grids import SMALL
 def bar(
     start: float, end: float | None, worker: str = "a/0", key: str = "attack-1"
 ) -> AttemptRecord:
-    return AttemptRecord(key=key, number=1, worker=worker, start_s=start, end_s=end)
+    return AttemptRecord(key=key, number=1, worker=worker, start_s=start, handed_s=start, end_s=end)
 
 
 def test_idle_time_is_what_of_the_window_no_task_filled():

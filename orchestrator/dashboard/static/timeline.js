@@ -52,7 +52,21 @@ export function timelineView(timeline, status, state) {
     el("div", { class: "card", "data-key": "card" }, coarse ? busyLegend() : barLegend(bars),
       el("div", { class: "plot plot-timeline", role: "img", "aria-label": label, "data-key": coarse ? "busy" : "bars", own: drawn })),
     idleBlock(timeline, status.slots),
+    timeBlock(timeline.time),
     el("section", { class: "block", "data-key": "list" }, el("h3", {}, "The latest attempts"), attemptTable(bars, timeline.until_s))];
+}
+
+/** Of all runs, whatever the window and the filter. */
+function timeBlock({ parts_s: parts, slots_s: all, clock_s: clockS, runs, attacks }) {
+  if (!all) return null;
+  const share = (seconds) => (100 * seconds / all).toFixed(1);
+  const perImage = (seconds, images) => (images ? (seconds / images).toPrecision(3) : "not known");
+  return el("section", { class: "block", "data-key": "time" }, el("h3", {}, `Where ${duration(all)} of task slots went: ${counted(runs, "run")}, ${duration(clockS)} by the clock`),
+    table("Where the time of task slots went", [["part", "wide"], ["time", "number"], ["%", "number"]],
+      Object.entries(parts).map(([name, seconds]) => ({ key: name, cells: [name, duration(seconds), share(seconds)] }))),
+    Object.keys(attacks).length > 0 && table("Seconds per attacked image", [["attack", "wide"], ["tasks", "number"], ["images", "number"], ["s per image, by the clock", "number"], ["of processor", "number"]],
+      Object.entries(attacks).map(([name, cost]) => ({ key: name, cells: [name, count(cost.tasks), count(cost.images),
+        perImage(cost.wall_s, cost.images), perImage(cost.processor_s, cost.processor_images)] }))));
 }
 
 function attemptTable(bars, untilS) {
