@@ -32,7 +32,10 @@ from prunegrid.orchestrator.report.tables import (
     pruned_nothing,
 )
 from prunegrid.orchestrator.report.trust import DOUBTS, trust
-from prunegrid.workers.catalog import CONTROL
+from prunegrid.workers.catalog import CONTROL, DATASETS
+
+#: Times the accuracy of a constant answer, where classes are of one size.
+_NEAR_CHANCE = 1.5
 
 
 class Topic(StrEnum):
@@ -137,6 +140,9 @@ def _shown_rates(mine: list[Strategy]) -> list[float]:
 
 def _choice(part: Part, s: Strategy) -> str:
     text = f"{s.model}. {_score(s)}. {_rivals(s)}"
+    data = DATASETS.get(part.setting.dataset)
+    if data is not None and s.clean.mean * data.classes < _NEAR_CHANCE:
+        text += f". Beware: with {data.classes} classes its clean accuracy is little above chance"
     if flat := part.flat_attacks(s):
         names = ", ".join(attack_title(attack) for attack in flat)
         text += f". Beware: its curve under {names} is suspiciously flat (see below)"

@@ -190,7 +190,8 @@ class Lease:
             elif watch.alive and holder is not None:
                 raise StoreError(
                     f"{store.address}: held by {_named(holder)}, last heard of "
-                    f"{max(0.0, watch.silent_s):.0f} s ago; stop it, or wait until it ends"
+                    f"{max(0.0, watch.silent_s):.0f} s ago; stop it, or wait until it ends (a "
+                    f"suspended one loses it after {TTL_S:.0f} s of silence)"
                 )
             elif not said:
                 said = True

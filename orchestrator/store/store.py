@@ -91,6 +91,7 @@ class Store:
         """An existing store. Raises StoreError where there is none, or it is not ours."""
         store = cls.find(address)
         if store is None:
+            cls(store_files(address))._refuse_strangers()
             raise NotOursError(
                 f"{address}: there is no store here (expected a folder with {MARKER}); "
                 f"'prunegrid run GRID --store {address}' makes one"
@@ -116,12 +117,7 @@ class Store:
                     f"it away: prunegrid verify --store {address} --set-aside"
                 )
             return store
-        others = _strangers(files)
-        if others and not store._check_marker():  # another start may have made it just now
-            raise NotOursError(
-                f"{files.address}: not a prunegrid store: it holds {', '.join(others)} and no "
-                f"{MARKER}; expected a new or empty folder"
-            )
+        store._refuse_strangers()
         made: dict[str, object] = {
             "format": FORMAT,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -143,6 +139,15 @@ class Store:
                 "made by another version of prunegrid"
             )
         return True
+
+    def _refuse_strangers(self) -> None:
+        """Raises NotOursError where the place holds other things and no store."""
+        others = _strangers(self.files)
+        if others and not self._check_marker():  # another start may have made it just now
+            raise NotOursError(
+                f"{self.address}: not a prunegrid store: it holds {', '.join(others)} and no "
+                f"{MARKER}; expected a new or empty folder"
+            )
 
     @property
     def has_first_names(self) -> bool:

@@ -351,6 +351,15 @@ def test_findings_say_what_to_deploy_and_how_sure_it_is():
     assert {f.topic for f in said} == set(Topic)
 
 
+@pytest.mark.parametrize(("clean", "said"), [(0.12, True), (0.2, False)])
+def test_a_choice_that_hardly_beats_chance_says_so(clean, said):
+    results = synthetic(seeds=2, dataset="mnist5k")
+    results.models["accuracy"] = clean
+    text = _unknown(results)[0]
+    warning = "Beware: with 10 classes its clean accuracy is little above chance"
+    assert (warning in text) is said
+
+
 def test_criteria_that_choose_one_model_share_a_paragraph():
     """And those that choose another have one of their own."""
     base = synthetic(seeds=1, noise=0.001)

@@ -74,6 +74,8 @@ def run_bound(folder: Path, store: Path) -> tuple[int, str]:
 def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(StoreError, match=r"not a prunegrid store: it holds thesis\.tex"):
+        Store.open(str(tmp_path))  # no advice to make one here
+    with pytest.raises(StoreError, match=r"not a prunegrid store: it holds thesis\.tex"):
         Store.open_or_create(str(tmp_path))
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
