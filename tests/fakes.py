@@ -132,7 +132,7 @@ def _misbehave(attempt: Attempt, settings: WorkerSettings, stop_requested) -> Fa
         if bad.exists() and bad.read_text() == str(os.getppid()):
             return failed(attempt, FailureKind.BUG, "CudaError: planted: no device")
     if seed in (SLOW, SAVES):
-        for step in range(600):
+        for step in range(1200):
             if stop_requested():
                 if seed == SAVES:
                     Checkpoint(open_files(settings.store), attempt.task.key).save({}, {"at": step})

@@ -15,6 +15,7 @@ from rich.console import Console
 import prunegrid
 
 _END_S = 5.0
+_START_S = 30.0
 #: The child ends when the other end of this pipe closes, even after a kill -9 of the run.
 WATCH_VARIABLE = "PRUNEGRID_PARENT_PIPE"
 
@@ -29,6 +30,7 @@ class DashboardProcess:
         self._process: subprocess.Popen[str] | None = None
         self._held = -1
         self._address = ""  #: as it printed it
+        self._is_up = threading.Event()  #: or over
 
     def __enter__(self) -> DashboardProcess:
         child, self._held = os.pipe()
@@ -62,12 +64,16 @@ class DashboardProcess:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
             for line in self._process.stdout:
+                self._console.print(line.rstrip(), soft_wrap=True)
                 if line.startswith("http"):
                     self._address = line.rstrip()
-                self._console.print(line.rstrip(), soft_wrap=True)
+                    self._is_up.set()
+        self._is_up.set()
 
     def say_address(self) -> None:
-        """Once more: what was printed at the start is far above by now."""
+        """Once more: what was printed at the start is far above by now. A run that fails at once
+        waits for it."""
+        self._is_up.wait(_START_S)
         if self._address:
             self._console.print(f"dashboard: {self._address}", soft_wrap=True)
 
