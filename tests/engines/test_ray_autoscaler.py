@@ -63,7 +63,7 @@ def nodes() -> int:
 
 
 def until(condition: Callable[[], bool], step: Callable[[], object] = lambda: None) -> None:
-    limit_s = time.monotonic() + 60
+    limit_s = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < limit_s, f"it did not happen in time; {nodes()} nodes"
         step()
