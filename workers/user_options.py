@@ -123,8 +123,9 @@ def _read(module: str, name: str, given: tuple[str, ...], target: str) -> Signat
                     there = f"{up}.{node.module}" if node.level and node.module else node.module
                     return _read(there or up, alias.name, given, target)
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    public = ", ".join(each for each in functions if each[0] != "_") or "none"
-    raise UserCodeError(f"{target}: expected a function of {module} ({public}), got {name!r}")
+    public = ", ".join(each for each in functions if each[0] != "_")
+    choices = f"of {module} ({public})" if public else f"in {path.name}, which defines none"
+    raise UserCodeError(f"{target}: expected a function {choices}, got {name!r}")
 
 
 def _signature(node: ast.FunctionDef, given: tuple[str, ...], target: str, path: Path) -> Signature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import threading
 import time
@@ -43,6 +44,10 @@ from prunegrid.workers.runner import Runner
 from prunegrid.workers.user_code import UserCodeError, collect
 
 INTERRUPTED = 130
+#: With an IPv6 address in brackets; also of Ray's own client, ray://host:port.
+_HOST_AND_PORT = re.compile(
+    r"(?:[a-z]+://)?(?:[^\s:/\[\]]+|\[[\da-fA-F:.]+\]):(\d{1,5})/?", re.ASCII
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +70,12 @@ def check_cluster(address: str | None, store: str) -> None:
     a job's temporary directory or in the driver's home. Raises UsageError."""
     if address is None:
         return
+    what = "--address, or RAY_ADDRESS: expected auto, host:port, or none to start Ray here"
     if address.startswith(("http:", "https:")):
-        raise UsageError(
-            f"--address, or RAY_ADDRESS: {address} is a dashboard, which takes `ray job "
-            "submit`; expected auto, host:port, or none to start Ray here"
-        )
+        raise UsageError(f"{what}, got {address}, a dashboard, which takes `ray job submit`")
+    place = _HOST_AND_PORT.fullmatch(address)
+    if address != "auto" and (place is None or not 0 < int(place[1]) < 2**16):
+        raise UsageError(f"{what}, got {address!r}")
     if "://" not in store and not expanded(store).is_absolute():
         raise UsageError(
             f"--store {store}: workers of the cluster at {address} may not see "

@@ -189,6 +189,11 @@ def _read_own(own: Mapping[str, YamlNode], node: YamlNode) -> AttackDraft:
         raise own["attack"].fail("expected `run` or `attack`, got both")
     table = OwnAttackTable
     target = table.run.of(own, node)
+    if target.startswith("foolbox:"):
+        raise own["run"].fail(
+            f"expected a function of your own, got {target!r}; Foolbox's attacks are named by "
+            f"`attack: {target}`"
+        )
     code = typed_code(target, own, own["run"], given=GIVEN)
     how = OwnAttack(
         norm=table.norm.of(own, node),

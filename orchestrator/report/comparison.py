@@ -29,7 +29,6 @@ from prunegrid.orchestrator.report.statistics import (
     welch_half,
 )
 from prunegrid.orchestrator.report.tables import DENSE, pruned_nothing
-from prunegrid.orchestrator.store.rows import BELOW, WITHIN
 
 _MATCH = ["method", "rate", *THREAT]
 
@@ -211,8 +210,6 @@ def _rows(results: Results, architecture: str, dataset: str, side: _Side) -> pd.
     models = _part(results.models, architecture, dataset)
     models = models[models["variant"] == variant]
     columns = [*_MATCH, "seed", "model", "value", "broken_at"]
-    earlier = np.where(cells["finds"] == "minimum-norm", BELOW, WITHIN)  # of rows of schema 1
-    cells = cells.assign(broken_at=cells["broken_at"].where(cells["broken_at"].notna(), earlier))
     attacked = cells.rename(columns={"model_key": "model", "robust_accuracy": "value"})[columns]
     clean = models.rename(columns={"task_key": "model", "accuracy": "value"})
     clean = clean.assign(attack=CLEAN, norm="", eps=0.0, broken_at="")[columns]

@@ -19,7 +19,7 @@ from prunegrid.orchestrator.report.statistics import sampling_half
 from prunegrid.orchestrator.report.style import norm_rank
 from prunegrid.orchestrator.store.frames import read_all, read_ours
 from prunegrid.orchestrator.store.merged import conform
-from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, broken_before
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import ARCHITECTURES, FIRST_NAMES
@@ -77,8 +77,7 @@ class Results:
     @property
     def diverged(self) -> pd.DataFrame:
         """The models whose weights are NaN."""
-        flag = self.models["diverged"] == True  # noqa: E712 - null where it is not recorded
-        return self.models[flag & self.models["accuracy"].isna()]
+        return _diverged(self.models, kept=False)
 
     @property
     def settings(self) -> list[Setting]:
@@ -93,7 +92,8 @@ def load_results(files: Files) -> Results:
     """Every model and cell row of a store, one per place: where a place was computed again with
     other settings, the row started last counts. A torn or foreign file is left out (`verify` names
     it); columns that an older store lacks are missing values. Earlier versions gave diverged models
-    the accuracy of a class chosen among NaN, and their cells 0, and some attacks other names."""
+    the accuracy of a class chosen among NaN, and their cells 0, some attacks other names, and
+    recorded no rule at exactly eps, `broken_at`."""
     models = _rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"])
     cells = _rows(files, layout.CELL_ROWS, CELL_SCHEMA, [*CELL, "seed"])
     if Store(files).has_first_names:
@@ -102,6 +102,11 @@ def load_results(files: Files) -> Results:
         cells.loc[strict, "algorithm"] = cells.loc[strict, "algorithm"].replace(since)
     lost = (models["diverged"] == True) & ~np.isfinite(models["loss"])  # noqa: E712 - or null
     models.loc[lost, "accuracy"] = np.nan
+    unrecorded = cells["broken_at"].isna()
+    cells.loc[unrecorded, "broken_at"] = [
+        broken_before(minimum_norm=finds == "minimum-norm")
+        for finds in cells.loc[unrecorded, "finds"]
+    ]
     kept = cells[~cells["model_id"].isin(models.loc[lost, "model_id"])].reset_index(drop=True)
     return Results(address=files.address, models=models, cells=kept)
 
@@ -147,16 +152,37 @@ def by_rate(frame: pd.DataFrame, rates: Iterable[float]) -> list[Any | None]:
     return [found.get(rate) for rate in rates]
 
 
-def diverged_text(diverged: pd.DataFrame) -> str:
-    """`2 models diverged: random-local-filter at rate 4, seed 0 and seed 1`; "" for none."""
-    if diverged.empty:
-        return ""
-    places = [
+def _diverged(models: pd.DataFrame, *, kept: bool) -> pd.DataFrame:
+    """Models whose training diverged. `kept`: those that are judged by the weights of an earlier
+    epoch, else those whose weights are NaN."""
+    flag = models["diverged"] == True  # noqa: E712 - null where it is not recorded
+    return models[flag & (models["accuracy"].notna() == kept)]
+
+
+def diverged_texts(models: pd.DataFrame) -> list[str]:
+    """`2 models diverged: random-local-filter at rate 4, seeds 0, 1`, what follows from it, and the
+    same of those that are judged all the same."""
+    lost, kept = (_diverged(models, kept=which) for which in (False, True))
+    texts = []
+    if len(lost):
+        texts.append(
+            f"{counted(len(lost), 'model')} diverged: {_places(lost)}. Their weights are NaN: no "
+            "mean and no choice counts them"
+        )
+    if len(kept):
+        texts.append(
+            f"{counted(len(kept), 'model')} diverged later: {_places(kept)}. The weights kept from "
+            "an earlier epoch are finite, and count"
+        )
+    return texts
+
+
+def _places(models: pd.DataFrame) -> str:
+    return "; ".join(
         f"{method} at rate {rate:g}, seed{'s' if len(mine) > 1 else ''} "
         + ", ".join(map(str, sorted(mine["seed"])))
-        for (method, rate), mine in groups(diverged, ["method", "rate"])
-    ]
-    return f"{counted(len(diverged), 'model')} diverged: {'; '.join(places)}"
+        for (method, rate), mine in groups(models, ["method", "rate"])
+    )
 
 
 def seeds_text(n: pd.Series[int]) -> str:

@@ -17,7 +17,7 @@ from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.findings import ReportFinding, Topic, findings_of
 from prunegrid.orchestrator.report.results import (
     Threat,
-    diverged_text,
+    diverged_texts,
     records,
     sampling_text,
     seeds_text,
@@ -53,7 +53,7 @@ def print_report(console: Console, analysis: Analysis) -> None:
         images = sampling_text(part.rows(analysis.results.cells)["n_images"])
         say(console, f"  Intervals of accuracies: {INTERVAL}. {images}")
     for experiment in experiments:
-        if text := diverged_text(experiment.rows(analysis.results.diverged)):
+        for text in diverged_texts(experiment.rows(analysis.results.models)):
             say(console, f"{experiment.title}: {text}.")
     for line in comparison_lines(analysis):
         say(console, line, hang=6)

@@ -12,9 +12,9 @@ from prunegrid.orchestrator.names import attack_title, eps_text
 from prunegrid.orchestrator.report.analysis import Part
 from prunegrid.orchestrator.report.eps_levels import add_strength
 from prunegrid.orchestrator.report.missing import missing_text
-from prunegrid.orchestrator.report.results import diverged_text, groups, records, sampling_text
+from prunegrid.orchestrator.report.results import diverged_texts, groups, records, sampling_text
 from prunegrid.orchestrator.report.statistics import INTERVAL, NO_SPREAD, half_width
-from prunegrid.orchestrator.store.rows import AUTHORS_COUNT, ZERO_GRADIENT_FRAC
+from prunegrid.orchestrator.store.rows import AUTHORS_COUNT, BELOW, ZERO_GRADIENT_FRAC
 
 
 def trust(part: Part) -> Iterator[str]:
@@ -40,8 +40,7 @@ def trust(part: Part) -> Iterator[str]:
         "that can't be told from it may be better on new ones."
     )
     yield from _left_out(rows)
-    if text := diverged_text(part.rows(analysis.results.diverged)):
-        yield f"{text}. Their weights are NaN: no mean and no choice counts them."
+    yield from (f"{text}." for text in diverged_texts(part.rows(analysis.results.models)))
     gone = part.rows(analysis.missing)
     if len(gone):
         text = _sentence(missing_text(gone, len(gone) + len(rows)))
@@ -67,8 +66,8 @@ def _left_out(rows: pd.DataFrame) -> Iterator[str]:
 
 def _uncounted(rows: pd.DataFrame) -> Iterator[str]:
     """Rows of schema 1 that a run of today would count otherwise."""
-    other = ~rows["protocol"].isin(AUTHORS_COUNT) & (rows["finds"] == "minimum-norm")
-    if old := int((other & rows["broken_at"].isna()).sum()):
+    counted_within = ~rows["protocol"].isin(AUTHORS_COUNT)
+    if old := int((counted_within & (rows["broken_at"] == BELOW)).sum()):
         yield (
             f"{old} of {len(rows)} cells are of an earlier version, which counted a distance of "
             "exactly ε as robust: their robust accuracies may be too high, most of all in L0. "

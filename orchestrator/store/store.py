@@ -237,14 +237,17 @@ class Store:
 
     def _result_files(self) -> dict[str, str]:
         with store_errors():
-            models = [
-                info.path
-                for info in self.files.list(layout.MODELS)
-                if info.path.endswith("/result.json") and info.size_bytes
-            ]
-            images = [info for info in self.files.list(layout.IMAGE_ROWS) if info.size_bytes]
+            return self._results_with(self.files.list(layout.IMAGE_ROWS))
+
+    def _results_with(self, images: Iterable[FileInfo]) -> dict[str, str]:
+        """Of models, and of these files of image rows: the file of each task's result."""
+        models = [
+            info.path
+            for info in self.files.list(layout.MODELS)
+            if info.path.endswith("/result.json") and info.size_bytes
+        ]
         out = {path.split("/")[1]: path for path in models}
-        return self._by_name(images) | out
+        return self._by_name(info for info in images if info.size_bytes) | out
 
     def _by_name(self, files: Iterable[FileInfo]) -> dict[str, str]:
         """File by the name of the task or row that it holds; a merged one holds many."""
@@ -284,24 +287,23 @@ class Store:
         """
         with store_errors():
             files = [file for folder in SCHEMAS for file in self.files.list(folder)]
-        merged = [file for file in files if is_merged(file.path) and not self.is_readable(file)]
+            bad = [f for f in files if f.path.endswith(".parquet") and not self.is_readable(f)]
+            merged = [file for file in bad if is_merged(file.path)]
+            images = [f for f in files if f.path.startswith(layout.IMAGE_ROWS) and f not in merged]
+            results = self._results_with(images)
         for file in merged:
             for name in self._set_merged_aside(file):
                 for row in rows(name):
                     self.set_row_aside(row)
-        torn = {k: path for k, path in self._result_files().items() if not self._is_whole(path)}
+        torn = {key: path for key, path in results.items() if not self._is_whole(path)}
         for key in torn:
             self.set_aside(key, rows(key))
-        with store_errors():
-            unreadable = [
-                info.path
-                for folder in SCHEMAS
-                for info in self.files.list(folder)
-                if info.path.endswith(".parquet") and not self.is_readable(info)
-            ]
-        for path in unreadable:  # readers of the whole folder fail on them
+        moved = {*(file.path for file in merged), *torn.values()}
+        with store_errors():  # some rows have gone aside with what they rest on
+            left = [f.path for f in bad if f.path not in moved and self.files.exists(f.path)]
+        for path in left:  # readers of the whole folder fail on them
             self._move(path, _torn(Path(path).stem, ".parquet"))
-        return [*(file.path for file in merged), *torn.values(), *unreadable]
+        return [*moved, *left]
 
     def _set_merged_aside(self, file: FileInfo) -> list[str]:
         """Move a damaged merged file to `torn/`; what can be read of it stays. The lost names."""

@@ -235,6 +235,14 @@ REFUSED = {
     ),
     "a misspelt option": (MINE % ", options: {draw: 1}", ["did you mean 'draws'"]),
     "an option beside": (MINE % ", draws: 1", ["unknown key", "'draws'"]),
+    "a class of Foolbox's": (
+        MINE.replace("tests.attacks.test_function_attack:brighter", "foolbox:LinfPGD") % "",
+        ["expected a function of your own", "`attack: foolbox:LinfPGD`"],
+    ),
+    "a file without functions": (
+        MINE.replace("tests.attacks.test_function_attack", "tests.attacks") % "",
+        ["in __init__.py, which defines none, got 'brighter'"],
+    ),
     "no function": (MINE.replace("brighter", "dimmer") % "", ["got 'dimmer'", "brighter"]),
     "a catalog's attack too": (MINE % ", attack: pgd_linf", ["`run` or `attack`, got both"]),
     "another engine": (MINE % ", engine: foolbox", ["strict", "'foolbox'"]),

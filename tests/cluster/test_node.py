@@ -199,7 +199,7 @@ def test_a_dashboard_is_no_cluster_to_join(tmp_path):
     script = ROOT / "orchestrator/main.py"
     done = run_main(script, "grid.yaml", "--store", "/s", RAY_ADDRESS="http://localhost:8265")
     assert done.returncode == 2
-    assert "http://localhost:8265 is a dashboard" in done.stderr
+    assert "http://localhost:8265, a dashboard" in done.stderr
     assert "expected auto, host:port, or none" in done.stderr
 
 

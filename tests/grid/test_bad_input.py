@@ -221,6 +221,25 @@ def test_a_broken_grid_is_refused_with_its_reason(name, command, tmp_path, capsy
         (["plan", "GRID", "--jsno"], ["--jsno", "--json"]),
         (["run", "GRID"], ["--store"]),
         (["run", "GRID", "--store", "S", "--engine", "slurm"], ["slurm", "inline"]),
+        *(
+            (
+                ["run", "GRID", "--store", "S", "--address", address],
+                ["--address, or RAY_ADDRESS: expected auto, host:port, or none", repr(address)],
+            )
+            for address in (
+                "nonsense",
+                "10.0.0.1",
+                "head:port",
+                ":6379",
+                "head:0",
+                "head:65536",
+                "ray://",
+                "a b:6379",
+                "head:6379:1",
+                "::1:6379",
+            )
+        ),
+        (["tune", "GRID", "--store", "S", "--attack", "pgd_linf", "--address", "x"], ["host:port"]),
         (["plan", "GRID", "--select", "sed=0"], ["'sed'", "did you mean 'seed'"]),
         (["plan", "GRID", "--select", "seed=9"], ["seed=9", "0, 1"]),
         (["plan", "GRID", "--select", "seed=one"], ["seed=one", "a number"]),

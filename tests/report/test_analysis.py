@@ -19,7 +19,7 @@ from prunegrid.orchestrator.report.curves import compression_grid, protocol_grid
 from prunegrid.orchestrator.report.findings import Topic, findings
 from prunegrid.orchestrator.report.masking import flat_curves
 from prunegrid.orchestrator.report.missing import missing_cells, missing_text
-from prunegrid.orchestrator.report.results import Results
+from prunegrid.orchestrator.report.results import Results, load_results
 from prunegrid.orchestrator.report.strategies import (
     ATTACK_KNOWN,
     AVERAGE,
@@ -31,7 +31,8 @@ from prunegrid.orchestrator.report.tables import cell_table, clean_table
 from prunegrid.orchestrator.report.terminal import summary_tables
 from prunegrid.orchestrator.report.write import write_report
 from prunegrid.workers.catalog import CONTROL
-from tests.report.synthetic import METHODS, synthetic, without
+from prunegrid.workers.files import LocalFiles
+from tests.report.synthetic import METHODS, synthetic, without, write_store
 
 
 def changed(results: Results, value: float | np.ndarray, **where: object) -> Results:
@@ -294,14 +295,14 @@ def test_a_choice_stands_beside_as_much_fine_tuning_without_pruning():
     assert "against as much fine-tuning without pruning" in deploy
 
 
-def test_sides_that_count_differently_at_exactly_eps_are_named():
+def test_sides_that_count_differently_at_exactly_eps_are_named(tmp_path):
     """Rows of schema 1 have no rule; a minimum-norm attack's are by `distance < eps`."""
     a = synthetic()
     a = dataclasses.replace(a, cells=a.cells.assign(broken_at="distance <= eps"))
     (same,) = compare_stores(a, dataclasses.replace(a, address="b"))
     assert same.other_rule == 0
-    old = a.cells.assign(broken_at=None)
-    (side,) = compare_stores(a, dataclasses.replace(a, cells=old, address="b"))
+    write_store(dataclasses.replace(a, cells=a.cells.assign(broken_at=None)), tmp_path)
+    (side,) = compare_stores(a, load_results(LocalFiles(tmp_path)))
     assert side.other_rule == int((a.cells["finds"] == "minimum-norm").sum()) > 0
     assert f"{side.other_rule} cells of single seeds" in " ".join(side.sentences())
 

@@ -78,6 +78,27 @@ def test_a_diverged_model_is_named_wherever_it_is_missed(lost, tmp_path):
     assert "diverged" in svg
 
 
+def test_a_model_judged_by_weights_of_before_is_named_and_counts(tmp_path):
+    """`restore_best: true`: the training diverged, the weights of an earlier epoch are finite."""
+    whole = synthetic(seeds=3, noise=0.001)
+    mine = (whole.models.method == METHODS[0]) & (whole.models.rate == 4) & (whole.models.seed == 1)
+    models = whole.models.assign(diverged=mine, loss=0.1)
+    write_store(dataclasses.replace(whole, models=models), tmp_path / "s")
+    results = load_results(LocalFiles(tmp_path / "s"))
+    analysis = analyse(results)
+    clean = analysis.clean
+    row = clean[(clean.method == METHODS[0]) & (clean.rate == 4)]
+    assert (row.n.item(), row.diverged.item()) == (3, 0)
+    name = f"1 model diverged later: {METHODS[0]} at rate 4, seed 1."
+    assert name in " ".join(f.text for f in findings(analysis))
+    shown = io.StringIO()
+    print_report(Console(file=shown, width=100), analysis)
+    assert name in " ".join(shown.getvalue().split())
+    write_report(results, tmp_path / "report", formats=("html", "csv"))
+    for file in ("index.html", "csv/findings.csv"):
+        assert name in (tmp_path / "report" / file).read_text(), file
+
+
 def test_a_run_status_and_verify_agree_on_a_diverged_model(tmp_path):
     grid = tmp_path / "grid.yaml"
     grid.write_text(with_seeds(0, DIVERGES))

@@ -7,7 +7,7 @@ import pandas as pd
 from prunegrid.orchestrator.report.analysis import Analysis, Part
 from prunegrid.orchestrator.report.missing import missing_text
 from prunegrid.orchestrator.report.non_inferiority import TOLERANCE
-from prunegrid.orchestrator.report.results import diverged_text
+from prunegrid.orchestrator.report.results import diverged_texts
 from prunegrid.orchestrator.report.section import ReportSection
 from prunegrid.orchestrator.report.statistics import INTERVAL
 from prunegrid.orchestrator.report.strategies import AVERAGE, NOTHING_KNOWN
@@ -27,7 +27,7 @@ class Overview(ReportSection):
             "diverged": [
                 f"{e.title}: {text}"
                 for e in analysis.experiments()
-                if (text := diverged_text(e.rows(analysis.results.diverged)))
+                for text in diverged_texts(e.rows(analysis.results.models))
             ],
             "interval": INTERVAL,
             "most": f"most pruned, losing under {100 * TOLERANCE:g} points",
