@@ -108,6 +108,7 @@ def main() -> None:
         except Exception as error:
             name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             answers.append({"error": " ".join(f"{name}{error}".split())})
+    print()  # what a user's code printed may have no end of line
     print(json.dumps(answers))
 
 
