@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +17,7 @@ def ask_child(module: str, asked: object, *, timeout_s: float | None = None) -> 
     """What the module, run by itself, prints as its last line, as JSON. `asked` is its standard
     input, as JSON too. It finds what this process finds, and no GPU: that is for workers.
 
-    Raises ValueError, the last line of its standard error, where it does not answer.
+    Raises ValueError with the reason where it does not answer.
     """
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     try:
@@ -34,5 +35,14 @@ def ask_child(module: str, asked: object, *, timeout_s: float | None = None) -> 
     try:
         return parse_json(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ValueError(last) from None
+        raise ValueError(_why(done)) from None
+
+
+def _why(done: subprocess.CompletedProcess[str]) -> str:
+    """Of a traceback the last line; other last words are some library's, and no reason."""
+    code, said = done.returncode, done.stderr.strip().splitlines()
+    if "Traceback (most recent call last):" in said:
+        return said[-1]
+    if code < 0:
+        return f"the child process was ended by {signal.Signals(-code).name}; is memory short?"
+    return f"the child process ended with exit code {code} and gave no answer"

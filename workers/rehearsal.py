@@ -29,3 +29,4 @@ class RehearsedPart:
     took_s: float
     error: str = ""  #: one line; "" where it went well
     parameters: int = 0  #: of a network that was built
+    note: str = ""  #: what else there is to say of it

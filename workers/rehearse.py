@@ -32,9 +32,12 @@ from prunegrid.workers.models.kernels import prunable
 from prunegrid.workers.pruning.step import prune_step
 from prunegrid.workers.pruning.trained_network import TrainedNetwork
 from prunegrid.workers.rehearsal import IMAGES, Rehearsal, RehearsedPart
+from prunegrid.workers.user_code import cause
 
 #: An attack that goes well for so many seconds is left.
 ENOUGH_S = 60.0
+#: Of the test images, to say how good a trained network is.
+JUDGED_IMAGES = 256
 
 
 def rehearse(asked: Rehearsal) -> Iterator[RehearsedPart]:
@@ -47,6 +50,10 @@ def rehearse(asked: Rehearsal) -> Iterator[RehearsedPart]:
     yield part if model is None else dataclasses.replace(part, parameters=model.count_params())
     if dataset is None or model is None:
         return
+    if asked.dense.network is not None and asked.dense.network.trained:
+        what = f"{label} as it is trained"
+        part, note = _try(("architectures", label), what, lambda: _judged(model, dataset))
+        yield part if note is None else dataclasses.replace(part, note=note)
     start = get_weights(model)
     for prune in asked.pruned:
         what = f"{prune.pruning.method} to {prune.pruning.rate:g} on {label}"
@@ -61,6 +68,8 @@ def _try(where: tuple[str, ...], what: str, action: Callable[[], Any]) -> tuple[
     began_s, result, error = time.monotonic(), None, ""
     try:
         result = action()
+    except SystemExit as problem:  # a user's code ends the process
+        error = cause(problem)
     except Exception as problem:
         error = describe(problem).removeprefix("UserCodeError: ")
     took_s = round(time.monotonic() - began_s, 3)
@@ -74,6 +83,23 @@ def _built(task: TrainTask) -> keras.Model:
     model = build(task.architecture, entry.shape, entry.classes, seed=seed, own=own, file=file)
     prunable(model, task.prune_except)  # refused now
     return model
+
+
+def _judged(model: keras.Model, dataset: Dataset) -> str:
+    """How often a trained network is right, and what may be wrong where that is like guessing."""
+    split = dataset.test
+    count = min(len(split), JUDGED_IMAGES)
+    found = np.asarray(model(split.floats(0, count), training=False)).argmax(axis=1)
+    labels = np.asarray(split.labels[:count])
+    share, guess = float((found == labels).mean()), np.bincount(labels).max() / count
+    said = f"right on {share:.1%} of {count} test images"
+    if share > guess + 3 * math.sqrt(guess * (1 - guess) / count):
+        return said
+    return (
+        f"{said}, hardly more than the {guess:.1%} of their most frequent class: images come as "
+        "float32 in [0, 1], so a network that learned another scale needs a layer for it, such as "
+        "Rescaling; labels are numbered as in the data set"
+    )
 
 
 def _prune(task: PruneTask, model: keras.Model, dataset: Dataset) -> None:
@@ -128,6 +154,7 @@ def main() -> None:
         for raw in json.load(sys.stdin)
         for part in rehearse(from_dict(Rehearsal, raw))
     ]
+    print()  # what a user's code printed may have no end of line
     print(json.dumps(parts))
 
 

@@ -17,7 +17,7 @@ from prunegrid.orchestrator.commands.options import (
     absolute,
 )
 from prunegrid.orchestrator.commands.plan import outlook
-from prunegrid.orchestrator.driver.rehearsals import refusals, rehearsals_of, try_out
+from prunegrid.orchestrator.driver.rehearsals import refusals, rehearsals_of, remember_well, try_out
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, print_json
@@ -26,6 +26,7 @@ from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import estimate
 from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.store.plan import read_grid_for
+from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.rehearsal import RehearsedPart
 
 #: Bytes of an image's row, compressed, and of a weight: itself, and a bit of its mask.
@@ -47,6 +48,8 @@ def command(
     with Terminal(stderr=True).status("trying everything once: some seconds for each network"):
         parts = try_out(plan.grid, rehearsals_of(plan, folder))
     errors = [str(error) for error in refusals(plan.grid, parts)]
+    if not errors:
+        remember_well(plan, folder)
     if as_json:
         print_json({"parts": [asdict(part) for part in parts], "errors": errors})
     else:
@@ -61,7 +64,9 @@ def _show(
         console.print(note, soft_wrap=True)
     for part in parts:
         sign = "failed" if part.error else "ok"
-        console.print(f"{sign}  {part.what}, {part.took_s:.1f} s", soft_wrap=True, highlight=False)
+        said = f": {part.note}" if part.note else ""
+        line = f"{sign}  {part.what}, {part.took_s:.1f} s{said}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     for error in errors:
         console.print(error, soft_wrap=True, highlight=False, markup=False)
     if errors:
@@ -79,8 +84,11 @@ def _prospect(plan: Plan, parts: Sequence[RehearsedPart], slots: int) -> Iterato
     size = {part.where[1]: part.parameters for part in parts if part.parameters}
     models = {model.task_key: model.place.architecture for model in plan.models}
     weights = sum(size[label] * _WEIGHT_BYTES for label in models.values())
-    images = {plan_of.name: plan_of.attack_images for plan_of in plan.grid.architectures}
-    rows = sum(images[cell.place.model.architecture] for cell in plan.cells)
+    rows = sum(
+        (task.stop - task.start) * max(1, len(task.attack.eps))  # one for all eps at minimum norm
+        for task in plan.tasks.values()
+        if isinstance(task, AttackTask)
+    )
     yield (
         f"the store: about {(weights + rows * _ROW_BYTES) / 1e6:,.0f} MB, "
         f"{counted(len(models), 'model')} and {counted(rows, 'image row')}"

@@ -116,15 +116,25 @@ def try_out_new(
     rehearsals = own_parts(rehearsals_of(plan, data_dir))
     if not rehearsals or not plan.unfinished(finished()):
         return
-    grid = plan.grid
-    sources = collect(code.target for code in grid.user_code()).digest
+    name = _name(plan, rehearsals)
+    if load(name) is not None:
+        return
+    for error in refusals(plan.grid, try_out(plan.grid, rehearsals)):
+        raise error
+    save(name, {"well": True})
+
+
+def remember_well(plan: Plan, data_dir: str | None) -> None:
+    """All of it was tried out here as it is, and went well: a run need not do it again."""
+    if rehearsals := own_parts(rehearsals_of(plan, data_dir)):
+        save(_name(plan, rehearsals), {"well": True})
+
+
+def _name(plan: Plan, rehearsals: Sequence[Rehearsal]) -> str:
+    """Of what is remembered of these: their keys, the user's sources and our own."""
+    sources = collect(code.target for code in plan.grid.user_code()).digest
     keys = [
         [each.dense.key, *(t.key for t in each.pruned), *(t.key for _, t in each.attacked)]
         for each in rehearsals
     ]
-    name = f"rehearsed-{digest([CODE.digest, sources, keys])}"
-    if load(name) is not None:
-        return
-    for error in refusals(grid, try_out(grid, rehearsals)):
-        raise error
-    save(name, {"well": True})
+    return f"rehearsed-{digest([CODE.digest, sources, keys])}"

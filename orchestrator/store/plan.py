@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -88,6 +88,20 @@ class KeptGrid:
 
     def of(self, name: str) -> list[str]:
         return self.sources.get(name, "").split()
+
+
+def merge_kept(stores: Sequence[Store], target: Store) -> None:
+    """The target keeps what one of the stores read the grid as, with the digests of the user's
+    functions in all of them. Raises StoreError."""
+    known = [kept for store in stores if (kept := _kept(store)) is not None]
+    if not known:
+        return
+    sources: dict[str, str] = {}
+    for kept in known:
+        for name in kept.sources:
+            found = (*sources.get(name, "").split(), *kept.of(name))
+            sources[name] = " ".join(dict.fromkeys(found))
+    target.write(SETTLED, json.dumps(asdict(replace(known[0], sources=sources))).encode())
 
 
 def _kept(store: Store) -> KeptGrid | None:

@@ -21,7 +21,7 @@ from prunegrid.orchestrator.errors import StoreError, UsageError
 from prunegrid.orchestrator.grid.grid import place_of
 from prunegrid.orchestrator.store.frames import read_rows
 from prunegrid.orchestrator.store.lease import find_driver
-from prunegrid.orchestrator.store.plan import SETTLED, other_sources
+from prunegrid.orchestrator.store.plan import merge_kept, other_sources
 from prunegrid.orchestrator.store.store import Store, store_errors
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import FIRST_NAMES
@@ -288,9 +288,7 @@ def _keep_grid(sources: Sequence[Store], target: Store) -> bool:
     if text is None:
         return False
     first, *others = [store.selection() for store in ran]
-    with store_errors():
-        for store in ran:  # as what it was read
-            _copy_file(SETTLED, store, target)
+    merge_kept(ran, target)
     target.set_grid(text)
     target.set_selection(first if all(one == first for one in others) else {})
     return True

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from prunegrid.orchestrator.cli import app, guarded
+from prunegrid.orchestrator.commands import check
 from prunegrid.orchestrator.driver import rehearsals
 from prunegrid.orchestrator.driver.rehearsals import own_parts, rehearsals_of, try_out_new
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.workers.rehearsal import RehearsedPart
 from tests.grids import SMALL
 
 GRID = """\
@@ -44,6 +47,31 @@ def score(scoring):
 
 def attack(network, images, labels, eps):
     return images * float("nan")
+"""
+GUESSES = """\
+seeds: [0]
+rates: [1, 2]
+methods: [magnitude-global-unstructured]
+architectures:
+  guesses:
+    model: guesses.keras
+    dataset: synthetic16
+    attack_images: 4
+    eps: {pgd_linf: [8/255]}
+attacks:
+  pgd_linf: {steps: 1, batch_size: 16}
+"""
+SIZES = """\
+seeds: [0]
+rates: [1, 2]
+methods: [magnitude-global-unstructured]
+architectures:
+  cnn5:
+    dataset: synthetic28
+    attack_images: 16
+    eps: {ATTACK: [1/255, 2/255, 4/255]}
+attacks:
+  ATTACK: {}
 """
 
 
@@ -81,6 +109,85 @@ def test_what_fails_is_named_with_its_line_before_anything_trains(grid, tmp_path
     assert guarded(lambda: app(args=asked, standalone_mode=False)) == 2
     assert "no score today" in " ".join(capsys.readouterr().err.split())
     assert not store.exists()
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [
+        ("raise SystemExit(3)", r"SystemExit: 3 \(check_parts.py:9\)"),
+        (
+            "__import__('os')._exit(3)",
+            "the child process ended with exit code 3 and gave",
+        ),
+        ("print('so far: 1', end='') or dict(scoring.weights)", ""),
+    ],
+)
+def test_code_that_ends_the_process_or_prints(grid, data_dir, capsys, instead, words):
+    """The last one goes well."""
+    well = PARTS.replace('raise RuntimeError("no score today")', f"return {instead}")
+    well = well.replace("return raise", "raise").replace('images * float("nan")', "images")
+    grid.with_name("check_parts.py").write_text(well)
+    asked = ["check", str(grid), "--data-dir", str(data_dir)]
+    code = guarded(lambda: app(args=asked, standalone_mode=False))
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert bool(code) == bool(words), said
+    assert re.search(words, said)
+
+
+@pytest.mark.tf
+def test_a_run_does_not_try_out_again_what_check_found_well(grid, data_dir, monkeypatch):
+    """Until the user's source changes."""
+    parts = grid.with_name("check_parts.py")
+    well = PARTS.replace('raise RuntimeError("no score today")', "return dict(scoring.weights)")
+    parts.write_text(well.replace('images * float("nan")', "images"))
+    done = CliRunner().invoke(app, ["check", str(grid), "--data-dir", str(data_dir)])
+    assert done.exit_code == 0, done.output
+    plan = expand(read_grid(grid))
+    monkeypatch.setattr(rehearsals, "ask_child", lambda *_: pytest.fail("a child was started"))
+    try_out_new(plan, str(data_dir))
+    parts.write_text(parts.read_text() + "\n# changed")
+    with pytest.raises(pytest.fail.Exception, match="a child was started"):
+        try_out_new(plan, str(data_dir))
+
+
+@pytest.mark.tf
+def test_a_trained_file_is_judged_on_test_images(tmp_path, data_dir, monkeypatch):
+    """One that guesses is said to, with what may be wrong."""
+    import keras
+    import numpy as np
+
+    from prunegrid.workers.data.base import load
+    from prunegrid.workers.rehearse import _judged
+    from tests.science import data
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    one = [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    keras.Sequential(one).save(tmp_path / "guesses.keras")
+    path = tmp_path / "grid.yaml"
+    path.write_text(GUESSES)
+    asked = ["check", str(path), "--data-dir", str(data_dir), "--json"]
+    parts = json.loads(CliRunner().invoke(app, asked).stdout)["parts"]
+    (note,) = [part["note"] for part in parts if part["note"]]
+    assert "hardly more than the" in note
+    assert "float32 in [0, 1]" in note
+
+    dataset = load(data("synthetic16", 40), str(data_dir))
+    labels = np.asarray(dataset.test.labels[:256])
+    said = _judged(lambda images, training: np.eye(10)[labels], dataset)  # type: ignore[arg-type]
+    assert said == f"right on 100.0% of {len(labels)} test images"
+
+
+def test_an_image_row_serves_all_eps_of_an_attack_at_minimum_norm():
+    rows = [_rows(SIZES.replace("ATTACK", name)) for name in ("target_race_linf", "pgd_linf")]
+    assert rows == ["32 image rows", "96 image rows"]
+
+
+def _rows(text: str) -> str:
+    plan = expand(parse_grid(text, source="grid.yaml"))
+    built = RehearsedPart(where=("architectures", "cnn5"), what="cnn5", took_s=0, parameters=1)
+    *_, store = check._prospect(plan, [built], 1)
+    return store.rpartition(" and ")[2]
 
 
 def test_a_run_of_what_is_built_in_tries_nothing_out(monkeypatch):

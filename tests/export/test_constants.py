@@ -103,6 +103,18 @@ def test_a_batch_norm_of_scale_0_is_its_shift():
     assert np.isnan(second)
 
 
+def test_an_operation_between_layers_is_named():
+    import keras
+
+    from prunegrid.workers.export.constants import constant_channels
+
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU(name="behind")(x + inputs))
+    with pytest.raises(ValueError, match=r"behind: expected to take what layers return.*got the"):
+        constant_channels(model)
+
+
 def test_an_unknown_layer_is_named():
     import keras
 

@@ -14,6 +14,8 @@ from prunegrid.orchestrator.grid.file import read_grid
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.orchestrator.store.plan import changed_code, keep_grid, load_plan
+from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.union import merge_stores
 from prunegrid.workers import user_code
 from prunegrid.workers.contract import task_from_dict, task_to_dict
 from prunegrid.workers.keys import digest
@@ -141,6 +143,29 @@ def test_sources_that_changed_since_are_said_until_the_version_is_raised(folder)
     assert str(folder) not in sys.path
     (folder / "grid_nets.py").unlink()
     assert changed_code(stored, run.store) == [], "what is not there did not change"
+
+
+def test_a_merged_store_knows_the_sources_of_all_its_parts(folder):
+    """Results of two stores, made by two texts of a function."""
+    grid = grid_of(folder)
+    runs = []
+    for name, text in (("one", SOURCE), ("two", "def net(width): return 1\n")):
+        (folder / "grid_nets.py").write_text(text)
+        run = Run(folder / name)
+        keep_grid(run.store, grid)
+        run.plan = expand(grid)
+        runs.append(run)
+        for key in run.keys[:5] if name == "one" else run.keys[5:8]:
+            run.finish(key)
+    target = Store.open_or_create(str(folder / "both"))
+    merge_stores([run.store for run in runs], target, say=lambda _: None)
+    one, two = (len(run.store.whole()) for run in runs)  # the others are not merged
+    assert (one, two) == (4, 2)
+    (note,) = changed_code(grid, target)
+    assert f"{one} results are older" in note
+    (folder / "grid_nets.py").write_text(SOURCE)
+    (note,) = changed_code(grid, target)
+    assert f"{two} results are older" in note
 
 
 def test_what_only_a_store_names_is_not_called_to_export_it(folder):

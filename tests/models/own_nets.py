@@ -133,3 +133,23 @@ def seeded(input_shape, classes):
 
 def fails(input_shape, classes):
     raise RuntimeError("no luck")
+
+
+def of_rows(input_shape, classes):
+    """A network of [height, width], as Keras' first tutorial has it; its softmax is a layer."""
+    rows = keras.Input(input_shape[:2])
+    x = kl.Reshape((*input_shape[:2], 1))(kl.Rescaling(2.0)(rows))
+    x = kl.Flatten()(kl.Conv2D(4, 3, activation="relu", name="conv")(x))
+    return keras.Model(rows, kl.Softmax()(kl.Dense(classes, name="head")(x)))
+
+
+def of_vectors(input_shape, classes):
+    """A network of height x width x channels numbers."""
+    size = input_shape[0] * input_shape[1] * input_shape[2]
+    return keras.Sequential(
+        [keras.Input((size,)), kl.Dense(8, activation="relu"), kl.Dense(classes)]
+    )
+
+
+def sixteen_by_twelve(input_shape, classes):
+    return of_rows((16, 12, 1), classes)

@@ -23,7 +23,7 @@ MODULE = "tests.models.own_nets"
 KEPT = {"vit": ("positions",)}
 #: Where the smaller network is not defined, what is said.
 NOT_SHRUNK = {
-    "vit": r"reshape: .* got Reshape",
+    "vit": r"reshape: expected Reshape of the images alone .* what patches returns",
     "nested": r"body: .* got a model within it",
     "grouped": r"groups: expected a convolution of one group",
 }
@@ -164,6 +164,56 @@ def test_a_file_with_layers_of_ones_own_is_refused_in_one_sentence(tmp_path):
         keras.Sequential([keras.Input((16, 16, 3)), layer]).save(path)
         with pytest.raises(ValueError, match=words):
             facts("", code=None, file_path=str(path), trained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "note"),
+    [
+        (
+            "of_rows",
+            (16, 12, 1),
+            "its input is 16x12: a layer before it brings images",
+        ),
+        (
+            "of_vectors",
+            (8, 6, 3),
+            "its input is 144: a layer before it brings images",
+        ),
+    ],
+)
+def test_images_are_brought_into_the_form_that_a_network_takes(name, shape, note, tmp_path):
+    """The same logits as the network itself, from a function and from a trained file; it can be
+    shrunk."""
+    import keras
+
+    from prunegrid.workers.export.shrink import shrink
+    from prunegrid.workers.models.own_networks import built_by, read_from
+    from tests.models import own_nets
+
+    theirs = getattr(own_nets, name)(shape, 5)
+    theirs.save(tmp_path / "net.keras")
+    images = np.random.default_rng(0).random((4, *shape), dtype=np.float32)
+    expected = np.asarray(theirs(images.reshape(4, *theirs.input_shape[1:])))
+    ours = read_from(tmp_path / "net.keras", shape, 5, name="net.keras", seed=None)
+    got = np.asarray(ours(images))
+    found = np.asarray(keras.ops.softmax(got)) if name == "of_rows" else got
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    built = built_by(UserCode(target=f"{MODULE}:{name}"), shape, 5, seed=0)
+    assert built.output_shape == (None, 5)
+    said = facts(name, input_shape=shape, classes=5).notes
+    assert said[0] == f"{note} of {'x'.join(map(str, shape))} into it"
+
+    weights = ours.get_layer("conv" if name == "of_rows" else ours.layers[-2].name)
+    kernel, bias = weights.get_weights()
+    kernel[..., 0] = 0
+    weights.set_weights([kernel, bias])
+    assert shrink(ours).count_params() < ours.count_params()
+
+
+def test_dimensions_that_only_resemble_the_images_are_refused():
+    for shape in ((16, 12, 3), (12, 16, 1)):  # colours can't be left out; rows are not columns
+        with pytest.raises(ValueError, match=r"expected images of"):
+            facts("", code=UserCode(target=f"{MODULE}:sixteen_by_twelve"), input_shape=shape)
 
 
 def test_dropout_draws_the_same_wherever_training_resumes(tmp_path, data_dir):

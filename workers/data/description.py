@@ -110,6 +110,7 @@ def main() -> None:
     except Exception as error:
         unavailable = type(error).__name__ == "DataUnavailable"
         answer = {"error": f"{'' if unavailable else f'{type(error).__name__}: '}{error}"}
+    print()  # what a user's code printed may have no end of line
     print(json.dumps(answer))
 
 

@@ -36,6 +36,11 @@ def constant_channels(model: keras.Model) -> dict[str, Constants]:
                 f"{layer.name}: expected a convolution of one group, or of one output for each "
                 "input channel, got another: which channels belong together is not known"
             )
+        if unknown := [name for name in parents(layer) if name not in out]:
+            raise ValueError(
+                f"{layer.name}: expected to take what layers return in a network to shrink, got "
+                f"the operation {unknown[0]}"
+            )
         out[layer.name] = rule(layer, [out[name] for name in parents(layer)])
     return out
 
@@ -68,6 +73,20 @@ def pads(layer: keras.Layer) -> bool:
 
 
 def _image(layer: keras.Layer, inputs: list[Constants]) -> Constants:
+    return np.full(layer.output.shape[-1], np.nan)
+
+
+def _of_images(layer: keras.Layer, inputs: list[Constants]) -> Constants:
+    """A layer before all that have weights: every number depends on the image. Raises ValueError
+    for one elsewhere."""
+    before = layer
+    while isinstance(before, keras.layers.Reshape | keras.layers.Rescaling):
+        before = before.input._keras_history.operation
+    if not isinstance(before, keras.layers.InputLayer):
+        raise ValueError(
+            f"{layer.name}: expected {type(layer).__name__} of the images alone in a network to "
+            f"shrink, got one of what {before.name} returns"
+        )
     return np.full(layer.output.shape[-1], np.nan)
 
 
@@ -141,6 +160,8 @@ def _add(layer: keras.Layer, inputs: list[Constants]) -> Constants:
 #: To shrink networks with another type of layer, add its rule, and its role in groups.py.
 RULES: Mapping[type, Callable[[Any, list[Constants]], Constants]] = {
     keras.layers.InputLayer: _image,
+    keras.layers.Reshape: _of_images,
+    keras.layers.Rescaling: _of_images,
     keras.layers.Conv2D: _weighted,
     keras.layers.Dense: _weighted,
     keras.layers.BatchNormalization: _norm,

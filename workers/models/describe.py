@@ -19,7 +19,7 @@ from prunegrid.workers.device import configure
 from prunegrid.workers.keys import digest
 from prunegrid.workers.models.base import get_weights, network_of
 from prunegrid.workers.models.kernels import kernels
-from prunegrid.workers.models.own_networks import CUT, built_by, read_from
+from prunegrid.workers.models.own_networks import CUT, RESHAPED, built_by, read_from
 from prunegrid.workers.network_facts import (
     NetworkFacts,
     NetworkRequest,
@@ -80,6 +80,12 @@ def _notes(request: NetworkRequest, model: keras.Model) -> list[str]:
             "its outputs are probabilities: expected logits, what goes into the softmax"
         )
     notes = []
+    if any(layer.name == RESHAPED for layer in model.layers):
+        form, shape = (
+            "x".join(map(str, sizes))
+            for sizes in (model.get_layer(RESHAPED).output.shape[1:], request.input_shape)
+        )
+        notes.append(f"its input is {form}: a layer before it brings images of {shape} into it")
     if getattr(model, CUT, False):
         notes.append("it ends in a softmax, which is cut off: attacks and training see logits")
     if not request.trained:
@@ -102,6 +108,7 @@ def main() -> None:
         except Exception as error:
             name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             answers.append({"error": " ".join(f"{name}{error}".split())})
+    print()  # what a user's code printed may have no end of line
     print(json.dumps(answers))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.models.layers import Layers
@@ -21,6 +22,8 @@ from prunegrid.workers.user_code import UserCode, UserCodeError
 
 #: Set on a model whose softmax was cut off.
 CUT = "_prunegrid_softmax_cut"
+#: Brings images into another form, for a network that takes them in it.
+RESHAPED = "image_reshaped"
 
 
 def built_by(
@@ -103,6 +106,8 @@ def _finished(made: Any, name: str, shape: tuple[int, int, int], classes: int) -
             f"{len(made.outputs)}"
         )
     got = tuple(made.inputs[0].shape[1:])
+    if got in _other_forms(shape):
+        made, got = _taking_images(made, got, shape), shape
     if len(got) != 3 or any(n not in (None, m) for n, m in zip(got, shape, strict=True)):
         raise UserCodeError(f"{name}: expected images of {_by(shape)}, got {_by(got)}")
     if None in got:  # sizes are read from the model in many places
@@ -115,6 +120,26 @@ def _finished(made: Any, name: str, shape: tuple[int, int, int], classes: int) -
     if out != (classes,):
         raise UserCodeError(f"{name}: expected logits of {classes} classes, got {_by(out)}")
     return made
+
+
+def _other_forms(shape: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    """In which networks take images too: as rows, where there is one channel, and as vectors."""
+    height, width, channels = shape
+    return [(height * width * channels,), *([(height, width)] if channels == 1 else [])]
+
+
+def _taking_images(
+    made: keras.Model, form: tuple[int, ...], shape: tuple[int, int, int]
+) -> keras.Model:
+    """The same network behind a layer that brings images into its form."""
+    image = keras.Input(shape, name="image")
+    reshaped = keras.layers.Reshape(form, name=RESHAPED)(image)
+    # A call of the model would put it into the new one as a single layer.
+    logits = made._run_through_graph(reshaped, operation_fn=lambda operation: operation)
+    both = keras.Model(image, *tree.flatten(logits), name=made.name)
+    alone = keras.models.clone_model(both)  # the layers of `both` belong to `made` as well
+    alone.set_weights(both.get_weights())
+    return alone
 
 
 def _by(shape: tuple[int | None, ...]) -> str:
