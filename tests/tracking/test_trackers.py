@@ -7,6 +7,8 @@ reads in TensorBoard's place. They ran with wandb 0.31.0 and tensorboard 2.21.0.
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -122,8 +124,6 @@ def test_a_tracker_that_always_fails_is_left_alone(tmp_path, tracker):
 
 
 def test_a_tracker_that_hangs_holds_up_no_run(tmp_path, tracker, monkeypatch):
-    import threading
-
     released = threading.Event()
     monkeypatch.setattr(tracker, "track", lambda model, run: str(released.wait(60)))
     monkeypatch.setattr(follower, "QUIET_S", 0.2)
@@ -131,6 +131,18 @@ def test_a_tracker_that_hangs_holds_up_no_run(tmp_path, tracker, monkeypatch):
         assert "trackers are slow" in said(tmp_path, tracked(mlflow="somewhere"))
     finally:
         released.set()
+
+
+def test_a_tracker_whose_library_loads_slowly_is_waited_for(tmp_path, tracker, monkeypatch):
+    def make(kind, target):
+        time.sleep(1)
+        return tracker
+
+    monkeypatch.setattr(follower, "make_tracker", make)
+    monkeypatch.setattr(follower, "QUIET_S", 0.3)
+    assert run(tmp_path, ONE) == 0
+    assert "slow" not in said(tmp_path, tracked(mlflow="somewhere"))
+    assert len(tracker.calls) == MODELS
 
 
 def test_a_missing_extra_is_said_and_stops_nothing(tmp_path, monkeypatch):
