@@ -89,7 +89,7 @@ chaos: $(READY)
 test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster --out docs/cluster-transcript.txt
 	$(BIN)/python -m tests.cluster --slurm --out docs/slurm-transcript.txt \
-		--select seed=0,rate=1,4,method=magnitude-global-unstructured,random-local-unstructured,attack=pgd_linf,cw_l2
+		--select seed=0,rate=1,4,method=magnitude-global-unstructured,random-local-unstructured,attack=target_race_linf,target_race_l2
 	$(BIN)/python -m tests.cluster.nfs
 
 lock:

@@ -1,4 +1,5 @@
-"""What `import prunegrid` offers; the commands of the same names are clients of it.
+"""What `import prunegrid` offers. The commands `report` and `merge` call it; `run` and `verify`,
+which show more on the way, share the code below it.
 
 Every function raises `PrunegridError`, one line that names the cause, for whatever a user can mend.
 """

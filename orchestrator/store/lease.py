@@ -321,8 +321,8 @@ def _packed(holder: Holder) -> bytes:
 def _read(store: Store, path: str) -> str | None:
     """None where there is no file; rubbish stays rubbish.
 
-    An NFS client goes on reading a file that was replaced, up to a minute (as long as the lease of
-    a dead driver holds), unless its folder is listed."""
+    A listing of its folder first: an NFS client remembers for up to a minute that there was no such
+    name, and two NFS 4 mounts of one machine may read a file that was replaced for ever."""
     if store.files.folder is not None:
         with contextlib.suppress(OSError):
             os.listdir((store.files.folder / path).parent)

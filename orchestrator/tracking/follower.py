@@ -32,8 +32,8 @@ from prunegrid.workers.keys import digest
 
 LOCAL_EVERY_S = 10.0
 REMOTE_EVERY_S = 60.0
-#: After the run its end is told too, for so long at most, and while models are taken; the next run
-#: tracks the rest.
+#: After the run its end is told too, for so long at most, and while libraries load and models are
+#: taken; the next run tracks the rest.
 END_S = 30.0
 QUIET_S = 8.0
 #: A tracker that refuses so many models in a row is left alone.
@@ -50,7 +50,7 @@ class TrackerFollower:
         self._every_s = LOCAL_EVERY_S if store.files.folder else REMOTE_EVERY_S
         self._over = threading.Event()
         self._given_up = threading.Event()
-        self._fed_s = 0.0  #: when a model was last taken
+        self._fed_s = math.inf  #: when a model was last taken; infinite while libraries load
         self._thread = threading.Thread(target=self._follow, name="trackers", daemon=True)
         self._cells: dict[str, list[PlannedCell]] = defaultdict(list)
         for cell in plan.cells:
@@ -65,10 +65,10 @@ class TrackerFollower:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._thread.ident is not None:
-            ended_s = self._fed_s = time.monotonic()
+            ended_s = time.monotonic()
             while self._thread.is_alive():
                 now_s = time.monotonic()
-                if now_s - ended_s >= END_S or now_s - self._fed_s >= QUIET_S:
+                if now_s - ended_s >= END_S or now_s - max(self._fed_s, ended_s) >= QUIET_S:
                     self._given_up.set()
                     self._say("trackers are slow: what is left is tracked by the next run")
                     return
@@ -89,6 +89,7 @@ class TrackerFollower:
                 self._say(f"track: nothing goes to {kind}: {_line(error)}")
             else:
                 feeds.append(_Feed(tracker, target, self._store))
+        self._fed_s = time.monotonic()
         while feeds:
             is_last = self._over.wait(self._every_s)
             feeds = [feed for feed in feeds if self._feed(feed, is_last=is_last)]

@@ -21,8 +21,13 @@ from prunegrid.orchestrator.grid.grid import Tracking
 
 #: Of a metric's name, what every tracker takes.
 _UNUSUAL = re.compile(r"[^\w.\-/ ]")
-#: Its client's own limits keep a request to a server that is gone for many minutes.
-_MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+#: Its client's own limits keep a request to a server that is gone for many minutes; and it tells
+#: its makers what it is used for.
+_MLFLOW_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 _ROOM_BYTES = 2**20  #: free on TensorBoard's disk
 _MLFLOW_BATCH = 500  #: metrics in one request; the server takes 1 000
 
@@ -79,7 +84,7 @@ class MlflowTracker:
     is_costly: ClassVar[bool] = False
 
     def __init__(self, uri: str) -> None:
-        for name, value in _MLFLOW_PATIENCE.items():
+        for name, value in _MLFLOW_DEFAULTS.items():
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 

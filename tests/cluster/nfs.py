@@ -2,7 +2,8 @@
 
 Debian's `user-mode-linux` has NFS, its server too. It boots in seconds with this machine's files as
 its root, to be read alone, exports a folder over loopback and mounts it twice for each version of
-NFS, with caches of their own: two machines. `on_nfs.py` then runs there. Needs root, and
+NFS, by names and addresses of their own: two machines, also to the server, which lends files to NFS
+4's clients and calls them back from others alone. `on_nfs.py` then runs there. Needs root, and
 `apt-get install user-mode-linux nfs-kernel-server nfs-common kmod`.
 """
 
@@ -48,7 +49,9 @@ for version in {versions}; do
   for machine in a b; do
     mkdir -p /mnt/$version/$machine
     case $version in 3) from=/mnt/export ;; *) from=/ ;; esac
-    timeout 60 mount -t nfs -o vers=$version,nosharecache,nolock 127.0.0.1:$from \\
+    case $machine in a) server=127.0.0.1 ;; b) server=127.0.0.2 ;; esac
+    hostname $machine
+    timeout 60 mount -t nfs -o vers=$version,nosharecache,nolock $server:$from \\
       /mnt/$version/$machine || echo "no mount of version $version"
   done
 done

@@ -73,19 +73,15 @@ def test_the_caches_disagree_but_not_for_long_and_a_listing_is_always_fresh(mach
 
 
 def test_what_was_closed_on_one_machine_is_whole_on_the_other(machines):
-    """What is new, at once; what was replaced, old or new, soon, and at once after a listing."""
+    """What is new, and what was replaced: a mount that opens a name asks the server what it is. The
+    writes of one tick of its clock do not show in the folder's attributes."""
     a, b = (LocalFiles(folder) for folder in machines)
     contents = [str(number).encode() * 10_000 for number in range(40)]
     for number, content in enumerate(contents):
         a.write(f"new{number}", content)
         assert b.read(f"new{number}") == content
         a.write("same", content)
-        assert b.read("same") in contents[: number + 1]
-    assert eventually(lambda: b.read("same") == contents[-1]) is not None
-    time.sleep(1)  # the server's clock of changes may be coarse
-    a.write("same", b"last")
-    os.listdir(machines[1])
-    assert b.read("same") == b"last"
+        assert b.read("same") == content
 
 
 def _write_once(folder: Path, names: list[str], me: bytes, barrier, results) -> None:

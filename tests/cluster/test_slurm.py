@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from prunegrid.orchestrator.grid.file import read_grid
+from prunegrid.orchestrator.grid.selection import parse_selection
+from prunegrid.orchestrator.plan.dag import expand
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "cluster/slurm.sh"
 #: A driver that stops in order, one that knows no signals yet, one that ends by itself.
@@ -82,3 +86,11 @@ def test_a_job_that_ends_by_itself_has_its_drivers_exit_code(tmp_path, start, dr
     said = (tmp_path / "of-prunegrid").read_text()
     assert re.fullmatch(r"run grid.yaml --store /s --address [\d.]+:20007\n", said)
     assert (tmp_path / "of-srun").read_text() == "20007 token 64\n"
+
+
+def test_what_make_test_cluster_selects_is_in_the_demo():
+    selected = re.findall(r"--select (\S+)", (ROOT / "Makefile").read_text())
+    assert selected
+    for text in selected:
+        plan = expand(read_grid(ROOT / "grids/demo.yaml"), parse_selection((text,)))
+        assert {cell.place.attack for cell in plan.cells} == {"target_race_l2", "target_race_linf"}

@@ -1,12 +1,14 @@
 """`track:` of a grid: each model becomes a run of the tracker, and no tracker stops a grid.
 
-MLflow and W&B are extras that the lock file lacks; their tests skip without them. They ran with
-mlflow-skinny 3.17.2 and wandb 0.31.0, and TensorBoard's own reader was that of tensorboard 2.21.0.
+W&B and TensorBoard's own reader are not in the lock file: W&B's test skips without it, TensorFlow
+reads in TensorBoard's place. They ran with wandb 0.31.0 and tensorboard 2.21.0.
 """
 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -122,8 +124,6 @@ def test_a_tracker_that_always_fails_is_left_alone(tmp_path, tracker):
 
 
 def test_a_tracker_that_hangs_holds_up_no_run(tmp_path, tracker, monkeypatch):
-    import threading
-
     released = threading.Event()
     monkeypatch.setattr(tracker, "track", lambda model, run: str(released.wait(60)))
     monkeypatch.setattr(follower, "QUIET_S", 0.2)
@@ -131,6 +131,18 @@ def test_a_tracker_that_hangs_holds_up_no_run(tmp_path, tracker, monkeypatch):
         assert "trackers are slow" in said(tmp_path, tracked(mlflow="somewhere"))
     finally:
         released.set()
+
+
+def test_a_tracker_whose_library_loads_slowly_is_waited_for(tmp_path, tracker, monkeypatch):
+    def make(kind, target):
+        time.sleep(1)
+        return tracker
+
+    monkeypatch.setattr(follower, "make_tracker", make)
+    monkeypatch.setattr(follower, "QUIET_S", 0.3)
+    assert run(tmp_path, ONE) == 0
+    assert "slow" not in said(tmp_path, tracked(mlflow="somewhere"))
+    assert len(tracker.calls) == MODELS
 
 
 def test_a_missing_extra_is_said_and_stops_nothing(tmp_path, monkeypatch):
@@ -163,6 +175,13 @@ def test_a_costly_tracker_waits_for_whole_models(tmp_path, tracker, monkeypatch)
 # --------------------------------------------------------------------------- the real ones
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """However busy the machine is, a run waits for its trackers."""
+    monkeypatch.setattr(follower, "QUIET_S", 250.0)
+    monkeypatch.setattr(follower, "END_S", 250.0)
+
+
 def read_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Metric -> (step, value), as TensorBoard itself reads the folder; else as TensorFlow does."""
     try:
@@ -188,7 +207,7 @@ def read_by_tensorflow(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.tf
-def test_tensorboard_reads_them_back(tmp_path):
+def test_tensorboard_reads_them_back(tmp_path, patient):
     assert run(tmp_path, ONE) == 0
     plant_curves(tmp_path)
     board = tmp_path / "board"
@@ -205,7 +224,7 @@ def test_tensorboard_reads_them_back(tmp_path):
         assert len(found[f"robust_accuracy/strict/cw_l2/{eps}"]) == 1
 
 
-def test_a_full_disk_is_said_in_lines_and_stops_nothing(tmp_path, monkeypatch, capfd):
+def test_a_full_disk_is_said_in_lines_and_stops_nothing(tmp_path, monkeypatch, patient, capfd):
     full = lambda folder: SimpleNamespace(free=1000)  # noqa: E731
     monkeypatch.setattr("shutil.disk_usage", full)
     text = said(tmp_path, tracked(tensorboard=tmp_path / "board"))
@@ -214,8 +233,7 @@ def test_a_full_disk_is_said_in_lines_and_stops_nothing(tmp_path, monkeypatch, c
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_mlflow_reads_them_back(tmp_path, monkeypatch):
-    pytest.importorskip("mlflow", reason="needs the extra mlflow: pip install 'prunegrid[mlflow]'")
+def test_mlflow_reads_them_back(tmp_path, monkeypatch, patient):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow.tracking import MlflowClient
 
@@ -240,7 +258,7 @@ def test_mlflow_reads_them_back(tmp_path, monkeypatch):
     assert all(0 <= one.data.metrics[name] <= 1 for name in names)
 
 
-def test_wandb_keeps_them_on_the_disk_offline(tmp_path, monkeypatch):
+def test_wandb_keeps_them_on_the_disk_offline(tmp_path, monkeypatch, patient):
     pytest.importorskip("wandb", reason="needs the extra wandb: pip install 'prunegrid[wandb]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
