@@ -1,5 +1,5 @@
-"""What `import prunegrid` offers. The commands `report` and `merge` call it; `run` and `verify`,
-which show more on the way, share the code below it.
+"""What `import prunegrid` offers. The commands `report`, `verify` and `merge` call it; `run`, which
+shows more on the way, shares the code below it.
 
 Every function raises `PrunegridError`, one line that names the cause, for whatever a user can mend.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from prunegrid.orchestrator.report.analysis import Against
     from prunegrid.orchestrator.report.write import ReportPaths
-    from prunegrid.orchestrator.verify.store_finding import StoreFinding
+    from prunegrid.orchestrator.verify.store_finding import StoreFindings
 
 __all__ = [
     "Grid",
@@ -240,12 +240,23 @@ class OpenedStore:
 
         return read_rows(self._store.files, layout.IMAGE_ROWS)
 
-    def verify(self) -> list[StoreFinding]:
+    def verify(self) -> StoreFindings:
         """Every claim of the store checked again; an empty list where nothing is doubted. Each
-        finding has a `name`, a place (`where`) and a `message`."""
+        finding has a `name`, a place (`where`) and a `message`; the list's `mixed` says which rows
+        were made by other code, libraries or devices. What can't be read is a finding."""
+        from prunegrid.orchestrator.verify.store_finding import StoreFinding, StoreFindings
         from prunegrid.orchestrator.verify.verify import Verifier
 
-        return list(Verifier(self._store).findings())
+        verifier = Verifier(self._store)
+        found = StoreFindings()
+        try:
+            for finding in verifier.findings():  # those before an error are kept
+                found.append(finding)
+        except PrunegridError as error:
+            message = str(error)
+            found.append(StoreFinding(name="unreadable", where=self.address, message=message))
+        found.mixed = verifier.mixed
+        return found
 
 
 def report(

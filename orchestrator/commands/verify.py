@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from prunegrid.orchestrator.commands.options import JsonOption, StoreOption
-from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.output import Terminal, plain, print_json, print_table
+from prunegrid.orchestrator.python_api import open_store
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.orchestrator.verify.store_finding import StoreFinding
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers import layout
 
@@ -60,23 +59,17 @@ def set_aside(address: str, console: Console) -> None:
 
 def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     """Print what was found; 0 where nothing was."""
-    store = Store.open(address)
-    verifier = Verifier(store)
-    findings: list[StoreFinding] = []
-    try:
-        for finding in verifier.findings():  # those before an error are kept
-            findings.append(finding)
-    except PrunegridError as error:
-        findings.append(StoreFinding(name="unreadable", where=address, message=str(error)))
+    store = open_store(address)
+    findings = store.verify()
     if as_json:
         print_json(
             {
                 "findings": [asdict(finding) for finding in findings],
-                "mixed": [asdict(mixed) for mixed in verifier.mixed],
+                "mixed": [asdict(mixed) for mixed in findings.mixed],
             }
         )
         return 1 if findings else 0
-    for mixed in verifier.mixed:
+    for mixed in findings.mixed:
         console.print(f"warning: {mixed}", soft_wrap=True)
     if not findings:
         console.print(f"{store.address}: every claim checked, no doubt found")
@@ -92,7 +85,7 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
     print_table(console, table)
     if len(findings) > 50:
         console.print(f"... and {len(findings) - 50} more (--json has all)")
-    if store.files.exists(layout.GRID):  # imported results can't be made anew
+    if Store.open(address).files.exists(layout.GRID):  # imported results can't be made anew
         plain(console)(
             f"to make anew what is doubted: prunegrid verify --store {address} --set-aside; then "
             f"prunegrid run GRID --store {address}"

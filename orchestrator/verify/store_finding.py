@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prunegrid.orchestrator.store.mixed_provenance import MixedValues
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreFinding:
@@ -11,3 +13,9 @@ class StoreFinding:
     where: str  #: the file, or the task
     message: str
     count: int = 1  #: how many things it is about
+
+
+class StoreFindings(list[StoreFinding]):
+    """What one look over a store doubts."""
+
+    mixed: tuple[MixedValues, ...] = ()  #: no doubt, but a warning: rows made by other code

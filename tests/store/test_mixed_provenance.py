@@ -15,6 +15,7 @@ from prunegrid.orchestrator.commands.verify import show_findings
 from prunegrid.orchestrator.driver.launch import RunOptions
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.python_api import open_store
 from prunegrid.orchestrator.store import mixed_provenance
 from prunegrid.orchestrator.store.mixed_provenance import mixed_values
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table
@@ -164,6 +165,8 @@ def test_run_status_verify_and_the_report_warn_of_the_current_grid(tmp_path, mon
         assert "rows of more than one git revision are mixed: " in text
         for seed, revision in enumerate(("0" * 12, "1" * 12)):
             assert f"{revision} in {models + cells} rows (all of seed={seed})" in text
+    found = open_store(tmp_path / "store").verify()
+    assert (found, [mixed.column for mixed in found.mixed]) == ([], ["git revision"])
     run(tmp_path, with_seeds(1))
     assert "warning" not in said_by_status(tmp_path) + said_by_verify(tmp_path)
 
