@@ -66,7 +66,7 @@ def compact_store(store: Store) -> Iterator[Compacted]:
     if root is not None:
         _check_exchange(root)
         _keep_unfinished(root)
-    for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
+    for folder in SCHEMAS:
         with store_errors():
             try:
                 if root is not None:

@@ -34,7 +34,7 @@ from prunegrid.workers.contract import FailureKind
 
 
 def job(key: str, parent: str | None = None, cost_s: float = 1.0, rank: int = 0) -> Job:
-    return Job(key=key, parent=parent, cost_s=cost_s, rank=rank)
+    return Job(key=key, parents=() if parent is None else (parent,), cost_s=cost_s, rank=rank)
 
 
 def runs(commands) -> list[str]:
@@ -263,7 +263,7 @@ def forests(draw) -> list[Job]:
         jobs.append(
             Job(
                 key=f"t{number}",
-                parent=None if parent is None else f"t{parent}",
+                parents=() if parent is None else (f"t{parent}",),
                 cost_s=draw(st.floats(0, 10)),
                 rank=draw(st.integers(0, 2)),
             )
