@@ -274,11 +274,8 @@ def fake_transfers(task: TransferTask, kept: Sequence[Adversarials], attempt: in
         for eps, image, distance in zip(part.eps, part.image, part.distance, strict=True)
     }
     lost = task.seed == DIVERGES
-    columns: dict[str, list] = {
-        name: []
-        for name in ("image", "eps", "label", "clean_prediction", "distance", "prediction")
-        + ("transferred", "skipped")
-    }
+    names = ("image", "eps", "label", "clean_prediction", "distance", "prediction")
+    columns: dict[str, list] = {name: [] for name in (*names, "transferred", "skipped")}
     for eps in task.attack.eps or (None,):
         for image in range(task.images):
             draw = random.Random(f"{task.parent_key}-{image}")

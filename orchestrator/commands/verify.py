@@ -73,11 +73,14 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
             {
                 "findings": [asdict(finding) for finding in findings],
                 "mixed": [asdict(mixed) for mixed in verifier.mixed],
+                "notes": verifier.notes,
             }
         )
         return 1 if findings else 0
     for mixed in verifier.mixed:
         console.print(f"warning: {mixed}", soft_wrap=True)
+    for note in verifier.notes:
+        console.print(f"warning: {note}", soft_wrap=True)
     if not findings:
         console.print(f"{store.address}: every claim checked, no doubt found")
         return 0
