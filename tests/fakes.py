@@ -79,10 +79,13 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
             files.write(layout.all_adversarials(task.key), kept)
         leave(files, layout.image_rows(task.key), content, check=read_images)
     elif isinstance(task, TransferTask):
-        kept = [
-            read_adversarials(files.read(layout.all_adversarials(key)), key)
-            for key in task.attack_keys
-        ]
+        try:
+            kept = [
+                read_adversarials(files.read(layout.all_adversarials(key)), key)
+                for key in task.attack_keys
+            ]
+        except (FileNotFoundError, ValueError) as error:
+            return failed(attempt, FailureKind.INPUT, f"TornInput: {error}")
         content = fake_transfers(task, kept, attempt.number)
         leave(files, layout.transfer_image_rows(task.key), content, check=read_transfers)
     else:
