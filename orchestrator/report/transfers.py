@@ -73,9 +73,9 @@ def transfer_table(results: Results) -> pd.DataFrame:
 
 def pooled_transfers(results: Results) -> pd.DataFrame:
     """Per PAIR and `attack` ("": all): the transfer rate over all eps, pooled within a seed, in
-    both directions: n, mean, sd, half, low, high over seeds, prefixed `to_pruned_` and `to_dense_`; each
-    with `_white_box`, the share of the target's right images that the attack itself breaks. Also
-    `difference`, to the pruned model less to the dense one, paired by seed, with its n, sd and
+    both directions: n, mean, sd, half, low, high over seeds, prefixed `to_pruned_` and
+    `to_dense_`; each with `_white_box`, the share of right images that the attack itself breaks.
+    Also `difference`, to the pruned model less to the dense one, paired by seed, with its n, sd and
     half, p of a paired t test and `p_holm`, corrected over a setting and protocol."""
     rows = transfer_rows(results)
     if rows.empty:
