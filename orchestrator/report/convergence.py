@@ -39,7 +39,8 @@ def without_checks(results: Results, pairs: Collection[DoubledSteps]) -> Results
     kept = cells[~gone].reset_index(drop=True)
     checks = [(pair.protocol, pair.doubled) for pair in pairs]
     places = zip(results.transfers["protocol"], results.transfers["attack"], strict=True)
-    shown = results.transfers[[place not in checks for place in places]].reset_index(drop=True)
+    there = np.array([place not in checks for place in places], dtype=bool)
+    shown = results.transfers[there].reset_index(drop=True)
     return replace(results, cells=kept, transfers=shown)
 
 
