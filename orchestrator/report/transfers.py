@@ -16,7 +16,6 @@ from prunegrid.orchestrator.report.statistics import (
     SIGNIFICANT,
     TINY,
     accuracy_over_seeds,
-    estimate,
     holm,
     over_seeds,
     paired_p,
@@ -26,14 +25,15 @@ from prunegrid.orchestrator.report.tables import DENSE
 FROM_DENSE, TO_DENSE = "from dense", "to dense"
 #: A pruned model, whichever way its adversarials or the dense one's went.
 PAIR = [*SETTING, "method", "pruned_rate", "protocol"]
-_COUNTS = ["n_adversarials", "n_transferred", "n_right", "n_white_box"]
+_COUNTS = ["n_adversarials", "n_transferred", "n_right", "n_right_there", "n_white_box"]
 
 
 def transfer_rows(results: Results) -> pd.DataFrame:
     """The store's transfer rows, each with its `direction`, the rate of the pruned one of the two
-    models, and what the attack itself does to the target: `white_box`, its robust accuracy, and of
-    the images that it classifies right (`n_right`) those that the attack breaks (`n_white_box`).
-    NaN where that cell has no row."""
+    models, and `n_right`, how many images the target classifies right. Beside it what the attack
+    itself does to the target: `white_box`, its robust accuracy, and of its right images
+    (`n_right_there`) those that the attack breaks (`n_white_box`); NaN where that cell has no
+    row."""
     rows, seed = results.transfers, "seed"
     from_dense = rows["source_rate"] == DENSE
     place = [*SETTING, "method", "rate", "protocol", *THREAT, seed]
@@ -47,7 +47,11 @@ def transfer_rows(results: Results) -> pd.DataFrame:
     ).merge(own, on=place, how="left")
     right = (out["own"] * out["own_images"]).round()
     stand = (out["white_box"] * out["own_images"]).round()
-    return out.assign(n_right=right, n_white_box=right - stand)
+    return out.assign(
+        n_right=(out["clean_accuracy"] * out["n_images"]).round(),
+        n_right_there=right,
+        n_white_box=right - stand,
+    )
 
 
 def transfer_table(results: Results) -> pd.DataFrame:
@@ -74,9 +78,12 @@ def transfer_table(results: Results) -> pd.DataFrame:
 def pooled_transfers(results: Results) -> pd.DataFrame:
     """Per PAIR and `attack` ("": all): the transfer rate over all eps, pooled within a seed, in
     both directions: n, mean, sd, half, low, high over seeds, prefixed `to_pruned_` and
-    `to_dense_`; each with `_white_box`, the share of right images that the attack itself breaks.
+    `to_dense_`. Of all images that the target classifies right, `_broken` is the share that
+    transferred adversarials break, `_white_box` the one that the attack itself breaks.
+
     Also `difference`, to the pruned model less to the dense one, paired by seed, with its n, sd and
-    half, p of a paired t test and `p_holm`, corrected over a setting and protocol."""
+    half, p of a paired t test and `p_holm`, corrected over the pruned models of a setting and
+    protocol, all attacks together, and over those and their attacks."""
     rows = transfer_rows(results)
     if rows.empty:
         return pd.DataFrame(columns=[*PAIR, "attack"])
@@ -86,15 +93,20 @@ def pooled_transfers(results: Results) -> pd.DataFrame:
     parts = both.groupby([*by, "direction", "seed"], sort=True)[_COUNTS]
     sums = parts.sum().where(parts.count().eq(parts.size(), axis=0))
     shown = sums["n_adversarials"].where(sums["n_adversarials"] > 0)
-    right = sums["n_right"].where(sums["n_right"] > 0)
+    right, there = (sums[n].where(sums[n] > 0) for n in ("n_right", "n_right_there"))
     rates = pd.DataFrame(
-        {"rate": sums["n_transferred"] / shown, "white_box": sums["n_white_box"] / right}
+        {
+            "rate": sums["n_transferred"] / shown,
+            "broken": sums["n_transferred"] / right,
+            "white_box": sums["n_white_box"] / there,
+        }
     ).reset_index()
     out = rates[by].drop_duplicates().sort_values(by).reset_index(drop=True)
     for direction, name in ((FROM_DENSE, "to_pruned"), (TO_DENSE, "to_dense")):
         mine = rates[rates["direction"] == direction]
         found = accuracy_over_seeds(mine, by, "rate")
-        found["white_box"] = mine.groupby(by, sort=True)["white_box"].mean().to_numpy()
+        for share in ("broken", "white_box"):
+            found[share] = mine.groupby(by, sort=True)[share].mean().to_numpy()
         names = {c: f"{name}_{c}" for c in found.columns if c not in by}
         out = out.merge(found.rename(columns=names), on=by, how="left")
     wide = rates.pivot_table(index=[*by, "seed"], columns="direction", values="rate")
@@ -103,26 +115,33 @@ def pooled_transfers(results: Results) -> pd.DataFrame:
     paired["p"] = paired_p(*(paired[c].to_numpy(float) for c in ("n", "mean", "sd")))
     names = {c: f"difference_{c}" for c in ("n", "sd", "half")} | {"mean": "difference"}
     out = out.merge(paired.rename(columns=names), on=by, how="left")
-    families = out.groupby([*SETTING, "protocol"], sort=False)["p"]
+    families = out.groupby([*SETTING, "protocol", out["attack"] == ""], sort=False)["p"]
     return out.assign(p_holm=families.transform(lambda p: holm(p.to_numpy(float))))
 
 
 def transfer_sentences(part: Part) -> list[str]:
-    """What the transfers of one experiment and protocol say, in one to three sentences."""
+    """What the transfers of one experiment and protocol say, in a few sentences: means over its
+    pruned models."""
     results = part.analysis.results
     pooled = part.rows(pooled_transfers(results))
     mine = pooled[pooled["attack"] == ""]
     if mine.empty:
         return []
-    there = [estimate(mine[f"{name}_mean"].to_list()) for name in ("to_pruned", "to_dense")]
-    to_pruned, to_dense = (f"{100 * each.mean:.1f} %" if each.n else "none" for each in there)
-    own = mine["to_pruned_white_box"].mean()
-    beside = "" if np.isnan(own) else f" (the attacks themselves: {100 * own:.1f} %)"
-    out = [
-        f"Adversarials of dense models fool {to_pruned} of the pruned models' images{beside}; "
-        f"those of pruned models fool {to_dense} of the dense ones' images (means over "
-        f"{counted(len(mine), 'pruned model')})."
-    ]
+    out = []
+    for name, source, target in (
+        ("to_pruned", "dense", "pruned"),
+        ("to_dense", "pruned", "dense"),
+    ):
+        columns = (f"{name}_{column}" for column in ("mean", "broken", "white_box"))
+        rate, broken, own = (mine[column].mean() for column in columns)
+        if np.isnan(rate):
+            out.append(f"No {source} model has adversarials of images that a {target} one knows.")
+            continue
+        beside = "" if np.isnan(own) else f", where the attacks on these break {100 * own:.1f} %"
+        out.append(
+            f"{100 * rate:.1f} % of the {source} models' adversarials fool the {target} ones; they "
+            f"break {100 * broken:.1f} % of the images that these classify right{beside}."
+        )
     tested = mine.dropna(subset="p_holm")
     sure = tested[tested["p_holm"] < SIGNIFICANT]
     if tested.empty:

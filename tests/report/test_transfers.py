@@ -50,17 +50,24 @@ def test_pooled_rates_are_sums_over_sums_within_a_seed(folder, results):
             ("to_dense", ("rate", "source_rate")),
         ):
             one = mine[(mine[ends[0]] == 1) & (mine[ends[1]] == row.pruned_rate)]
-            sums = one.groupby("seed")[["n_transferred", "n_adversarials"]].sum()
+            one = one.assign(n_right=one["clean_accuracy"] * one["n_images"])
+            sums = one.groupby("seed")[["n_transferred", "n_adversarials", "n_right"]].sum()
+            broken = (sums["n_transferred"] / sums["n_right"]).mean()
+            assert getattr(row, f"{name}_broken") == pytest.approx(broken)
             rates = sums["n_transferred"] / sums["n_adversarials"]
             assert getattr(row, f"{name}_mean") == pytest.approx(rates.mean(), nan_ok=True)
             assert getattr(row, f"{name}_n") == rates.count()
             low, high = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
             assert np.isnan(low) or low <= rates.mean() <= high
+        assert not row.to_pruned_broken > min(row.to_pruned_mean, 1.0)
         if row.difference_n == 3:
             assert row.difference == pytest.approx(row.to_pruned_mean - row.to_dense_mean)
     known = pooled.dropna(subset="p")
     assert len(known)
     assert (known["p_holm"] >= known["p"] - 1e-12).all()
+    least = known.loc[known[known["attack"] == ""]["p"].idxmin()]
+    count = (known["attack"] == "").sum()
+    assert least["p_holm"] == pytest.approx(min(1.0, count * least["p"])), "a family of its own"
 
 
 def test_each_threat_stands_beside_the_attack_on_the_target(results):
@@ -100,10 +107,11 @@ def test_sentences_count_what_the_table_has(results):
     part = analyse(results).parts()[0]
     said = transfer_sentences(part)
     pooled = pooled_transfers(results)
-    mean = pooled.loc[pooled["attack"] == "", "to_pruned_mean"].mean()
-    assert f"{100 * mean:.1f} % of the pruned" in said[0]
-    assert "4 pruned models" in said[0]
-    assert "of 4 pruned models (paired t test over seeds, Holm)" in said[1]
+    for text, name in zip(said, ("to_pruned", "to_dense"), strict=False):
+        mine = pooled[pooled["attack"] == ""]
+        for column in ("mean", "broken", "white_box"):
+            assert f"{100 * mine[f'{name}_{column}'].mean():.1f} %" in text
+    assert "of 4 pruned models (paired t test over seeds, Holm)" in said[2]
     weak = results.cells.assign(robust_accuracy=1.0)
     masked = analyse(replace(results, cells=weak)).parts()[0]
     assert any("masked gradients" in each for each in transfer_sentences(masked))

@@ -22,7 +22,7 @@ from prunegrid.orchestrator.report.transfers import (
 class Transferred(ProtocolSection):
     """Adversarials of one model of a chain, shown to another."""
 
-    order = 360
+    order = 355
     title = "Transfer between dense and pruned models"
 
     def frames(self, analysis: Analysis) -> Mapping[str, pd.DataFrame]:
@@ -49,8 +49,8 @@ class Transferred(ProtocolSection):
             caption = (
                 f"{part.setting.title}, protocol {part.protocol}: of the images that a model "
                 "classifies right and another has adversarials of, the share that these fool, in "
-                "percent; in brackets what the attacks on the model itself break. Means over seeds "
-                "and all eps."
+                "percent; in brackets the share of all images that it classifies right that they "
+                "break, and that the attacks on the model itself break. Means over seeds and all eps."
             )
             head = ["method", "rate", "attack", "dense to pruned", "pruned to dense"]
             text = latex.table(head, lines, caption=caption, left=3)
@@ -75,10 +75,12 @@ def _attack(row: Any) -> str:
 
 
 def _percent(row: Any, name: str) -> str:
-    mean, own = getattr(row, f"{name}_mean"), getattr(row, f"{name}_white_box")
-    if pd.isna(mean):
-        return "--"
-    return f"{100 * mean:.1f}" + ("" if pd.isna(own) else f" ({100 * own:.1f})")
+    columns = (f"{name}_{column}" for column in ("mean", "broken", "white_box"))
+    mean, broken, own = (
+        "--" if pd.isna(value) else f"{100 * value:.1f}"
+        for value in (getattr(row, column) for column in columns)
+    )
+    return f"{mean} ({broken}, {own})"
 
 
 SECTION = Transferred()
