@@ -22,7 +22,7 @@ from prunegrid.orchestrator.report.transfers import (
 class Transferred(ProtocolSection):
     """Adversarials of one model of a chain, shown to another."""
 
-    order = 355
+    order = 352
     title = "Transfer between dense and pruned models"
 
     def frames(self, analysis: Analysis) -> Mapping[str, pd.DataFrame]:
@@ -49,8 +49,8 @@ class Transferred(ProtocolSection):
             caption = (
                 f"{part.setting.title}, protocol {part.protocol}: of the images that a model "
                 "classifies right and another has adversarials of, the share that these fool, in "
-                "percent; in brackets the share of all images that it classifies right that they "
-                "break, and that the attacks on the model itself break. Means over seeds and all eps."
+                "percent; in brackets, of all images that it classifies right, what they break and "
+                "what the attacks on the model itself do. Means over seeds and all eps."
             )
             head = ["method", "rate", "attack", "dense to pruned", "pruned to dense"]
             text = latex.table(head, lines, caption=caption, left=3)
