@@ -40,7 +40,7 @@ from prunegrid.workers.files import StorageError, open_files
 from prunegrid.workers.image_rows import ImageRows, images_to_parquet, read_images
 from prunegrid.workers.records import LayerCount, ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.speeds import Probe, Speed
-from prunegrid.workers.transfer_rows import read_transfers, transfers_to_parquet
+from prunegrid.workers.transfer_image_rows import read_transfers, transfers_to_parquet
 from prunegrid.workers.user_code import sources_of
 
 #: Seeds from here on misbehave; see `_misbehave`.

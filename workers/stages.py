@@ -43,7 +43,7 @@ from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leav
 from prunegrid.workers.revision import CODE, own_revision
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
-from prunegrid.workers.transfer_rows import read_transfers, transfers_to_parquet
+from prunegrid.workers.transfer_image_rows import read_transfers, transfers_to_parquet
 from prunegrid.workers.user_code import sources_of
 
 #: Attacks may choose start images from the split's first ones, whatever their shard.
@@ -167,7 +167,7 @@ def transfer(task: TransferTask, context: TaskContext) -> tuple[tuple[str, float
     Returns a few numbers for the display. Raises TornInput where they are missing, torn or not of
     these images.
     """
-    from prunegrid.workers.attacks.runtime.transferred import TransferRequest, transferred
+    from prunegrid.workers.attacks.runtime.shown_adversarials import TransferRequest, transferred
 
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)

@@ -51,7 +51,7 @@ from prunegrid.workers.image_rows import (
     read_table,
 )
 from prunegrid.workers.records import ModelRecord
-from prunegrid.workers.transfer_rows import (
+from prunegrid.workers.transfer_image_rows import (
     TRANSFER_IMAGE_SCHEMA,
     TransferRows,
     read_transfers,

@@ -28,7 +28,7 @@ from prunegrid.orchestrator.store.rows import (
 from prunegrid.workers.catalog import attack_name
 from prunegrid.workers.contract import TransferTask
 from prunegrid.workers.image_rows import parquet_bytes
-from prunegrid.workers.transfer_rows import TransferRows
+from prunegrid.workers.transfer_image_rows import TransferRows
 
 
 @dataclass(frozen=True, kw_only=True)

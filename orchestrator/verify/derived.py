@@ -19,7 +19,7 @@ from prunegrid.workers.catalog import attack_name, attack_of
 from prunegrid.workers.contract import PruneTask
 from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.records import ModelRecord
-from prunegrid.workers.transfer_rows import TransferRows
+from prunegrid.workers.transfer_image_rows import TransferRows
 
 Row = Mapping[str, object]
 

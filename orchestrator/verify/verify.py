@@ -42,7 +42,7 @@ from prunegrid.orchestrator.verify.derived import (
 from prunegrid.orchestrator.verify.imported import imported_findings
 from prunegrid.orchestrator.verify.pruned import pruning_findings
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
-from prunegrid.orchestrator.verify.transferred import (
+from prunegrid.orchestrator.verify.transfer_checks import (
     PREDICTING,
     adversarial_findings,
     differing_predictions,
@@ -56,7 +56,7 @@ from prunegrid.workers.child_process import ask_child
 from prunegrid.workers.contract import PruneTask, Task, task_to_dict, user_code_of
 from prunegrid.workers.image_rows import IMAGE_SCHEMA, SCHEMA_VERSION, ImageRows
 from prunegrid.workers.records import ModelRecord
-from prunegrid.workers.transfer_rows import TRANSFER_IMAGE_SCHEMA, TransferRows
+from prunegrid.workers.transfer_image_rows import TRANSFER_IMAGE_SCHEMA, TransferRows
 
 #: A finding's name and message, of the file that is being checked.
 Problem: TypeAlias = tuple[str, str]

@@ -15,7 +15,7 @@ from prunegrid.workers.adversarials import Adversarials, most_bytes, read_advers
 from prunegrid.workers.context import TornInput
 from prunegrid.workers.contract import TransferTask
 from prunegrid.workers.image_rows import parquet_bytes, read_images
-from prunegrid.workers.transfer_rows import read_transfers
+from prunegrid.workers.transfer_image_rows import read_transfers
 from tests.science import context, prune_task, train_task, training
 from tests.workers.test_stages import attack_task
 

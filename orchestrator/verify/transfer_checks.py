@@ -11,7 +11,7 @@ import numpy as np
 
 from prunegrid.workers.adversarials import Adversarials
 from prunegrid.workers.image_rows import ImageRows
-from prunegrid.workers.transfer_rows import TransferRows, transfer_columns
+from prunegrid.workers.transfer_image_rows import TransferRows, transfer_columns
 
 #: The module that predicts again, in a process of its own.
 PREDICTING = "prunegrid.workers.predict_again"
