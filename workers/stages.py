@@ -172,7 +172,6 @@ def transfer(task: TransferTask, context: TaskContext) -> tuple[tuple[str, float
     clock = _Clock()
     split = load(task.data, context.settings.data_dir).split(task.split)
     stored = model_cache.stored(context, task.parent_key)
-    found = [stored_adversarials(context, key) for key in task.attack_keys]
     model = model_cache.network(task, context)
     set_weights(model, stored.weights)
     context.work_begins()
@@ -182,7 +181,7 @@ def transfer(task: TransferTask, context: TaskContext) -> tuple[tuple[str, float
             task=task,
             images=split.floats(0, task.images),
             labels=split.labels[: task.images],
-            adversarials=found,
+            adversarials=(stored_adversarials(context, key) for key in task.attack_keys),
             model_accuracy=stored.record.result.accuracy,
             diverged=stored.record.result.unusable,
         ),

@@ -6,7 +6,7 @@ logits, in the box, within eps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class TransferRequest:
     task: TransferTask
     images: np.ndarray  #: float32 [n, h, w, c] in [0, 1], the split's first
     labels: np.ndarray  #: int [n]
-    adversarials: Sequence[Adversarials]  #: of each attack task
+    adversarials: Iterable[Adversarials]  #: of each attack task; taken one at a time
     model_accuracy: float  #: the target's, on the test split
     diverged: bool = False  #: the target's weights are NaN
 
