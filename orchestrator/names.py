@@ -39,6 +39,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def size_text(size_bytes: float) -> str:
+    """`312 kB`, `4.5 MB`, `120 MB`, `2.3 GB`."""
+    unit, size = "GB", 1e9
+    if size_bytes < 1e9:
+        unit, size = ("MB", 1e6) if size_bytes >= 1e6 else ("kB", 1e3)
+    number = size_bytes / size
+    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
+
+
 def attack_title(attack: str) -> str:
     entry = attack_entry(attack)
     return entry.title.replace("Linf", "L∞") if entry else attack

@@ -243,7 +243,8 @@ class OpenedStore:
     def verify(self) -> StoreFindings:
         """Every claim of the store checked again; an empty list where nothing is doubted. Each
         finding has a `name`, a place (`where`) and a `message`; the list's `mixed` says which rows
-        were made by other code, libraries or devices. What can't be read is a finding."""
+        were made by other code, libraries or devices, its `notes` what could not be checked. What
+        can't be read is a finding."""
         from prunegrid.orchestrator.verify.store_finding import StoreFinding, StoreFindings
         from prunegrid.orchestrator.verify.verify import Verifier
 
@@ -255,7 +256,7 @@ class OpenedStore:
         except PrunegridError as error:
             message = str(error)
             found.append(StoreFinding(name="unreadable", where=self.address, message=message))
-        found.mixed = verifier.mixed
+        found.mixed, found.notes = verifier.mixed, verifier.notes
         return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from prunegrid.workers import layout
+from prunegrid.workers.adversarials import Adversarials, read_adversarials
 from prunegrid.workers.artifacts import pack_masks, weights_sha256
 from prunegrid.workers.checkpoints import Checkpoint, pack
 from prunegrid.workers.contract import (
@@ -29,15 +30,17 @@ from prunegrid.workers.contract import (
     Success,
     Task,
     TrainTask,
+    TransferTask,
     WorkerSettings,
     classify,
     user_code_of,
 )
 from prunegrid.workers.entry import describe
 from prunegrid.workers.files import StorageError, open_files
-from prunegrid.workers.image_rows import images_to_parquet, read_images
+from prunegrid.workers.image_rows import ImageRows, images_to_parquet, read_images
 from prunegrid.workers.records import LayerCount, ModelRecord, ModelResult, Provenance, leave
 from prunegrid.workers.speeds import Probe, Speed
+from prunegrid.workers.transfer_image_rows import read_transfers, transfers_to_parquet
 from prunegrid.workers.user_code import sources_of
 
 #: Seeds from here on misbehave; see `_misbehave`.
@@ -71,7 +74,20 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
     beat(0.5, "half way")
     if isinstance(task, AttackTask):
         content = fake_images(task, attempt.number)
+        if task.keep:
+            kept = fake_adversarials(read_images(content)).to_npz()
+            files.write(layout.all_adversarials(task.key), kept)
         leave(files, layout.image_rows(task.key), content, check=read_images)
+    elif isinstance(task, TransferTask):
+        try:
+            kept = [
+                read_adversarials(files.read(layout.all_adversarials(key)), key)
+                for key in task.attack_keys
+            ]
+        except (FileNotFoundError, ValueError) as error:
+            return failed(attempt, FailureKind.INPUT, f"TornInput: {error}")
+        content = fake_transfers(task, kept, attempt.number)
+        leave(files, layout.transfer_image_rows(task.key), content, check=read_transfers)
     else:
         record = fake_model(task, attempt.number)
         weights, masks = fake_weights(task)
@@ -79,7 +95,8 @@ def run_attempt(attempt: Attempt, settings: WorkerSettings, beat, stop_requested
         files.write(layout.model_file(task.key, "masks.npz"), pack_masks(masks))
         content = record.to_json().encode()
         leave(files, layout.model_record(task.key), content, check=ModelRecord.from_json)
-    summary = (("x", 1.0),) if isinstance(task, AttackTask) else record.result.summary
+    has_rows = isinstance(task, AttackTask | TransferTask)
+    summary = (("x", 1.0),) if has_rows else record.result.summary
     return Success(key=task.key, duration_s=0.01, host="fake", device="cpu", summary=summary)
 
 
@@ -239,6 +256,44 @@ def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
             if "compute_batch" in columns:
                 columns["compute_batch"].append(task.attack.batch_size)
     return images_to_parquet(columns, task=task, provenance=provenance(task, attempt))
+
+
+def fake_adversarials(rows: ImageRows) -> Adversarials:
+    """Images of two pixels, of which the first has the distance."""
+    found = {}
+    levels = rows.task.attack.eps or (None,)
+    for row in rows.table.to_pylist():
+        if row["broken"] and row["distance"] > 0:
+            pixels = np.array([min(row["distance"], 1.0), 0.5], np.float32).reshape(1, 2, 1)
+            found[levels.index(row["eps"]), row["image"]] = row["distance"], pixels
+    return Adversarials.of(found, rows.task, (1, 2, 1))
+
+
+def fake_transfers(task: TransferTask, kept: Sequence[Adversarials], attempt: int = 1) -> bytes:
+    """Half of the adversarials change the target's class."""
+    known = {
+        (None if np.isnan(eps) else float(eps), int(image)): float(distance)
+        for part in kept
+        for eps, image, distance in zip(part.eps, part.image, part.distance, strict=True)
+    }
+    lost = task.seed == DIVERGES
+    names = ("image", "eps", "label", "clean_prediction", "distance", "prediction")
+    columns: dict[str, list] = {name: [] for name in (*names, "transferred", "skipped")}
+    for eps in task.attack.eps or (None,):
+        for image in range(task.images):
+            draw = random.Random(f"{task.parent_key}-{image}")
+            wrong = draw.random() < 0.05 or lost
+            distance, moves = known.get((eps, image)), draw.random() < 0.5
+            columns["image"].append(image)
+            columns["eps"].append(eps)
+            columns["label"].append(image % 10)
+            columns["clean_prediction"].append(-1 if lost else (image + wrong) % 10)
+            columns["distance"].append(float("inf") if distance is None else distance)
+            shown = distance is not None and not lost
+            columns["prediction"].append((image + moves) % 10 if shown else None)
+            columns["transferred"].append(shown and moves and not wrong)
+            columns["skipped"].append(lost)
+    return transfers_to_parquet(columns, task=task, provenance=provenance(task, attempt))
 
 
 def _varying() -> list[str]:

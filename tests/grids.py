@@ -26,6 +26,9 @@ SMALL = textwrap.dedent(
 )
 
 
+#: As SMALL, with adversarials shown between dense and pruned models.
+TRANSFERRED = SMALL + "transfer: true\n"
+
 #: As SMALL, with a check of convergence.
 DOUBLED = SMALL.replace(
     "      cw_l2: [1, 2]\n", "      cw_l2: [1, 2]\n      cw_l2_x2: [1, 2]\n"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.grid.file import parse_grid
-from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
+from prunegrid.orchestrator.plan.dag import Plan, expand, parents_of
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.plan.guesses import GPU_FLOPS_PER_S, guess_s
 from prunegrid.orchestrator.scheduling.events import (
@@ -71,7 +71,7 @@ def jobs_of(
     return [
         Job(
             key=key,
-            parent=parent_of(task),
+            parents=parents_of(task),
             cost_s=expected.expect(task)[0],
             rank=(ranks or {}).get(key, 0),
         )
@@ -104,7 +104,9 @@ def lower_bound_s(plan: Plan, durations_s: Mapping[str, float], *, slots: int) -
     """No schedule ends earlier: max(work / slots, critical path)."""
     path: dict[str, float] = {}
     for key, task in plan.tasks.items():
-        path[key] = durations_s[key] + path.get(parent_of(task) or "", 0.0)
+        path[key] = durations_s[key] + max(
+            (path.get(p, 0.0) for p in parents_of(task)), default=0.0
+        )
     return max(sum(durations_s.values()) / slots, *path.values())
 
 

@@ -14,6 +14,7 @@ from prunegrid.orchestrator.grid.file import (
     ScheduleTable,
     TrackTable,
     TrainingTable,
+    TransferTable,
     VariantTable,
 )
 from prunegrid.orchestrator.grid.method_fields import MethodTable
@@ -33,6 +34,7 @@ TABLES: tuple[type[Table], ...] = (
     AttackTable,
     OwnAttackTable,
     ProtocolTable,
+    TransferTable,
     ResourcesTable,
     PriceTable,
     TrackTable,

@@ -32,7 +32,7 @@ Finds = Literal["fixed-eps", "minimum-norm"]
 
 #: Raise a stage's number when the *meaning* of its results changes; old results then stay in
 #: the store under their old keys and are not mixed with the new ones.
-STAGE_VERSIONS: Mapping[str, int] = {"train": 1, "prune": 1, "attack": 1}
+STAGE_VERSIONS: Mapping[str, int] = {"train": 1, "prune": 1, "attack": 1, "transfer": 1}
 #: Likewise, of one attack as one engine runs it; 1 where it is not named.
 ATTACK_VERSIONS: Mapping[tuple[str, str], int] = {("cw_l2", "strict"): 2}
 
@@ -41,6 +41,7 @@ class TaskKind(StrEnum):
     TRAIN = "train"
     PRUNE = "prune"
     ATTACK = "attack"
+    TRANSFER = "transfer"
 
 
 class FailureKind(StrEnum):
@@ -281,8 +282,33 @@ class AttackTask:
     seed: int
     parent_key: str  #: a train or prune task
     network: OwnNetwork | None = None
+    keep: bool = False  #: all adversarials, not a few to look at
 
     kind: typing.ClassVar[TaskKind] = TaskKind.ATTACK
+    outside_key: typing.ClassVar[tuple[str, ...]] = ("network", "keep")
+
+    @functools.cached_property
+    def key(self) -> str:
+        return task_key(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferTask:
+    """Show one model the adversarials that an attack made of another, on the split's first
+    `images`."""
+
+    architecture: str
+    data: DataSettings
+    attack: AttackSettings
+    split: Literal["test", "validation"]
+    images: int
+    seed: int
+    source_key: str  #: the model that was attacked: a train or prune task
+    attack_keys: tuple[str, ...]  #: the attack tasks on it, by their first images
+    parent_key: str  #: the target model: a train or prune task
+    network: OwnNetwork | None = None
+
+    kind: typing.ClassVar[TaskKind] = TaskKind.TRANSFER
     outside_key: typing.ClassVar[tuple[str, ...]] = ("network",)
 
     @functools.cached_property
@@ -290,7 +316,7 @@ class AttackTask:
         return task_key(self)
 
 
-Task: TypeAlias = TrainTask | PruneTask | AttackTask
+Task: TypeAlias = TrainTask | PruneTask | AttackTask | TransferTask
 
 
 def network_label(task: Task) -> str:
@@ -305,15 +331,16 @@ def user_code_of(task: Task) -> tuple[str, ...]:
     if isinstance(task, PruneTask) and task.pruning.own is not None:
         code.append(task.pruning.own.score)
     found = {each.target for each in code if each is not None and not each.is_ours}
-    if isinstance(task, AttackTask) and task.attack.own is not None:
+    if isinstance(task, AttackTask | TransferTask) and task.attack.own is not None:
         found.add(task.attack.attack)
     return tuple(sorted(found))
 
 
-_TASK_CLASSES: Mapping[str, type[TrainTask] | type[PruneTask] | type[AttackTask]] = {
+_TASK_CLASSES: Mapping[str, type[Task]] = {
     "train": TrainTask,
     "prune": PruneTask,
     "attack": AttackTask,
+    "transfer": TransferTask,
 }
 
 

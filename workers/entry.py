@@ -27,6 +27,7 @@ from prunegrid.workers.contract import (
     Outcome,
     PruneTask,
     Success,
+    TransferTask,
     WorkerSettings,
     classify,
 )
@@ -65,6 +66,8 @@ def run_attempt(
         )
         if isinstance(task, AttackTask):
             summary = stages.attack(task, context)
+        elif isinstance(task, TransferTask):
+            summary = stages.transfer(task, context)
         else:
             if isinstance(task, PruneTask):
                 record = stages.prune(task, context)

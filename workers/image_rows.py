@@ -113,6 +113,12 @@ def images_to_parquet(
     return parquet_bytes(pa.table([full[name] for name in schema.names], schema=schema))
 
 
+def judged_otherwise(there: ImageRows, columns: dict[str, Any]) -> bool:
+    """Whether rows tell other distances than a task's new `columns`."""
+    known = there.table.column("distance").to_pylist()
+    return bool(known != list(columns["distance"]))
+
+
 def task_columns(task: AttackTask) -> dict[str, Any]:
     """The columns of IMAGE_SCHEMA that are the same in all rows of a task."""
     return {

@@ -8,6 +8,9 @@ CHECKPOINTS = "checkpoints"
 MODEL_ROWS = "results/models"
 CELL_ROWS = "results/cells"
 IMAGE_ROWS = "results/images"
+TRANSFER_ROWS = "results/transfers"
+TRANSFER_IMAGE_ROWS = "results/transfer_images"
+ALL_ADVERSARIALS = "all_adversarials"
 TUNING_ROWS = "results/tuning"
 TUNING = "tuning"  #: the scratch store: what trials and bisections computed, by task key
 NETWORKS = "networks"
@@ -49,6 +52,31 @@ def cell_row(cell_id: str) -> str:
 
 def failure_file(task_key: str, attempt: int) -> str:
     return f"{FAILURES}/{task_key}/{attempt:03d}.json"
+
+
+def transfer_image_rows(task_key: str) -> str:
+    """One transfer task's rows; the task is done when this file exists."""
+    return f"{TRANSFER_IMAGE_ROWS}/{task_key}.parquet"
+
+
+def transfer_row(transfer_id: str) -> str:
+    return f"{TRANSFER_ROWS}/{transfer_id}.parquet"
+
+
+def all_adversarials(task_key: str) -> str:
+    """Every adversarial of an attack task that keeps them: see `prunegrid.workers.adversarials`."""
+    return f"{ALL_ADVERSARIALS}/{task_key}.npz"
+
+
+def adversarials_name(task_key: str) -> str:
+    """What that file is called among finished tasks: `adversarials-...` of `attack-...`."""
+    return f"adversarials-{task_key.removeprefix('attack-')}"
+
+
+def adversarials_file(name: str) -> str | None:
+    """The file of an `adversarials_name`; None of another name."""
+    digest = name.removeprefix("adversarials-")
+    return None if digest == name else all_adversarials(f"attack-{digest}")
 
 
 def adversarials(task_key: str) -> str:

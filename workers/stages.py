@@ -1,4 +1,5 @@
-"""The three stages: train, prune (with fine-tuning), attack. Each writes its result file last."""
+"""The stages: train, prune (with fine-tuning), attack, transfer. Each writes its result file
+last."""
 
 from __future__ import annotations
 
@@ -15,15 +16,23 @@ import keras
 import numpy as np
 
 from prunegrid.workers import layout, model_cache
+from prunegrid.workers.adversarials import Adversarials, read_adversarials
 from prunegrid.workers.artifacts import save_model, weights_sha256
 from prunegrid.workers.catalog import dataset_of, method_of
 from prunegrid.workers.checkpoints import Checkpoint, pack
-from prunegrid.workers.context import TaskContext
-from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask, user_code_of
+from prunegrid.workers.context import TaskContext, TornInput
+from prunegrid.workers.contract import (
+    AttackTask,
+    PruneTask,
+    Task,
+    TrainTask,
+    TransferTask,
+    user_code_of,
+)
 from prunegrid.workers.data.base import Dataset, load
 from prunegrid.workers.device import arithmetic, configure
 from prunegrid.workers.export.latency import dense_and_shrunk_ms
-from prunegrid.workers.image_rows import images_to_parquet, read_images
+from prunegrid.workers.image_rows import images_to_parquet, judged_otherwise, read_images
 from prunegrid.workers.keys import derive_seed
 from prunegrid.workers.models.base import build, get_weights, set_weights
 from prunegrid.workers.models.kernels import kernels, prunable
@@ -34,6 +43,7 @@ from prunegrid.workers.records import ModelRecord, ModelResult, Provenance, leav
 from prunegrid.workers.revision import CODE, own_revision
 from prunegrid.workers.training.fit import FitResult, TrainingHooks, TrainingStage, fit
 from prunegrid.workers.training.steps import evaluator_for
+from prunegrid.workers.transfer_image_rows import read_transfers, transfers_to_parquet
 from prunegrid.workers.user_code import sources_of
 
 #: Attacks may choose start images from the split's first ones, whatever their shard.
@@ -126,6 +136,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         beat=context.beat,
         stop_requested=context.stop_requested,
         checkpoint=checkpoint,
+        keep=functools.partial(_keep_adversarials, task, context) if task.keep else None,
     )
     if samples:
         clean = {i: split.floats(i, i + 1)[0] for i in samples}  # to compare with
@@ -136,10 +147,59 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     if uses_xla(model, task.attack):  # it rounds differently, so the rows name it
         provenance = dataclasses.replace(provenance, device=f"{provenance.device} (XLA)")
     content = images_to_parquet(columns, task=task, provenance=provenance)
-    leave(context.files, layout.image_rows(task.key), content, check=read_images)
+    path = layout.image_rows(task.key)
+    there = leave(context.files, path, content, check=read_images)
+    if there is not None and task.keep and judged_otherwise(read_images(there), columns):
+        context.files.write(path, content)  # made elsewhere, before adversarials were kept
     checkpoint.remove()
     broken = np.asarray(columns["broken"], dtype=float)
     return (("broken", float(broken.mean())),)
+
+
+def _keep_adversarials(task: AttackTask, context: TaskContext, found: Adversarials) -> None:
+    """Before the rows: where these are, so are the adversarials."""
+    context.files.write(layout.all_adversarials(task.key), found.to_npz())
+
+
+def transfer(task: TransferTask, context: TaskContext) -> tuple[tuple[str, float], ...]:
+    """Show the target the adversarials that an attack made of the source, and save its rows.
+
+    Returns a few numbers for the display. Raises TornInput where they are missing, torn or not of
+    these images.
+    """
+    from prunegrid.workers.attacks.runtime.shown_adversarials import TransferRequest, transferred
+
+    clock = _Clock()
+    split = load(task.data, context.settings.data_dir).split(task.split)
+    stored = model_cache.stored(context, task.parent_key)
+    model = model_cache.network(task, context)
+    set_weights(model, stored.weights)
+    context.work_begins()
+    columns = transferred(
+        model,
+        TransferRequest(
+            task=task,
+            images=split.floats(0, task.images),
+            labels=split.labels[: task.images],
+            adversarials=(stored_adversarials(context, key) for key in task.attack_keys),
+            model_accuracy=stored.record.result.accuracy,
+            diverged=stored.record.result.unusable,
+        ),
+        beat=context.beat,
+        stop_requested=context.stop_requested,
+    )
+    content = transfers_to_parquet(columns, task=task, provenance=_provenance(task, context, clock))
+    leave(context.files, layout.transfer_image_rows(task.key), content, check=read_transfers)
+    return (("transferred", float(np.mean(columns["transferred"]))),)
+
+
+def stored_adversarials(context: TaskContext, key: str) -> Adversarials:
+    """All that an attack task kept. Raises TornInput, StorageError."""
+    path = layout.all_adversarials(key)
+    try:
+        return read_adversarials(context.files.read(path), key)
+    except (FileNotFoundError, ValueError) as error:
+        raise TornInput(f"the adversarials of {key}: {error}") from error
 
 
 # --------------------------------------------------------------------------- parts

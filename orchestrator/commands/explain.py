@@ -55,9 +55,12 @@ def explain(address: str, what: str, console: Console) -> None:
         out.cell(cell_at(plan, what))
         return
     cells = {cell.name: cell for cell in plan.cells}
-    name = one_name(what, [*plan.tasks, *cells], of="task or cell")
+    transfers = {transfer.name: transfer.task_key for transfer in plan.transfers}
+    name = one_name(what, [*plan.tasks, *cells, *transfers], of="task or cell")
     if name in cells:
         out.cell(cells[name])
+    elif name in transfers:
+        out.task(transfers[name])
     else:
         out.task(name)
 

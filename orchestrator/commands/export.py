@@ -17,7 +17,7 @@ from prunegrid.orchestrator.output import Terminal
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.contract import AttackTask, Task
+from prunegrid.workers.contract import AttackTask, Task, TransferTask
 from prunegrid.workers.files import StorageError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _by_coordinates(plan: Plan, what: str) -> set[str]:
 def _by_name(plan: Plan, what: str) -> set[str]:
     """Of a model, a task of it, or a cell of it."""
     models = {
-        key: task.parent_key if isinstance(task, AttackTask) else key
+        key: task.parent_key if isinstance(task, AttackTask | TransferTask) else key
         for key, task in plan.tasks.items()
     }
     models |= {model.name: model.task_key for model in plan.models}

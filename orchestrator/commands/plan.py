@@ -16,7 +16,7 @@ from prunegrid.orchestrator.driver.foolbox_check import check_foolbox_attacks
 from prunegrid.orchestrator.errors import PrunegridError, UsageError
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.grid.selection import parse_selection
-from prunegrid.orchestrator.names import counted
+from prunegrid.orchestrator.names import counted, size_text
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
@@ -29,8 +29,10 @@ from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import changed_code, load_plan, read_grid_for
 from prunegrid.orchestrator.store.plan_progress import bill_of
 from prunegrid.orchestrator.store.store import Store
-from prunegrid.workers.catalog import ARCHITECTURES
-from prunegrid.workers.contract import TaskKind, network_label
+from prunegrid.workers import layout
+from prunegrid.workers.adversarials import most_bytes
+from prunegrid.workers.catalog import ARCHITECTURES, dataset_of
+from prunegrid.workers.contract import AttackTask, network_label
 
 if TYPE_CHECKING:
     from prunegrid.orchestrator.report.power_answer import PowerAnswer
@@ -73,12 +75,12 @@ def command(
 
 
 def counts(plan: Plan, done: set[str]) -> dict[str, Any]:
-    """`done` and `remaining` count tasks."""
-    finished = len(done & set(plan.tasks))
+    """`done`: as `Store.finished` has it. In the answer, `done` and `remaining` count tasks."""
+    finished = len(plan.done(done))
     return {
         "models": len(plan.models),
         "cells": len(plan.cells),
-        "tasks": {kind.value: plan.count(kind) for kind in TaskKind},
+        "tasks": {kind.value: plan.count(kind) for kind in plan.kinds},
         "done": finished,
         "remaining": len(plan.unfinished(done)),
     }
@@ -126,12 +128,15 @@ def plan(
         *_unpruned(grid),
         *checks,
         *_run_again(grid, found),
+        *_attacked_again(expanded, done),
     ]
+    kept_bytes, kept_left = kept_adversarials(expanded, done)
     shown = None if power is None else _power(expanded, found, power)
     if as_json:
         print_json(
             numbers
             | {"notes": notes}
+            | ({} if not kept_bytes else {"adversarials_bytes": kept_bytes})
             | bill_of(grid, history, first)
             | {
                 "eta_s": {n: [round(e.low_s, 1), round(e.high_s, 1)] for n, e in etas.items()},
@@ -145,11 +150,42 @@ def plan(
         return
     print_table(console, _table(path, expanded, numbers))
     console.print(f"{counted(numbers['done'], 'task')} done, {numbers['remaining']:,} to run")
+    if kept_bytes:
+        notes.append(
+            f"all adversarials: at most {size_text(kept_bytes)} in the store, of which at most "
+            f"{size_text(kept_left)} are to come; compressed they are less"
+        )
     for line in [*notes, *outlook(expanded, etas, durations.count)]:
         console.print(line, soft_wrap=True)
     if shown is not None:
         print_table(console, shown.table())
         console.print(shown.note(), soft_wrap=True)
+
+
+def kept_adversarials(plan: Plan, done: set[str]) -> tuple[int, int]:
+    """Bytes that the adversarials of the plan's attack tasks take at most, and those of the tasks
+    that have none yet. `done`: as `Store.finished` has it."""
+    total = left = 0
+    for key, task in plan.tasks.items():
+        if isinstance(task, AttackTask) and task.keep:
+            shape = dataset_of(task.data).shape
+            most = most_bytes(task.stop - task.start, len(task.attack.eps), shape)
+            total += most
+            left += 0 if layout.adversarials_name(key) in done else most
+    return total, left
+
+
+def _attacked_again(plan: Plan, done: set[str]) -> Iterator[str]:
+    if again := plan.lacking(done):
+        yield (
+            f"{counted(len(again), 'attack task')} of the store kept no adversarials: to run "
+            "again, while the rows stand"
+        )
+    needed = {key for cell in plan.cells for key in cell.task_keys}
+    attacked = {key for key, task in plan.tasks.items() if isinstance(task, AttackTask)}
+    more = len(attacked - needed)
+    if more:
+        yield f"transfer needs {counted(more, 'attack task')} that no cell of the plan needs"
 
 
 def _power(plan: Plan, store: Store | None, points: float) -> PowerAnswer:
@@ -238,7 +274,7 @@ def outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
 def _table(path: Path, expanded: Plan, numbers: dict[str, Any]) -> Table:
     grid = expanded.grid
     table = Table(title=f"{grid.name} ({path})", box=None, title_justify="left")
-    for name in ("architecture", "data set", "models", "cells", "train", "prune", "attack"):
+    for name in ("architecture", "data set", "models", "cells", *expanded.kinds):
         table.add_column(name, justify="left" if name in ("architecture", "data set") else "right")
     for architecture in grid.architectures:
         name = architecture.name
@@ -246,10 +282,10 @@ def _table(path: Path, expanded: Plan, numbers: dict[str, Any]) -> Table:
         models = sum(m.place.architecture == name for m in expanded.models)
         if models:
             cells = sum(c.place.model.architecture == name for c in expanded.cells)
-            row = (models, cells, *(kinds[kind] for kind in TaskKind))
+            row = (models, cells, *(kinds[kind] for kind in expanded.kinds))
             table.add_row(name, architecture.data.dataset, *(f"{n:,}" for n in row))
     tasks = numbers["tasks"]
-    row = (numbers["models"], numbers["cells"], tasks["train"], tasks["prune"], tasks["attack"])
+    row = (numbers["models"], numbers["cells"], *tasks.values())
     table.add_section()
     table.add_row("all", "", *(f"{n:,}" for n in row), style="bold")
     return table

@@ -85,13 +85,13 @@ def read_progress(
         holder, alive = lease.holder, lease.is_believed
     with store_errors():
         pause = pause_to_come(store.files)
-    done = index.present(finished)
+    done = index.done(finished)
     durations = Durations(flops_per_s=flops_per_s(index.plan.grid.resources))
     history.learn(durations, index.plan.tasks)
     reading = StoreReading(
         at_s=time.time() if now_s is None else now_s,
         history=history,
-        finished=finished,
+        finished=finished - index.plan.lacking(finished),
         holder=holder,
         alive=alive,
         pause=pause,

@@ -66,13 +66,17 @@ def show_findings(address: str, *, as_json: bool, console: Console) -> int:
             {
                 "findings": [asdict(finding) for finding in findings],
                 "mixed": [asdict(mixed) for mixed in findings.mixed],
+                "notes": findings.notes,
             }
         )
         return 1 if findings else 0
     for mixed in findings.mixed:
         console.print(f"warning: {mixed}", soft_wrap=True)
+    for note in findings.notes:
+        console.print(f"warning: {note}", soft_wrap=True)
     if not findings:
-        console.print(f"{store.address}: every claim checked, no doubt found")
+        checked = "the other claims checked" if findings.notes else "every claim checked"
+        console.print(f"{store.address}: {checked}, no doubt found")
         return 0
     counts: Counter[str] = Counter()
     for finding in findings:

@@ -15,14 +15,14 @@ from prunegrid.orchestrator.dashboard.heatmap import number
 from prunegrid.orchestrator.dashboard.pictures import Sample, samples
 from prunegrid.orchestrator.dashboard.snapshot import Snapshot
 from prunegrid.orchestrator.grid.selection import UnknownNameError, one_name
-from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.orchestrator.plan.dag import parent_of, parents_of
 from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.plan.plan_index import STATES, PlanIndex
 from prunegrid.orchestrator.store.failure_records import FailureRecord
 from prunegrid.orchestrator.store.history import AttemptRecord, finite
 from prunegrid.orchestrator.store.plan_progress import why_not_done
 from prunegrid.workers import layout
-from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.contract import AttackTask, TransferTask
 from prunegrid.workers.decode import parse_json
 from prunegrid.workers.files import Files, StorageError
 
@@ -121,7 +121,6 @@ def _task(
 ) -> dict[str, Any]:
     assert snapshot.index is not None
     task = snapshot.index.plan.tasks[key]
-    parent = parent_of(task)
     failed = any(one.outcome == "failed" for one in attempts)
     records = recorded_failures(files, key) if failed else {}
     return {
@@ -130,7 +129,7 @@ def _task(
         "state": snapshot.state_of(key),
         "name": describe(task),
         "attempts": [_attempt(one, records.get(one.number)) for one in attempts],
-        "parents": [parent] if parent else [],
+        "parents": list(parents_of(task)),
     }
 
 
@@ -154,7 +153,7 @@ def _attempt(one: AttemptRecord, record: FailureRecord | None) -> dict[str, Any]
 def _history(files: Files, index: PlanIndex, key: str) -> dict[str, list[float | None]] | None:
     """By epoch, of the model or of the attacked one; None where it is missing or torn."""
     task = index.plan.tasks[key]
-    model = task.parent_key if isinstance(task, AttackTask) else key
+    model = task.parent_key if isinstance(task, AttackTask | TransferTask) else key
     try:
         raw = parse_json(files.read(layout.model_file(model, "history.json")))
     except (FileNotFoundError, StorageError, ValueError):

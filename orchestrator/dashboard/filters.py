@@ -12,6 +12,7 @@ import numpy as np
 from prunegrid.orchestrator.grid.grid import Selection
 from prunegrid.orchestrator.grid.selection import AxisValue, match
 from prunegrid.orchestrator.names import attack_title, eps_text
+from prunegrid.orchestrator.plan.dag import parents_of
 from prunegrid.orchestrator.plan.plan_index import Axes, Bools, PlanIndex
 from prunegrid.workers.catalog import ARCHITECTURES, attack_of
 
@@ -48,9 +49,12 @@ def tasks_of(index: PlanIndex, view: View) -> set[str]:
     if len(view.cells):
         lengths = np.diff(index.shard_start)
         wanted[index.shard_task[np.repeat(view.cells, lengths)]] = True
-    for level in reversed(index.levels):
-        parents = index.parent[level[wanted[level]]]
-        wanted[parents[parents >= 0]] = True
+    for key in {transfer.task_key for transfer in index.plan.transfers}:
+        i = index.number[key]
+        _, *attacks = parents_of(index.plan.tasks[key])
+        wanted[i] = any(wanted[index.number[attack]] for attack in attacks)
+    for children, parents in reversed(index.levels):
+        wanted[parents[wanted[children]]] = True
     return {index.keys[i] for i in np.flatnonzero(wanted)}
 
 

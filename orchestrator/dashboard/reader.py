@@ -134,13 +134,13 @@ class StoreReader:
         self._identity = identity
         self._generation += 1
         finished = self._results.finished() | self._done_since
-        done = index.present(finished)
+        done = index.done(finished)
         cell_value, rows = self._values(layout.CELL_ROWS, index.cell_number)
         model_value, _ = self._values(layout.MODEL_ROWS, index.model_number)
         reading = StoreReading(
             at_s=now_s,
             history=history,
-            finished=finished,
+            finished=finished - index.plan.lacking(finished),
             holder=holder,
             alive=alive,
             pause=pause,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged
-from prunegrid.orchestrator.store.wholeness import is_whole_json, is_whole_parquet
+from prunegrid.orchestrator.store.wholeness import is_whole_json, is_whole_parquet, is_whole_zip
 from prunegrid.workers import layout
 from prunegrid.workers.files import FileInfo, Files, StorageError
 
@@ -31,7 +31,14 @@ _ROWS = {
     layout.CELL_ROWS: ("cell_id", "robust_accuracy"),
 }
 #: Also the order of reading: values first, then whether the rest is whole.
-_FOLDERS = (*_ROWS, layout.MODELS, layout.IMAGE_ROWS)
+_FOLDERS = (
+    *_ROWS,
+    layout.MODELS,
+    layout.IMAGE_ROWS,
+    layout.TRANSFER_IMAGE_ROWS,
+    layout.ALL_ADVERSARIALS,
+)
+_ENDINGS = {layout.MODELS: "/result.json", layout.ALL_ADVERSARIALS: ".npz"}
 
 
 class ResultFiles:
@@ -83,7 +90,7 @@ class ResultFiles:
             return None
 
     def _results(self, folder: str) -> Iterator[FileInfo]:
-        ending = "/result.json" if folder == layout.MODELS else ".parquet"
+        ending = _ENDINGS.get(folder, ".parquet")
         for info in self._files.list(folder):
             if info.size_bytes and info.path.endswith(ending):
                 yield info
@@ -92,6 +99,8 @@ class ResultFiles:
         path = info.path
         if folder == layout.MODELS:
             self._finished[path] = (path.split("/")[1],)
+        elif folder == layout.ALL_ADVERSARIALS:
+            self._finished[path] = (layout.adversarials_name(PurePosixPath(path).stem),)
         else:
             names: tuple[str, ...] = (PurePosixPath(path).stem,)
             if is_merged(path):
@@ -99,7 +108,7 @@ class ResultFiles:
                 if members is None:
                     self.torn[path] = "its list of members can't be read"
                 names = tuple(members or ())
-            if folder == layout.IMAGE_ROWS:
+            if folder in (layout.IMAGE_ROWS, layout.TRANSFER_IMAGE_ROWS):
                 self._finished[path] = names
             else:
                 self._rows[path] = dict.fromkeys(names)
@@ -173,4 +182,6 @@ def _folder_of(path: str) -> str:
 
 
 def _is_whole(files: Files, path: str) -> bool:
+    if path.endswith(".npz"):
+        return is_whole_zip(files, path)
     return (is_whole_parquet if path.endswith(".parquet") else is_whole_json)(files, path)

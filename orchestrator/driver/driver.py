@@ -20,7 +20,7 @@ from prunegrid.orchestrator.driver.run_view import (
 from prunegrid.orchestrator.driver.store_scan import StoreScan, scan_store, set_torn_parents_aside
 from prunegrid.orchestrator.engines.engine import ALL_SIGNALLED_S, Ended, Engine, Notice
 from prunegrid.orchestrator.errors import PrunegridError, TornError
-from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.dag import Plan, parents_of
 from prunegrid.orchestrator.plan.descriptions import short
 from prunegrid.orchestrator.plan.estimates import Durations
 from prunegrid.orchestrator.scheduling.events import (
@@ -154,7 +154,9 @@ class Driver:
 
     def _run_pass(self, scan: StoreScan, number: int, began_s: float) -> None:
         """Run every task that is not done."""
-        todo = self._plan.unfinished(scan.done)
+        todo = self._plan.unfinished(scan.finished)
+        for key in self._plan.lacking(scan.finished):  # the rows stand until it has run
+            self._retried(lambda key=key: self._store.unmerge(key))  # type: ignore[misc]
         jobs = [self._job(task, todo, scan) for task in todo.values()]
         self._scheduler = Scheduler(jobs, alike=None if scan.done else ALIKE)
         self._torn.clear()
@@ -195,15 +197,14 @@ class Driver:
 
     def _any_torn(self) -> bool:
         store = self._store
-        folders = (layout.MODEL_ROWS, layout.CELL_ROWS)
+        folders = (layout.MODEL_ROWS, layout.CELL_ROWS, layout.TRANSFER_ROWS)
         rows = sum(len(store.row_ids(f)) - len(store.row_ids(f, whole=True)) for f in folders)
         return rows > 0 or len(store.whole()) < len(store.finished())
 
     def _job(self, task: Task, todo: Mapping[str, Task], scan: StoreScan) -> Job:
-        parent = parent_of(task)
         return Job(
             key=task.key,
-            parent=parent if parent in todo else None,
+            parents=tuple(parent for parent in parents_of(task) if parent in todo),
             cost_s=self._durations.expect(task)[0],
             rank=self._ranks.get(task.key, 0),
             attempts=scan.attempts.get(task.key, 0),

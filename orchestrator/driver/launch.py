@@ -36,7 +36,7 @@ from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import changed_code, keep_grid, read_grid_for
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tracking.follower import TrackerFollower
-from prunegrid.workers.contract import TaskKind, WorkerSettings
+from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.files import expanded
 from prunegrid.workers.revision import CODE
@@ -193,7 +193,7 @@ def run_plan(plan: Plan, context: RunContext, lease: Lease) -> RunResult:
     console.print(
         f"{plan.grid.name}: {counted(len(plan.models), 'model')}, "
         f"{counted(len(plan.cells), 'cell')}; "
-        + ", ".join(f"{count[kind]} {kind.value}" for kind in TaskKind)
+        + ", ".join(f"{count[kind]} {kind.value}" for kind in plan.kinds)
         + f" tasks into {store.address}"
     )
     with (

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.grid.grid import cell_id, model_id
-from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel
+from prunegrid.orchestrator.plan.dag import Plan, PlannedCell, PlannedModel, PlannedTransfer
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_row, model_row
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.transfer_rows import transfer_row
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import attack_of
+from prunegrid.workers.contract import AttackSettings
 
 
 class Recorder:
@@ -29,6 +31,10 @@ class Recorder:
                 for key in cell.task_keys:
                     self._groups[key].append(cell.task_keys)
             self._cells[cell.task_keys].append(cell)
+        self._transfers: dict[str, list[PlannedTransfer]] = defaultdict(list)
+        for transfer in plan.transfers:
+            self._transfers[transfer.task_key].append(transfer)
+        self._transfer_ids = {transfer.name for transfer in plan.transfers}
         self._done: set[str] = set()
         self._model_ids = {
             model_id(m.place, m.task_key) for models in self._models.values() for m in models
@@ -47,7 +53,9 @@ class Recorder:
         cells = store.row_ids(layout.CELL_ROWS, whole=True)
         store.supersede(layout.MODEL_ROWS, self._model_ids, models)
         store.supersede(layout.CELL_ROWS, self._cell_ids, cells)
-        self._present = models | cells
+        transfers = store.row_ids(layout.TRANSFER_ROWS, whole=True)
+        store.supersede(layout.TRANSFER_ROWS, self._transfer_ids, transfers)
+        self._present = models | cells | transfers
         return sum(self.task_done(key, anew=False) for key in finished)
 
     def task_done(self, key: str, *, anew: bool = True) -> int:
@@ -68,7 +76,7 @@ class Recorder:
         for shards in self._groups.get(key, ()):
             if all(shard in self._done for shard in shards):
                 written += self._write_cells(shards, anew=anew)
-        return written
+        return written + self._write_transfers(key, anew=anew)
 
     def _write(self, name: str, path: str, content: bytes) -> None:
         if name in self._present:
@@ -88,12 +96,19 @@ class Recorder:
         rows = [self._store.image_rows(key) for key in shards]
         for name, cell in due:
             settings = cell.attack.settings
-            entry = attack_of(settings)
-            if entry is None:
-                raise StoreError(f"attack {settings.attack!r} is not in this version's catalog")
-            traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
+            traits = _traits(settings)
             content = cell_row(cell.place, settings=settings, traits=traits, shards=rows)
             self._write(name, layout.cell_row(name), content)
+        return len(due)
+
+    def _write_transfers(self, key: str, *, anew: bool) -> int:
+        due = [t for t in self._transfers.get(key, ()) if t.name not in self._present or anew]
+        rows = self._store.transfer_rows(key) if due else None
+        for transfer in due:
+            assert rows is not None
+            traits = _traits(transfer.attack.settings)
+            content = transfer_row(transfer.place, traits=traits, rows=rows)
+            self._write(transfer.name, layout.transfer_row(transfer.name), content)
         return len(due)
 
     @property
@@ -108,3 +123,10 @@ class Recorder:
             for cell in cells
             if cell_id(cell.place, shards) not in self._present
         ]
+
+
+def _traits(settings: AttackSettings) -> AttackTraits:
+    entry = attack_of(settings)
+    if entry is None:
+        raise StoreError(f"attack {settings.attack!r} is not in this version's catalog")
+    return AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)

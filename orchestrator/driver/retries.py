@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from prunegrid.orchestrator.errors import UsageError, nearest
 from prunegrid.orchestrator.grid.selection import names_like
-from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
+from prunegrid.orchestrator.plan.dag import Plan, expand, parents_of
 from prunegrid.orchestrator.store.requests import Request
 
 _LISTED = 4
@@ -40,11 +40,12 @@ def _matching(plan: Plan, prefixes: Iterable[str]) -> set[str]:
 
 def _with_ancestors(plan: Plan, keys: Iterable[str]) -> set[str]:
     out: set[str] = set()
-    for leaf in keys:
-        key: str | None = leaf
-        while key is not None and key not in out:
+    stack = list(keys)
+    while stack:
+        key = stack.pop()
+        if key not in out:
             out.add(key)
-            key = parent_of(plan.tasks[key])
+            stack.extend(parents_of(plan.tasks[key]))
     return out
 
 
@@ -63,8 +64,7 @@ def resting_on(plan: Plan, keys: Collection[str]) -> set[str]:
     """Every task below these."""
     below: set[str] = set()
     for key, task in plan.tasks.items():  # parents come first
-        parent = parent_of(task)
-        if parent in below or parent in keys:
+        if any(parent in below or parent in keys for parent in parents_of(task)):
             below.add(key)
     return below - set(keys)
 

@@ -14,7 +14,6 @@ from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta, estimate
 from prunegrid.orchestrator.scheduling.policies import cause
 from prunegrid.orchestrator.scheduling.scheduler import State
-from prunegrid.workers.contract import TaskKind
 
 _LEFT = (State.WAITING, State.READY, State.DELAYED, State.RUNNING)
 
@@ -99,7 +98,7 @@ class Moment:
 
 
 def make_view(plan: Plan, moment: Moment, tally: Tally, durations: Durations) -> RunView:
-    counts: dict[str, Counter[str]] = {kind.value: Counter() for kind in TaskKind}
+    counts: dict[str, Counter[str]] = {kind.value: Counter() for kind in plan.kinds}
     left = {}
     for key, task in plan.tasks.items():
         state = moment.states.get(key, State.DONE)

@@ -16,13 +16,16 @@ from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
+from prunegrid.workers.adversarials import read_adversarials
 from prunegrid.workers.artifacts import read_weights, weights_sha256
+from prunegrid.workers.contract import TransferTask
 from prunegrid.workers.files import StorageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreScan:
     done: set[str]  #: planned tasks with a whole result
+    finished: set[str]  #: as `Store.finished` has it
     durations: Durations
     attempts: dict[str, int]  #: task -> the number of its last attempt
 
@@ -36,7 +39,8 @@ def scan_store(plan: Plan, store: Store, say: Callable[[str], None]) -> StoreSca
     history = read_history(store)
     history.learn(durations, plan.tasks)
     return StoreScan(
-        done={key for key in plan.tasks if key in finished},
+        done=plan.done(finished),
+        finished=finished,
         durations=durations,
         attempts={key: history.attempt_count(key) for key in plan.tasks if key in history.attempts},
     )
@@ -54,6 +58,8 @@ def _rows_on(plan: Plan) -> Callable[[str], list[str]]:
             path = layout.cell_row(cell_id(cell.place, cell.task_keys))
             for key in cell.task_keys:
                 out[key].append(path)
+        for transfer in plan.transfers:
+            out[transfer.task_key].append(layout.transfer_row(transfer.name))
         return out
 
     return lambda key: by_task().get(key, [])
@@ -64,6 +70,7 @@ def set_torn_parents_aside(
 ) -> int:
     """Tasks said that what they rest on is torn: look at it whole, and where they are right have
     it made anew. Returns how many parents were set aside. Raises StoreError."""
+    children = list(children)
     parents = {parent_of(plan.tasks[child]) for child in children} & set(plan.tasks)
     rows_on = _rows_on(plan)
     count = 0
@@ -80,5 +87,23 @@ def set_torn_parents_aside(
             with contextlib.suppress(StoreError):  # its record is gone: it is not done anyway
                 store.set_aside(parent, rows_on(parent))
             say(f"torn: the weights of {parent} are not those of its record; it is made anew")
+            count += 1
+    sources = {
+        key
+        for child in children
+        if isinstance(task := plan.tasks[child], TransferTask)
+        for key in task.attack_keys
+    }
+    for key in sorted(sources):
+        path = layout.all_adversarials(key)
+        try:
+            read_adversarials(store.files.read(path), key)
+        except StorageError as error:
+            raise StoreError(str(error)) from error
+        except FileNotFoundError:
+            count += 1
+        except ValueError as error:
+            store.set_aside(layout.adversarials_name(key))
+            say(f"torn: {path}: {error}; it is made anew")
             count += 1
     return count

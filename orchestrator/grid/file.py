@@ -34,11 +34,13 @@ from prunegrid.orchestrator.grid.grid import (
     DenseModel,
     Grid,
     PlannedAttack,
+    PlannedMethod,
     PrunedWeights,
     PruningPlan,
     PruningSchedule,
     SplitName,
     Tracking,
+    Transfer,
     Variant,
 )
 from prunegrid.orchestrator.grid.method_fields import read_methods
@@ -177,6 +179,17 @@ class GridTable(Table):
     protocols = Field(
         maybe(mapping()), "ways to run the attacks, by name", default=None, shown="one"
     )
+    transfer = Field(
+        maybe(mapping("`true`, `false`, or a mapping")),
+        "adversarials that are shown to other models",
+        default=None,
+        shown="false",
+    )
+    keep_adversarials = Field(
+        BOOLEAN,
+        "all adversarials of every attack, in the store; `transfer` keeps those that it needs",
+        default=False,
+    )
     resources = Field(maybe(mapping()), "what a task takes", default=None)
     price = Field(maybe(mapping()), "what a machine costs", default=None)
     track = Field(maybe(mapping()), "trackers that results go to as well", default=None)
@@ -240,6 +253,20 @@ class PruningTable(Table):
         choice(get_args(PrunedWeights)),
         "what fine-tuning starts from; rewind: the initial ones",
         default="retain",
+    )
+
+
+class TransferTable(Table):
+    """Adversarials made on each dense model, shown to the models pruned from it, and those made on
+    these, shown to it. It costs forward passes alone; `true` takes every attack. To change it
+    redoes no attack that kept its adversarials."""
+
+    path = "transfer"
+    attacks = Field(
+        unique(TEXT, "labels of attacks"), "only these", default=(), shown="every attack"
+    )
+    protocols = Field(
+        unique(TEXT, "protocols"), "only under these", default=(), shown="every protocol"
     )
 
 
@@ -329,11 +356,33 @@ def parse_grid(text: str, *, source: str, data_dir: Path | None = None) -> Grid:
         resources=resources,
         price=price,
         track=_read_track(fields.get("track")),
+        transfer=_read_transfer(fields.get("transfer"), attacks, protocols, methods),
+        keep_adversarials=GridTable.keep_adversarials.of(fields, root),
     )
 
 
 def _read_track(node: YamlNode | None) -> Tracking | None:
     return None if node is None else from_dict(Tracking, TrackTable.whole(node))
+
+
+def _read_transfer(
+    node: YamlNode | None,
+    attacks: Mapping[str, object],
+    protocols: Sequence[Protocol],
+    methods: Sequence[PlannedMethod],
+) -> Transfer | None:
+    if node is None or (not node.is_mapping and not node.boolean()):
+        return None
+    if all(method.rates[-1] == 1 for method in methods):
+        raise node.fail(
+            "expected a rate above 1, got none: there is no other model to show them to"
+        )
+    own = node.mapping(TransferTable.names()) if node.is_mapping else {}
+    names = [protocol.name for protocol in protocols]
+    for field, known in (("attacks", list(attacks)), ("protocols", names)):
+        if field in own:
+            own[field].unique(choice(tuple(known)).read, what=field)
+    return from_dict(Transfer, TransferTable.whole(node if node.is_mapping else None))
 
 
 def _named(node: YamlNode, what: str) -> list[tuple[str, YamlNode]]:

@@ -108,6 +108,19 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Which adversarials are shown to other models: those that an attack made on a dense model to
+    the models pruned from it, and those made on these to the dense one. Empty: all."""
+
+    attacks: tuple[str, ...] = ()  #: labels
+    protocols: tuple[str, ...] = ()
+
+    def takes(self, attack: PlannedAttack) -> bool:
+        by_label = not self.attacks or attack.label in self.attacks
+        return by_label and (not self.protocols or attack.protocol in self.protocols)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tracking:
     """Where results go beside the store; never part of a task's identity."""
 
@@ -135,6 +148,8 @@ class Grid:
     resources: Resources
     price: Price | None = None
     track: Tracking | None = None
+    transfer: Transfer | None = None  #: None: no adversarials are shown to other models
+    keep_adversarials: bool = False  #: of every attack; else of those that `transfer` takes
     notes: tuple[str, ...] = ()  #: what to say of how a store means it
 
     @property
@@ -146,6 +161,16 @@ class Grid:
     def rates(self) -> tuple[float, ...]:
         """Of all methods, ascending."""
         return tuple(sorted({rate for method in self.pruning_methods for rate in method.rates}))
+
+    def keeps(self, architecture: ArchitecturePlan, attack: PlannedAttack) -> bool:
+        """Whether all adversarials of an attack are kept."""
+        takes = self.transfer is not None and any(
+            # under another label it is the same work
+            self.transfer.takes(other)
+            for other in architecture.attacks
+            if (other.settings, other.split) == (attack.settings, attack.split)
+        )
+        return self.keep_adversarials or (takes and self.rates[-1] > 1)
 
     @property
     def remarks(self) -> list[str]:
@@ -204,6 +229,18 @@ class CellCoordinates:
     eps: float  #: in the norm's units; L-infinity and L2 with pixels in [0, 1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransferCoordinates:
+    """Which transfer: the cell that its adversarials are of, and who is shown them. The two models
+    are of one chain, and one of them is its dense model."""
+
+    source: ModelCoordinates
+    target: ModelCoordinates
+    protocol: str
+    attack: str  #: the grid's label for the attack
+    eps: float
+
+
 def model_id(place: ModelCoordinates, task_key: str) -> str:
     """`model-<place>-<work>`: one row per place; other work at the same place supersedes it."""
     return f"model-{digest(place, length=12)}-{digest(task_key, length=8)}"
@@ -212,6 +249,11 @@ def model_id(place: ModelCoordinates, task_key: str) -> str:
 def cell_id(place: CellCoordinates, task_keys: Sequence[str]) -> str:
     """`cell-<place>-<work>`, the work being the attack tasks (shards) that it rests on."""
     return f"cell-{digest(place, length=12)}-{digest(sorted(task_keys), length=8)}"
+
+
+def transfer_id(place: TransferCoordinates, task_key: str) -> str:
+    """`transfer-<place>-<work>`."""
+    return f"transfer-{digest(place, length=12)}-{digest(task_key, length=8)}"
 
 
 def place_of(row_id: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prunegrid.orchestrator.errors import UsageError
@@ -15,11 +15,14 @@ from prunegrid.orchestrator.grid.grid import (
     PlannedAttack,
     PlannedMethod,
     Selection,
+    TransferCoordinates,
     Variant,
     cell_id,
     model_id,
+    transfer_id,
 )
 from prunegrid.orchestrator.grid.selection import GridSelection
+from prunegrid.workers import layout
 from prunegrid.workers.contract import (
     AttackTask,
     PruneTask,
@@ -27,6 +30,7 @@ from prunegrid.workers.contract import (
     Task,
     TaskKind,
     TrainTask,
+    TransferTask,
 )
 
 
@@ -54,6 +58,18 @@ class PlannedCell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedTransfer:
+    place: TransferCoordinates
+    attack: PlannedAttack
+    task_key: str
+
+    @cached_property
+    def name(self) -> str:
+        """Of its row."""
+        return transfer_id(self.place, self.task_key)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a selection of a grid needs. Tasks are in an order in which parents come first."""
 
@@ -62,6 +78,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     tasks: Mapping[str, Task]
     wanted: tuple[str, ...] = ()  #: tasks that are wanted without a model or cell
+    transfers: tuple[PlannedTransfer, ...] = ()
 
     def parent(self, key: str) -> str | None:
         return parent_of(self.tasks[key])
@@ -72,25 +89,71 @@ class Plan:
         yield from (model.task_key for model in self.models)
         for cell in self.cells:
             yield from cell.task_keys
+        yield from (transfer.task_key for transfer in self.transfers)
 
-    def unfinished(self, done: Collection[str]) -> dict[str, Task]:
-        """The tasks that must run, parents first: those without a result that are wanted, or that
-        a model or cell needs. The ancestors of a task that is done are needed no more. Parents
-        outside of the plan have their results."""
+    def unfinished(self, finished: Collection[str]) -> dict[str, Task]:
+        """The tasks that must run, parents first: those that are not done and are wanted, or that
+        a model, cell or transfer needs. The ancestors of a task that is done are needed no more.
+        Parents outside of the plan have their results. `finished`: as `Store.finished` has it."""
+        lacking = self.lacking(finished)
         todo: set[str] = set()
-        for leaf in self.leaves():
-            key: str | None = leaf
-            while key is not None and key in self.tasks and key not in todo and key not in done:
+        stack = list(self.leaves())
+        while stack:
+            key = stack.pop()
+            if key in self.tasks and key not in todo and (key not in finished or key in lacking):
                 todo.add(key)
-                key = self.parent(key)
+                stack.extend(parents_of(self.tasks[key]))
         return {key: task for key, task in self.tasks.items() if key in todo}
+
+    def done(self, finished: Collection[str]) -> set[str]:
+        """The tasks of the plan that need not run again."""
+        return {key for key in self.tasks if key in finished} - self.lacking(finished)
+
+    def lacking(self, finished: Collection[str]) -> set[str]:
+        """Attack tasks that have their rows, but not the adversarials that they are to keep: all
+        of these where the grid keeps them for their own sake, else those that a transfer without a
+        result needs. They run again."""
+        lacking = {
+            key
+            for key in self._keeping
+            if key in finished and layout.adversarials_name(key) not in finished
+        }
+        if not lacking or self.grid.keep_adversarials:
+            return lacking
+        return lacking & {
+            source
+            for key in {transfer.task_key for transfer in self.transfers}
+            if key not in finished
+            for source in parents_of(self.tasks[key])
+        }
+
+    @cached_property
+    def _keeping(self) -> tuple[str, ...]:
+        return tuple(
+            k for k, task in self.tasks.items() if isinstance(task, AttackTask) and task.keep
+        )
+
+    @cached_property
+    def kinds(self) -> tuple[TaskKind, ...]:
+        """Those to tell of: transfers where there are some."""
+        return tuple(k for k in TaskKind if k is not TaskKind.TRANSFER or self.transfers)
 
     def count(self, kind: TaskKind) -> int:
         return sum(task.kind is kind for task in self.tasks.values())
 
 
 def parent_of(task: Task) -> str | None:
+    """The task of the model that it starts from, attacks, or shows adversarials to."""
     return None if isinstance(task, TrainTask) else task.parent_key
+
+
+def parents_of(task: Task) -> tuple[str, ...]:
+    """All tasks whose results it needs."""
+    if isinstance(task, TrainTask):
+        return ()
+    if isinstance(task, TransferTask):
+        return (task.parent_key, *task.attack_keys)
+    return (task.parent_key,)
 
 
 def expand(grid: Grid, select: Selection | None = None) -> Plan:
@@ -114,6 +177,7 @@ class _Builder:
         self._all: dict[str, Task] = {}
         self.models: list[PlannedModel] = []
         self._cells: list[PlannedCell] = []
+        self._transfers: list[PlannedTransfer] = []
         self._needed: dict[str, Task] = {}
         self._shards: dict[tuple[str, PlannedAttack], tuple[str, ...]] = {}
 
@@ -137,6 +201,7 @@ class _Builder:
         )
         previous = dense_key = self._add(dense)
         previous_rate = 1.0
+        rated: list[tuple[ModelCoordinates, str]] = []  #: of the selection
         for rate in planned.rates:
             key = previous
             if rate > 1:
@@ -170,6 +235,11 @@ class _Builder:
                     seed=seed,
                 )
                 self._add_model(place, key, architecture)
+                rated.append((place, key))
+        for place, key in rated:
+            if place.rate > 1:
+                dense_place = replace(place, rate=1.0)
+                self._add_transfers((dense_place, dense_key), (place, key), architecture)
 
     def _add(self, task: Task) -> str:
         key = task.key
@@ -178,13 +248,16 @@ class _Builder:
 
     def _need(self, key: str) -> None:
         """Mark a task and its ancestors as needed, ancestors first."""
-        missing = []
-        current: str | None = key
-        while current is not None and current not in self._needed:
-            missing.append(current)
-            current = parent_of(self._all[current])
-        for name in reversed(missing):
-            self._needed[name] = self._all[name]
+        stack = [key]
+        while stack:
+            current = stack.pop()
+            if current in self._needed:
+                continue
+            above = [name for name in parents_of(self._all[current]) if name not in self._needed]
+            if above:
+                stack += [current, *above]
+            else:
+                self._needed[current] = self._all[current]
 
     def _add_model(self, place: ModelCoordinates, key: str, architecture: ArchitecturePlan) -> None:
         lets = self._wanted.lets
@@ -213,11 +286,61 @@ class _Builder:
                 for eps in wanted_eps
             )
 
+    def _add_transfers(
+        self,
+        dense: tuple[ModelCoordinates, str],
+        pruned: tuple[ModelCoordinates, str],
+        architecture: ArchitecturePlan,
+    ) -> None:
+        """From a dense model to one that is pruned from it, and back; places and task keys. What is
+        selected is the pruned one: the attacks on the other run as far as these need them."""
+        lets, transfer = self._wanted.lets, self._grid.transfer
+        for attack in architecture.attacks if transfer is not None else ():
+            assert transfer is not None
+            if not transfer.takes(attack):
+                continue
+            if not lets(protocol=attack.protocol, attack=attack.label):
+                continue
+            wanted_eps = [eps for eps in attack.eps if lets(eps=eps)]
+            for (source, source_key), (target, target_key) in (
+                ((dense, pruned), (pruned, dense)) if wanted_eps else ()
+            ):
+                key = self._add(
+                    TransferTask(
+                        architecture=architecture.architecture,
+                        data=architecture.data,
+                        attack=attack.settings,
+                        split=attack.split,
+                        images=architecture.attack_images,
+                        seed=source.seed,
+                        source_key=source_key,
+                        attack_keys=self._shards_of(source_key, attack, architecture, source.seed),
+                        parent_key=target_key,
+                        network=architecture.network,
+                    )
+                )
+                self._need(key)
+                self._transfers.extend(
+                    PlannedTransfer(
+                        place=TransferCoordinates(
+                            source=source,
+                            target=target,
+                            protocol=attack.protocol,
+                            attack=attack.label,
+                            eps=eps,
+                        ),
+                        attack=attack,
+                        task_key=key,
+                    )
+                    for eps in wanted_eps
+                )
+
     def _shards_of(
         self, key: str, attack: PlannedAttack, architecture: ArchitecturePlan, seed: int
     ) -> tuple[str, ...]:
         if (key, attack) not in self._shards:
             size = attack.images_per_shard
+            keep = self._grid.keeps(architecture, attack)
             self._shards[key, attack] = tuple(
                 self._add(
                     AttackTask(
@@ -230,6 +353,7 @@ class _Builder:
                         seed=seed,
                         parent_key=key,
                         network=architecture.network,
+                        keep=keep,
                     )
                 )
                 for start in range(0, architecture.attack_images, size)
@@ -242,4 +366,5 @@ class _Builder:
             models=tuple(self.models),
             cells=tuple(self._cells),
             tasks=self._needed,
+            transfers=tuple(self._transfers),
         )

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 from prunegrid.orchestrator.plan.guesses import CPU_FLOPS_PER_S, GUESS_FACTOR, guess_s
 from prunegrid.workers.catalog import attack_name
-from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask, network_label
+from prunegrid.workers.contract import (
+    AttackTask,
+    PruneTask,
+    Task,
+    TrainTask,
+    TransferTask,
+    network_label,
+)
 
 #: Machines change: only the latest of a group count.
 _RECENT = 50
@@ -121,6 +128,8 @@ def _groups(task: Task) -> tuple[Hashable, ...]:
     if isinstance(task, PruneTask):
         fine = (*place, task.training)
         return ((*fine, task.pruning.rate), fine, place, (kind,))
+    if isinstance(task, TransferTask):
+        return ((*place, task.attack), place, (kind,))
     assert isinstance(task, AttackTask)
     what = (attack_name(task.attack), task.attack.engine)
     return ((*place, task.attack), (*place, *what), (kind, *what))

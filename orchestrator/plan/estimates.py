@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.orchestrator.plan.dag import parents_of
 from prunegrid.orchestrator.plan.durations import Durations, Outlook
 from prunegrid.workers.contract import Task
 
@@ -109,7 +109,8 @@ def estimate(
         left_s = max(outlook.mean_s - spent.get(key, 0.0), least_s)
         work.add(outlook, left_s)
         last_s = max(last_s, left_s)  # others have nothing left while it runs
-        above = paths.get(parent_of(task) or "", paths[""])
+        known = [paths[parent] for parent in parents_of(task) if parent in paths]
+        above = max(known, key=lambda path: path.mean_s, default=paths[""])
         paths[key] = above.longer(outlook, left_s)
     low_s, high_s = work.bounds_s()
     full_s = high_s / max(slots, 1) + (last_s if slots > 1 else 0.0)

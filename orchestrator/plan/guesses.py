@@ -11,7 +11,13 @@ from functools import lru_cache
 
 from prunegrid.orchestrator.grid.grid import Resources
 from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_of
-from prunegrid.workers.contract import AttackSettings, AttackTask, Task, TrainingSettings
+from prunegrid.workers.contract import (
+    AttackSettings,
+    AttackTask,
+    Task,
+    TrainingSettings,
+    TransferTask,
+)
 
 GUESS_FACTOR = 10.0
 #: Multiply-adds a second that small networks reach, not what a data sheet says.
@@ -45,6 +51,8 @@ def guess_s(task: Task, flops_per_s: float = CPU_FLOPS_PER_S) -> float:
     if isinstance(task, AttackTask):
         looks = attack_looks(task.attack)
         passes = (task.stop - task.start) * looks * (_WITH_GRADIENT if _slopes(task) else 1)
+    elif isinstance(task, TransferTask):
+        passes = float(task.images * (1 + max(len(task.attack.eps), 1)))
     else:
         data = DATASETS.get(task.data.dataset)
         images = task.data.train_images or (data.train_images if data is not None else 50_000)

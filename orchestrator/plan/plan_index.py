@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from prunegrid.orchestrator.plan.dag import Plan
-from prunegrid.workers.contract import TaskKind
+from prunegrid.orchestrator.plan.dag import Plan, parents_of
 
 Ints = NDArray[np.int32]
 States = NDArray[np.int8]
@@ -48,14 +47,11 @@ class PlanIndex:
         self.plan = plan
         self.keys: tuple[str, ...] = tuple(plan.tasks)
         self.number: dict[str, int] = {key: i for i, key in enumerate(self.keys)}
-        parents = [plan.parent(key) for key in self.keys]
-        #: Position of a task's parent; -1: none, or not in the plan. [tasks]
-        self.parent: Ints = np.array(
-            [-1 if p is None else self.number.get(p, -1) for p in parents], dtype=np.int32
-        )
         #: Tasks of each kind, in the order of TaskKind.
-        self.kinds: dict[str, int] = {kind.value: plan.count(kind) for kind in TaskKind}
-        self.levels: tuple[Ints, ...] = _levels(self.parent)
+        self.kinds: dict[str, int] = {kind.value: plan.count(kind) for kind in plan.kinds}
+        #: By depth, from 1 on: tasks of that depth and a parent of each, two positions. A task with
+        #: several parents comes once for each. Parents outside of the plan are left out.
+        self.levels: tuple[tuple[Ints, Ints], ...] = self._levels()
         #: [models]
         self.model_task: Ints = self._positions(m.task_key for m in plan.models)
         shards = [cell.task_keys for cell in plan.cells]
@@ -65,10 +61,30 @@ class PlanIndex:
         leaves = np.zeros(len(self.keys), dtype=bool)
         leaves[self.model_task] = True
         leaves[self.shard_task] = True
+        leaves[self._positions(transfer.task_key for transfer in plan.transfers)] = True
         self.leaves: Bools = leaves
 
     def _positions(self, keys: Iterable[str]) -> Ints:
         return np.array([self.number[key] for key in keys], dtype=np.int32)
+
+    def _levels(self) -> tuple[tuple[Ints, Ints], ...]:
+        """A task's parents are above it."""
+        depth = [0] * len(self.keys)
+        edges: list[tuple[list[int], list[int]]] = []
+        for i, task in enumerate(self.plan.tasks.values()):  # parents come first
+            above = [p for key in parents_of(task) if (p := self.number.get(key, -1)) >= 0]
+            if not above:
+                continue
+            depth[i] = 1 + max(depth[p] for p in above)
+            while len(edges) < depth[i]:
+                edges.append(([], []))
+            children, parents = edges[depth[i] - 1]
+            children += [i] * len(above)
+            parents += above
+        return tuple(
+            (np.array(children, dtype=np.int32), np.array(parents, dtype=np.int32))
+            for children, parents in edges
+        )
 
     @cached_property
     def model_axes(self) -> Axes:
@@ -103,6 +119,12 @@ class PlanIndex:
         out[[i for key in keys if (i := self.number.get(key)) is not None]] = True
         return out
 
+    def done(self, finished: Collection[str]) -> Bools:
+        """[tasks]: those that need not run again, as `Plan.done` says."""
+        out = self.present(finished)
+        out[[self.number[key] for key in self.plan.lacking(finished)]] = False
+        return out
+
     def rows_present(self, names: Collection[str]) -> Bools:
         """[cells]: which of them have a row of their name."""
         return np.array([name in names for name in self.cell_ids], dtype=bool)
@@ -110,10 +132,9 @@ class PlanIndex:
     def needed(self, done: Bools) -> Bools:
         """[tasks]: what must run yet, as `Plan.unfinished` says."""
         out = self.leaves & ~done
-        for level in reversed(self.levels):
-            parents = self.parent[level[out[level]]]
-            parents = parents[parents >= 0]
-            out[parents] |= ~done[parents]
+        for children, parents in reversed(self.levels):
+            above = parents[out[children]]
+            out[above] |= ~done[above]
         return out
 
     def task_states(self, done: Bools, running: Bools, failed: Bools) -> States:
@@ -122,9 +143,9 @@ class PlanIndex:
         state[running] = RUNNING
         state[failed] = FAILED
         state[done] = DONE
-        for level in self.levels[1:]:
-            stuck = state[self.parent[level]] >= BLOCKED
-            mine = level[stuck & (state[level] != DONE) & (state[level] != FAILED)]
+        for children, parents in self.levels:
+            stuck = state[parents] >= BLOCKED
+            mine = children[stuck & (state[children] != DONE) & (state[children] != FAILED)]
             state[mine] = BLOCKED
         return state
 
@@ -142,16 +163,6 @@ def count_states(states: States) -> dict[str, int]:
     """How many tasks or cells are in each state, in the order of SHOWN."""
     counts = np.bincount(states, minlength=len(STATES)).tolist()
     return {name: counts[STATES.index(name)] for name in SHOWN}
-
-
-def _levels(parent: Ints) -> tuple[Ints, ...]:
-    """Positions by depth: a task's parent is one level above it."""
-    depth = np.zeros(len(parent), dtype=np.int32)
-    for i, p in enumerate(parent.tolist()):  # parents come first
-        if p >= 0:
-            depth[i] = depth[p] + 1
-    deepest = int(depth.max(initial=-1))
-    return tuple(np.flatnonzero(depth == d).astype(np.int32) for d in range(deepest + 1))
 
 
 def _axes(columns: Mapping[str, Sequence[str | float | int]]) -> Axes:

@@ -7,7 +7,7 @@ a chain reaches them so: what stands first in the file is finished first.
 
 from __future__ import annotations
 
-from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.dag import Plan, parents_of
 
 
 def slice_ranks(plan: Plan) -> dict[str, int]:
@@ -28,9 +28,13 @@ def slice_ranks(plan: Plan) -> dict[str, int]:
         for key in cell.task_keys:
             rank = (models[group], attack)
             first[key] = min(first.get(key, rank), rank)
+    for transfer in plan.transfers:  # after the cells of the pruned model
+        place = max(transfer.place.source, transfer.place.target, key=lambda model: model.rate)
+        group = (place.architecture, place.variant, place.method, place.rate)
+        rank = (models[group], len(order))
+        first[transfer.task_key] = min(first.get(transfer.task_key, rank), rank)
     for key in reversed(list(plan.tasks)):  # children before parents
-        parent = parent_of(plan.tasks[key])
-        if parent is not None and key in first:
+        for parent in parents_of(plan.tasks[key]) if key in first else ():
             first[parent] = min(first.get(parent, first[key]), first[key])
     ranked = {pair: number for number, pair in enumerate(sorted(set(first.values())))}
     return {key: ranked[pair] for key, pair in first.items()}

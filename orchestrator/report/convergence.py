@@ -8,6 +8,7 @@ is a check, not another adversary: averages and worst cases leave it out.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,11 @@ def without_checks(results: Results, pairs: Collection[DoubledSteps]) -> Results
             (cells["protocol"] == pair.protocol) & (cells["attack"] == pair.doubled)
         ).to_numpy()
     kept = cells[~gone].reset_index(drop=True)
-    return Results(address=results.address, models=results.models, cells=kept)
+    checks = [(pair.protocol, pair.doubled) for pair in pairs]
+    places = zip(results.transfers["protocol"], results.transfers["attack"], strict=True)
+    there = np.array([place not in checks for place in places], dtype=bool)
+    shown = results.transfers[there].reset_index(drop=True)
+    return replace(results, cells=kept, transfers=shown)
 
 
 _COLUMNS = [*SETTING, "protocol", "attack", "doubled", "steps", "norm", "eps", "models", "robust"]

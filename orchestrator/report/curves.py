@@ -15,6 +15,7 @@ from prunegrid.orchestrator.report.results import groups, records, threats
 from prunegrid.orchestrator.report.statistics import accuracy_over_seeds
 from prunegrid.orchestrator.report.style import legend_order
 from prunegrid.orchestrator.report.tables import DENSE, seed_averages
+from prunegrid.orchestrator.report.transfers import pooled_transfers
 
 AXES = {
     "rate": "compression rate, nominal",
@@ -182,6 +183,24 @@ def variant_grid(rows: pd.DataFrame) -> CurveGrid:
         for (attack,), mine in groups(points, ["attack"])
     )
     return CurveGrid(name="clean-and-robust", panels=(panels,))
+
+
+def transfer_grid(part: Part) -> CurveGrid:
+    """Transfer rates of all attacks and eps together against the pruned model's rate: to it, and
+    from it."""
+    rows = part.rows(pooled_transfers(part.analysis.results))
+    rows = rows[rows["attack"] == ""].assign(rate=rows["pruned_rate"])
+    clean = part.rows(part.analysis.clean)
+    panels = []
+    for name, title in (
+        ("to_pruned", "adversarials of the dense model, shown to pruned ones"),
+        ("to_dense", "adversarials of pruned models, shown to the dense one"),
+    ):
+        own = {f"{name}_{column}": column for column in ("n", "mean", "sd", "low", "high")}
+        pruned = clean[clean["rate"] != DENSE]
+        mine = rows[["method", "rate", *own]].rename(columns=own)
+        panels.append(_panel(mine, pruned, title=title, y="transfer rate, %"))
+    return CurveGrid(name="transfer", panels=(tuple(panels),))
 
 
 def worst_grid(part: Part) -> CurveGrid:

@@ -7,7 +7,7 @@ each in a file of its own or merged; a row that is in both counts once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ from prunegrid.orchestrator.store.frames import read_all, read_ours
 from prunegrid.orchestrator.store.merged import conform
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA, broken_before
 from prunegrid.orchestrator.store.store import Store
+from prunegrid.orchestrator.store.transfer_rows import TRANSFER_SCHEMA
 from prunegrid.workers import layout
 from prunegrid.workers.catalog import ARCHITECTURES, FIRST_NAMES
 from prunegrid.workers.files import Files
@@ -73,6 +74,8 @@ class Results:
     address: str
     models: pd.DataFrame  #: `accuracy` is missing where a model diverged
     cells: pd.DataFrame  #: without those of diverged models
+    #: Columns as TRANSFER_SCHEMA names them.
+    transfers: pd.DataFrame = field(default_factory=TRANSFER_SCHEMA.empty_table().to_pandas)
 
     @property
     def diverged(self) -> pd.DataFrame:
@@ -96,6 +99,7 @@ def load_results(files: Files) -> Results:
     recorded no rule at exactly eps, `broken_at`."""
     models = _rows(files, layout.MODEL_ROWS, MODEL_SCHEMA, [*PLACE, "seed"])
     cells = _rows(files, layout.CELL_ROWS, CELL_SCHEMA, [*CELL, "seed"])
+    transfers = _rows(files, layout.TRANSFER_ROWS, TRANSFER_SCHEMA, [*CELL, "source_rate", "seed"])
     if Store(files).has_first_names:
         strict = cells["engine"] == "strict"
         since = {first: entry.name for first, entry in FIRST_NAMES.items()}
@@ -108,7 +112,7 @@ def load_results(files: Files) -> Results:
         for finds in cells.loc[unrecorded, "finds"]
     ]
     kept = cells[~cells["model_id"].isin(models.loc[lost, "model_id"])].reset_index(drop=True)
-    return Results(address=files.address, models=models, cells=kept)
+    return Results(address=files.address, models=models, cells=kept, transfers=transfers)
 
 
 def _rows(files: Files, folder: str, schema: pa.Schema, place: list[str]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Which task next: a pure state machine. `handle(event)` returns commands; others perform them.
 
-Every task is in one state: waiting (for its parent), ready, delayed (before a retry), running,
+Every task is in one state: waiting (for its parents), ready, delayed (before a retry), running,
 done, failed (its attempts are used up) or blocked (an ancestor failed). Ready tasks run by the
 longest remaining path first, so that chains move and attack shards fill the gaps; a rank, where
 given, comes before that.
@@ -53,7 +53,7 @@ class Job:
     """A task as the scheduler sees it."""
 
     key: str
-    parent: str | None  #: None if there is none, or its result exists
+    parents: tuple[str, ...] = ()  #: without those whose results exist
     cost_s: float  #: expected duration; only its size relative to others matters
     rank: int = 0  #: lower runs first, whatever the path
     attempts: int = 0  #: made by earlier runs: their numbers go on, budgets are new
@@ -76,10 +76,10 @@ class Scheduler:
         self._policies = policies
         self._children: dict[str, list[str]] = {}
         for job in jobs:
-            if job.parent is not None:
-                if job.parent not in self._jobs:
-                    raise ValueError(f"{job.key}: its parent {job.parent} is no job")
-                self._children.setdefault(job.parent, []).append(job.key)
+            for parent in job.parents:
+                if parent not in self._jobs:
+                    raise ValueError(f"{job.key}: its parent {parent} is no job")
+                self._children.setdefault(parent, []).append(job.key)
         self._path = self._remaining_paths()
         self._order = {key: number for number, key in enumerate(self._jobs)}
         self._attempts = {job.key: job.attempts for job in jobs if job.attempts}
@@ -98,15 +98,19 @@ class Scheduler:
         self._open = len(self._jobs)
         self.states: dict[str, State] = dict.fromkeys(self._jobs, State.WAITING)
         for job in jobs:
-            if job.parent is None:
+            if not job.parents:
                 self._make_ready(job.key)
 
     def _remaining_paths(self) -> dict[str, float]:
         """Seconds from a task's start to the end of its longest chain of descendants."""
         path: dict[str, float] = {}
-        order: list[str] = [job.key for job in self._jobs.values() if job.parent is None]
+        order: list[str] = [job.key for job in self._jobs.values() if not job.parents]
+        above = {job.key: len(job.parents) for job in self._jobs.values()}
         for key in order:
-            order.extend(self._children.get(key, ()))
+            for child in self._children.get(key, ()):
+                above[child] -= 1
+                if not above[child]:
+                    order.append(child)
         if len(order) != len(self._jobs):
             raise ValueError("the jobs' parents form a cycle")
         for key in reversed(order):
@@ -166,7 +170,10 @@ class Scheduler:
         self._alike = None
         self._end(key, State.DONE)
         for child in self._children.get(key, ()):
-            if self.states[child] is State.WAITING:
+            parents = self._jobs[child].parents
+            if self.states[child] is State.WAITING and all(
+                self.states[parent] is State.DONE for parent in parents
+            ):
                 self._make_ready(child)
 
     def _fail(self, event: FailedEvent) -> list[Command]:
@@ -203,6 +210,8 @@ class Scheduler:
         stack = list(self._children.get(key, ()))
         while stack:
             child = stack.pop()
+            if self.states[child] is State.BLOCKED:
+                continue  # by another of its parents
             self._end(child, State.BLOCKED)
             commands.append(BlockCommand(key=child, ancestor=key))
             stack.extend(self._children.get(child, ()))
@@ -229,6 +238,10 @@ class Scheduler:
         stack = list(self._children.get(key, ()))
         while stack:
             child = stack.pop()
+            above = (self.states[parent] for parent in self._jobs[child].parents)
+            stuck = any(state in (State.FAILED, State.BLOCKED) for state in above)
+            if stuck or self.states[child] is not State.BLOCKED:
+                continue
             self.states[child] = State.WAITING
             self._open += 1
             commands.append(ReopenCommand(key=child, was=State.BLOCKED.value))

@@ -60,14 +60,19 @@ class Compacted:
     rows: int
 
 
+_OF_TRANSFERS = (layout.TRANSFER_ROWS, layout.TRANSFER_IMAGE_ROWS)
+
+
 def compact_store(store: Store) -> Iterator[Compacted]:
     """The caller holds the store's lease."""
     root = store.files.folder
     if root is not None:
         _check_exchange(root)
         _keep_unfinished(root)
-    for folder in (layout.MODEL_ROWS, layout.CELL_ROWS, layout.IMAGE_ROWS):
+    for folder in SCHEMAS:
         with store_errors():
+            if folder in _OF_TRANSFERS and not any(store.files.list(folder)):
+                continue
             try:
                 if root is not None:
                     done = _exchange(store.files, root, folder)

@@ -10,7 +10,7 @@ import numpy as np
 
 from prunegrid.orchestrator.grid.grid import Grid
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of
-from prunegrid.orchestrator.plan.dag import parent_of
+from prunegrid.orchestrator.plan.dag import parent_of, parents_of
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta, estimate
 from prunegrid.orchestrator.plan.plan_index import (
@@ -25,7 +25,7 @@ from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.lease import Holder
 from prunegrid.orchestrator.store.requests import Pause, since_text
 from prunegrid.orchestrator.store.run_health import RunHealth
-from prunegrid.workers.contract import Task, TaskKind
+from prunegrid.workers.contract import Task
 
 _HEALTHY = RunHealth()
 _NO_ETA = Eta(low_s=0.0, high_s=0.0, work_s=0.0, critical_s=0.0, measured_frac=0.0)
@@ -78,7 +78,7 @@ class PlanProgress:
             "grid": index.plan.grid.name if index else "",
             "models": len(index.plan.models) if index else 0,
             "cells": len(index.plan.cells) if index else 0,
-            "tasks": index.kinds if index else dict.fromkeys(map(str, TaskKind), 0),
+            "tasks": index.kinds if index else dict.fromkeys(("train", "prune", "attack"), 0),
             "done": int((self.task_state == DONE).sum()),
             "remaining": self.remaining,
             "cells_done": int((self.cell_state == DONE).sum()),
@@ -164,21 +164,29 @@ def why_not_done(progress: PlanProgress, key: str, *, address: str) -> str:
         return "failed: its attempts are used up"
     if state == "running":
         return "running"
-    parent = parent_of(index.plan.tasks[key])
     if state == "blocked":
-        while parent is not None and progress.state_of(parent) != "failed":
-            parent = parent_of(index.plan.tasks[parent])
-        return f"blocked: its ancestor {parent} failed"
+        return f"blocked: its ancestor {_failed_above(progress, index, key)} failed"
     pause = progress.pause
-    if parent is not None and progress.state_of(parent) != "done":
-        held = "" if pause is None else f"; the grid is paused{since_text(pause)}"
-        return f"waiting for its parent {parent}{held}"
+    for parent in parents_of(index.plan.tasks[key]):
+        if progress.state_of(parent) != "done":
+            held = "" if pause is None else f"; the grid is paused{since_text(pause)}"
+            return f"waiting for its parent {parent}{held}"
     text = "ready: it runs as soon as a driver has a free slot"
     if key in progress.delayed:
         text = "failed before: it is tried again, maybe after a delay"
     if pause is None:
         return text
     return f"paused{since_text(pause)}: prunegrid resume --store {address}; then {text}"
+
+
+def _failed_above(progress: PlanProgress, index: PlanIndex, key: str) -> str | None:
+    """The nearest ancestor that failed."""
+    above = list(parents_of(index.plan.tasks[key]))
+    for parent in above:
+        if progress.state_of(parent) == "failed":
+            return parent
+        above += parents_of(index.plan.tasks[parent]) if parent in index.plan.tasks else ()
+    return None
 
 
 def bill_of(grid: Grid, history: RunHistory, eta: Eta) -> dict[str, Any]:

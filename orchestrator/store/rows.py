@@ -54,14 +54,15 @@ class Column(NamedTuple, Generic[Source]):
     value: Callable[[Source], object]
 
 
-def _schema(columns: Sequence[Column[Source]]) -> pa.Schema:
+def schema_of(columns: Sequence[Column[Source]]) -> pa.Schema:
+    """Of the rows that have these columns."""
     return pa.schema(
         [(column.name, column.type) for column in columns],
         metadata={"prunegrid.schema": str(SCHEMA_VERSION)},
     )
 
 
-def _table(columns: Sequence[Column[Source]], source: Source, schema: pa.Schema) -> pa.Table:
+def one_row(columns: Sequence[Column[Source]], source: Source, schema: pa.Schema) -> pa.Table:
     """One row."""
     return pa.table([[column.value(source)] for column in columns], schema=schema)
 
@@ -78,14 +79,14 @@ def _provenance(name: str, kind: pa.DataType) -> Column[RowSource]:
     return Column(name, kind, lambda row: row.provenance[name])
 
 
-_PLACE: tuple[Column[RowSource], ...] = (
+PLACE_COLUMNS: tuple[Column[RowSource], ...] = (
     Column("architecture", pa.string(), lambda row: row.model.architecture),
     Column("dataset", pa.string(), lambda row: row.model.dataset),
     Column("variant", pa.string(), lambda row: row.model.variant),
     Column("method", pa.string(), lambda row: row.model.method),
     Column("rate", pa.float64(), lambda row: row.model.rate),
 )
-_PROVENANCE = tuple(_provenance(name, kind) for name, kind in PROVENANCE_FIELDS)
+PROVENANCE_COLUMNS = tuple(_provenance(name, kind) for name, kind in PROVENANCE_FIELDS)
 
 
 # --------------------------------------------------------------------------- models
@@ -110,7 +111,7 @@ def _known(accuracy: float) -> float | None:
 #: A new column is one line here (and a new SCHEMA_VERSION: see tests/store/test_rows.py).
 MODEL_COLUMNS: tuple[Column[ModelSource], ...] = (
     Column("model_id", pa.string(), lambda m: model_id(m.model, m.record.task.key)),
-    *_PLACE,
+    *PLACE_COLUMNS,
     Column("task_key", pa.string(), lambda m: m.record.task.key),
     Column("parent_key", pa.string(), lambda m: parent_of(m.record.task)),
     Column("accuracy", pa.float64(), lambda m: _known(m.result.accuracy)),
@@ -131,9 +132,9 @@ MODEL_COLUMNS: tuple[Column[ModelSource], ...] = (
     Column("shrunk_latency_ms", pa.float64(), lambda m: m.result.shrunk_latency_ms),
     Column("latency_batch", pa.int32(), lambda m: m.result.latency_batch),
     Column("weights_sha256", pa.string(), lambda m: m.result.weights_sha256),
-    *_PROVENANCE,
+    *PROVENANCE_COLUMNS,
 )
-MODEL_SCHEMA = _schema(MODEL_COLUMNS)
+MODEL_SCHEMA = schema_of(MODEL_COLUMNS)
 
 
 def model_row(place: ModelCoordinates, record: ModelRecord) -> bytes:
@@ -143,12 +144,13 @@ def model_row(place: ModelCoordinates, record: ModelRecord) -> bytes:
 
 def model_table(place: ModelCoordinates, record: ModelRecord) -> pa.Table:
     """One row of MODEL_SCHEMA."""
-    provenance = _by_column(record.provenance)
+    provenance = by_column(record.provenance)
     source = ModelSource(model=place, record=record, provenance=provenance)
-    return _table(MODEL_COLUMNS, source, MODEL_SCHEMA)
+    return one_row(MODEL_COLUMNS, source, MODEL_SCHEMA)
 
 
-def _by_column(provenance: Provenance) -> dict[str, object]:
+def by_column(provenance: Provenance) -> dict[str, object]:
+    """As a row's columns have it."""
     return {name: values[0] for name, values in provenance_columns(provenance, 1).items()}
 
 
@@ -207,7 +209,7 @@ QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     Column("cell_id", pa.string(), lambda c: cell_id(c.place, c.task_keys)),
     Column("model_id", pa.string(), lambda c: model_id(c.model, c.tasks[0].parent_key)),
-    *_PLACE,
+    *PLACE_COLUMNS,
     Column("protocol", pa.string(), lambda c: c.place.protocol),
     Column("attack", pa.string(), lambda c: c.place.attack),
     Column("algorithm", pa.string(), lambda c: attack_name(c.settings)),
@@ -234,9 +236,9 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     _summary("flat_loss_frac", pa.float64()),
     Column("flags", pa.list_(pa.string()), lambda c: c.flags),
     Column("task_keys", pa.list_(pa.string()), lambda c: sorted(c.task_keys)),
-    *_PROVENANCE,
+    *PROVENANCE_COLUMNS,
 )
-CELL_SCHEMA = _schema(CELL_COLUMNS)
+CELL_SCHEMA = schema_of(CELL_COLUMNS)
 
 
 def cell_row(
@@ -283,11 +285,11 @@ def cell_table(
     first = columns["broken_first_step"] == True  # noqa: E712 - null where there is none
     lost = int((first & ~columns["broken"].astype(bool)).sum())
     last = max((shard.provenance for shard in shards), key=lambda p: p.started_at)
-    provenance = _by_column(last) | {
+    provenance = by_column(last) | {
         "seed": place.model.seed,
-        **{name: _all_of(shards, name) for name in ("code_digest", "arithmetic", "user_sources")},
+        **{name: all_of(shards, name) for name in ("code_digest", "arithmetic", "user_sources")},
         # rows of schema 1 have the last shard's alone
-        **({} if unrecorded else {"git_revision": _all_of(shards, "git_revision") or ""}),
+        **({} if unrecorded else {"git_revision": all_of(shards, "git_revision") or ""}),
         "duration_s": sum(shard.provenance.duration_s for shard in shards),
         "attempt": max(shard.provenance.attempt for shard in shards),
     }
@@ -302,10 +304,10 @@ def cell_table(
         flags=masking_flags(summary, settings, traits, lost_first_steps=lost, rises=rises),
         provenance=provenance,
     )
-    return _table(CELL_COLUMNS, source, CELL_SCHEMA)
+    return one_row(CELL_COLUMNS, source, CELL_SCHEMA)
 
 
-def _all_of(shards: Sequence[ImageRows], name: str) -> str | None:
+def all_of(shards: Sequence[ImageRows], name: str) -> str | None:
     """What the shards' provenance says, each value once; None where none says anything."""
     texts = [text for shard in shards if (text := getattr(shard.provenance, name))]
     values = {value for text in texts for value in text.split(", ")}

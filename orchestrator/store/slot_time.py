@@ -16,10 +16,11 @@ import numpy as np
 from prunegrid.orchestrator.plan.plan_index import Floats
 from prunegrid.orchestrator.store.history import AttemptRecord, RunHistory, RunSpan
 from prunegrid.workers.catalog import attack_name
-from prunegrid.workers.contract import AttackTask, Task
+from prunegrid.workers.contract import AttackTask, Task, TaskKind
 
 TRAINING = "training"
 PRUNING = "pruning and fine-tuning"
+TRANSFERS = "transfers"
 ATTACK = "attack"  #: the attack's name follows
 RUN_START = "starting the run"
 TASK_START = "starting tasks"
@@ -72,7 +73,18 @@ def slot_time(history: RunHistory, tasks: Mapping[str, Task]) -> SlotTime:
         for name, seconds in _parts_of(run, free, tasks):
             total[name] += seconds
     attacks = sorted(name for name in total if name.startswith(ATTACK))
-    order = (TRAINING, PRUNING, *attacks, RUN_START, TASK_START, STORAGE, RETRIES, HANDING, IDLE)
+    order = (
+        TRAINING,
+        PRUNING,
+        *attacks,
+        TRANSFERS,
+        RUN_START,
+        TASK_START,
+        STORAGE,
+        RETRIES,
+        HANDING,
+        IDLE,
+    )
     return SlotTime(
         runs=len(history.runs),
         clock_s=sum(run.end_s - run.begin_s for run in history.runs),
@@ -118,6 +130,8 @@ def _name(key: str, tasks: Mapping[str, Task]) -> str:
         return f"{ATTACK} {attack_label(task)}"
     if key.startswith("attack"):
         return f"{ATTACK} no longer in the grid"
+    if key.startswith(TaskKind.TRANSFER):
+        return TRANSFERS
     return TRAINING if key.startswith("train") else PRUNING
 
 

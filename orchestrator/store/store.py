@@ -1,8 +1,9 @@
 """The store: what is done, as files. Ray holds no state that matters.
 
 A task is done when its result file is there and whole: `models/<key>/result.json` of a train or
-prune task, `results/images/<key>.parquet` of an attack. Rows of models and cells are derived
-from them, and derived again where a crash left one out.
+prune task, `results/images/<key>.parquet` of an attack, `results/transfer_images/<key>.parquet` of
+a transfer. Rows of models, cells and transfers are derived from them, and derived again where a
+crash left one out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from prunegrid.orchestrator.grid.grid import place_of
 from prunegrid.orchestrator.store.failure_records import FailureRecord, read_failures
 from prunegrid.orchestrator.store.merged import MergedFiles, is_merged, merge
 from prunegrid.orchestrator.store.rows import CELL_SCHEMA, MODEL_SCHEMA
+from prunegrid.orchestrator.store.transfer_rows import TRANSFER_SCHEMA
 from prunegrid.orchestrator.store.wholeness import ReadableFiles, is_whole_zip
 from prunegrid.workers import layout
 from prunegrid.workers.artifacts import MASKS, WEIGHTS
@@ -49,6 +51,12 @@ from prunegrid.workers.image_rows import (
     read_table,
 )
 from prunegrid.workers.records import ModelRecord
+from prunegrid.workers.transfer_image_rows import (
+    TRANSFER_IMAGE_SCHEMA,
+    TransferRows,
+    read_transfers,
+    transfers_of,
+)
 
 T = TypeVar("T")
 
@@ -63,7 +71,11 @@ SCHEMAS = {
     layout.MODEL_ROWS: MODEL_SCHEMA,
     layout.CELL_ROWS: CELL_SCHEMA,
     layout.IMAGE_ROWS: IMAGE_SCHEMA,
+    layout.TRANSFER_ROWS: TRANSFER_SCHEMA,
+    layout.TRANSFER_IMAGE_ROWS: TRANSFER_IMAGE_SCHEMA,
 }
+#: Those whose rows are tasks' own results.
+_OF_TASKS = (layout.IMAGE_ROWS, layout.TRANSFER_IMAGE_ROWS)
 
 
 @contextlib.contextmanager
@@ -232,22 +244,27 @@ class Store:
     # ------------------------------------------------------------------ tasks
 
     def finished(self) -> set[str]:
-        """Keys of all tasks that have a result file, whole or not."""
+        """Keys of all tasks that have a result file, whole or not; and of attacks that kept their
+        adversarials, `layout.adversarials_name`."""
         return set(self._result_files())
 
     def _result_files(self) -> dict[str, str]:
         with store_errors():
-            return self._results_with(self.files.list(layout.IMAGE_ROWS))
+            rows = [info for folder in _OF_TASKS for info in self.files.list(folder)]
+            return self._results_with(rows)
 
-    def _results_with(self, images: Iterable[FileInfo]) -> dict[str, str]:
-        """Of models, and of these files of image rows: the file of each task's result."""
+    def _results_with(self, rows: Iterable[FileInfo]) -> dict[str, str]:
+        """Of models, kept adversarials, and these files of rows: the file of each task's result."""
         models = [
             info.path
             for info in self.files.list(layout.MODELS)
             if info.path.endswith("/result.json") and info.size_bytes
         ]
         out = {path.split("/")[1]: path for path in models}
-        return self._by_name(info for info in images if info.size_bytes) | out
+        for info in self.files.list(layout.ALL_ADVERSARIALS):
+            if info.path.endswith(".npz") and info.size_bytes:
+                out[layout.adversarials_name(Path(info.path).stem)] = info.path
+        return self._by_name(info for info in rows if info.size_bytes) | out
 
     def _by_name(self, files: Iterable[FileInfo]) -> dict[str, str]:
         """File by the name of the task or row that it holds; a merged one holds many."""
@@ -263,8 +280,8 @@ class Store:
         with store_errors():
             if self.files.exists(path):
                 return self._is_whole(path)
-            folder = layout.IMAGE_ROWS
-            return path.startswith(folder) and self._merged.find(folder, key) is not None
+            folder = path.rpartition("/")[0]
+            return folder in SCHEMAS and self._merged.find(folder, key) is not None
 
     def shows(self, key: str) -> bool:
         """Whether a task's result file is there, whole or not, in a file of its own. Raises
@@ -289,8 +306,8 @@ class Store:
             files = [file for folder in SCHEMAS for file in self.files.list(folder)]
             bad = [f for f in files if f.path.endswith(".parquet") and not self.is_readable(f)]
             merged = [file for file in bad if is_merged(file.path)]
-            images = [f for f in files if f.path.startswith(layout.IMAGE_ROWS) and f not in merged]
-            results = self._results_with(images)
+            of_tasks = [f for f in files if f.path.startswith(_OF_TASKS) and f not in merged]
+            results = self._results_with(of_tasks)
         for file in merged:
             for name in self._set_merged_aside(file):
                 for row in rows(name):
@@ -374,6 +391,8 @@ class Store:
         try:
             if path.endswith(".parquet"):
                 return self._readable.has(path)
+            if path.endswith(".npz"):
+                return is_whole_zip(self.files, path)
             key = path.split("/")[1]
             self.model_record(key)
             arrays = (layout.model_file(key, name) for name in (WEIGHTS, MASKS))
@@ -388,12 +407,31 @@ class Store:
 
     def image_rows(self, key: str) -> ImageRows:
         """Raises StoreError where they are missing or torn."""
-        path = layout.image_rows(key)
+        return self._task_rows(key, read_images, images_of)
+
+    def transfer_rows(self, key: str) -> TransferRows:
+        """Raises StoreError where they are missing or torn."""
+        return self._task_rows(key, read_transfers, transfers_of)
+
+    def _task_rows(
+        self, key: str, read: Callable[[bytes], T], of_table: Callable[[pa.Table], T]
+    ) -> T:
+        path = _result_path(key)
         if not self.files.exists(path):
-            merged = self._merged.find(layout.IMAGE_ROWS, key)
+            merged = self._merged.find(path.rpartition("/")[0], key)
             if merged is not None:
-                return images_of(self._member(merged, key))
-        return self._parsed(path, read_images)
+                return of_table(self._member(merged, key))
+        return self._parsed(path, read)
+
+    def unmerge(self, key: str) -> None:
+        """Give a task's rows a file of their own, where a merged one holds them: a worker that
+        makes them again looks there. Raises StoreError."""
+        path = _result_path(key)
+        with store_errors():
+            if not self.files.exists(path):
+                merged = self._merged.find(path.rpartition("/")[0], key)
+                if merged is not None:
+                    self._take_out(path, key, path)
 
     def _member(self, merged: FileInfo, name: str) -> pa.Table:
         try:
@@ -506,7 +544,11 @@ def _torn(name: str, suffix: str) -> str:
 
 
 def _result_path(key: str) -> str:
-    return layout.image_rows(key) if key.startswith(TaskKind.ATTACK) else layout.model_record(key)
+    if key.startswith(TaskKind.ATTACK):
+        return layout.image_rows(key)
+    if key.startswith(TaskKind.TRANSFER):
+        return layout.transfer_image_rows(key)
+    return layout.adversarials_file(key) or layout.model_record(key)
 
 
 def this_host() -> str:

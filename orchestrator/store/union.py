@@ -29,7 +29,7 @@ from prunegrid.workers.contract import TaskKind
 from prunegrid.workers.image_rows import PROVENANCE_FIELDS, parquet_bytes
 from prunegrid.workers.records import ModelRecord
 
-_ROWS = (layout.MODEL_ROWS, layout.CELL_ROWS)
+_ROWS = (layout.MODEL_ROWS, layout.CELL_ROWS, layout.TRANSFER_ROWS)
 #: Of a result, what says who made it, where and when, and how fast that machine was.
 _INCIDENTAL = {"latency_ms", "shrunk_latency_ms"}
 _COLUMNS_ASIDE = {name for name, _ in PROVENANCE_FIELDS} - {"seed"} | _INCIDENTAL
@@ -132,7 +132,7 @@ def merge_stores(
     for note in other_sources((target, *sources)):
         say(note)
     return MergeResult(
-        tasks=len(tasks),
+        tasks=sum(layout.adversarials_file(key) is None for key, _ in tasks),
         rows=len(rows),
         shared=len(union.shared),
         underived=len(union.underived),
@@ -150,7 +150,8 @@ def _add_tasks(union: _Union, store: Store, say: Callable[[str], None]) -> None:
     for key in sorted(whole):
         if (first := union.tasks.setdefault(key, store)) is not store:
             _check_same(key, first, store)
-            union.shared.add(key)
+            if layout.adversarials_file(key) is None:
+                union.shared.add(key)
 
 
 def _add_rows(union: _Union, store: Store) -> None:
@@ -169,7 +170,7 @@ def _add_rows(union: _Union, store: Store) -> None:
                     union.underived.add(name)
                 else:
                     union.rows[folder][name] = store
-    union.underived -= union.rows[layout.MODEL_ROWS].keys() | union.rows[layout.CELL_ROWS].keys()
+    union.underived -= {name for rows in union.rows.values() for name in rows}
 
 
 def _is_mixed(union: _Union, store: Store, folder: str, name: str) -> bool:
@@ -183,13 +184,27 @@ def _is_mixed(union: _Union, store: Store, folder: str, name: str) -> bool:
 def _named(store: Store, folder: str, name: str) -> str:
     """A row's coordinates, for people."""
     row = store.row(folder, name).to_pylist()[0]
-    axes = ("architecture", "variant", "method", "rate", "seed", "protocol", "attack", "eps")
+    axes = (
+        "architecture",
+        "variant",
+        "method",
+        "source_rate",
+        "rate",
+        "seed",
+        "protocol",
+        "attack",
+        "eps",
+    )
     return ", ".join(f"{axis}={row[axis]}" for axis in axes if axis in row)
 
 
 def _check_same(key: str, one: Store, other: Store) -> None:
     """Raises StoreError where the two stores' results of a task differ."""
-    if key.startswith(TaskKind.ATTACK):
+    if layout.adversarials_file(key):
+        return  # the rows tell their distances
+    if key.startswith(TaskKind.TRANSFER):
+        found = _different_columns(one.transfer_rows(key).table, other.transfer_rows(key).table)
+    elif key.startswith(TaskKind.ATTACK):
         found = _different_columns(one.image_rows(key).table, other.image_rows(key).table)
     else:
         first, second = _facts(one.model_record(key)), _facts(other.model_record(key))
@@ -229,6 +244,14 @@ def _each(copy: Callable[[tuple[str, Store]], None], items: Iterable[tuple[str, 
 def _copy_task(key: str, source: Store, target: Store) -> None:
     """A model's record last, as its worker wrote it: where it is, the model is whole."""
     with store_errors():
+        if kept := layout.adversarials_file(key):
+            _copy_file(kept, source, target)
+            return
+        if key.startswith(TaskKind.TRANSFER):
+            path = layout.transfer_image_rows(key)
+            if not _copy_file(path, source, target):  # in a merged file
+                target.files.write_once(path, parquet_bytes(source.transfer_rows(key).table))
+            return
         if key.startswith(TaskKind.ATTACK):
             _copy_file(layout.adversarials(key), source, target)
             path = layout.image_rows(key)

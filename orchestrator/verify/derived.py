@@ -8,12 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from prunegrid.orchestrator.grid.grid import CellCoordinates, ModelCoordinates
+from prunegrid.orchestrator.grid.grid import (
+    CellCoordinates,
+    ModelCoordinates,
+    TransferCoordinates,
+)
 from prunegrid.orchestrator.store.rows import AttackTraits, cell_table, model_table
+from prunegrid.orchestrator.store.transfer_rows import transfer_table
 from prunegrid.workers.catalog import attack_name, attack_of
 from prunegrid.workers.contract import PruneTask
 from prunegrid.workers.image_rows import ImageRows
 from prunegrid.workers.records import ModelRecord
+from prunegrid.workers.transfer_image_rows import TransferRows
 
 Row = Mapping[str, object]
 
@@ -57,6 +63,32 @@ def cell_row_findings(
             shards=shards,
             unrecorded=row.get("broken_at") is None,
         )
+    except ValueError as error:
+        yield str(error)
+        return
+    yield from _differences(row, again, "its images say")
+
+
+def transfer_row_findings(row: Row, rows: TransferRows) -> Iterator[str]:
+    target, source = _model_place(row), _model_place({**row, "rate": row["source_rate"]})
+    eps = row["eps"]
+    if target is None or source is None or not isinstance(eps, float):
+        yield "its coordinates in a grid are incomplete"
+        return
+    entry = attack_of(rows.task.attack)
+    if entry is None:  # another installation's: by what its rows say of it
+        traits = AttackTraits(norm=str(row["norm"]), finds=str(row["finds"]), gradients=True)
+    else:
+        traits = AttackTraits(norm=entry.norm, finds=entry.finds, gradients=entry.gradients)
+    place = TransferCoordinates(
+        source=source,
+        target=target,
+        protocol=str(row["protocol"]),
+        attack=str(row["attack"]),
+        eps=eps,
+    )
+    try:
+        again = transfer_table(place, traits=traits, rows=rows)
     except ValueError as error:
         yield str(error)
         return

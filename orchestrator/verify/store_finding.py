@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunegrid.orchestrator.store.mixed_provenance import MixedValues
@@ -19,3 +20,4 @@ class StoreFindings(list[StoreFinding]):
     """What one look over a store doubts."""
 
     mixed: tuple[MixedValues, ...] = ()  #: no doubt, but a warning: rows made by other code
+    notes: Sequence[str] = ()  #: what could not be checked

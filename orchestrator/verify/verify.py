@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from prunegrid.orchestrator.authors.authors import PREFIX as IMPORTED
 from prunegrid.orchestrator.errors import PrunegridError, StoreError, TornError
 from prunegrid.orchestrator.grid.grid import cell_id, model_id, place_of
 from prunegrid.orchestrator.names import counted
-from prunegrid.orchestrator.plan.dag import Plan, parent_of
+from prunegrid.orchestrator.plan.dag import Plan, parents_of
 from prunegrid.orchestrator.store.journal import bad_lines, mend_journal
 from prunegrid.orchestrator.store.merged import has_types_of, is_merged
 from prunegrid.orchestrator.store.mixed_provenance import (
@@ -32,24 +32,43 @@ from prunegrid.orchestrator.store.mixed_provenance import (
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
 from prunegrid.orchestrator.store.store import SCHEMAS, Store
+from prunegrid.orchestrator.store.transfer_rows import TRANSFER_NEEDS, TRANSFER_SCHEMA
 from prunegrid.orchestrator.verify.attacked import image_findings
 from prunegrid.orchestrator.verify.derived import (
     cell_row_findings,
     model_row_findings,
+    transfer_row_findings,
 )
 from prunegrid.orchestrator.verify.imported import imported_findings
 from prunegrid.orchestrator.verify.pruned import pruning_findings
 from prunegrid.orchestrator.verify.store_finding import StoreFinding
+from prunegrid.orchestrator.verify.transfer_checks import (
+    PREDICTING,
+    adversarial_findings,
+    differing_predictions,
+    shown_rows,
+    spread,
+    transfer_findings,
+)
 from prunegrid.workers import layout
-from prunegrid.workers.contract import PruneTask, Task
+from prunegrid.workers.adversarials import read_adversarials
+from prunegrid.workers.child_process import ask_child
+from prunegrid.workers.contract import PruneTask, Task, task_to_dict, user_code_of
 from prunegrid.workers.image_rows import IMAGE_SCHEMA, SCHEMA_VERSION, ImageRows
 from prunegrid.workers.records import ModelRecord
+from prunegrid.workers.transfer_image_rows import TRANSFER_IMAGE_SCHEMA, TransferRows
 
 #: A finding's name and message, of the file that is being checked.
 Problem: TypeAlias = tuple[str, str]
 
 #: Columns that are looked up in every row, even where it lacks them.
 _ASKED = ("robust_accuracy", "task_key", "task_keys", "model_key", "eps", "rate", "seed")
+
+
+_DERIVED = (layout.MODEL_ROWS, layout.CELL_ROWS, layout.TRANSFER_ROWS)
+_OF_TASKS = (layout.IMAGE_ROWS, layout.TRANSFER_IMAGE_ROWS)
+#: Transfers of which a few adversarials are predicted again.
+TRANSFERS = 4
 
 
 class Verifier:
@@ -59,6 +78,8 @@ class Verifier:
         self._store = store
         self._models: dict[str, ModelRecord] = {}
         self._images: dict[str, ImageRows] = {}
+        self._transfers: dict[str, TransferRows] = {}
+        self.notes: list[str] = []  #: what could not be checked, once all findings were had
         self._rows: dict[str, set[str]] = defaultdict(set)
         self._made: list[Mapping[str, object]] = []  #: rows, for `mixed`
         self.mixed: tuple[MixedValues, ...] = ()  #: once all findings were had
@@ -78,10 +99,12 @@ class Verifier:
             if finding.name == "torn-journal":
                 mend_journal(self._store, finding.where)
                 moved.append(finding.where)
-            elif finding.name == "foreign-file" or folder in (layout.MODEL_ROWS, layout.CELL_ROWS):
+            elif finding.name == "foreign-file" or folder in _DERIVED:
                 rows.add(finding.where)
-            elif folder == layout.IMAGE_ROWS or path.parts[0] == layout.MODELS:
-                key = path.stem if folder == layout.IMAGE_ROWS else path.parts[1]
+            elif folder == layout.ALL_ADVERSARIALS:
+                tasks.add(layout.adversarials_name(path.stem))
+            elif folder in _OF_TASKS or path.parts[0] == layout.MODELS:
+                key = path.stem if folder in _OF_TASKS else path.parts[1]
                 if finding.name != "parent-missing" or key not in planned:
                     tasks.add(key)
         for name in sorted(rows | tasks):
@@ -103,9 +126,14 @@ class Verifier:
                 yield from _at(layout.model_file(key, "weights.npz"), weights)
         for key in self._names(layout.IMAGE_ROWS):
             yield from _at(layout.image_rows(key), self._check_images(key))
+            yield from _at(layout.all_adversarials(key), self._check_adversarials(key))
+        for key in self._names(layout.TRANSFER_IMAGE_ROWS):
+            yield from _at(layout.transfer_image_rows(key), self._check_transfer(key))
+        yield from self._predict_again()
         for folder, schema, check in (
             (layout.MODEL_ROWS, MODEL_SCHEMA, self._model_row),
             (layout.CELL_ROWS, CELL_SCHEMA, self._cell_row),
+            (layout.TRANSFER_ROWS, TRANSFER_SCHEMA, self._transfer_row),
         ):
             for name in self._names(folder):
                 path = f"{folder}/{name}.parquet"
@@ -192,9 +220,11 @@ class Verifier:
             return None
 
     def _check_parent(self, task: Task) -> Iterator[Problem]:
-        parent = parent_of(task)
-        if parent is not None and not self._store.files.exists(layout.model_record(parent)):
-            yield "parent-missing", f"{parent} has no result"
+        for parent in parents_of(task):
+            if parent in self._models or parent in self._images:
+                continue
+            if not self._store.files.exists(layout.model_record(parent)):
+                yield "parent-missing", f"{parent} has no result"
 
     def _check_images(self, key: str) -> Iterator[Problem]:
         try:
@@ -206,12 +236,69 @@ class Verifier:
             yield "schema-mismatch", f"expected columns of schema {SCHEMA_VERSION}, got others"
             return
         # of a full grid the rest would be gigabytes
-        needed = [name for name in CELL_NEEDS if name in rows.table.schema.names]
+        needed = [name for name in ("image", *CELL_NEEDS) if name in rows.table.schema.names]
         self._images[key] = replace(rows, table=rows.table.select(needed))
         if rows.task.key != key:
             yield "key-mismatch", f"the file's task has the key {rows.task.key}"
         yield from self._check_parent(rows.task)
         yield from image_findings(rows)
+
+    def _check_adversarials(self, key: str) -> Iterator[Problem]:
+        """What an attack kept against what its rows say; it may have kept none."""
+        rows = self._images.get(key)
+        try:
+            content = self._store.files.read(layout.all_adversarials(key))
+            found = read_adversarials(content, key)
+        except FileNotFoundError:
+            return
+        except ValueError as error:
+            yield "torn-file", str(error)
+            return
+        if rows is not None:
+            yield from adversarial_findings(rows, found)
+
+    def _check_transfer(self, key: str) -> Iterator[Problem]:
+        try:
+            rows = self._store.transfer_rows(key)
+        except StoreError as error:
+            yield "torn-file", str(error)
+            return
+        if not has_types_of(rows.table, TRANSFER_IMAGE_SCHEMA):
+            yield "schema-mismatch", f"expected columns of schema {SCHEMA_VERSION}, got others"
+            return
+        needed = ("image", "prediction", *TRANSFER_NEEDS)
+        self._transfers[key] = replace(rows, table=rows.table.select(needed))
+        if rows.task.key != key:
+            yield "key-mismatch", f"the file's task has the key {rows.task.key}"
+        yield from self._check_parent(rows.task)
+        yield from transfer_findings(rows)
+
+    def _predict_again(self) -> Iterator[StoreFinding]:
+        """A few adversarials of a few transfers are shown to their targets once more."""
+        cases = [again for again in map(self._case, spread(self._transfers, TRANSFERS)) if again]
+        if not cases:
+            return
+        try:
+            answers = ask_child(PREDICTING, {"store": self._store.address, "cases": cases})
+        except ValueError as error:
+            self.notes.append(f"no transfer was predicted again: {error}")
+            return
+        for case, answer in zip(cases, answers, strict=True):
+            for message in differing_predictions(case["rows"], answer):
+                where = layout.transfer_image_rows(str(case["key"]))
+                yield StoreFinding(name="prediction-differs", where=where, message=message)
+
+    def _case(self, key: str) -> dict[str, Any] | None:
+        """What to ask of a transfer; None where nothing may be, or nothing was shown. A network or
+        data set that is a user's function is not called for a store's sake."""
+        rows = self._transfers[key]
+        if user_code_of(replace(rows.task, attack=replace(rows.task.attack, own=None))):
+            return None
+        kept = map(layout.all_adversarials, rows.task.attack_keys)
+        if not all(self._store.files.exists(path) for path in kept):
+            return None  # to save room, they may be deleted
+        shown = shown_rows(rows)
+        return {"key": key, "task": task_to_dict(rows.task), "rows": shown} if shown else None
 
     def _model_keys(self) -> set[str]:
         paths = [info.path for info in self._store.files.list(layout.MODELS)]
@@ -269,6 +356,14 @@ class Verifier:
         for message in [*_named(file, row, "cell_id"), *cell_row_findings(row, shards, record)]:
             yield "row-mismatch", message
 
+    def _transfer_row(self, file: str, row: dict[str, object]) -> Iterator[Problem]:
+        rows = self._transfers.get(str(row["task_key"]))
+        if rows is None:
+            yield "task-missing", f"{row['task_key']} has no rows"
+            return
+        for message in [*_named(file, row, "transfer_id"), *transfer_row_findings(row, rows)]:
+            yield "row-mismatch", message
+
     def _check_curves(self) -> Iterator[StoreFinding]:
         """Robust accuracy never rises with eps where one run serves every eps."""
         from prunegrid.orchestrator.store.frames import read_rows
@@ -301,7 +396,7 @@ class Verifier:
             yield StoreFinding(name="unreadable", where=layout.GRID, message=str(error))
             return
         self.mixed = mixed_values(planned_rows(self._made, plan))
-        finished = set(self._models) | set(self._images)
+        finished = set(self._models) | set(self._images) | set(self._transfers)
         present = {name for names in self._rows.values() for name in names}
         for model in plan.models:
             name = model_id(model.place, model.task_key)
@@ -313,6 +408,11 @@ class Verifier:
             if finished.issuperset(cell.task_keys) and name not in present:
                 message = "all its tasks are done and it has no row; run the grid again"
                 yield StoreFinding(name="row-missing", where=name, message=message)
+
+        for transfer in plan.transfers:
+            if transfer.task_key in finished and transfer.name not in present:
+                message = f"{transfer.task_key} is done and has no row; run the grid again"
+                yield StoreFinding(name="row-missing", where=transfer.name, message=message)
 
 
 def _planned(store: Store) -> Collection[str]:

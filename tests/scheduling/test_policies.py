@@ -72,7 +72,7 @@ def test_waits_double_after_the_free_retries_up_to_a_limit():
 
 def run_until_given_up(kind: FailureKind) -> tuple[list[int], list[int]]:
     """Attempts' numbers and shares of a task that always fails so."""
-    scheduler = Scheduler([Job(key="a", parent=None, cost_s=1, attempts=7)])
+    scheduler = Scheduler([Job(key="a", cost_s=1, attempts=7)])
     commands = scheduler.handle(SlotsEvent(slots=1, at_s=0))
     numbers, shares, now_s = [], [], 0.0
     while True:

@@ -34,7 +34,7 @@ from prunegrid.workers.contract import FailureKind
 
 
 def job(key: str, parent: str | None = None, cost_s: float = 1.0, rank: int = 0) -> Job:
-    return Job(key=key, parent=parent, cost_s=cost_s, rank=rank)
+    return Job(key=key, parents=() if parent is None else (parent,), cost_s=cost_s, rank=rank)
 
 
 def runs(commands) -> list[str]:
@@ -238,6 +238,21 @@ def test_nothing_to_do_ends_at_once():
     assert Scheduler([]).handle(SlotsEvent(slots=4, at_s=0)) == [EndCommand()]
 
 
+def test_a_task_waits_for_all_its_parents_and_is_blocked_by_any():
+    last = Job(key="last", parents=("a", "b"), cost_s=1.0)
+    scheduler = Scheduler([job("a"), job("b"), last])
+    assert set(runs(scheduler.handle(SlotsEvent(slots=3, at_s=0)))) == {"a", "b"}
+    assert runs(scheduler.handle(SucceededEvent(key="a", attempt=1, at_s=1))) == []
+    for number in range(1, POLICIES[FailureKind.BUG].attempts + 1):
+        failed = FailedEvent(
+            key="b", attempt=number, kind=FailureKind.BUG, message="m", at_s=1000.0 * number
+        )
+        commands = scheduler.handle(failed)
+        scheduler.handle(TickEvent(at_s=1000.0 * number + 999))
+    assert BlockCommand(key="last", ancestor="b") in commands
+    assert scheduler.states["last"] is State.BLOCKED
+
+
 @pytest.mark.parametrize(
     ("jobs", "message"),
     [
@@ -259,11 +274,12 @@ def forests(draw) -> list[Job]:
     count = draw(st.integers(1, 25))
     jobs = []
     for number in range(count):
-        parent = draw(st.none() | st.integers(0, number - 1)) if number else None
+        most = st.sets(st.integers(0, number - 1), max_size=3) if number else st.just(set())
+        parents = draw(most)
         jobs.append(
             Job(
                 key=f"t{number}",
-                parent=None if parent is None else f"t{parent}",
+                parents=tuple(f"t{parent}" for parent in sorted(parents)),
                 cost_s=draw(st.floats(0, 10)),
                 rank=draw(st.integers(0, 2)),
             )
@@ -292,8 +308,8 @@ class Checker:
         for command in commands:
             match command:
                 case RunCommand():
-                    parent = self.jobs[command.key].parent
-                    assert parent is None or parent in self.done, "a task before its parent"
+                    above = set(self.jobs[command.key].parents)
+                    assert above <= self.done, "a task before its parents"
                     assert command.key not in self.in_flight, "a task twice at once"
                     assert command.key not in self.done, "a finished task again"
                     assert not self.stopped, "a start after the stop"
@@ -314,14 +330,15 @@ class Checker:
         states = self.scheduler.states
         assert set(states) == set(self.jobs), "a task forgotten"
         for key, state in states.items():
-            parent = self.jobs[key].parent
+            above = self.jobs[key].parents
+            stuck = [p for p in above if p in self.given_up or states[p] is State.BLOCKED]
             if state in (State.READY, State.RUNNING, State.DELAYED, State.DONE):
-                assert parent is None or parent in self.done
+                assert set(above) <= self.done
             if state is State.BLOCKED:
-                assert parent in self.given_up or states[parent] is State.BLOCKED
+                assert stuck
             if state is State.WAITING:
-                assert parent is not None
-                assert states[parent] not in (State.FAILED, State.BLOCKED)
+                assert set(above) - self.done
+                assert not stuck
             if state is State.READY and not (self.stopped or self.paused or self.ended):
                 assert len(self.in_flight) >= self.slots, "a free slot beside a ready task"
         if self.ended:

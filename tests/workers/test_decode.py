@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import expand
 from prunegrid.workers.contract import TaskKind, task_from_dict, task_to_dict
-from tests.grids import SMALL
+from tests.grids import TRANSFERRED
 
-TASKS = expand(parse_grid(SMALL, source="small.yaml")).tasks.values()
+TASKS = expand(parse_grid(TRANSFERRED, source="small.yaml")).tasks.values()
 RAW = {
     kind: json.loads(json.dumps(task_to_dict(next(t for t in TASKS if t.kind is kind))))
     for kind in TaskKind

@@ -19,7 +19,7 @@ import numpy as np
 
 from prunegrid.workers.artifacts import load_record, load_weights
 from prunegrid.workers.catalog import dataset_of
-from prunegrid.workers.contract import AttackTask
+from prunegrid.workers.contract import AttackTask, TransferTask
 from prunegrid.workers.export.shrink import shrink
 from prunegrid.workers.files import Files
 from prunegrid.workers.models.base import build, get_weights, set_weights
@@ -49,8 +49,8 @@ def load_model(files: Files, key: str) -> tuple[keras.Model, dict[str, np.ndarra
     the weights are not the recorded ones."""
     stored = load_weights(files, key)
     task = stored.record.task
-    if isinstance(task, AttackTask):
-        raise ValueError(f"{key}: expected a train or prune task, got an attack")
+    if isinstance(task, AttackTask | TransferTask):
+        raise ValueError(f"{key}: expected a train or prune task, got another")
     entry, own = dataset_of(task.data), task.network
     file = None if own is None else local_file(own, files)
     model = build(task.architecture, entry.shape, entry.classes, seed=0, own=own, file=file)
@@ -65,7 +65,7 @@ def export_stored(files: Files, key: str, path: Path, form: Form) -> Exported:
     """
     model, masks = load_model(files, key)
     task = load_record(files, key).task
-    kept = () if isinstance(task, AttackTask) else task.prune_except
+    kept = () if isinstance(task, AttackTask | TransferTask) else task.prune_except
     return export_model(model, masks, path, form, prune_except=kept)
 
 

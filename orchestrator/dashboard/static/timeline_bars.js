@@ -2,7 +2,7 @@
 
 import { clock, duration } from "./format.js";
 
-export const KINDS = { train: ["train", "--kind-train"], prune: ["prune and fine-tune", "--kind-prune"], attack: ["attack", "--kind-attack"] };
+export const KINDS = { train: ["train", "--kind-train"], prune: ["prune and fine-tune", "--kind-prune"], attack: ["attack", "--kind-attack"], transfer: ["transfer", "--kind-transfer"] };
 const ROW_PX = 26;
 
 export function barTraces({ bars, workers, until_s: untilS, since_s: sinceS }) {

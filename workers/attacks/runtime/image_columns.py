@@ -28,7 +28,8 @@ class ImageColumns:
     """Arrays [eps or 1, n]. An image counts as broken at distance 0 until it was attacked, which
     is what a misclassified or skipped one stays."""
 
-    def __init__(self, batch: Batch, eps: tuple[float, ...]) -> None:
+    def __init__(self, batch: Batch, eps: tuple[float, ...], *, keep: bool = False) -> None:
+        """`keep`: all adversarials, in `found`."""
         self._batch = batch
         self._eps: tuple[float | None, ...] = eps or (None,)
         shape = (len(self._eps), len(batch))
@@ -50,6 +51,9 @@ class ImageColumns:
             "compute_batch": np.zeros(shape, np.int64),
         }
         self.samples: dict[int, np.ndarray] = {}
+        self._keep = keep
+        #: By number of the eps and by index in the split: distance and pixels.
+        self.found: dict[tuple[int, int], tuple[float, np.ndarray]] = {}
 
     def skip(self, *, diverged: bool) -> None:
         """Nothing runs. Of a diverged model the clean predictions are known: no class."""
@@ -99,11 +103,16 @@ class ImageColumns:
             index = int(self._batch.indices[rows[i]])
             if len(self.samples) < SAMPLES and index not in self.samples:
                 self.samples[index] = result.images[i]
+            if self._keep:
+                self.found[k, index] = float(checked.distance[i]), result.images[i].copy()
 
     def save(self, checkpoint: ImageCheckpoint, done: int) -> None:
         """`done`: slices of the shard that are finished."""
         arrays = {f"value.{name}": value for name, value in self._values.items()}
         arrays |= {f"sample.{index}": image for index, image in self.samples.items()}
+        if self._keep:
+            arrays |= {f"found.{k}.{index}": image for (k, index), (_, image) in self.found.items()}
+            arrays["found"] = np.array([distance for distance, _ in self.found.values()])
         checkpoint.save(arrays | {"clean": self._clean}, {"slices": done})
 
     def load(self, checkpoint: ImageCheckpoint) -> int:
@@ -114,6 +123,13 @@ class ImageColumns:
         arrays: dict[str, np.ndarray] = saved.arrays
         if any(f"value.{name}" not in arrays for name in self._values):
             return 0  # of an earlier version
+        if self._keep:
+            if "found" not in arrays:
+                return 0  # of an attempt that kept none
+            names = [name for name in arrays if name.startswith("found.")]
+            for name, distance in zip(names, arrays["found"].tolist(), strict=True):
+                k, index = name.split(".")[1:]
+                self.found[int(k), int(index)] = distance, arrays[name]
         for name in self._values:
             self._values[name] = arrays[f"value.{name}"].copy()
         for name, array in arrays.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prunegrid.workers.adversarials import Adversarials
 from prunegrid.workers.attacks.base import AttackContext, Batch, Results
 from prunegrid.workers.attacks.declaration import AttackEntry
 from prunegrid.workers.attacks.foolbox_adapter import FoolboxAttack
@@ -73,10 +74,12 @@ def attack_shard(
     beat: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
     checkpoint: ImageCheckpoint | None = None,
+    keep: Callable[[Adversarials], None] | None = None,
 ) -> tuple[dict[str, list[Any]], dict[int, np.ndarray]]:
     """Attack the images of a request.
 
     model: gives logits. checkpoint: keeps finished images, from which a next attempt continues.
+    keep: takes all adversarials, at the end.
 
     Returns the columns of IMAGE_SCHEMA that vary by row (a row per image and eps, or per image
     where the attack minimises a norm), and up to four adversarial images by index in the split.
@@ -88,9 +91,12 @@ def attack_shard(
     if entry is None:
         raise ValueError(f"unknown attack {settings.attack!r}")
     batch, pool = request.batch, request.pool
-    columns = ImageColumns(batch, settings.eps)
+    columns = ImageColumns(batch, settings.eps, keep=keep is not None)
+    shape = batch.images.shape[1:]
     if request.skipped:
         columns.skip(diverged=request.diverged)
+        if keep is not None:
+            keep(Adversarials.of({}, task, shape))
         return columns.columns(entry), {}
     run = engine_method(entry, settings)
     strict = settings.engine == "strict"
@@ -139,6 +145,8 @@ def attack_shard(
             columns.verified(piece, k, result, checked, compute_batch)
         if checkpoint is not None:
             columns.save(checkpoint, number + 1)
+    if keep is not None:
+        keep(Adversarials.of(columns.found, task, shape))
     return columns.columns(entry), columns.samples
 
 
