@@ -110,6 +110,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     stored = model_cache.stored(context, task.parent_key)
     model = model_cache.network(task, context)
     set_weights(model, stored.weights)
+    small = model_cache.shrunk(model) if task.attack.network == "shrunk" else None
     checkpoint = _checkpoint(task, context)
     context.work_begins()
     columns, samples = attack_shard(
@@ -126,6 +127,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         beat=context.beat,
         stop_requested=context.stop_requested,
         checkpoint=checkpoint,
+        shrunk=small,
     )
     if samples:
         clean = {i: split.floats(i, i + 1)[0] for i in samples}  # to compare with

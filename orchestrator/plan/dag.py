@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -218,12 +219,15 @@ class _Builder:
     ) -> tuple[str, ...]:
         if (key, attack) not in self._shards:
             size = attack.images_per_shard
+            settings = attack.settings
+            if isinstance(self._all[key], TrainTask):  # nothing is pruned: the same work
+                settings = dataclasses.replace(settings, network="stored")
             self._shards[key, attack] = tuple(
                 self._add(
                     AttackTask(
                         architecture=architecture.architecture,
                         data=architecture.data,
-                        attack=attack.settings,
+                        attack=settings,
                         split=attack.split,
                         start=start,
                         stop=min(start + size, architecture.attack_images),
