@@ -14,9 +14,9 @@ from pathlib import Path
 import keras
 
 from prunegrid.workers.artifacts import StoredWeights, load_weights
-from prunegrid.workers.catalog import dataset_of
+from prunegrid.workers.catalog import attack_of, dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
-from prunegrid.workers.contract import OwnNetwork, Task
+from prunegrid.workers.contract import AttackSettings, OwnNetwork, Task
 from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.export.shrink import (
     ShrinkError,
@@ -61,12 +61,17 @@ def _network(
     return build(architecture, shape, classes, seed=0, own=own, file=file)
 
 
-def shrunk(model: keras.Model) -> keras.Model | None:
+def shrunk(model: keras.Model, attack: AttackSettings) -> keras.Model | None:
     """The process's network for models of this one's shape without its dead channels, with this
-    one's weights. None where it is not worth computing on (`shrink.is_worth`), or can't be made."""
+    one's weights. None where the attack is to stay on `model`: it says so, the smaller one is not
+    worth it (`shrink.is_worth`), or it can't be made."""
+    if attack.network == "stored":
+        return None
+    entry = attack_of(attack)
+    steps = None if entry is None else entry.most_steps(dict(attack.options))
     try:
         weights = shrunk_weights(model)
-        if not is_worth(*work_left(model, weights)):
+        if not is_worth(*work_left(model, weights), steps):
             return None
         shapes = tuple(sorted((name, array.shape) for name, array in weights.items()))
         small = _shrunk_network(model, shapes)

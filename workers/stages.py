@@ -110,7 +110,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     stored = model_cache.stored(context, task.parent_key)
     model = model_cache.network(task, context)
     set_weights(model, stored.weights)
-    small = model_cache.shrunk(model) if task.attack.network == "shrunk" else None
+    small = model_cache.shrunk(model, task.attack)
     checkpoint = _checkpoint(task, context)
     context.work_begins()
     columns, samples = attack_shard(

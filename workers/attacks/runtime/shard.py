@@ -107,7 +107,7 @@ def attack_shard(
     wrong = clean != batch.labels
     small = None
     if shrunk is not None and strict:
-        small = ShrunkNetwork(shrunk, stored, settings, batch, (logits, zero), entry.loss)
+        small = ShrunkNetwork(shrunk, stored, settings, batch, logits)
         columns.seen_again()
     slices = _slices(settings, wrong, batch)
     total = max(1, sum(len(piece) for piece in slices))

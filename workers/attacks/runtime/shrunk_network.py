@@ -23,7 +23,7 @@ from prunegrid.workers.attacks.base import (
 from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches
 from prunegrid.workers.attacks.runtime.network import Loss, Network
 from prunegrid.workers.contract import AttackSettings
-from prunegrid.workers.export.shrink import TOLERANCE
+from prunegrid.workers.export.shrink import tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def fixed_shape(network: Network, batch_size: int) -> Way:
 class ShrunkNetwork:
     """A smaller model in the place of the stored one, for the images of a shard.
 
-    `seen`: what the stored network says of the clean `batch`, as `Way.examine` returns it.
+    `logits`: of the clean `batch` on the stored one.
     """
 
     def __init__(
@@ -64,14 +64,12 @@ class ShrunkNetwork:
         stored: Way,
         settings: AttackSettings,
         batch: Batch,
-        seen: tuple[np.ndarray, np.ndarray],
-        loss: Loss,
+        logits: np.ndarray,
     ) -> None:
         network = Network(model, settings.outputs, xla=stored.network.xla)
         self._stored, self._small = stored, fixed_shape(network, settings.batch_size)
-        logits, zero = self._small.examine(batch, loss, movable=True)
-        same = agree(seen[0], logits) & (seen[1] == zero)
-        self._same = same & (seen[0].argmax(axis=1) == logits.argmax(axis=1))
+        small = self._small.logits(batch.images)
+        self._same = agree(logits, small) & (logits.argmax(axis=1) == small.argmax(axis=1))
 
     @property
     def micro_batches(self) -> MicroBatches:
@@ -119,7 +117,7 @@ class ShrunkNetwork:
 def agree(stored: np.ndarray, small: np.ndarray) -> np.ndarray:
     """bool [n]: whether logits [n, classes] are those of one network but for rounding."""
     far = np.abs(stored - small).max(axis=1)
-    close: np.ndarray = far <= TOLERANCE * np.maximum(1.0, np.abs(stored).max(axis=1))
+    close: np.ndarray = far <= tolerance() * np.maximum(1.0, np.abs(stored).max(axis=1))
     return close
 
 
