@@ -72,9 +72,10 @@ def dented(small: Any) -> Any:
     import keras
 
     layers = keras.layers
-    corners = layers.Cropping2D(((0, 26), (0, 26)))(small.inputs[0])
-    slope = layers.Dense(10, use_bias=False)
-    logits = layers.Add()([small.outputs[0], slope(layers.Flatten()(corners))])
+    corners = layers.Cropping2D(((0, 26), (0, 26)), name="corners")(small.inputs[0])
+    slope = layers.Dense(10, use_bias=False, name="slope")
+    steep = slope(layers.Flatten(name="flat_corners")(corners))
+    logits = layers.Add(name="dented")([small.outputs[0], steep])
     made = keras.Model(small.inputs[0], logits)
     slope.kernel.assign(np.tile(np.linspace(-60, 60, 10, dtype=np.float32), (4, 1)))
     return made
@@ -133,7 +134,8 @@ def test_where_the_two_differ_the_row_is_the_stored_network_s(shard, pruned, sma
     got = shard(pruned, use, 0, 40, shrunk=fault(small))
     again = np.array(got["attacked_network"]) == "redone"
     attacked = np.array(stored["clean_prediction"]) == np.array(stored["label"])
-    assert again.sum() > 0.8 * attacked.sum(), "the fault would prove nothing"
+    least = 0.3 if fault is dented else 1.0
+    assert again.sum() >= least * attacked.sum(), "the fault would prove nothing"
     assert (~again | attacked).all()
     for name in FOUND:
         one, other = (np.array(columns[name], object)[again] for columns in (stored, got))
