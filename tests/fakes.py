@@ -253,6 +253,7 @@ def fake_images(task: AttackTask, attempt: int = 1) -> bytes:
             columns["backward_passes"].append(0 if misclassified else 38)
             columns["flat_passes"].append(0)
             columns["broken_by"].append(None)
+            columns["attacked_network"].append(None if misclassified else "stored")
             if "compute_batch" in columns:
                 columns["compute_batch"].append(task.attack.batch_size)
     return images_to_parquet(columns, task=task, provenance=provenance(task, attempt))

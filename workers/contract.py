@@ -206,6 +206,9 @@ class AttackSettings:
     #: Which algorithm `attack` names, where it has named several: AttackEntry.called. A store of
     #: before has none in its tasks, and means the first.
     edition: int = versioned(1)
+    #: "stored": the network as it is, zeros included. "shrunk": without the channels that carry
+    #: nothing, where that is worth it; what is found there is verified on the stored one.
+    network: Literal["stored", "shrunk"] = versioned("stored")
 
 
 @dataclass(frozen=True, kw_only=True)

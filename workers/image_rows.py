@@ -21,7 +21,7 @@ from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
 #: Raise it with every change of a schema; readers refuse versions newer than their own.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 PROVENANCE_FIELDS = [
     ("seed", pa.int64()),
@@ -67,6 +67,9 @@ IMAGE_SCHEMA = pa.schema(
         # clean image
         ("broken_first_step", pa.bool_()),  # PGD alone: its first step already broke it; else null
         ("broken_by", pa.string()),  # the part of the attack that broke it; null where it has none
+        ("attacked_network", pa.string()),  # "stored": with its zeros; "shrunk": without the
+        # channels that carry nothing; "redone": shrunk, then stored, as the two differed on this
+        # image; null where it was not attacked, and in rows before schema 5
         *PROVENANCE_FIELDS,
     ]
 )

@@ -14,15 +14,24 @@ from pathlib import Path
 import keras
 
 from prunegrid.workers.artifacts import StoredWeights, load_weights
-from prunegrid.workers.catalog import dataset_of
+from prunegrid.workers.catalog import attack_of, dataset_of
 from prunegrid.workers.context import TaskContext, TornInput
-from prunegrid.workers.contract import OwnNetwork, Task
+from prunegrid.workers.contract import AttackSettings, OwnNetwork, Task
 from prunegrid.workers.dataset_entry import DatasetEntry
-from prunegrid.workers.models.base import build
+from prunegrid.workers.export.shrink import (
+    ShrinkError,
+    check_logits,
+    is_worth,
+    like,
+    shrunk_weights,
+    work_left,
+)
+from prunegrid.workers.models.base import build, set_weights
 from prunegrid.workers.models.network_files import local_file
 
 _MOST_NETWORKS = 2
 _MOST_MODELS = 3
+_MOST_SHRUNK = 6
 _stored: OrderedDict[tuple[str, str], StoredWeights] = OrderedDict()  #: by store and task key
 
 
@@ -50,6 +59,34 @@ def _network(
     classes: int,
 ) -> keras.Model:
     return build(architecture, shape, classes, seed=0, own=own, file=file)
+
+
+def shrunk(model: keras.Model, attack: AttackSettings) -> keras.Model | None:
+    """The process's network for models of this one's shape without its dead channels, with this
+    one's weights. None where the attack is to stay on `model`: it says so, the smaller one is not
+    worth it (`shrink.is_worth`), or it can't be made."""
+    if attack.network == "stored":
+        return None
+    entry = attack_of(attack)
+    steps = None if entry is None else entry.most_steps(dict(attack.options))
+    try:
+        weights = shrunk_weights(model)
+        if not is_worth(*work_left(model, weights), steps):
+            return None
+        shapes = tuple(sorted((name, array.shape) for name, array in weights.items()))
+        small = _shrunk_network(model, shapes)
+        set_weights(small, weights)
+        check_logits(model, small)
+    except (ValueError, ShrinkError):
+        return None
+    return small
+
+
+@functools.lru_cache(maxsize=_MOST_SHRUNK)
+def _shrunk_network(
+    model: keras.Model, shapes: tuple[tuple[str, tuple[int, ...]], ...]
+) -> keras.Model:
+    return like(model, dict(shapes))
 
 
 def network_file(own: OwnNetwork | None, context: TaskContext) -> Path | None:

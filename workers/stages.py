@@ -120,6 +120,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
     stored = model_cache.stored(context, task.parent_key)
     model = model_cache.network(task, context)
     set_weights(model, stored.weights)
+    small = model_cache.shrunk(model, task.attack)
     checkpoint = _checkpoint(task, context)
     context.work_begins()
     columns, samples = attack_shard(
@@ -136,6 +137,7 @@ def attack(task: AttackTask, context: TaskContext) -> tuple[tuple[str, float], .
         beat=context.beat,
         stop_requested=context.stop_requested,
         checkpoint=checkpoint,
+        shrunk=small,
         keep=functools.partial(_keep_adversarials, task, context) if task.keep else None,
     )
     if samples:

@@ -142,6 +142,9 @@ architectures:
 attacks:                     # the strongest of their norms, each one run for all eps
   target_race_linf: {options}
   target_race_l2: {options}
+protocols:
+  strict:
+    network: shrunk          # attacks run without dead channels where that pays, and are verified
 """
 
 

@@ -32,6 +32,7 @@ from prunegrid.workers.user_options import read_signature
 
 EngineName = Literal["strict", "foolbox", "foolbox-stock"]
 Outputs = Literal["logits", "softmax"]
+AttackedNetwork = Literal["stored", "shrunk"]
 ENGINES: tuple[EngineName, ...] = ("strict", "foolbox", "foolbox-stock")
 STOCK: EngineName = "foolbox-stock"
 OUTPUTS: tuple[Outputs, ...] = ("logits", "softmax")
@@ -106,6 +107,12 @@ class ProtocolTable(Table):
     outputs: Field[Outputs] = Field(
         choice(OUTPUTS), "what the attacks differentiate through", default="logits"
     )
+    network: Field[AttackedNetwork] = Field(
+        choice(get_args(AttackedNetwork)),
+        "what `strict` attacks: the pruned network with its zeros, or without its dead channels, "
+        "verified with them ([Attacks](attacks.md#on-the-network-that-is-left))",
+        default="stored",
+    )
     attack_split = Field(
         maybe(mapping("`test` or `validation`, or a mapping of data sets to them")),
         "images that are attacked",
@@ -135,11 +142,14 @@ class AttackDraft:
     batch_size: int | None = None
     skip: float | None = None
     outputs: Outputs = "logits"
+    network: AttackedNetwork = "stored"
     own: OwnAttack | None = None
 
     def settle(self, eps: tuple[float, ...]) -> AttackSettings:
         engine = self.engine or "strict"
         attack, edition = self.entry.called(engine)
+        # Foolbox's answers are the stored network's, and a user's function may know its layers.
+        ours = engine == "strict" and self.own is None
         return AttackSettings(
             attack=attack,
             edition=edition,
@@ -150,6 +160,7 @@ class AttackDraft:
             batch_size=self.batch_size or 128,
             skip_at_or_below_accuracy=self.skip,
             own=self.own,
+            network=self.network if ours else "stored",
         )
 
 
@@ -298,6 +309,9 @@ def _read_protocol(
     own = node.mapping(ProtocolTable.names()) if node is not None and not node.is_null else {}
     outputs = ProtocolTable.outputs.of(own, where)
     engine = ProtocolTable.engine.of(own, where)
+    network = ProtocolTable.network.of(own, where)
+    if network == "shrunk" and engine != "strict":
+        raise own["network"].fail(f"expected stored with the engine {engine}, got shrunk")
     size = ProtocolTable.batch_size.of(own, where)
     overrides = _read_overrides(ProtocolTable.attacks.of(own, where), attacks)
     settled = {}
@@ -312,6 +326,7 @@ def _read_protocol(
             engine=mine.engine or _usable(engine, label, mine.entry, own.get("engine", where)),
             batch_size=mine.batch_size or size,
             outputs=outputs,
+            network=network,
         )
         _check_batch(mine, label, own.get("batch_size", where))
         settled[label] = mine

@@ -341,12 +341,15 @@ class _Builder:
         if (key, attack) not in self._shards:
             size = attack.images_per_shard
             keep = self._grid.keeps(architecture, attack)
+            settings = attack.settings
+            if isinstance(self._all[key], TrainTask):  # nothing is pruned: the same work
+                settings = replace(settings, network="stored")
             self._shards[key, attack] = tuple(
                 self._add(
                     AttackTask(
                         architecture=architecture.architecture,
                         data=architecture.data,
-                        attack=attack.settings,
+                        attack=settings,
                         split=attack.split,
                         start=start,
                         stop=min(start + size, architecture.attack_images),

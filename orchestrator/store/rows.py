@@ -234,6 +234,8 @@ CELL_COLUMNS: tuple[Column[CellSource], ...] = (
     _summary("backward_mean", pa.float64()),
     _summary("zero_gradient_frac", pa.float64()),
     _summary("flat_loss_frac", pa.float64()),
+    _summary("n_shrunk", pa.int32()),
+    _summary("n_redone", pa.int32()),
     Column("flags", pa.list_(pa.string()), lambda c: c.flags),
     Column("task_keys", pa.list_(pa.string()), lambda c: sorted(c.task_keys)),
     *PROVENANCE_COLUMNS,
@@ -330,6 +332,7 @@ CELL_NEEDS = (
     "flat_passes",
     "broken_first_step",
     "broken_by",
+    "attacked_network",
 )
 
 
@@ -359,6 +362,10 @@ def summarise(
         "flat_loss_frac": _mean(np.minimum(columns["flat_passes"].astype(float), 1)[correct]),
         "scores_alone_frac": float((broken & (columns["broken_by"] == SCORES_ALONE)).mean()),
     }
+    networks = columns["attacked_network"]
+    known = any(networks)  # not in rows before schema 5
+    for name in ("shrunk", "redone"):
+        summary[f"n_{name}"] = int((networks == name).sum()) if known else None
     pixels = columns["distance_pixels"].astype(float)
     known = correct.any() and not np.isnan(pixels).any()
     summary["distance_pixels_q50"] = (

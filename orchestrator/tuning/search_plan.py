@@ -144,6 +144,7 @@ def _attack_study(grid: Grid, asked: SearchOptions, plan: Plan, protocol: str) -
             options=tuple(sorted(base.items())),
             eps=() if entry.finds == "minimum-norm" else (eps or 0.0,),
             skip_at_or_below_accuracy=None,
+            network="stored",  # of dense models
         ),
         objective=objective,
         eps=eps,

@@ -132,8 +132,10 @@ def shard(images: Images) -> Shard:
             "beat": lambda fraction, note: None,
             "stop_requested": lambda: False,
             "checkpoint": None,
+            "shrunk": None,
         } | changes
-        how = {name: values.pop(name) for name in ("beat", "stop_requested", "checkpoint")}
+        names = ("beat", "stop_requested", "checkpoint", "shrunk")
+        how = {name: values.pop(name) for name in names}
         request = ShardRequest(task=task(attack, start, stop), **values)
         columns, _ = attack_shard(model, request, **how)
         return columns

@@ -56,5 +56,6 @@ def image_rows(task: AttackTask) -> bytes:
         "backward_passes": np.where(wrong, 0, 38),
         "flat_passes": np.zeros(rows, int),
         "broken_by": [None] * rows,
+        "attacked_network": ["stored"] * rows,
     }
     return images_to_parquet(columns, task=task, provenance=provenance(task, attempt=1))

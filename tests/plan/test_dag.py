@@ -95,3 +95,33 @@ def test_tasks_may_be_wanted_without_models_and_cells():
     assert plan.unfinished(()) == attacks
     first, *rest = attacks
     assert list(plan.unfinished({first})) == rest
+
+
+def attacks(plan: Plan) -> dict[str, AttackTask]:
+    return {key: t for key, t in plan.tasks.items() if isinstance(t, AttackTask)}
+
+
+def test_what_is_attacked_is_part_of_the_work_where_something_is_pruned():
+    """The option's default, and what is said of a dense model, leave every key as it was."""
+    before = plan_of()
+    assert set(plan_of("protocols: {strict: {network: stored}}").tasks) == set(before.tasks)
+    after = plan_of("protocols: {strict: {network: shrunk}}")
+    same = attacks(before).keys() & attacks(after).keys()
+    assert {attacks(after)[key].parent_key for key in same} == {
+        key for key, task in before.tasks.items() if isinstance(task, TrainTask)
+    }
+    assert {attacks(after)[key].attack.network for key in same} == {"stored"}
+    other = attacks(after).keys() - same
+    assert len(other) == len(attacks(before)) - len(same) > 0
+    assert {attacks(after)[key].attack.network for key in other} == {"shrunk"}
+
+
+def test_foolbox_s_attacks_are_of_the_stored_network():
+    from prunegrid.orchestrator.errors import GridError
+
+    text = "protocols: {p: {engine: foolbox, network: shrunk}}"
+    with pytest.raises(GridError, match="expected stored with the engine foolbox, got shrunk"):
+        plan_of(text)
+    mixed = plan_of("protocols: {p: {network: shrunk, attacks: {cw_l2: {engine: foolbox}}}}")
+    kinds = {(t.attack.engine, t.attack.network) for t in attacks(mixed).values()}
+    assert kinds == {("strict", "shrunk"), ("strict", "stored"), ("foolbox", "stored")}

@@ -52,6 +52,7 @@ def columns(distance, *, label=None, clean=None, broken=None, **more):
         "flat_passes": np.zeros(n),
         "broken_by": np.array([None] * n, dtype=object),
         "broken_first_step": np.array([None] * n, dtype=object),
+        "attacked_network": np.array([None] * n, dtype=object),
     }
     return base | more
 

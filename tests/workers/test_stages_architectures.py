@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -45,10 +47,14 @@ def dense(request, tmp_path_factory, data_dir, tensorflow):
 
 
 @pytest.mark.parametrize("method", BY_WEIGHTS)
-def test_to_64_and_attacked(method, dense):
-    """Read back from the store at each step: exact zeros, exact counts, a monotone chain."""
+def test_to_64_and_attacked(method, dense, monkeypatch):
+    """Read back from the store at each step: exact zeros, exact counts, a monotone chain. The last
+    model is attacked, and again without its dead channels, which change no logits."""
+    from prunegrid.workers import model_cache
     from prunegrid.workers.artifacts import load_record, load_weights
+    from prunegrid.workers.export import shrink
     from prunegrid.workers.image_rows import read_images
+    from prunegrid.workers.models.base import set_weights
     from prunegrid.workers.stages import attack, prune
 
     where, task = dense
@@ -74,6 +80,11 @@ def test_to_64_and_attacked(method, dense):
         assert result.effective_rate == total / left
         if method.endswith("unstructured"):
             assert result.effective_rate == pytest.approx(rate, rel=0.01)
+        model = model_cache.network(child, where)
+        set_weights(model, stored.weights)
+        small = shrink.shrink(model)  # raises ShrinkError where logits differ
+        shrunk, whole = small.count_params(), model.count_params()
+        assert shrunk < whole if method.endswith("filter") else shrunk <= whole
         masks, parent = stored.masks, child
     shot = AttackTask(
         architecture=task.architecture,
@@ -90,3 +101,13 @@ def test_to_64_and_attacked(method, dense):
     assert rows["image"] == list(range(8))
     wrong = [c != y for c, y in zip(rows["clean_prediction"], rows["label"], strict=True)]
     assert all(broken for broken, w in zip(rows["broken"], wrong, strict=True) if w)
+    monkeypatch.setattr(shrink, "WORTH_MULTIPLY_ADDS", 0)
+    again = dataclasses.replace(shot, attack=dataclasses.replace(PGD, network="shrunk"))
+    attack(again, where)
+    other = read_images(where.files.read(layout.image_rows(again.key))).table.to_pydict()
+    assert other["clean_prediction"] == rows["clean_prediction"]
+    on = {n for n, w in zip(other["attacked_network"], wrong, strict=True) if not w}
+    kinds = {"shrunk", "redone"} if model_cache.shrunk(model, again.attack) else {"stored"}
+    assert on <= kinds
+    if method.endswith("filter"):
+        assert "stored" not in kinds, "a quarter of the work is left at most"

@@ -87,6 +87,8 @@ def measured(
 
 #: One for each eps, ascending, or one alone where an attack minimises a norm.
 Results = tuple[AttackResult, ...]
+#: An attack's method for an engine.
+EngineMethod = Callable[["Network", Batch, "AttackContext"], Results]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
@@ -117,6 +118,13 @@ class AttackEntry:
         has them); a budget of queries is spent on the last one. (): unknown."""
         kinds: tuple[Spends, ...] = ("rounds", "steps")
         return tuple(o.name for kind in kinds for o in self.options if o.spends == kind)
+
+    def most_steps(self, given: Mapping[str, Scalar]) -> int | None:
+        """The product of `rounds`, with these options; None: unknown."""
+        if not self.rounds:
+            return None
+        values = self.complete(given)
+        return math.prod(int(values[name] or 1) for name in self.rounds)
 
     def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """`given`, and the defaults of all other options. Raises ValueError on unknown options

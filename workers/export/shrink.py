@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 
+from prunegrid.workers.device import arithmetic
 from prunegrid.workers.export.constants import bias, kernel, pads, parents
 from prunegrid.workers.export.groups import ShrinkPlan, is_weighted, plan_shrink
 from prunegrid.workers.models.base import get_weights, set_weights
+from prunegrid.workers.models.kernels import kernels
 
 #: Logits may differ by this fraction of the largest one (or of 1): sums run in another order.
 TOLERANCE = 1e-4
+#: The same in TF32, whose products have ten bits after the first.
+TF32_TOLERANCE = 1e-2
+#: The smaller network is worth attacking where it takes less than this part of the multiply-adds,
+WORTH_FRAC = 0.8
+#: and saves at least so many in an image's steps (of an attack whose steps are not known: in
+#: USUAL_STEPS). With fewer, an attack on 64 images saves less than its compilation takes.
+WORTH_MULTIPLY_ADDS = 600_000_000
+USUAL_STEPS = 100
 
 
 class ShrinkError(Exception):
@@ -25,8 +37,18 @@ def shrink(model: keras.Model) -> keras.Model:
     is removed where it is dead on all paths. `model` itself stays as it is.
 
     Raises ValueError for weights that are not finite and for layers of unknown types, ShrinkError
-    where the logits of a few random images differ by more than TOLERANCE.
+    where the logits of a few random images differ by more than `tolerance()`.
     """
+    weights = shrunk_weights(model)
+    small = like(model, {name: array.shape for name, array in weights.items()})
+    set_weights(small, weights)
+    check_logits(model, small)
+    return small
+
+
+def shrunk_weights(model: keras.Model) -> dict[str, np.ndarray]:
+    """The smaller network's weights, float32, by the names of `get_weights`. Raises ValueError as
+    `shrink` does."""
     before = get_weights(model)
     broken = sorted(name for name, array in before.items() if not np.isfinite(array).all())
     if broken:
@@ -35,23 +57,50 @@ def shrink(model: keras.Model) -> keras.Model:
     weights: dict[str, np.ndarray] = {}
     for layer in model.layers:
         weights |= _weighted(layer, todo) if is_weighted(layer) else _sliced(layer, todo)
-    small = keras.models.clone_model(model, clone_function=lambda layer: _clone(layer, weights))
-    set_weights(small, {name: array.astype(np.float32) for name, array in weights.items()})
-    check_logits(model, small)
-    return small
+    return {name: array.astype(np.float32) for name, array in weights.items()}
+
+
+def like(model: keras.Model, shapes: Mapping[str, tuple[int, ...]]) -> keras.Model:
+    """A new network of the same layers, as wide as weights of these shapes are; its own weights
+    are undefined."""
+    return keras.models.clone_model(model, clone_function=lambda layer: _clone(layer, shapes))
+
+
+def work_left(model: keras.Model, weights: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Multiply-adds of one image's forward pass: of the network, zeros included, and of the
+    smaller one with these weights."""
+    layers = kernels(model)
+    return (
+        sum(int(np.prod(layer.shape)) * layer.positions for layer in layers),
+        sum(int(weights[layer.path].size) * layer.positions for layer in layers),
+    )
+
+
+def is_worth(stored: int, shrunk: int, steps: int | None) -> bool:
+    """Whether to attack the smaller network: by the multiply-adds of both for a forward pass of
+    one image, and the most steps that an attack takes for an image. Neither shard nor machine
+    matters."""
+    saved = (stored - shrunk) * (steps or USUAL_STEPS)
+    return shrunk < WORTH_FRAC * stored and saved >= WORTH_MULTIPLY_ADDS
+
+
+def tolerance() -> float:
+    """Of this process's arithmetic."""
+    return TF32_TOLERANCE if arithmetic() == "TF32" else TOLERANCE
 
 
 def check_logits(model: keras.Model, small: keras.Model, *, images: int = 4) -> float:
     """The largest difference on random images, relative to the largest logit (or 1).
 
-    Raises ShrinkError where it is above TOLERANCE.
+    Raises ShrinkError where it is above `tolerance()`.
     """
     shape = (images, *model.input_shape[1:])
     batch = np.random.default_rng(0).random(shape, dtype=np.float32)
     expected, got = (np.asarray(m(batch, training=False)) for m in (model, small))
     error = float(np.abs(expected - got).max() / max(1.0, np.abs(expected).max()))
-    if not error <= TOLERANCE:
-        raise ShrinkError(f"logits: expected a difference of at most {TOLERANCE:g}, got {error:g}")
+    most = tolerance()
+    if not error <= most:
+        raise ShrinkError(f"logits: expected a difference of at most {most:g}, got {error:g}")
     return error
 
 
@@ -89,10 +138,10 @@ def _sliced(layer: keras.Layer, todo: ShrinkPlan) -> dict[str, np.ndarray]:
     }
 
 
-def _clone(layer: keras.Layer, weights: dict[str, np.ndarray]) -> keras.Layer:
+def _clone(layer: keras.Layer, shapes: Mapping[str, tuple[int, ...]]) -> keras.Layer:
     config = layer.get_config()
     if is_weighted(layer):
         width = "filters" if isinstance(layer, keras.layers.Conv2D) else "units"
-        config[width] = weights[f"{layer.name}/kernel"].shape[-1]
-        config["use_bias"] = f"{layer.name}/bias" in weights
+        config[width] = shapes[f"{layer.name}/kernel"][-1]
+        config["use_bias"] = f"{layer.name}/bias" in shapes
     return type(layer).from_config(config)

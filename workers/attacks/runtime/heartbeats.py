@@ -32,6 +32,10 @@ class Ticker:
         width = (stop - start) / parts
         self._share = (start + part * width, start + (part + 1) * width)
 
+    def rest(self) -> None:
+        """The next ticks report no further progress: some work is done again."""
+        self._share = self._whole = (self._whole[1], self._whole[1])
+
     def tick(self, done: float, note: str) -> None:
         """`done`: of the present share, in [0, 1]. Raises Interrupted where a stop is requested."""
         now = time.monotonic()

@@ -48,6 +48,7 @@ class ImageColumns:
             "backward": np.full(shape, -1, np.int64),  # -1: not known
             "flat": np.full(shape, -1, np.int64),
             "by": np.full(shape, "", "U16"),
+            "network": np.full(shape, "", "U8"),  # "": not attacked
             "compute_batch": np.zeros(shape, np.int64),
         }
         self.samples: dict[int, np.ndarray] = {}
@@ -68,19 +69,27 @@ class ImageColumns:
         self._values["prediction"][:, wrong] = prediction[wrong]
         self._values["verified"][:, wrong] = True
 
+    def seen_again(self) -> None:
+        """The clean images went through another network too."""
+        self._values["queries"] += 1
+
     def verified(
         self,
         rows: np.ndarray,
         k: int,
         result: AttackResult,
         checked: Verification,
-        compute_batch: int,
+        compute_batch: int | np.ndarray,
+        network: str | np.ndarray = "stored",
     ) -> None:
-        """Results of the k-th eps on `rows`; misclassified ones among them stay as they are."""
+        """Results of the k-th eps on `rows`; misclassified ones among them stay as they are.
+
+        `compute_batch`, `network`: of all rows, or of each, [len(rows)]."""
         right = self._clean[rows] == self._batch.labels[rows]
         use, values = rows[right], self._values
         values["queries"][k, rows] += result.queries + 1
         values["compute_batch"][k, rows] = compute_batch
+        values["network"][k, use] = np.broadcast_to(network, len(rows))[right]
         values["broken"][k, use] = checked.broken[right]
         values["verified"][k, use] = checked.broken[right]
         values["distance"][k, use] = checked.distance[right]
@@ -166,4 +175,5 @@ class ImageColumns:
             "zero_gradient": np.tile(self._zero, count).tolist() if ran else [None] * n * count,
             "broken_first_step": [bool(b) if b >= 0 else None for b in flat("first")],
             "broken_by": [by or None for by in flat("by")],
+            "attacked_network": [network or None for network in flat("network")],
         }

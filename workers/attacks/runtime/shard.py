@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prunegrid.workers.adversarials import Adversarials
-from prunegrid.workers.attacks.base import AttackContext, Batch, Results
+from prunegrid.workers.attacks.base import AttackContext, Batch, EngineMethod
 from prunegrid.workers.attacks.declaration import AttackEntry
 from prunegrid.workers.attacks.foolbox_adapter import FoolboxAttack
 from prunegrid.workers.attacks.runtime.device_speed import xla_is_faster
@@ -18,6 +18,7 @@ from prunegrid.workers.attacks.runtime.heartbeats import Ticker
 from prunegrid.workers.attacks.runtime.image_columns import ImageCheckpoint, ImageColumns
 from prunegrid.workers.attacks.runtime.micro_batches import MicroBatches, padded_size
 from prunegrid.workers.attacks.runtime.network import Network
+from prunegrid.workers.attacks.runtime.shrunk_network import ShrunkNetwork, Way, fixed_shape
 from prunegrid.workers.attacks.runtime.verification import verify_adversarials
 from prunegrid.workers.catalog import attack_of
 from prunegrid.workers.contract import AttackSettings, AttackTask
@@ -27,8 +28,6 @@ from prunegrid.workers.contract import AttackSettings, AttackTask
 SLICE_BATCHES = 4
 #: Bytes of images in such a slice; an attack holds up to ten arrays of that size.
 SLICE_BYTES = 64 * 2**20
-
-EngineMethod = Callable[[Network, Batch, AttackContext], Results]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +73,13 @@ def attack_shard(
     beat: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
     checkpoint: ImageCheckpoint | None = None,
+    shrunk: Any = None,
     keep: Callable[[Adversarials], None] | None = None,
 ) -> tuple[dict[str, list[Any]], dict[int, np.ndarray]]:
     """Attack the images of a request.
 
     model: gives logits. checkpoint: keeps finished images, from which a next attempt continues.
+    shrunk: a smaller model that gives the same ones, for `strict` to attack; see `ShrunkNetwork`.
     keep: takes all adversarials, at the end.
 
     Returns the columns of IMAGE_SCHEMA that vary by row (a row per image and eps, or per image
@@ -92,30 +93,28 @@ def attack_shard(
         raise ValueError(f"unknown attack {settings.attack!r}")
     batch, pool = request.batch, request.pool
     columns = ImageColumns(batch, settings.eps, keep=keep is not None)
-    shape = batch.images.shape[1:]
+    image_shape = batch.images.shape[1:]
     if request.skipped:
         columns.skip(diverged=request.diverged)
         if keep is not None:
-            keep(Adversarials.of({}, task, shape))
+            keep(Adversarials.of({}, task, image_shape))
         return columns.columns(entry), {}
     run = engine_method(entry, settings)
     strict = settings.engine == "strict"
     network = Network(model, settings.outputs, xla=uses_xla(model, settings))
     if strict:
-        micro_batches = MicroBatches(settings.batch_size, place_matters=network.place_matters)
-        # XLA would compile each smaller shape anew.
-        micro_batches.smaller_is_equal = not network.xla and network.smaller_is_equal(
-            micro_batches.size
-        )
+        stored = fixed_shape(network, settings.batch_size)
     else:
-        micro_batches = MicroBatches(settings.batch_size)
-    examine = network.examiner(entry.loss, movable=strict)
-    labels = batch.labels.astype(np.int32)
-    logits, zero = micro_batches.map(examine, np.arange(len(batch)), batch.images, labels)
+        stored = Way(network=network, micro_batches=MicroBatches(settings.batch_size))
+    logits, zero = stored.examine(batch, entry.loss, movable=strict)
     finite = np.isfinite(logits).all(axis=1)
     clean = np.where(finite, logits.argmax(axis=1), -1)
-    columns.clean(clean, zero, micro_batches.size)
+    columns.clean(clean, zero, stored.micro_batches.size)
     wrong = clean != batch.labels
+    small = None
+    if shrunk is not None and strict:
+        small = ShrunkNetwork(shrunk, stored, settings, batch, logits)
+        columns.seen_again()
     slices = _slices(settings, wrong, batch)
     total = max(1, sum(len(piece) for piece in slices))
     ticker = Ticker(beat, stop_requested)
@@ -129,24 +128,31 @@ def attack_shard(
         context = AttackContext(
             eps=settings.eps,
             seed=task.seed,
-            micro_batches=micro_batches,
+            micro_batches=stored.micro_batches,
             pool=pool,
             ticker=ticker,
             stream=int(part.indices[0]),
         )
-        for k, raw in enumerate(run(network, part, context)):
+        of_rows: Any = "stored"
+        if small is None:
+            found = run(network, part, context)
+        else:
+            found, of_rows = small.attack(run, piece, part, context)
+        for k, raw in enumerate(found):
             # Misclassified images stay in Foolbox's batches, but nothing is claimed of them.
             result = dataclasses.replace(raw, claimed=raw.claimed & ~wrong[piece])
             # In the shape that the attack worked in: an image on a boundary may tip in another.
-            logits = network.logits(result.images, micro_batches if strict else None)
+            logits = network.logits(result.images, stored.micro_batches if strict else None)
             eps = settings.eps[k] if settings.eps else None
             checked = verify_adversarials(part, result, logits, norm=entry.norm, eps=eps)
-            compute_batch = micro_batches.size if strict else len(piece)
-            columns.verified(piece, k, result, checked, compute_batch)
+            shape: Any = stored.micro_batches.size if strict else len(piece)
+            if small is not None:
+                shape = np.where(of_rows == "shrunk", small.micro_batches.size, shape)
+            columns.verified(piece, k, result, checked, shape, of_rows)
         if checkpoint is not None:
             columns.save(checkpoint, number + 1)
     if keep is not None:
-        keep(Adversarials.of(columns.found, task, shape))
+        keep(Adversarials.of(columns.found, task, image_shape))
     return columns.columns(entry), columns.samples
 
 
