@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from prunegrid.orchestrator.grid.file import parse_grid
 from prunegrid.orchestrator.plan.dag import Plan, expand, parent_of
 from prunegrid.orchestrator.plan.estimates import Durations
-from prunegrid.orchestrator.plan.guesses import GPU_FLOPS_PER_S, guess_s
+from prunegrid.orchestrator.plan.cost_model import DEVICES, USUAL_GPU, CostModel
 from prunegrid.orchestrator.scheduling.events import (
     EndCommand,
     RunCommand,
@@ -89,6 +89,7 @@ def drawn_durations(plan: Plan, seed: int, *, luck: int = 0) -> dict[str, float]
     and kind of work, and each task's own luck: another one, where `luck` is another."""
     factors, draw = random.Random(seed), random.Random(f"{seed}/{luck}")
     hidden: dict[tuple[str, ...], float] = {}
+    model = CostModel(DEVICES[USUAL_GPU])
     out = {}
     for key, task in plan.tasks.items():
         attack = isinstance(task, AttackTask)
@@ -96,7 +97,7 @@ def drawn_durations(plan: Plan, seed: int, *, luck: int = 0) -> dict[str, float]
         if group not in hidden:
             hidden[group] = factors.lognormvariate(0.0, _BETWEEN_GROUPS)
         own = draw.lognormvariate(0.0, _ATTACKS if attack else _TRAININGS)
-        out[key] = guess_s(task, GPU_FLOPS_PER_S) * hidden[group] * own
+        out[key] = model.seconds(task) * hidden[group] * own
     return out
 
 

@@ -1,0 +1,297 @@
+"""What a task is expected to take where none like it was measured: passes over speed. Pure.
+
+An attack takes passes through its network, forward alone and forward and backward; a training takes
+epochs. How many of those that its options allow, TYPICAL and EPOCHS say, or a store's own rows
+(`Habits`). How long a pass takes, `prunegrid measure` says, or a table of accelerators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from prunegrid.orchestrator.grid.grid import Resources
+from prunegrid.workers.catalog import ARCHITECTURES, DATASETS, attack_name, attack_of
+from prunegrid.workers.contract import (
+    AttackSettings,
+    AttackTask,
+    DataSettings,
+    Task,
+    TrainingSettings,
+    TrainTask,
+    network_label,
+)
+from prunegrid.workers.speeds import Speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """What an attack takes of the steps that its options allow, per image and eps."""
+
+    forward: float  #: passes forward alone, over these steps
+    backward: float  #: passes forward and backward, likewise
+    over: float  #: its time over that of the bare passes
+    compiles: float  #: its first task on a worker takes so many times `Speed.compile_s` more
+
+
+#: By `python -m tools.attack_passes`, of CNN5.
+TYPICAL: Mapping[tuple[str, str], Habit] = {
+    ("exchange_l0", "strict"): Habit(forward=0.3, backward=0.6, over=1.5, compiles=5.0),
+}
+#: Of an attack that is not in the table, by engine.
+_USUAL: Mapping[str, Habit] = {
+    "strict": Habit(forward=0.1, backward=0.5, over=1.5, compiles=5.0),
+    "foolbox": Habit(forward=0.1, backward=0.5, over=2.0, compiles=5.0),
+    "foolbox-stock": Habit(forward=0.1, backward=0.5, over=8.0, compiles=5.0),
+}
+#: Passes per image of an attack that the catalog knows no steps of.
+_PASSES = 1000
+#: Options that multiply the steps of a stock attack that the catalog does not know.
+_ROUNDS = ("restarts", "steps")
+_CARLINI_ROUNDS = ("binary_search_steps", "steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What tasks compute on, where no network was measured there."""
+
+    title: str
+    flops_per_s: float  #: multiply-adds that networks reach, not what a data sheet says
+    call_s: float  #: of a pass, however few its images
+    compile_s: float  #: as Speed has them
+    start_s: float
+    source: str = ""
+
+    def speed(self, architecture: str, dataset: str, flops: float, share: float) -> Speed:
+        """Of a network of `flops` multiply-adds, on a `share` of the device."""
+        each_s = flops / (self.flops_per_s * share)
+
+        def rates(work: float) -> tuple[float, ...]:
+            return tuple(size / (self.call_s * work + size * each_s * work) for size in _SIZES)
+
+        return Speed(
+            architecture=architecture,
+            dataset=dataset,
+            device=self.title,
+            host="",
+            threads=1,
+            measured_at="",
+            sizes=_SIZES,
+            forward_per_s=rates(1),
+            passes_per_s=rates(2),  # of the gradient, the part towards the image
+            trained_per_s=rates(3)[-2],
+            compile_s=self.compile_s,
+            start_s=self.start_s,
+        )
+
+
+_SIZES = (16, 32, 64, 128, 256)
+
+CPU = Device(title="a CPU core", flops_per_s=1e10, call_s=3e-4, compile_s=0.5, start_s=5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """How far off a guess may be, either way."""
+
+    factor: float  #: by itself; of several kinds of work some are too high, others too low
+    common: float  #: together with all others
+
+
+#: With the network's speed measured there, and with a device of the table.
+_MEASURED = Doubt(factor=1.6, common=1.15)
+_ASSUMED = Doubt(factor=1.0, common=4.0)
+
+
+class Habits:
+    """What attacks and trainings took of what their options allow: of earlier images and models
+    where `add` was told of any, else the usual."""
+
+    def __init__(self) -> None:
+        self._passes: dict[tuple[str, str], list[float]] = {}
+        self._epochs: dict[bool, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def add_attack(self, attack: AttackSettings, forward: float, backward: float) -> None:
+        """Passes per image, forward alone and forward and backward: a mean over some images."""
+        sums = self._passes.setdefault((attack_name(attack), attack.engine), [0.0, 0.0, 0.0])
+        for place, value in enumerate((attack_steps(attack), forward, backward)):
+            sums[place] += value
+
+    def add_training(self, task: Task, epochs: int) -> None:
+        """One that stopped early, or had no more epochs."""
+        assert not isinstance(task, AttackTask)
+        sums = self._epochs[isinstance(task, TrainTask)]
+        sums[0] += _usual_epochs(task.training, isinstance(task, TrainTask))
+        sums[1] += epochs
+
+    def of(self, attack: AttackSettings) -> Habit:
+        name = (attack_name(attack), attack.engine)
+        usual = TYPICAL.get(name, _USUAL[attack.engine])
+        if name not in self._passes:
+            return usual
+        steps, forward, backward = self._passes[name]
+        return Habit(
+            forward=forward / steps,
+            backward=backward / steps,
+            over=usual.over,
+            compiles=usual.compiles,
+        )
+
+    def epochs(self, training: TrainingSettings, *, dense: bool) -> float:
+        usual = _usual_epochs(training, dense)
+        if dense in self._epochs:
+            expected, took = self._epochs[dense]
+            usual *= took / expected
+        return min(max(usual, 1.0), training.max_epochs)
+
+
+class CostModel:
+    """Seconds of tasks on one kind of machine."""
+
+    def __init__(
+        self,
+        device: Device = CPU,
+        *,
+        share: float = 1.0,
+        speeds: Iterable[Speed] = (),
+        habits: Habits | None = None,
+    ) -> None:
+        """`share`: of the device, that a task has; `speeds`: of the networks that were measured."""
+        self.device = device
+        self.habits = habits or Habits()
+        self._share = share
+        self._measured = {(s.architecture, s.dataset): s for s in speeds}
+        self._assumed: dict[tuple[str, str], Speed] = {}
+
+    @classmethod
+    def of(
+        cls,
+        resources: Resources,
+        *,
+        device: Device | None = None,
+        speeds: Iterable[Speed] = (),
+        habits: Habits | None = None,
+    ) -> CostModel:
+        """Of what a task takes of a machine. `device`: None for a CPU, or the usual GPU."""
+        gpu = resources.gpus_per_task > 0
+        share = min(resources.gpus_per_task, 1.0) if gpu else min(resources.threads, 8)
+        default = DEVICES[USUAL_GPU] if gpu else CPU
+        return cls(device or default, share=share, speeds=speeds, habits=habits)
+
+    def seconds(self, task: Task) -> float:
+        """On a worker that has done such a task before."""
+        speed = self._speed(task)
+        if isinstance(task, AttackTask):
+            each_s = image_seconds(task.attack, speed, self.habits.of(task.attack))
+            return TASK_S + (task.stop - task.start) * each_s
+        training, known = task.training, task.data.own or DATASETS.get(task.data.dataset)
+        kept, validation = epoch_images(task.data)
+        epoch_s = speed.epoch_s(kept, validation)
+        if training.adversarial is not None:
+            epoch_s += kept * training.adversarial.steps / speed.at(training.batch_size)
+            epoch_s += kept / speed.trained_per_s
+        tested = known.test_images if known is not None else 10_000
+        scored_s = (tested + validation) / speed.forward_at(speed.sizes[-1])
+        dense = isinstance(task, TrainTask)
+        return TASK_S + scored_s + epoch_s * self.habits.epochs(training, dense=dense)
+
+    def first_s(self, task: Task) -> float:
+        """What a worker's first such task takes beyond that, to compile."""
+        compiles = _TRAINING_COMPILES
+        if isinstance(task, AttackTask):
+            compiles = self.habits.of(task.attack).compiles
+        return compiles * self._speed(task).compile_s
+
+    def start_s(self, task: Task) -> float:
+        """What a worker's first task of all takes for its libraries."""
+        return self._speed(task).start_s
+
+    @property
+    def measured(self) -> bool:
+        return bool(self._measured)
+
+    def rests_on(self, tasks: Iterable[Task]) -> str:
+        """In words."""
+        places = {(network_label(task), task.data.dataset) for task in tasks}
+        there = [self._measured[place] for place in places if place in self._measured]
+        known = sorted({f"{speed.device} ({speed.host})" for speed in there})
+        unknown = sorted(label for label, name in places if (label, name) not in self._measured)
+        parts = [f"speeds measured on {device}" for device in known]
+        if unknown:
+            of = f" for {', '.join(unknown)}" if known else ""
+            parts.append(
+                f"{self.device.title} as the tables have it{of}, within {_ASSUMED.common:g} times"
+            )
+        return "; ".join(parts)
+
+    def doubt(self, task: Task) -> Doubt:
+        return _MEASURED if self.has_measured(task) else _ASSUMED
+
+    def has_measured(self, task: Task) -> bool:
+        return (network_label(task), task.data.dataset) in self._measured
+
+    def _speed(self, task: Task) -> Speed:
+        place = (network_label(task), task.data.dataset)
+        found = self._measured.get(place) or self._assumed.get(place)
+        if found is None:
+            entry = ARCHITECTURES.get(task.architecture)
+            known = task.network.forward_flops if task.network else 0
+            flops = known or (entry.forward_flops if entry is not None else 0) or 1e8
+            found = self._assumed[place] = self.device.speed(*place, flops, self._share)
+        return found
+
+
+def epoch_images(data: DataSettings) -> tuple[float, float]:
+    """Of training and of validation."""
+    known = data.own or DATASETS.get(data.dataset)
+    there = known.train_images if known is not None else 50_000
+    images = min(data.train_images or there, there)
+    return images * (1 - data.validation_frac), images * data.validation_frac
+
+
+def image_seconds(attack: AttackSettings, speed: Speed, habit: Habit | None = None) -> float:
+    """What an image is expected to take."""
+    habit, batch = habit or Habits().of(attack), attack.batch_size
+    forward_s = 1 / speed.forward_at(batch)
+    pass_s = habit.forward * forward_s + habit.backward / speed.at(batch)
+    return attack_steps(attack) * pass_s * habit.over
+
+
+#: Weights, rows and journal of a task.
+TASK_S = 0.15
+#: A worker's first training compiles its steps and the scoring: so many times `Speed.compile_s`.
+_TRAINING_COMPILES = 5.0
+#: Epochs until a training stops early, over its patience: of dense networks, and after pruning.
+_EPOCHS_OF_PATIENCE = {True: 4.0, False: 3.5}
+
+
+@lru_cache(maxsize=1024)
+def _usual_epochs(training: TrainingSettings, dense: bool) -> float:
+    epochs = float(training.max_epochs)
+    if training.early_stopping_patience is not None:
+        epochs = min(epochs, _EPOCHS_OF_PATIENCE[dense] * training.early_stopping_patience)
+    return epochs
+
+
+@lru_cache(maxsize=1024)
+def attack_steps(attack: AttackSettings) -> float:
+    """The most steps that its options allow per image, all eps together."""
+    entry = attack_of(attack)
+    options = {option.name: option.default for option in entry.options} if entry else {}
+    options |= dict(attack.options)
+    names = entry.rounds if entry else ()
+    if not names:
+        names = _CARLINI_ROUNDS if "CarliniWagner" in attack.attack else _ROUNDS
+    counts = [options.get(name) for name in names]
+    known = [float(count) for count in counts if isinstance(count, int) and count > 0]
+    return (math.prod(known) if known else _PASSES) * max(len(attack.eps), 1)
+
+
+#: What tasks are taken to compute on where the grid asks for GPUs and nothing was measured.
+USUAL_GPU = "a100"
+DEVICES: Mapping[str, Device] = {
+    "a100": Device(title="A100", flops_per_s=1e13, call_s=1e-3, compile_s=1.0, start_s=10.0),
+}
