@@ -37,15 +37,25 @@ class Habit:
     compiles: float  #: its first task on a worker takes so many times `Speed.compile_s` more
 
 
-#: By `python -m tools.attack_passes`, of CNN5.
+#: By `python -m tools.attack_passes`, of CNN5 in grids/passes.yaml and grids/demo.yaml.
 TYPICAL: Mapping[tuple[str, str], Habit] = {
-    ("exchange_l0", "strict"): Habit(forward=0.3, backward=0.6, over=1.5, compiles=5.0),
+    ("apgd_l2", "strict"): Habit(forward=0.04, backward=0.45, over=3.4, compiles=0.89),
+    ("apgd_linf", "strict"): Habit(forward=0.04, backward=0.61, over=2.5, compiles=0.0),
+    ("bb_l0", "foolbox"): Habit(forward=0.13, backward=1, over=1.6, compiles=0.046),
+    ("bb_l0", "strict"): Habit(forward=0.13, backward=0.98, over=1.9, compiles=0.27),
+    ("cw_l2", "foolbox"): Habit(forward=0.006, backward=0.85, over=1.2, compiles=0.84),
+    ("cw_l2", "strict"): Habit(forward=0.004, backward=0.37, over=2.3, compiles=2.5),
+    ("exchange_l0", "strict"): Habit(forward=0.14, backward=0.65, over=2.3, compiles=2.7),
+    ("pgd_linf", "foolbox"): Habit(forward=0.1, backward=1, over=0.69, compiles=0.5),
+    ("pgd_linf", "strict"): Habit(forward=0.05, backward=0.8, over=1.3, compiles=1.6),
+    ("target_race_l2", "strict"): Habit(forward=0.044, backward=0.66, over=1.7, compiles=1.8),
+    ("target_race_linf", "strict"): Habit(forward=0.044, backward=0.66, over=1.6, compiles=0.16),
 }
-#: Of an attack that is not in the table, by engine.
+#: Of an attack that is not in the table, by engine: about the mean of those that are.
 _USUAL: Mapping[str, Habit] = {
-    "strict": Habit(forward=0.1, backward=0.5, over=1.5, compiles=5.0),
-    "foolbox": Habit(forward=0.1, backward=0.5, over=2.0, compiles=5.0),
-    "foolbox-stock": Habit(forward=0.1, backward=0.5, over=8.0, compiles=5.0),
+    "strict": Habit(forward=0.1, backward=0.7, over=2.0, compiles=1.0),
+    "foolbox": Habit(forward=0.1, backward=0.9, over=1.3, compiles=1.0),
+    "foolbox-stock": Habit(forward=0.1, backward=0.5, over=8.0, compiles=1.0),
 }
 #: Passes per image of an attack that the catalog knows no steps of.
 _PASSES = 1000
@@ -63,7 +73,8 @@ class Device:
     call_s: float  #: of a pass, however few its images
     compile_s: float  #: as Speed has them
     start_s: float
-    source: str = ""
+    peak_tflops: float = 0.0  #: an addition and a multiplication are two
+    source: str = ""  #: of the peak
 
     def speed(self, architecture: str, dataset: str, flops: float, share: float) -> Speed:
         """Of a network of `flops` multiply-adds, on a `share` of the device."""
@@ -90,7 +101,51 @@ class Device:
 
 _SIZES = (16, 32, 64, 128, 256)
 
-CPU = Device(title="a CPU core", flops_per_s=1e10, call_s=3e-4, compile_s=0.5, start_s=5.0)
+#: One thread of a server's CPU: by `prunegrid measure grids/demo.yaml` on an AMD EPYC.
+CPU = Device(title="a CPU core", flops_per_s=3e10, call_s=5e-4, compile_s=0.8, start_s=4.0)
+
+#: Of a GPU's peak in the arithmetic that TensorFlow takes for float32 (TF32 where there is one),
+#: and operations per byte of its memory's bandwidth. At 24.6 GFLOP an image ResNet-50 trained on
+#: 412 images a second with a V100 (0.65 of its 15.7 TFLOP/s) and on 909 with an A100 (14 operations
+#: per byte of its 1.56 TB/s), by
+#: https://github.com/NVIDIA/DeepLearningExamples, TensorFlow/Classification/ConvNets/resnet50v1.5
+_OF_PEAK, _PER_BYTE = 0.65, 13.0
+#: There a forward pass of one image took an A100 5.3 ms: 0.1 ms for each of its 53 convolutions, of
+#: which the networks here have about ten.
+_GPU_CALL_S = 1e-3
+
+
+def _gpu(title: str, peak_tflops: float, gb_per_s: float, source: str) -> Device:
+    reached = min(_OF_PEAK * peak_tflops * 1e12, _PER_BYTE * gb_per_s * 1e9)
+    return Device(
+        title=title,
+        flops_per_s=reached / 2,
+        call_s=_GPU_CALL_S,
+        compile_s=1.0,
+        start_s=10.0,
+        peak_tflops=peak_tflops,
+        source=source,
+    )
+
+
+_SITE = "https://www.nvidia.com"
+#: Peak TFLOP/s (dense) and memory bandwidth by the vendor's data sheets.
+DEVICES: Mapping[str, Device] = {
+    "v100": _gpu("a V100", 15.7, 900, f"{_SITE}/en-us/data-center/v100/"),
+    "a100": _gpu("an A100", 156, 1555, f"{_SITE}/en-us/data-center/a100/"),
+    "h100": _gpu("an H100", 495, 3350, f"{_SITE}/en-us/data-center/h100/"),
+    "l4": _gpu("an L4", 60, 300, f"{_SITE}/en-us/data-center/l4/"),
+    "t4": _gpu("a T4", 8.1, 320, f"{_SITE}/en-us/data-center/tesla-t4/"),
+    "rtx3090": _gpu(
+        "an RTX 3090", 35.6, 936,
+        f"{_SITE}/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf",
+    ),
+    "rtx4090": _gpu(
+        "an RTX 4090", 82.6, 1008, f"{_SITE}/en-us/geforce/graphics-cards/40-series/rtx-4090/"
+    ),
+}  # fmt: skip
+#: What tasks are taken to compute on where the grid asks for GPUs and nothing was measured.
+USUAL_GPU = "a100"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,9 +316,9 @@ def image_seconds(attack: AttackSettings, speed: Speed, habit: Habit | None = No
 
 
 #: Weights, rows and journal of a task.
-TASK_S = 0.15
+TASK_S = 0.08
 #: A worker's first training compiles its steps and the scoring: so many times `Speed.compile_s`.
-_TRAINING_COMPILES = 5.0
+_TRAINING_COMPILES = 3.0
 #: Epochs until a training stops early, over its patience: of dense networks, and after pruning.
 _EPOCHS_OF_PATIENCE = {True: 4.0, False: 3.5}
 
@@ -288,10 +343,3 @@ def attack_steps(attack: AttackSettings) -> float:
     counts = [options.get(name) for name in names]
     known = [float(count) for count in counts if isinstance(count, int) and count > 0]
     return (math.prod(known) if known else _PASSES) * max(len(attack.eps), 1)
-
-
-#: What tasks are taken to compute on where the grid asks for GPUs and nothing was measured.
-USUAL_GPU = "a100"
-DEVICES: Mapping[str, Device] = {
-    "a100": Device(title="A100", flops_per_s=1e13, call_s=1e-3, compile_s=1.0, start_s=10.0),
-}

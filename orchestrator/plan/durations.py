@@ -18,7 +18,7 @@ from prunegrid.workers.contract import AttackTask, PruneTask, Task, TrainTask, n
 #: Machines change: only the latest of a group count.
 _RECENT = 50
 #: Spread between tasks of a group of which only one was measured, as a share of the mean.
-_SPREAD = 0.5
+_SPREAD = 0.35
 #: Nor do a few tasks show that they vary less than this.
 _SPREAD_LEAST = 0.2
 #: How far a coarser group's mean may be off for a finer one, as a share.
@@ -29,8 +29,6 @@ _ELSEWHERE = Doubt(factor=1.6, common=1.1)
 _SAME_NETWORK = Doubt(factor=1.8, common=1.1)
 _OTHERS = Doubt(factor=2.0, common=1.2)
 _SURE = Doubt(factor=1.0, common=1.0)
-#: Of a worker's first task of a kind, what is left at least once the compiling is taken off.
-_WARM_LEAST = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ class Durations:
     def __init__(self, model: CostModel | None = None) -> None:
         self.model = model or CostModel()
         self._seen: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
-        #: Of workers' first tasks of a kind, less the compiling: for want of others.
+        #: Of workers' first tasks of a kind, over the guess with the compiling: for want of others.
         self._first: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
         self._workers: dict[Hashable, set[str]] = defaultdict(set)  #: by what they have compiled
         self._ratios: dict[Hashable, _Ratio] = {}  #: by finest group, until the next is added
@@ -79,8 +77,7 @@ class Durations:
         compiled_there = self._workers[compiled(task)]
         first = bool(worker) and worker not in compiled_there
         if first:
-            took_s = self.first_s(task, worker)
-            duration_s = max(duration_s - took_s, _WARM_LEAST * duration_s)
+            guessed_s += self.first_s(task, worker)
         compiled_there.add(worker)
         self._workers[""].add(worker)
         self.count += 1
@@ -92,8 +89,14 @@ class Durations:
             (self._first if first else self._seen)[group].append(duration_s / guessed_s)
         self._ratios.clear()
 
+    @property
+    def scale(self) -> float:
+        """What tasks took over what was guessed for them; 1.0 where none has ended."""
+        took_s, guessed_s = self._sums.get("", (0.0, 0.0))
+        return took_s / guessed_s if guessed_s else 1.0
+
     def first_s(self, task: Task, worker: str) -> float:
-        """What a worker's first such task takes more than a later one."""
+        """The guess of what a worker's first such task takes more than a later one."""
         start_s = 0.0 if worker in self._workers[""] else self.model.start_s(task)
         return start_s + self.model.first_s(task)
 

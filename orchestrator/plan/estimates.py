@@ -16,7 +16,7 @@ __all__ = ["Durations", "Eta", "duration_text", "estimate"]
 #: The scheduler ends this close to max(work / slots, critical path): see tests/bench/scheduler.py.
 _SLACK = 1.05
 #: Ranges are this many standard deviations wide, either way; for the unluckiest of many, more.
-_WIDE, _UNLUCKIEST = 2.0, 3.0
+_WIDE, _UNLUCKIEST = 1.6, 3.0
 #: How far off the time to compile may be.
 _FIRST_FACTOR = 2.0
 
@@ -126,8 +126,8 @@ def estimate(
         above = paths.get(parent_of(task) or "", paths[""])
         paths[key] = above.longer(outlook, left_s)
     low_s, high_s = work.bounds_s()
-    first_s = _first_s(alike, durations, slots)
-    low_s, high_s = low_s + first_s / _FIRST_FACTOR, high_s + first_s * _FIRST_FACTOR
+    first_s, factor = _first_s(alike, durations, slots)
+    low_s, high_s = low_s + first_s / factor, high_s + first_s * factor
     full_s = high_s / max(slots, 1) + (last_s if slots > 1 else 0.0)
     low_time_s = max(low_s / max(slots, 1), *(path.least_s() for path in paths.values()))
     high_time_s = _SLACK * max(full_s, *(path.most_s() for path in paths.values()))
@@ -145,9 +145,12 @@ def estimate(
     )
 
 
-def _first_s(alike: Mapping[Hashable, list[Task]], durations: Durations, slots: int) -> float:
-    """What workers take to start, and to compile what they have not compiled yet."""
-    total_s = 0.0
+def _first_s(
+    alike: Mapping[Hashable, list[Task]], durations: Durations, slots: int
+) -> tuple[float, float]:
+    """What workers take to start, and to compile what they have not compiled yet; and how far off
+    that may be."""
+    total_s, factor = 0.0, _FIRST_FACTOR
     starting = durations.not_compiled("", slots)
     for what, tasks in alike.items():
         count = min(durations.not_compiled(what, slots), len(tasks))
@@ -155,7 +158,9 @@ def _first_s(alike: Mapping[Hashable, list[Task]], durations: Durations, slots: 
         starting -= began
         total_s += count * durations.model.first_s(tasks[0])
         total_s += began * durations.model.start_s(tasks[0])
-    return total_s
+        if not durations.count:
+            factor = max(factor, durations.model.doubt(tasks[0]).common)
+    return total_s * durations.scale, factor
 
 
 def eta_text(eta: Eta) -> str:
