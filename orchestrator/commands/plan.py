@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 SLOTS = (1, 8, 64)
 
 
+# Parameters: the options.
 def command(
     grid: GridFile,
     store: Annotated[
