@@ -26,31 +26,22 @@ from prunegrid.workers.catalog import attack_name
 from prunegrid.workers.contract import AttackTask, Task, network_label
 from prunegrid.workers.speeds import Speed
 
-Sums = dict[str, float]
-
 
 class Taken:
     """Of one attack, summed over tasks."""
 
     def __init__(self) -> None:
-        self.steps = self.forward = self.backward = self.bare_s = self.warm_s = 0.0
-        self.first: list[tuple[float, float, float]] = []  #: processor, bare and compile seconds
-
-    def add(
-        self, steps: float, forward: float, backward: float, bare_s: float, took_s: float | None
-    ) -> None:
-        self.steps, self.forward = self.steps + steps, self.forward + forward
-        self.backward += backward
-        if took_s is not None:
-            self.bare_s, self.warm_s = self.bare_s + bare_s, self.warm_s + took_s - TASK_S
+        self.steps = self.forward = self.backward = 0.0
+        self.warm_s = self.warm_calls = 0.0  #: beyond the bare passes
+        self.first: list[tuple[float, float, float]] = []  #: likewise, and the network's compile_s
 
     def line(self) -> str:
-        over = self.warm_s / self.bare_s if self.bare_s else 0.0
-        compiles = [(took - TASK_S - over * bare) / unit for took, bare, unit in self.first]
+        step_s = self.warm_s / self.warm_calls if self.warm_calls else 0.0
+        compiles = [(took - step_s * calls) / unit for took, calls, unit in self.first]
         return (
             f"Habit(forward={self.forward / self.steps:.2g}, "
-            f"backward={self.backward / self.steps:.2g}, over={over:.2g}, "
-            f"compiles={max(0.0, mean(compiles)) if compiles else 0.0:.2g}),"
+            f"backward={self.backward / self.steps:.2g}, step_s={max(0.0, step_s):.1g}, "
+            f"compiles={max(0.0, mean(compiles)) if compiles else 0.0:.1f}),"
         )
 
 
@@ -94,14 +85,19 @@ def _add(
     backward = float(sum(n or 0 for n in table["backward_passes"].to_pylist()))
     forward = float(sum(n or 0 for n in table["queries"].to_pylist())) - backward
     sums = taken[attack_name(task.attack), task.attack.engine]
-    bare_s, took_s = 0.0, attempt.processor_s
-    if speed is not None:
-        batch = task.attack.batch_size
-        bare_s = forward / speed.forward_at(batch) + backward / speed.at(batch)
-    known = took_s if speed is not None and not first else None
-    sums.add(images * attack_steps(task.attack), forward, backward, bare_s, known)
-    if first and speed is not None and took_s is not None:
-        sums.first.append((took_s, bare_s, speed.compile_s))
+    sums.steps += images * attack_steps(task.attack)
+    sums.forward += forward
+    sums.backward += backward
+    if speed is None or attempt.processor_s is None:
+        return
+    batch = task.attack.batch_size
+    bare_s = forward / speed.forward_at(batch) + backward / speed.at(batch)
+    beyond_s, calls = attempt.processor_s - TASK_S - bare_s, (forward + backward) / batch
+    if first:
+        sums.first.append((beyond_s, calls, speed.compile_s))
+    else:
+        sums.warm_s += beyond_s
+        sums.warm_calls += calls
 
 
 if __name__ == "__main__":

@@ -33,29 +33,29 @@ class Habit:
 
     forward: float  #: passes forward alone, over these steps
     backward: float  #: passes forward and backward, likewise
-    over: float  #: its time over that of the bare passes
+    step_s: float  #: seconds of a step on a batch beyond the bare pass: of Python and small arrays
     compiles: float  #: its first task on a worker takes so many times `Speed.compile_s` more
 
 
 #: By `python -m tools.attack_passes`, of CNN5 in grids/passes.yaml and grids/demo.yaml.
 TYPICAL: Mapping[tuple[str, str], Habit] = {
-    ("apgd_l2", "strict"): Habit(forward=0.04, backward=0.45, over=3.4, compiles=0.89),
-    ("apgd_linf", "strict"): Habit(forward=0.04, backward=0.61, over=2.5, compiles=0.0),
-    ("bb_l0", "foolbox"): Habit(forward=0.13, backward=1, over=1.6, compiles=0.046),
-    ("bb_l0", "strict"): Habit(forward=0.13, backward=0.98, over=1.9, compiles=0.27),
-    ("cw_l2", "foolbox"): Habit(forward=0.006, backward=0.85, over=1.2, compiles=0.84),
-    ("cw_l2", "strict"): Habit(forward=0.004, backward=0.37, over=2.3, compiles=2.5),
-    ("exchange_l0", "strict"): Habit(forward=0.14, backward=0.65, over=2.3, compiles=2.7),
-    ("pgd_linf", "foolbox"): Habit(forward=0.1, backward=1, over=0.69, compiles=0.5),
-    ("pgd_linf", "strict"): Habit(forward=0.05, backward=0.8, over=1.3, compiles=1.6),
-    ("target_race_l2", "strict"): Habit(forward=0.044, backward=0.66, over=1.7, compiles=1.8),
-    ("target_race_linf", "strict"): Habit(forward=0.044, backward=0.66, over=1.6, compiles=0.16),
+    ("apgd_l2", "strict"): Habit(forward=0.04, backward=0.45, step_s=0.007, compiles=0.9),
+    ("apgd_linf", "strict"): Habit(forward=0.04, backward=0.61, step_s=0.004, compiles=0.0),
+    ("bb_l0", "foolbox"): Habit(forward=0.13, backward=1, step_s=0.002, compiles=0.0),
+    ("bb_l0", "strict"): Habit(forward=0.13, backward=0.98, step_s=0.002, compiles=0.3),
+    ("cw_l2", "foolbox"): Habit(forward=0.006, backward=0.85, step_s=0.0005, compiles=0.8),
+    ("cw_l2", "strict"): Habit(forward=0.004, backward=0.37, step_s=0.004, compiles=2.5),
+    ("exchange_l0", "strict"): Habit(forward=0.14, backward=0.65, step_s=0.006, compiles=2.5),
+    ("pgd_linf", "foolbox"): Habit(forward=0.1, backward=1, step_s=0, compiles=0.5),
+    ("pgd_linf", "strict"): Habit(forward=0.05, backward=0.8, step_s=0.0007, compiles=1.6),
+    ("target_race_l2", "strict"): Habit(forward=0.044, backward=0.66, step_s=0.003, compiles=1.6),
+    ("target_race_linf", "strict"): Habit(forward=0.044, backward=0.66, step_s=0.003, compiles=0.0),
 }
 #: Of an attack that is not in the table, by engine: about the mean of those that are.
 _USUAL: Mapping[str, Habit] = {
-    "strict": Habit(forward=0.1, backward=0.7, over=2.0, compiles=1.0),
-    "foolbox": Habit(forward=0.1, backward=0.9, over=1.3, compiles=1.0),
-    "foolbox-stock": Habit(forward=0.1, backward=0.5, over=8.0, compiles=1.0),
+    "strict": Habit(forward=0.1, backward=0.7, step_s=0.004, compiles=1.0),
+    "foolbox": Habit(forward=0.1, backward=0.9, step_s=0.001, compiles=1.0),
+    "foolbox-stock": Habit(forward=0.1, backward=0.5, step_s=0.02, compiles=1.0),
 }
 #: Passes per image of an attack that the catalog knows no steps of.
 _PASSES = 1000
@@ -191,7 +191,7 @@ class Habits:
         return Habit(
             forward=forward / steps,
             backward=backward / steps,
-            over=usual.over,
+            step_s=usual.step_s,
             compiles=usual.compiles,
         )
 
@@ -310,9 +310,9 @@ def epoch_images(data: DataSettings) -> tuple[float, float]:
 def image_seconds(attack: AttackSettings, speed: Speed, habit: Habit | None = None) -> float:
     """What an image is expected to take."""
     habit, batch = habit or Habits().of(attack), attack.batch_size
-    forward_s = 1 / speed.forward_at(batch)
-    pass_s = habit.forward * forward_s + habit.backward / speed.at(batch)
-    return attack_steps(attack) * pass_s * habit.over
+    passes_s = habit.forward / speed.forward_at(batch) + habit.backward / speed.at(batch)
+    beyond_s = (habit.forward + habit.backward) * habit.step_s / batch
+    return attack_steps(attack) * (passes_s + beyond_s)
 
 
 #: Weights, rows and journal of a task.

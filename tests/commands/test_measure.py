@@ -65,10 +65,10 @@ def test_each_attack_is_shown_beside_the_grids_numbers(measure):
     ]
     # Foolbox's batch is the grid's to say, and one shard size is for all: that of C&W there.
     assert [" ".join(row.split()) for row in rows[:4]] == [
-        "cnn5 paper pgd_linf 48 48 (grid: 16) 41 s",
-        "cnn5 paper cw_l2 48 48 (grid: 16) 1.6 min",
-        "cnn5 strict pgd_linf 32 (grid: 64) 48 (grid: 16) 61 s",
-        "cnn5 strict cw_l2 32 (grid: 64) 48 (grid: 16) 82 s",
+        "cnn5 paper pgd_linf 48 48 (grid: 16) 60 s",
+        "cnn5 paper cw_l2 48 48 (grid: 16) 82 s",
+        "cnn5 strict pgd_linf 32 (grid: 64) 48 (grid: 16) 47 s",
+        "cnn5 strict cw_l2 32 (grid: 64) 48 (grid: 16) 36 s",
     ]
     blank, where, *piece = rows[4:]
     assert (blank, where.startswith("for "), where.endswith("grid.yaml:")) == ("", True, True)

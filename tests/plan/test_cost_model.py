@@ -41,9 +41,18 @@ def test_an_attack_takes_as_long_as_its_images_do(scale, images):
 @given(SPEEDS)
 def test_a_faster_device_takes_less_in_proportion(scale):
     slow, fast = CostModel(speeds=[speed()]), CostModel(speeds=[speed(scale=scale)])
-    for task in (TRAIN, PRUNE, ATTACK):
+    for task in (TRAIN, PRUNE):
         took_s = fast.seconds(task) - TASK_S
         assert took_s == pytest.approx((slow.seconds(task) - TASK_S) / scale, rel=1e-6)
+
+
+@given(SPEEDS)
+def test_what_an_attack_does_between_passes_stays(scale):
+    model, habit = CostModel(speeds=[speed(scale=scale)]), TYPICAL["pgd_linf", "strict"]
+    steps = 6 * (ATTACK.stop - ATTACK.start)
+    between_s = steps * (habit.forward + habit.backward) * habit.step_s / ATTACK.attack.batch_size
+    passes_s = steps * (habit.forward / 6000 + habit.backward / 2000) / scale
+    assert model.seconds(ATTACK) == pytest.approx(TASK_S + passes_s + between_s)
 
 
 @given(st.floats(0, 1e4), st.floats(0, 1e4))
@@ -52,10 +61,10 @@ def test_what_earlier_images_took_counts_and_not_the_table(forward, backward):
     habits.add_attack(ATTACK.attack, forward, backward)
     model = CostModel(speeds=[speed()], habits=habits)
     # 6000 images a second forward and 2000 forward and back.
-    passes_s = forward / 6000 + backward / 2000
-    over = TYPICAL["pgd_linf", "strict"].over
+    each_s = TYPICAL["pgd_linf", "strict"].step_s / ATTACK.attack.batch_size
+    passes_s = forward / 6000 + backward / 2000 + (forward + backward) * each_s
     images = ATTACK.stop - ATTACK.start
-    assert model.seconds(ATTACK) == pytest.approx(TASK_S + images * passes_s * over)
+    assert model.seconds(ATTACK) == pytest.approx(TASK_S + images * passes_s)
 
 
 def test_passes_scale_with_the_steps_that_the_options_allow():
