@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from prunegrid.workers.catalog import DATASETS
 from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.files import StorageError, expanded, write_aside
 from prunegrid.workers.keys import digest
@@ -59,7 +58,7 @@ def _speed_name(probe: Probe, device: str, threads: int) -> str:
     identity = digest(
         {
             "network": [probe.built or probe.architecture, probe.configuration],
-            "shape": list((probe.own_data or DATASETS[probe.dataset]).shape),
+            "shape": list(probe.shape),
             "training": [probe.batch_size, probe.augmentation],
             "device": device,
             "threads": threads,

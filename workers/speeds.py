@@ -19,6 +19,7 @@ class Probe:
     architecture: str  #: the grid's label
     dataset: str
     configuration: str = field(default="", compare=False)  #: what the label means: see `identity`
+    shape: tuple[int, ...] = field(default=(), compare=False)  #: of an image
     batch_size: int = field(default=128, compare=False)  #: of a training step
     augmentation: str = field(default="none", compare=False)
     built: str = field(default="", compare=False)  #: the catalog's name, where the label is another

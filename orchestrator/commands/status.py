@@ -155,6 +155,8 @@ def show_time(spent: SlotTime, console: Console) -> None:
         parts.add_row(name, _seconds_text(seconds), f"{100 * seconds / spent.slots_s:.1f}")
     parts.add_row("all slots", _seconds_text(spent.slots_s), "100.0")
     print_table(console, parts)
+    if spent.processor_s:
+        say(f"finished tasks took {_seconds_text(spent.processor_s)} of processor")
     if spent.undivided:
         say(
             f"{counted(spent.undivided, 'finished attempt')}: start and storage are not known, "

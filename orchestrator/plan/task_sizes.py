@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.plan.cost_model import image_seconds
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
+from prunegrid.workers.catalog import DATASETS
 from prunegrid.workers.speeds import Probe, Speed
 
 #: What the longest tasks should take; and what none is cut below so that every slot has one.
@@ -45,9 +46,15 @@ class TaskSizes:
 def probes_of(plan: Plan) -> tuple[Probe, ...]:
     """What must be measured to choose a plan's sizes."""
     known = {each.name: each for each in plan.grid.architectures}
+
+    def shape(probe: Probe) -> tuple[int, ...]:
+        entry = known[probe.architecture].data.own or DATASETS.get(probe.dataset)
+        return entry.shape if entry is not None else ()
+
     return tuple(
         replace(
             probe,
+            shape=shape(probe),
             built=known[probe.architecture].architecture,
             network=known[probe.architecture].network,
             own_data=known[probe.architecture].data.own,
