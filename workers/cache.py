@@ -7,11 +7,13 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.files import StorageError, expanded, write_aside
+from prunegrid.workers.keys import digest
 from prunegrid.workers.speeds import Probe, Speed
 
 
@@ -35,19 +37,32 @@ def load(name: str) -> Any:
         return None
 
 
-def save_speed(speed: Speed, identity: str) -> None:
-    """`identity`: a digest of the network's shape, the device and the libraries."""
-    save(_speed_name(speed.probe, identity), dataclasses.asdict(speed))
+def save_speed(speed: Speed, probe: Probe) -> None:
+    save(_speed_name(probe, speed.device, speed.threads), dataclasses.asdict(speed))
 
 
-def load_speed(probe: Probe, identity: str) -> Speed | None:
-    """None where it was not measured here, or the file is torn."""
+def load_speed(probe: Probe, device: str, threads: int) -> Speed | None:
+    """None where it was not measured on such a device, or the file is torn."""
     try:
-        speed = from_dict(Speed, load(_speed_name(probe, identity)))
+        speed = from_dict(Speed, load(_speed_name(probe, device, threads)))
     except (ValueError, TypeError, AttributeError):
         return None
-    return speed if speed.probe == probe else None
+    return speed if speed.probe == probe and speed.forward_per_s else None
 
 
-def _speed_name(probe: Probe, identity: str) -> str:
+def _speed_name(probe: Probe, device: str, threads: int) -> str:
+    try:
+        library = version("tensorflow")
+    except PackageNotFoundError:
+        library = ""
+    identity = digest(
+        {
+            "network": [probe.built or probe.architecture, probe.configuration],
+            "shape": list(probe.shape),
+            "training": [probe.batch_size, probe.augmentation],
+            "device": device,
+            "threads": threads,
+            "tensorflow": library,
+        }
+    )
     return f"speed-{probe.architecture}-{probe.dataset}-{identity}"

@@ -67,6 +67,23 @@ def device_name() -> str:
     """The model of the GPU or CPU in use: CPUs differ in speed as GPUs do."""
     if _configured not in (None, "cpu"):
         return str(_configured)
+    return _cpu_name()
+
+
+def device_without_tensorflow(*, gpu: bool) -> str | None:
+    """As `device_name` calls what a task that takes a GPU, or none, computes on here. None where
+    nvidia-smi knows no GPU."""
+    if not gpu:
+        return _cpu_name()
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        return answer.stdout.splitlines()[0].strip()
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
+
+
+def _cpu_name() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine() or "CPU"
 
 

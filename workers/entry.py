@@ -150,6 +150,7 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
     try:
         from prunegrid.workers.device import configure
 
+        began_s = time.process_time()
         configure(settings.threads, settings.gpu_memory_mib, settings.gpu_frac)
         if settings.user_code is not None:
             settings.user_code.install()
@@ -157,6 +158,7 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
         from prunegrid.workers.attacks.runtime.device_speed import measure_speed
         from prunegrid.workers.catalog import DATASETS
 
+        start_s = time.process_time() - began_s  # to import libraries is one thread's work
         return tuple(
             measure_speed(
                 model_cache.network_on(
@@ -165,6 +167,7 @@ def measure(probes: Sequence[Probe], settings: WorkerSettings) -> tuple[Speed, .
                     probe.network,
                 ),
                 probe,
+                start_s=start_s,
             )
             for probe in probes
         )

@@ -24,7 +24,7 @@ from prunegrid.orchestrator.output import Terminal, print_json
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import estimate
-from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.store.forecast_inputs import model_here
 from prunegrid.orchestrator.store.plan import read_grid_for
 from prunegrid.workers.contract import AttackTask
 from prunegrid.workers.rehearsal import RehearsedPart
@@ -78,9 +78,9 @@ def _show(
 
 def _prospect(plan: Plan, parts: Sequence[RehearsedPart], slots: int) -> Iterator[str]:
     """How long and how large all will be."""
-    durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
+    durations = Durations(model_here(plan))
     eta = estimate(plan.tasks, durations, slots=slots, elapsed={})
-    yield from outlook(plan, {slots: eta}, durations.count)
+    yield from outlook(plan, {slots: eta}, durations)
     size = {part.where[1]: part.parameters for part in parts if part.parameters}
     models = {model.task_key: model.place.architecture for model in plan.models}
     weights = sum(size[label] * _WEIGHT_BYTES for label in models.values())

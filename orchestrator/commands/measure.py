@@ -1,9 +1,11 @@
-"""`prunegrid measure`: batch and shard sizes for a grid file, measured on this machine."""
+"""`prunegrid measure`: how fast this machine takes a grid's networks, for `plan`; batch and shard
+sizes for the grid file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,10 +19,12 @@ from prunegrid.orchestrator.grid.grid import PlannedAttack
 from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
+from prunegrid.orchestrator.plan.cost_model import epoch_images
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.estimates import duration_text
 from prunegrid.orchestrator.plan.task_sizes import AttackSizes, TaskSizes, choose_sizes, probes_of
 from prunegrid.orchestrator.store.auto_sizes import without_auto
+from prunegrid.orchestrator.store.forecast_inputs import write_speeds
 from prunegrid.orchestrator.tuning.piece import sizes_piece
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.speeds import Speed
@@ -38,15 +42,21 @@ def command(
     slots: Annotated[
         int, typer.Option(metavar="N", help="Tasks to run at once; each is to have work.")
     ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the speeds there, for 'plan --speeds FILE'."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure this machine, and print the batch and shard sizes to write into the grid file."""
+    """Measure this machine for `plan`, and the sizes to write into the grid file."""
     if slots < 1:
         raise UsageError(f"--slots: expected at least 1, got {slots}")
     text = without_auto(read_grid_text(grid), batch_size=128, images_per_shard=250)
     parsed = parse_grid(text, source=str(grid))
     plan = expand(parsed, parse_selection(select or ()))
     sizes = measure_sizes(plan, slots=slots)
+    if out is not None:
+        write_speeds(out, sizes.speeds)
     first = sizes.speeds[0]
     at_once = f"{counted(slots, 'task')} at once"
     rests_on = f"measured on {first.device} ({first.host}), for {at_once}"
@@ -64,9 +74,12 @@ def command(
             }
         )
         return
-    for speed in sizes.speeds:
-        console.print(_speed_text(speed), soft_wrap=True)
+    console.print(_title(first), soft_wrap=True)
+    images = {plan_of.name: epoch_images(plan_of.data) for plan_of in parsed.architectures}
+    print_table(console, _speeds_table(sizes.speeds, images))
     print_table(console, _table(rows), keys=3)
+    if out is not None:
+        console.print(f"\nwritten: {out}", soft_wrap=True)
     console.print(f"\nfor {parsed.source}:", soft_wrap=True)
     console.print(piece.rstrip(), soft_wrap=True)
 
@@ -82,10 +95,26 @@ def measure_sizes(plan: Plan, *, slots: int) -> TaskSizes:
     return choose_sizes(plan, speeds, slots=slots)
 
 
-def _speed_text(speed: Speed) -> str:
-    rates = (f"{rate:,.0f} by {n}" for n, rate in zip(speed.sizes, speed.passes_per_s, strict=True))
-    threads = counted(speed.threads, "thread")
-    return f"{speed.architecture}, images forward and back a second ({threads}): {', '.join(rates)}"
+def _title(first: Speed) -> str:
+    threads = counted(first.threads, "thread")
+    start = f"a worker starts in {first.start_s:.1f} s" if first.start_s else "start not measured"
+    return f"{first.device} ({threads}; {start}); images a second:"
+
+
+def _speeds_table(speeds: Sequence[Speed], images: Mapping[str, tuple[float, float]]) -> Table:
+    table = Table(box=None)
+    table.add_column("architecture")
+    for name in ("batch", "forward", "and back", "in training", "an epoch", "compiling"):
+        table.add_column(name, justify="right")
+    for speed in speeds:
+        epoch = f"{speed.epoch_s(*images[speed.architecture]):,.1f} s"
+        first = (f"{speed.trained_per_s:,.0f}", epoch, f"{speed.compile_s:.1f} s")
+        numbers = zip(speed.sizes, speed.forward_per_s, speed.passes_per_s, strict=True)
+        for line, (size, forward, both) in enumerate(numbers):
+            rest = ("", "", "") if line else first
+            name = "" if line else speed.architecture
+            table.add_row(name, f"{size}", f"{forward:,.0f}", f"{both:,.0f}", *rest)
+    return table
 
 
 def _given(attack: PlannedAttack) -> dict[str, int]:

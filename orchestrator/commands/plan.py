@@ -19,11 +19,12 @@ from prunegrid.orchestrator.grid.selection import parse_selection
 from prunegrid.orchestrator.names import counted, size_text
 from prunegrid.orchestrator.output import Terminal, print_json, print_table
 from prunegrid.orchestrator.plan.convergence_checks import find_doubled
+from prunegrid.orchestrator.plan.cost_model import DEVICES, CostModel
 from prunegrid.orchestrator.plan.costs import cost_of, hours_of, range_text, sureness
 from prunegrid.orchestrator.plan.dag import Plan, expand
 from prunegrid.orchestrator.plan.durations import Durations
-from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate
-from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.plan.estimates import Eta, duration_text, estimate, eta_text
+from prunegrid.orchestrator.store.forecast_inputs import learn_habits, read_speeds, speeds_here
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.plan import changed_code, load_plan, read_grid_for
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 SLOTS = (1, 8, 64)
 
 
+# Parameters: the options.
 def command(
     grid: GridFile,
     store: Annotated[
@@ -49,6 +51,14 @@ def command(
     durations_from: Annotated[
         list[str] | None,
         typer.Option(metavar="S", help="Expect what tasks like these took in another store."),
+    ] = None,
+    speeds: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of the target machine, by 'measure --out FILE'."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Assume such a GPU: " + ", ".join(DEVICES) + "."),
     ] = None,
     slots: Annotated[
         list[int] | None,
@@ -67,6 +77,8 @@ def command(
         Terminal(),
         store=store,
         durations_from=durations_from or (),
+        speeds=speeds,
+        device=device,
         slots=slots or SLOTS,
         select=select or (),
         power=power,
@@ -93,30 +105,42 @@ def plan(
     *,
     store: str | None = None,
     durations_from: Iterable[str] = (),
+    speeds: Path | None = None,
+    device: str | None = None,
     slots: Sequence[int] = SLOTS,
     select: Iterable[str] = (),
     power: float | None = None,
     as_json: bool = False,
 ) -> None:
     """`store`: count what is done there, and learn from it; `durations_from`: learn from these
-    stores too; `power`: say what would show a change of so many points. Raises UsageError,
+    stores too; `speeds`: a file of `measure --out`; `device`: a name of DEVICES, instead of what
+    was measured here; `power`: say what would show a change of so many points. Raises UsageError,
     GridError, StoreError."""
     if any(count < 1 for count in slots):
         raise UsageError(f"--slots: expected at least 1, got {min(slots)}")
     if power is not None and not 0 < power <= 100:
         raise UsageError(f"--power: expected above 0 and at most 100 points, got {power:g}")
+    if device is not None and device not in DEVICES:
+        raise UsageError(f"--device: expected {', '.join(DEVICES)}, got {device!r}")
+    if device is not None and speeds is not None:
+        raise UsageError("--device: expected without --speeds, which was measured on one")
     found = Store.find(store) if store is not None else None
     grid = read_grid_for(path, found)
     expanded = expand(grid, parse_selection(select))
     done = found.finished() if found is not None else set()
     stock = check_foolbox_attacks(expanded, lambda: done)
     numbers = counts(expanded, done)
-    durations = Durations(flops_per_s=flops_per_s(grid.resources))
+    model = _cost_model(expanded, speeds, device)
+    durations = Durations(model)
     history = RunHistory() if found is None else read_history(found)
+    if found is not None:
+        learn_habits(model.habits, found, expanded, done)
     history.learn(durations, expanded.tasks)
     for address in durations_from:
         other = Store.open(address)
-        read_history(other).learn(durations, load_plan(other, whole=True).tasks)
+        theirs = load_plan(other, whole=True)
+        learn_habits(model.habits, other, theirs, other.finished())
+        read_history(other).learn(durations, theirs.tasks)
     left = expanded.unfinished(done)
     etas = {n: estimate(left, durations, slots=n, elapsed={}) for n in slots}
     first = next(iter(etas.values()))
@@ -144,6 +168,7 @@ def plan(
                 "work_s": round(first.work_s, 1),
                 "eta_measured_frac": round(first.measured_frac, 3),
                 "durations": durations.count,
+                "rests_on": model.rests_on(left.values()),
             }
             | ({} if shown is None else {"power": shown.as_dict()})
         )
@@ -155,7 +180,7 @@ def plan(
             f"all adversarials: at most {size_text(kept_bytes)} in the store, of which at most "
             f"{size_text(kept_left)} are to come; compressed they are less"
         )
-    for line in [*notes, *outlook(expanded, etas, durations.count)]:
+    for line in [*notes, *outlook(expanded, etas, durations)]:
         console.print(line, soft_wrap=True)
     if shown is not None:
         print_table(console, shown.table())
@@ -186,6 +211,15 @@ def _attacked_again(plan: Plan, done: set[str]) -> Iterator[str]:
     more = len(attacked - needed)
     if more:
         yield f"transfer needs {counted(more, 'attack task')} that no cell of the plan needs"
+
+
+def _cost_model(plan: Plan, speeds: Path | None, device: str | None) -> CostModel:
+    if device is not None:
+        if plan.grid.resources.gpus_per_task == 0:
+            raise UsageError("--device: expected with gpus_per_task in the grid file's resources")
+        return CostModel.of(plan.grid.resources, device=DEVICES[device])
+    found = speeds_here(plan) if speeds is None else read_speeds(speeds)
+    return CostModel.of(plan.grid.resources, speeds=found)
 
 
 def _power(plan: Plan, store: Store | None, points: float) -> PowerAnswer:
@@ -244,7 +278,7 @@ def _run_again(grid: Grid, store: Store | None) -> Iterator[str]:
     yield from told
 
 
-def outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
+def outlook(plan: Plan, etas: dict[int, Eta], durations: Durations) -> list[str]:
     """What is to come, in lines; none where nothing is left."""
     first = next(iter(etas.values()))
     if not first.work_s:
@@ -254,20 +288,22 @@ def outlook(plan: Plan, etas: dict[int, Eta], measured: int) -> list[str]:
     cost = cost_of(grid.price, spent_s=0.0, eta=first, slots=1)
     unit = f"{hours.unit} hours"
     low, high = hours.to_come
-    likely = "most likely" if first.measured_frac > 0.5 else "perhaps"
     middle = range_text(hours.expected, hours.expected)
-    text = f"to come: {range_text(low, high, unit)}, {likely} {middle}"
+    text = f"to come: about {middle} {unit}, {range_text(low, high)}"
     if cost is not None and grid.price is not None:
         each = grid.price.per_slot_hour / 3600
         money_text = range_text(first.work_low_s * each, first.work_high_s * each, cost.currency)
         text += f"; {money_text} if no machine idles"
-    lines = [f"{text} ({sureness(first)})"]
+    rests_on = durations.model.rests_on(plan.tasks.values())
+    lines = [text, f"this rests on {sureness(first, rests_on)}"]
     for slots, eta in etas.items():
         at_once = f"{counted(slots, 'task')} at once"
-        lines.append(f"with {at_once}: {duration_text(eta.low_s)} to {duration_text(eta.high_s)}")
+        lines.append(f"with {at_once}: {eta_text(eta)}")
     lines.append(f"longest chain: {duration_text(first.critical_s)}; more machines do not help it")
-    if not measured:
-        lines.append("run a corner of it (--select), then plan with --store or --durations-from")
+    if not durations.count and not durations.model.measured:
+        lines.append(
+            "for a better one: prunegrid measure GRID on the target machine, or run a part"
+        )
     return lines
 
 

@@ -18,9 +18,9 @@ from prunegrid.orchestrator.plan.costs import range_text
 from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.plan.descriptions import describe
 from prunegrid.orchestrator.plan.durations import Durations
-from prunegrid.orchestrator.plan.estimates import duration_text
-from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.plan.estimates import duration_text, eta_text
 from prunegrid.orchestrator.plan.plan_index import PlanIndex
+from prunegrid.orchestrator.store.forecast_inputs import model_here
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.lease import LeaseWatch, find_driver
@@ -86,7 +86,7 @@ def read_progress(
     with store_errors():
         pause = pause_to_come(store.files)
     done = index.done(finished)
-    durations = Durations(flops_per_s=flops_per_s(index.plan.grid.resources))
+    durations = Durations(model_here(index.plan))
     history.learn(durations, index.plan.tasks)
     reading = StoreReading(
         at_s=time.time() if now_s is None else now_s,
@@ -155,6 +155,8 @@ def show_time(spent: SlotTime, console: Console) -> None:
         parts.add_row(name, _seconds_text(seconds), f"{100 * seconds / spent.slots_s:.1f}")
     parts.add_row("all slots", _seconds_text(spent.slots_s), "100.0")
     print_table(console, parts)
+    if spent.processor_s:
+        say(f"finished tasks took {_seconds_text(spent.processor_s)} of processor")
     if spent.undivided:
         say(
             f"{counted(spent.undivided, 'finished attempt')}: start and storage are not known, "
@@ -206,11 +208,10 @@ def show(
     if progress.pause is not None:
         say(f"paused{since_text(progress.pause)}: prunegrid resume --store {store.address}")
     if numbers["remaining"]:
-        low, high = numbers["eta_s"]
         sure = f"{100 * numbers['eta_measured_frac']:.0f} % of it measured"
         slots = max(numbers["slots"], 1)
         say(
-            f"left: {duration_text(low)} to {duration_text(high)} with {counted(slots, 'task')} "
+            f"left: {eta_text(progress.eta)} with {counted(slots, 'task')} "
             f"at once, no less than the longest chain's "
             f"{duration_text(numbers['critical_s'])} or so ({sure})"
         )

@@ -20,8 +20,8 @@ from prunegrid.orchestrator.dashboard.snapshot import (
 from prunegrid.orchestrator.errors import PrunegridError, StoreError
 from prunegrid.orchestrator.plan.durations import Durations
 from prunegrid.orchestrator.plan.estimates import Eta
-from prunegrid.orchestrator.plan.guesses import flops_per_s
 from prunegrid.orchestrator.plan.plan_index import Bools, Floats, PlanIndex
+from prunegrid.orchestrator.store.forecast_inputs import model_here
 from prunegrid.orchestrator.store.history import RunHistory
 from prunegrid.orchestrator.store.journal import JournalReader
 from prunegrid.orchestrator.store.lease import LeaseWatch
@@ -116,7 +116,7 @@ class StoreReader:
     def _new_durations(self) -> Durations:
         if self._index is None:
             return Durations()
-        return Durations(flops_per_s=flops_per_s(self._index.plan.grid.resources))
+        return Durations(model_here(self._index.plan))
 
     # ------------------------------------------------------------------ a snapshot
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from prunegrid.orchestrator.driver.run_view import RunView
 from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import NotebookOutput, in_notebook
-from prunegrid.orchestrator.plan.estimates import Eta, duration_text
+from prunegrid.orchestrator.plan.estimates import duration_text, eta_text
 
 PLAIN_EVERY_S = 10.0
 _STATES = (("done", "green"), ("running", "cyan"), ("waiting", "dim"), ("failed", "red"))
@@ -60,15 +60,6 @@ def totals(view: RunView) -> dict[str, int]:
         for state, number in counts.items():
             out[state if state in out else "waiting"] += number
     return out
-
-
-def eta_text(eta: Eta) -> str:
-    """`about 3 min to 5 min`, and how much of it is a guess."""
-    if eta.work_s == 0:
-        return "done"
-    low, high = duration_text(eta.low_s), duration_text(eta.high_s)
-    text = f"about {low}" if low == high else f"{low} to {high}"
-    return text if eta.measured_frac > 0.5 else f"{text} (mostly a guess yet)"
 
 
 def one_line(view: RunView) -> str:

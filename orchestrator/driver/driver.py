@@ -299,7 +299,7 @@ class Driver:
         self._started.pop(outcome.key, None)
         common = {"key": outcome.key, "attempt": ended.attempt, "worker": ended.worker}
         if isinstance(outcome, Success):
-            self._durations.add(self._plan.tasks[outcome.key], outcome.duration_s)
+            self._durations.add(self._plan.tasks[outcome.key], outcome.duration_s, ended.worker)
             summary = dict(outcome.summary)
             seconds = round(outcome.duration_s, 3)
             use = {} if outcome.time is None else _rounded(asdict(outcome.time))

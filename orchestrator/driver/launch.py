@@ -31,7 +31,7 @@ from prunegrid.orchestrator.names import counted
 from prunegrid.orchestrator.output import plain
 from prunegrid.orchestrator.plan.convergence_checks import find_doubled
 from prunegrid.orchestrator.plan.dag import Plan, expand
-from prunegrid.orchestrator.plan.slices import slice_ranks
+from prunegrid.orchestrator.plan.slices import sample_ranks, slice_ranks
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import changed_code, keep_grid, read_grid_for
 from prunegrid.orchestrator.store.store import Store
@@ -217,7 +217,7 @@ def drive(plan: Plan, context: RunContext, lease: Lease, observer: Observer) -> 
                 observer,
                 lease=lease,
                 stop_requested=stop.is_requested,
-                ranks=slice_ranks(plan) if context.options.slices else None,
+                ranks=slice_ranks(plan) if context.options.slices else sample_ranks(plan),
                 starting_s=time.monotonic() - began_s,
             )
             return driver.run()

@@ -12,7 +12,7 @@ from prunegrid.orchestrator.errors import StoreError, TornError
 from prunegrid.orchestrator.grid.grid import cell_id, model_id
 from prunegrid.orchestrator.plan.dag import Plan, parent_of
 from prunegrid.orchestrator.plan.estimates import Durations
-from prunegrid.orchestrator.plan.guesses import flops_per_s
+from prunegrid.orchestrator.store.forecast_inputs import model_here
 from prunegrid.orchestrator.store.journal import read_history
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.workers import layout
@@ -35,7 +35,7 @@ def scan_store(plan: Plan, store: Store, say: Callable[[str], None]) -> StoreSca
     for path in store.set_torn_aside(_rows_on(plan)):
         say(f"torn: {path} was not whole; moved to torn/, it is made anew")
     finished = store.finished()
-    durations = Durations(flops_per_s=flops_per_s(plan.grid.resources))
+    durations = Durations(model_here(plan))
     history = read_history(store)
     history.learn(durations, plan.tasks)
     return StoreScan(

@@ -67,13 +67,13 @@ def _short(value: float) -> str:
     return f"{value:.3g}" if value < 10 else f"{value:.0f}"
 
 
-def sureness(eta: Eta) -> str:
-    """How much of it rests on measurements, in words."""
+def sureness(eta: Eta, others: str) -> str:
+    """What it rests on, in words; `others`: what the part without measured tasks does."""
     percent = 100 * eta.measured_frac
     if eta.work_s == 0:
-        return "nothing is left"
+        return "nothing: nothing is left"
     if percent >= 99.5:
-        return "all of it from measured tasks alike"
+        return "tasks alike that were measured"
     if percent < 0.5:
-        return "a guess from multiply-adds: nothing like it was measured yet"
-    return f"{percent:.0f} % of it from measured tasks alike, the rest guessed"
+        return others
+    return f"tasks alike that were measured, {percent:.0f} % of it; the rest on {others}"

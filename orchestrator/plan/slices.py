@@ -1,4 +1,9 @@
-"""`--slices`: which tasks come first so that whole publishable slices are finished early. Pure.
+"""Which tasks come first, whatever the paths. Pure.
+
+Without `--slices`: one task of each attack on each network, early, so that what is left is soon
+estimated from all kinds of tasks.
+
+With `--slices`: what whole publishable slices need, one after the other.
 
 A slice is what one point of a published curve rests on: one architecture, variant, method, rate,
 protocol and attack, over all seeds. Slices come in the grid file's order, rates ascending, since
@@ -8,6 +13,20 @@ a chain reaches them so: what stands first in the file is finished first.
 from __future__ import annotations
 
 from prunegrid.orchestrator.plan.dag import Plan, parents_of
+from prunegrid.workers.contract import AttackTask, network_label
+
+
+def sample_ranks(plan: Plan) -> dict[str, int]:
+    """One task of each attack on each network, of the model with the shortest way to it."""
+    depth: dict[str, int] = {}
+    first: dict[tuple[object, ...], tuple[int, str]] = {}
+    for key, task in plan.tasks.items():  # parents come first
+        depth[key] = 1 + max((depth[parent] for parent in parents_of(task)), default=0)
+        if isinstance(task, AttackTask):
+            what = (network_label(task), task.data.dataset, task.attack)
+            if what not in first or depth[key] < first[what][0]:
+                first[what] = (depth[key], key)
+    return {key: -1 for _, key in first.values()}
 
 
 def slice_ranks(plan: Plan) -> dict[str, int]:

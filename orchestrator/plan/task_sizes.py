@@ -11,16 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from prunegrid.orchestrator.grid.grid import PlannedAttack
+from prunegrid.orchestrator.plan.cost_model import image_seconds
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
-from prunegrid.orchestrator.plan.guesses import attack_looks
-from prunegrid.workers.contract import AttackSettings
+from prunegrid.workers.catalog import DATASETS
 from prunegrid.workers.speeds import Probe, Speed
 
 #: What the longest tasks should take; and what none is cut below so that every slot has one.
 TARGET_S, LEAST_S = 90.0, 10.0
-#: Time of an attack over that of its guessed looks, as bare passes: the engines that repeat Foolbox
-#: leave off early in C&W alone, the stock one is slower by itself (docs/attacks.md, "Speed").
-_OVER_LOOKS: Mapping[str, float] = {"strict": 1.5, "foolbox": 2.0, "foolbox-stock": 8.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +46,21 @@ class TaskSizes:
 def probes_of(plan: Plan) -> tuple[Probe, ...]:
     """What must be measured to choose a plan's sizes."""
     known = {each.name: each for each in plan.grid.architectures}
+
+    def shape(probe: Probe) -> tuple[int, ...]:
+        entry = known[probe.architecture].data.own or DATASETS.get(probe.dataset)
+        return entry.shape if entry is not None else ()
+
     return tuple(
         replace(
             probe,
+            shape=shape(probe),
             built=known[probe.architecture].architecture,
             network=known[probe.architecture].network,
             own_data=known[probe.architecture].data.own,
+            configuration=known[probe.architecture].configuration,
+            batch_size=known[probe.architecture].variants[0].training.batch_size,
+            augmentation=known[probe.architecture].variants[0].training.augmentation,
         )
         for probe in dict.fromkeys(_probe(cell) for cell in plan.cells)
     )
@@ -81,7 +87,9 @@ def choose_sizes(plan: Plan, speeds: Iterable[Speed], *, slots: int) -> TaskSize
         return batch_sizes[attack.protocol] if strict else attack.settings.batch_size
 
     seconds = {
-        (probe, attack): image_seconds(attack.settings, by_probe[probe], batch_of(attack))
+        (probe, attack): image_seconds(
+            replace(attack.settings, batch_size=batch_of(attack)), by_probe[probe]
+        )
         for probe, attack in models
     }
     shard_sizes = {}
@@ -130,11 +138,6 @@ def images_per_shard(*, image_s: float, batch: int, images: int, models: int, sl
     if wanted > 1:
         size = max(least, min(size, math.ceil(batches / (wanted - 1)) - 1))
     return batch * math.ceil(batches / math.ceil(batches / size))
-
-
-def image_seconds(settings: AttackSettings, speed: Speed, batch: int) -> float:
-    """What an image is expected to take in batches of `batch`."""
-    return attack_looks(settings) * _OVER_LOOKS[settings.engine] / speed.at(batch)
 
 
 def _probe(cell: PlannedCell) -> Probe:

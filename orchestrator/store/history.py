@@ -47,6 +47,7 @@ class DoneRecord(NamedTuple):
     key: str
     at_s: float  #: seconds since the epoch
     seconds: float | None  #: as its worker measured them; None: not known
+    worker: str = ""  #: host and slot, and which of the store's runs; "" while not known
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +127,9 @@ class RunHistory:
                     self.running[key].worker = _text(entry.get("worker"))
             case "done":
                 seconds = self._end(entry, key, at_s, "done")
-                self.done.append(DoneRecord(key, at_s, seconds))
+                worker = _text(entry.get("worker"))
+                place = f"{len(self.runs)} {worker}" if worker else ""
+                self.done.append(DoneRecord(key, at_s, seconds, place))
                 (self.diverged.add if entry.get("diverged") else self.diverged.discard)(key)
                 self.given_up.pop(key, None)
                 self.delayed.discard(key)
@@ -255,10 +258,10 @@ class RunHistory:
     def learn(self, durations: Durations, tasks: Mapping[str, Task], *, skip: int = 0) -> None:
         """Add what those of the done tasks took that are in `tasks`. `skip`: so many of `done`
         were added before."""
-        for key, _, seconds in self.done[skip:]:
+        for key, _, seconds, worker in self.done[skip:]:
             task = tasks.get(key)
             if task is not None and seconds is not None:
-                durations.add(task, seconds)
+                durations.add(task, seconds, worker)
 
 
 def finite(value: object) -> float | None:

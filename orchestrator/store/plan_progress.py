@@ -94,6 +94,7 @@ class PlanProgress:
             "driver": {"alive": self.alive, **(asdict(self.holder) if self.holder else {})},
             "slots": self.slots,
             "eta_s": [round(eta.low_s, 1), round(eta.high_s, 1)],
+            "eta_likely_s": round(eta.likely_s, 1),
             "eta_measured_frac": round(eta.measured_frac, 3),
             "critical_s": round(eta.critical_s, 1),
             "work_s": round(eta.work_s, 1),

@@ -51,6 +51,7 @@ class SlotTime:
     #: Finished attempts whose start and storage are in the part of their work: their workers did
     #: not say, as in journals of before.
     undivided: int = 0
+    processor_s: float = 0.0  #: of finished attempts, where their workers said it
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,6 +60,7 @@ class SlotTime:
             "slots_s": round(self.slots_s, 3),
             "parts_s": {name: round(seconds, 3) for name, seconds in self.parts.items()},
             "undivided": self.undivided,
+            "processor_s": round(self.processor_s, 3),
             "attacks": {name: _rounded(asdict(cost)) for name, cost in self.attacks.items()},
         }
 
@@ -91,6 +93,9 @@ def slot_time(history: RunHistory, tasks: Mapping[str, Task]) -> SlotTime:
         slots_s=slots_s,
         parts={name: total.get(name, 0.0) for name in order},
         attacks=_costs(history.by_start, tasks),
+        processor_s=sum(
+            one.processor_s or 0.0 for one in history.by_start if one.outcome == "done"
+        ),
         undivided=sum(one.outcome == "done" and one.storage_s is None for one in history.by_start),
     )
 

@@ -5,12 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from prunegrid.orchestrator.grid.file import parse_grid
+from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.orchestrator.plan.task_sizes import probes_of
+from prunegrid.orchestrator.store.forecast_inputs import model_here, speeds_here
 from prunegrid.workers.attacks.runtime import device_speed
 from prunegrid.workers.attacks.runtime.device_speed import measure_speed
 from prunegrid.workers.contract import WorkerSettings
 from prunegrid.workers.entry import REAL_RUNNER
 from prunegrid.workers.speeds import Probe
 from tests.attacks.conftest import settings
+from tests.grids import SMALL
 
 pytestmark = pytest.mark.tf
 
@@ -27,6 +32,8 @@ def test_it_is_measured_once_and_kept(cnn5, tmp_path):
     first = measure_speed(cnn5, PROBE, sizes=(16, 32), seconds=0.01)
     assert (first.probe, first.sizes, first.threads) == (PROBE, (16, 32), 1)
     assert min(first.passes_per_s) > 0
+    assert min(first.forward_per_s) > 0
+    assert first.trained_per_s > 0
     (path,) = (tmp_path / "prunegrid").iterdir()
     raw = json.loads(path.read_text())
     path.write_text(json.dumps(raw | {"passes_per_s": [1.0, 2.0]}))
@@ -44,6 +51,17 @@ def test_the_runner_measures_what_it_is_asked_for(tmp_path):
     assert found == REAL_RUNNER.measure([PROBE], settings)[0], "the second time from the cache"
     unknown = Probe(architecture="cnn6", dataset="mnist5k")
     assert "cnn6" in REAL_RUNNER.measure([unknown], settings)
+
+
+def test_plan_finds_what_was_measured_here():
+    """By names alone, without TensorFlow."""
+    plan = expand(parse_grid(SMALL, source="test"))
+    assert speeds_here(plan) == ()
+    settings = WorkerSettings(store="", data_dir=None, threads=1, gpu_memory_mib=None)
+    measured = REAL_RUNNER.measure(probes_of(plan), settings)
+    assert speeds_here(plan) == measured
+    task = next(task for task in plan.tasks.values() if task.kind == "train")
+    assert 0.01 < model_here(plan).seconds(task) < 100
 
 
 def test_sizes_that_do_not_fit_are_left_out(cnn5, monkeypatch):
@@ -70,24 +88,30 @@ def test_sizes_that_do_not_fit_are_left_out(cnn5, monkeypatch):
 def test_even_one_batch_must_fit(cnn5, monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr(device_speed, "_speed", lambda network, size, seconds: 0.0)
+    monkeypatch.setattr(device_speed, "_speed", lambda network, size, seconds, **more: 0.0)
     with pytest.raises(tf.errors.ResourceExhaustedError, match="not even 16 images"):
         measure_speed(cnn5, PROBE, sizes=(16, 32))
 
 
 def test_slow_networks_are_not_asked_for_ever_larger_batches(cnn5, monkeypatch):
     asked = []
-    monkeypatch.setattr(device_speed, "_speed", lambda network, size, s: asked.append(size) or 20.0)
+    monkeypatch.setattr(
+        device_speed, "_speed", lambda network, size, s, **more: asked.append(size) or 20.0
+    )
     assert measure_speed(cnn5, PROBE).sizes == (16, 32)
-    assert asked == [16, 32], "a call of 32 images takes more than a second"
+    assert asked == [16, 32] * 2, (
+        "forward and back, and forward; a call of 32 images takes more than a second"
+    )
 
 
 def test_the_best_of_several_turns_counts(cnn5, monkeypatch):
     """Another process may take the machine during any of them."""
-    speeds = iter([100.0, 10.0, 100.0, 200.0, 90.0, 210.0])
-    monkeypatch.setattr(device_speed, "_speed", lambda network, size, seconds: next(speeds))
+    both, forward = [100.0, 10.0, 100.0, 200.0, 90.0, 210.0], [400.0, 500.0] * 3
+    speeds = iter(both + forward)
+    monkeypatch.setattr(device_speed, "_speed", lambda network, size, seconds, **more: next(speeds))
     monkeypatch.setattr(device_speed, "LONGEST_CALL_S", 10.0)
-    assert measure_speed(cnn5, PROBE, sizes=(16, 32)).passes_per_s == (100.0, 210.0)
+    found = measure_speed(cnn5, PROBE, sizes=(16, 32))
+    assert (found.passes_per_s, found.forward_per_s) == ((100.0, 210.0), (400.0, 500.0))
 
 
 @pytest.fixture

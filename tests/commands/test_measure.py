@@ -45,8 +45,15 @@ def measure(monkeypatch, tmp_path, capsys):
 def test_each_attack_is_shown_beside_the_grids_numbers(measure):
     code, out, _ = measure(MIXED, (speed(scale=0.0025),))
     assert code == 0
-    first, head, *rows = out.splitlines()
-    assert first == ("cnn5, images forward and back a second (1 thread): 2 by 16, 5 by 32, 5 by 64")
+    first, _, *speeds, head = out.splitlines()[:6]
+    rows = out.splitlines()[6:]
+    assert first == "Fake 9000 (1 thread; start not measured); images a second:"
+    # 360 images of training at 1.75 a second, and 40 of validation at 15.
+    assert [" ".join(row.split()) for row in speeds] == [
+        "cnn5 16 8 2 2 208.4 s 0.0 s",
+        "32 15 5",
+        "64 15 5",
+    ]
     assert head.split() == [
         "architecture",
         "protocol",
@@ -58,10 +65,10 @@ def test_each_attack_is_shown_beside_the_grids_numbers(measure):
     ]
     # Foolbox's batch is the grid's to say, and one shard size is for all: that of C&W there.
     assert [" ".join(row.split()) for row in rows[:4]] == [
-        "cnn5 paper pgd_linf 48 48 (grid: 16) 58 s",
-        "cnn5 paper cw_l2 48 48 (grid: 16) 1.6 min",
-        "cnn5 strict pgd_linf 32 (grid: 64) 48 (grid: 16) 43 s",
-        "cnn5 strict cw_l2 32 (grid: 64) 48 (grid: 16) 72 s",
+        "cnn5 paper pgd_linf 48 48 (grid: 16) 60 s",
+        "cnn5 paper cw_l2 48 48 (grid: 16) 82 s",
+        "cnn5 strict pgd_linf 32 (grid: 64) 48 (grid: 16) 47 s",
+        "cnn5 strict cw_l2 32 (grid: 64) 48 (grid: 16) 36 s",
     ]
     blank, where, *piece = rows[4:]
     assert (blank, where.startswith("for "), where.endswith("grid.yaml:")) == ("", True, True)

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from prunegrid.orchestrator.driver.display import Display, eta_text, one_line, render, totals
+from prunegrid.orchestrator.driver.display import Display, one_line, render, totals
 from prunegrid.orchestrator.driver.run_view import GivenUp, RunView
 from prunegrid.orchestrator.engines.engine import RunningTask
-from prunegrid.orchestrator.plan.estimates import Eta
+from prunegrid.orchestrator.plan.estimates import Eta, eta_text
 
 
 def view(**changes) -> RunView:
@@ -29,7 +29,7 @@ def view(**changes) -> RunView:
         "failures": 3,
         "given_up": (GivenUp(key="prune-9", name="a prune", kind="bug", message="boom"),),
         "elapsed_s": 125.0,
-        "eta": Eta(low_s=60, high_s=150, work_s=300, critical_s=50, measured_frac=0.9),
+        "eta": Eta(low_s=60, high_s=150, likely_s=85, work_s=300, critical_s=50, measured_frac=0.9),
         "stopping": False,
     }
     return RunView(**(values | changes))
@@ -47,7 +47,12 @@ def test_waiting_is_all_that_is_neither_running_nor_over():
 
 def test_the_live_display_says_how_far_what_runs_and_what_failed():
     text = drawn(view())
-    for words in ("20 %", "60 s to 2.5 min", "prune cnn5 random-local-filter to 4", "epoch 3/12"):
+    for words in (
+        "20 %",
+        "about 85 s (60 s to 2.5 min)",
+        "prune cnn5 random-local-filter to 4",
+        "epoch 3/12",
+    ):
         assert words in text
     assert "3 attempts failed" in text
     assert "stopping" not in text
@@ -64,13 +69,13 @@ def test_nothing_is_cut_on_a_narrow_terminal(width):
 def test_a_plain_line_says_the_same():
     assert one_line(view()) == (
         "[2.1 min] 5/24 tasks, 8/48 cells, 1 running, 3 failed attempts, "
-        "tasks: 1 failed, 7 blocked; left: 60 s to 2.5 min"
+        "tasks: 1 failed, 7 blocked; left: about 85 s (60 s to 2.5 min)"
     )
 
 
-def test_a_guess_is_called_one():
-    eta = Eta(low_s=60, high_s=60, work_s=60, critical_s=60, measured_frac=0.1)
-    assert eta_text(eta) == "about 60 s (mostly a guess yet)"
+def test_a_range_of_one_number_is_one():
+    eta = Eta(low_s=60, high_s=60, likely_s=60, work_s=60, critical_s=60, measured_frac=0.1)
+    assert eta_text(eta) == "about 60 s"
     assert eta_text(Eta(low_s=0, high_s=0, work_s=0, critical_s=0, measured_frac=1)) == "done"
 
 

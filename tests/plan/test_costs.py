@@ -99,7 +99,8 @@ def test_ranges_read_well(low, high, text):
 
 
 def test_how_sure_it_is_is_said():
-    assert sureness(ETA) == "62 % of it from measured tasks alike, the rest guessed"
+    alike = "tasks alike that were measured"
+    assert sureness(ETA, "tables") == f"{alike}, 62 % of it; the rest on tables"
     plain = {"low_s": 1, "high_s": 1, "work_s": 1, "critical_s": 1}
-    assert "a guess" in sureness(Eta(**plain, measured_frac=0.0))
-    assert sureness(Eta(**plain, measured_frac=1.0)).startswith("all of it")
+    assert sureness(Eta(**plain, measured_frac=0.0), "tables") == "tables"
+    assert sureness(Eta(**plain, measured_frac=1.0), "tables") == alike

@@ -32,7 +32,8 @@ def test_64_gpus_are_kept_busy_to_within_5_percent_of_any_schedule(paper):
     for row in rows:
         assert row["slots"] == 64
         assert 1 <= row["makespan_over_bound"] < 1.05
-        assert row["makespan_over_bound"] <= row["with_slices"] < 1.1
+        assert row["makespan_over_bound"] <= row["with_slices"] * 1.01
+        assert row["with_slices"] < 1.1
 
 
 def test_chains_come_before_what_can_wait():

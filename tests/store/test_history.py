@@ -29,7 +29,7 @@ def test_an_attempt_begins_when_a_worker_had_it_not_when_it_was_handed_over():
     )
     (one,) = history.attempts[KEY]
     assert (one.start_s, one.end_s, one.worker, one.outcome) == (120.5, 130, "a/0", "done")
-    assert history.done == [(KEY, 130, 9.5)]
+    assert history.done == [(KEY, 130, 9.5, "1 a/0")]
     assert not history.running
 
 

@@ -53,6 +53,7 @@ def test_each_kind_of_time_has_its_part():
     )
     spent = slot_time(history, PLAN.tasks)
     assert (spent.runs, spent.clock_s, spent.slots_s) == (1, 54, 88)
+    assert spent.processor_s == 15
     (cost,) = spent.attacks.values()
     assert (cost.tasks, cost.images, cost.wall_s, cost.processor_s) == (1, 16, 10, 15)
 
