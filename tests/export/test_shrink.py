@@ -164,3 +164,20 @@ def test_other_logits_are_refused():
     one, two = (pruned("cnn5", "random-local-filter", 2, seed=seed)[0] for seed in (0, 1))
     with pytest.raises(ShrinkError, match=r"at most 0\.0001, got [0-9]"):
         check_logits(one, two)
+
+
+def test_the_smaller_network_is_attacked_where_it_saves_enough():
+    """By the work that is left, and by what an attack's steps save of it; see the constants."""
+    from prunegrid.workers.catalog import ATTACKS
+    from prunegrid.workers.export.shrink import is_worth
+
+    large, small = 150_000_000, 400_000
+    assert is_worth(large, large // 2, 40)
+    assert not is_worth(large, large * 9 // 10, 40_000), "nine tenths of the work are left"
+    assert not is_worth(small, small // 10, 540)
+    assert is_worth(small, small // 10, 45_000)
+    assert is_worth(large, 0, None)
+    assert not is_worth(small, 0, None)
+    steps = {name: ATTACKS[name].most_steps({}) for name in ("target_race_l2", "cw_l2", "ddn_l2")}
+    assert steps == {"target_race_l2": 540, "cw_l2": 45_000, "ddn_l2": 100}
+    assert ATTACKS["cw_l2"].most_steps({"steps": 10}) == 90
