@@ -239,7 +239,7 @@ def test_a_parent_that_a_task_finds_torn_is_made_anew_by_the_same_run(tmp_path, 
                 content = bytearray(weights.read_bytes())
                 content[len(content) // 2] ^= 0xFF
                 weights.write_bytes(content)
-            elif key.startswith("attack") and attempts_of(self.store)[victim[0]] == 1:
+            elif victim and key.startswith("attack") and attempts_of(self.store)[victim[0]] == 1:
                 (self.store / "results/images" / f"{key}.parquet").unlink()
                 return failure(ended, FailureKind.INPUT)
             return ended
