@@ -24,7 +24,13 @@ from prunegrid.orchestrator.plan.dag import Plan
 from prunegrid.orchestrator.store.lease import Lease
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.store import Store, store_files
-from prunegrid.orchestrator.store.union import MergeResult, check_apart, merge_stores, share_names
+from prunegrid.orchestrator.store.union import (
+    MergeResult,
+    check_apart,
+    compare_stores,
+    merge_stores,
+    share_names,
+)
 from prunegrid.workers import layout
 from prunegrid.workers.user_code import look_beside
 
@@ -350,11 +356,12 @@ def merge(stores: Sequence[Path | str], into: Path | str) -> MergeResult:
     sources = [Store.open(_address("stores", address)) for address in stores]
     place = _address("into", into)
     check_apart(sources, store_files(place).address)
-    first_names = share_names(sources, Store.find(place))
+    there, say = Store.find(place), plain(_console())
+    first_names = share_names(sources, there)
+    compared = None if there else compare_stores(sources, say=say)  # a refusal makes no store
     target = Store.open_or_create(place, first_names=first_names)
-    say = plain(_console())
     with Lease.take(target, say=say):
-        merged = merge_stores(sources, target, say=say)
+        merged = merge_stores(sources, target, say=say, compared=compared)
         if merged.is_one_grid:
             plan = load_plan(target, whole=True)
             Recorder(plan, target).catch_up(target.whole() & plan.tasks.keys())

@@ -49,7 +49,7 @@ class MergeResult:
 
 
 @dataclass(kw_only=True)
-class _Union:
+class StoreUnion:
     """Which store each result and row is taken from."""
 
     tasks: dict[str, Store] = field(default_factory=dict)
@@ -109,15 +109,26 @@ def _named_first(store: Store) -> Iterator[str]:
         yield from (name for name in names if name in FIRST_NAMES)
 
 
-def merge_stores(
-    sources: Sequence[Store], target: Store, *, say: Callable[[str], None]
-) -> MergeResult:
-    """Copy what `target` lacks. The caller holds its lease. Raises StoreError where two stores
-    differ in a result, or have the same model or cell by other work; nothing is written then."""
-    union = _Union()
-    for store in (target, *sources):
+def compare_stores(stores: Sequence[Store], *, say: Callable[[str], None]) -> StoreUnion:
+    """Raises StoreError where two stores differ in a result, or have the same model or cell by
+    other work."""
+    union = StoreUnion()
+    for store in stores:
         _add_tasks(union, store, say)
         _add_rows(union, store)
+    return union
+
+
+def merge_stores(
+    sources: Sequence[Store],
+    target: Store,
+    *,
+    say: Callable[[str], None],
+    compared: StoreUnion | None = None,
+) -> MergeResult:
+    """Copy what `target` lacks. The caller holds its lease. `compared`: of the sources, for a
+    target that was just made. Raises StoreError as `compare_stores`; nothing is written then."""
+    union = compared or compare_stores((target, *sources), say=say)
     tasks = [(key, store) for key, store in union.tasks.items() if store is not target]
     rows = [
         (f"{folder}/{name}.parquet", store)
@@ -143,7 +154,7 @@ def merge_stores(
 # --------------------------------------------------------------------------- what is the same
 
 
-def _add_tasks(union: _Union, store: Store, say: Callable[[str], None]) -> None:
+def _add_tasks(union: StoreUnion, store: Store, say: Callable[[str], None]) -> None:
     whole = store.whole()
     if torn := store.finished() - whole:
         say(f"{store.address}: {len(torn)} results are torn and left out; see prunegrid verify")
@@ -154,7 +165,7 @@ def _add_tasks(union: _Union, store: Store, say: Callable[[str], None]) -> None:
                 union.shared.add(key)
 
 
-def _add_rows(union: _Union, store: Store) -> None:
+def _add_rows(union: StoreUnion, store: Store) -> None:
     for folder in _ROWS:
         for name in sorted(store.row_ids(folder, whole=True)):
             place = place_of(name)
@@ -173,7 +184,7 @@ def _add_rows(union: _Union, store: Store) -> None:
     union.underived -= {name for rows in union.rows.values() for name in rows}
 
 
-def _is_mixed(union: _Union, store: Store, folder: str, name: str) -> bool:
+def _is_mixed(union: StoreUnion, store: Store, folder: str, name: str) -> bool:
     """Whether the row rests on a result that is taken from another store: its provenance, such as
     its duration, is then another."""
     row = store.row(folder, name).to_pylist()[0]
