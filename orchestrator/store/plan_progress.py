@@ -170,9 +170,9 @@ def why_not_done(progress: PlanProgress, key: str, *, address: str) -> str:
     index, state = progress.index, progress.state_of(key)
     if index is not None and {key, parent_of(index.plan.tasks[key])} & progress.diverged:
         return f"{state}: the training diverged, so there is no accuracy"
-    if index is not None and state == "done":
-        if {key, parent_of(index.plan.tasks[key])} & progress.diverged_later:
-            return "done: the training diverged later; weights kept from before are judged"
+    later = progress.diverged_later if state == "done" else frozenset()
+    if index is not None and {key, parent_of(index.plan.tasks[key])} & later:
+        return "done: the training diverged later; weights kept from before are judged"
     if index is None or state == "done":
         return "done: its result is there; it would not run again"
     if state == "failed":
