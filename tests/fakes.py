@@ -51,6 +51,8 @@ HANGS, HANGS_LOCKED, DEAF, CRAMPED, NODE_BOUND = 905, 906, 907, 908, range(920, 
 BROKEN = 990
 #: Its trainings diverge: the weights are NaN in the end.
 DIVERGES = 913
+#: Its trainings diverge later: the weights kept from before are finite.
+DIVERGES_LATER = 914
 #: Runs like SLOW, and leaves a checkpoint when it is stopped.
 SAVES = 909
 #: Its first training fails once, as with an error of this kind from the real libraries.
@@ -218,7 +220,7 @@ def fake_model(task: Task, attempt: int = 1) -> ModelRecord:
         train_loss=0.05,
         epochs=3,
         stopped_early=False,
-        diverged=task.seed == DIVERGES,
+        diverged=task.seed in (DIVERGES, DIVERGES_LATER),
         nominal_rate=rate,
         layers=(layer,),
         weights_sha256=weights_sha256(fake_weights(task)[0]),

@@ -83,7 +83,10 @@ class ModelResult:
     @property
     def summary(self) -> tuple[tuple[str, float], ...]:
         """For the journal."""
-        return (("diverged", 1.0),) if self.unusable else (("accuracy", self.accuracy),)
+        if self.unusable:
+            return (("diverged", 1.0),)
+        later = (("diverged_later", 1.0),) if self.diverged else ()
+        return (("accuracy", self.accuracy), *later)
 
     @property
     def params_total(self) -> int:

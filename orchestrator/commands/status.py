@@ -225,6 +225,11 @@ def show(
     if progress.index is not None:
         for key in numbers["diverged"][:10]:
             say(f"diverged, no accuracy: {describe(progress.index.plan.tasks[key])} ({key})")
+        for key in numbers["diverged_later"][:10]:
+            say(
+                "diverged later, judged by weights kept from before: "
+                f"{describe(progress.index.plan.tasks[key])} ({key})"
+            )
     if numbers["failed"]:
         say(f"to try them again: prunegrid retry --store {store.address} --failed")
 

@@ -215,6 +215,7 @@ def square_payload(
                 "state": STATES[states[i]],
                 "value": number(snapshot.model_value[i]),
                 "diverged": index.plan.models[i].task_key in snapshot.diverged,
+                "diverged_later": index.plan.models[i].task_key in snapshot.diverged_later,
                 "tasks": [index.plan.models[i].task_key],
             }
         )
@@ -233,6 +234,7 @@ def square_payload(
                 "state": STATES[snapshot.cell_state[i]],
                 "value": number(snapshot.cell_value[i]),
                 "diverged": index.plan.parent(cell.task_keys[0]) in snapshot.diverged,
+                "diverged_later": index.plan.parent(cell.task_keys[0]) in snapshot.diverged_later,
                 "tasks": list(cell.task_keys),
             }
         )

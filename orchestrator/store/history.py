@@ -76,7 +76,9 @@ class RunHistory:
     by_start: list[AttemptRecord] = field(default_factory=list)  #: all, in the journal's order
     done: list[DoneRecord] = field(default_factory=list)
     runs: list[RunSpan] = field(default_factory=list)
-    diverged: set[str] = field(default_factory=set)  #: done, and their networks have no accuracy
+    #: Done trainings whose networks have no accuracy, "diverged", or that of weights kept from
+    #: before, "diverged_later".
+    diverged: dict[str, str] = field(default_factory=dict)
     spent_s: float = 0.0  #: slot-seconds of all attempts that have ended
     paused: bool = False
     last_s: float = 0.0  #: the newest line's moment
@@ -130,7 +132,10 @@ class RunHistory:
                 worker = _text(entry.get("worker"))
                 place = f"{len(self.runs)} {worker}" if worker else ""
                 self.done.append(DoneRecord(key, at_s, seconds, place))
-                (self.diverged.add if entry.get("diverged") else self.diverged.discard)(key)
+                self.diverged.pop(key, None)
+                for how in ("diverged", "diverged_later"):
+                    if entry.get(how):
+                        self.diverged[key] = how
                 self.given_up.pop(key, None)
                 self.delayed.discard(key)
                 self.waiting = ""

@@ -49,6 +49,8 @@ class PlanProgress:
     failed: frozenset[str] = frozenset()  #: all attempts used up in the last run
     delayed: frozenset[str] = frozenset()  #: failed, and to be tried again
     diverged: frozenset[str] = frozenset()  #: trainings that left no accuracy
+    #: Trainings that diverged, and left an accuracy of weights kept from before.
+    diverged_later: frozenset[str] = frozenset()
     holder: Holder | None = None  #: who last held the store
     alive: bool = False  #: that driver runs
     newest_s: float = 0.0  #: the newest sign of life, a line of the journal or a heartbeat
@@ -89,6 +91,7 @@ class PlanProgress:
             "running": sorted(self.running),
             "failed": sorted(self.failed),
             "diverged": sorted(self.diverged),
+            "diverged_later": sorted(self.diverged_later),
             "trouble": self.health.to_json(),
             "paused": None if self.pause is None else asdict(self.pause),
             "driver": {"alive": self.alive, **(asdict(self.holder) if self.holder else {})},
@@ -125,6 +128,14 @@ def progress_of(
     history, holder = reading.history, reading.holder
     running = frozenset(history.running.keys() - reading.finished if reading.alive else ())
     failed = frozenset(history.given_up.keys() - reading.finished)
+    diverged = {
+        how: frozenset(
+            key
+            for key, when in history.diverged.items()
+            if when == how and key in reading.finished and key in index.number
+        )
+        for how in ("diverged", "diverged_later")
+    }
     task_state = index.task_states(done, index.present(running), index.present(failed))
     return PlanProgress(
         at_s=reading.at_s,
@@ -135,7 +146,8 @@ def progress_of(
         running=running,
         failed=failed,
         delayed=frozenset(history.delayed - reading.finished if reading.alive else ()),
-        diverged=frozenset(history.diverged & reading.finished & index.number.keys()),
+        diverged=diverged["diverged"],
+        diverged_later=diverged["diverged_later"],
         holder=holder,
         alive=reading.alive,
         newest_s=max(history.last_s, holder.renewed_at_s if holder is not None else 0.0),
@@ -159,6 +171,9 @@ def why_not_done(progress: PlanProgress, key: str, *, address: str) -> str:
     index, state = progress.index, progress.state_of(key)
     if index is not None and {key, parent_of(index.plan.tasks[key])} & progress.diverged:
         return f"{state}: the training diverged, so there is no accuracy"
+    later = progress.diverged_later if state == "done" else frozenset()
+    if index is not None and {key, parent_of(index.plan.tasks[key])} & later:
+        return "done: the training diverged later; weights kept from before are judged"
     if index is None or state == "done":
         return "done: its result is there; it would not run again"
     if state == "failed":

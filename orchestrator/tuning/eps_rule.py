@@ -36,6 +36,8 @@ _GROWTHS = 40
 #: 128/255: with 256/255 any image becomes any other.
 _MOST_EXPONENT = 7
 COUNT = 4
+#: Relative: less than an eps in use differs by, and more than a float's last bits.
+_BELOW = 1e-6
 
 Robust = Callable[[float], float]
 
@@ -146,23 +148,34 @@ class SecurityCurve:
     models: int
     #: Of every model's images, together; 0 where the model is wrong, infinite where none was found.
     distances: Floats | None = None
+    #: The protocol's rule for `distances`: an image at exactly eps is broken.
+    within: bool = True
     points: Mapping[float, float] = field(default_factory=dict)
 
     def robust(self, eps: float) -> float:
         """At any eps from distances; between measured points straight over log eps, outside of
         them the nearest one's, and never more than at a smaller eps."""
         if self.distances is not None:
-            return float(np.mean(self.distances >= eps))
+            left = self.distances >= eps
+            if self.within:
+                left &= (self.distances != eps) | np.isinf(self.distances)
+            return float(np.mean(left))
         known = sorted(self.points)
         values = np.minimum.accumulate([self.points[e] for e in known])
         return float(np.interp(math.log(eps), np.log(known), values))
 
     def crossing(self, level: float) -> float:
-        """The largest eps with at least `level` robust accuracy; 0 where there is none."""
+        """The largest eps with at least `level` robust accuracy; 0 where there is none. Where an
+        image at exactly eps is broken: the whole number below it (L0), else a millionth below."""
         if self.distances is not None:
             ordered = np.sort(self.distances)[::-1]
             count = math.ceil(level * len(ordered) - 1e-9)
-            return float(ordered[max(count, 1) - 1]) if count <= len(ordered) else 0.0
+            if count > len(ordered):
+                return 0.0
+            least = float(ordered[max(count, 1) - 1])
+            if not self.within or least in (0, math.inf):
+                return least
+            return math.ceil(least) - 1.0 if self.norm == "l0" else least * (1 - _BELOW)
         known = sorted(self.points)
         values = [float(v) for v in np.minimum.accumulate([self.points[e] for e in known])]
         if values[0] < level:
@@ -180,11 +193,20 @@ class SecurityCurve:
         if self.distances is None:  # beyond what was measured: the last measured one
             weak = max(weak, min(self.points))
             strong = min(strong, max(self.points))
+        if self.norm == "l0":  # there is no weaker eps than one element
+            weak, strong = max(weak, 1.0), max(strong, 1.0)
         return Ends(weak=weak, strong=strong)
 
 
+# Parameters: what was attacked, and how it counts.
 def nearest_curve(
-    architecture: str, attack: str, distances: Floats, *, models: int, norm: str = ""
+    architecture: str,
+    attack: str,
+    distances: Floats,
+    *,
+    models: int,
+    within: bool,
+    norm: str = "",
 ) -> SecurityCurve:
     return SecurityCurve(
         architecture=architecture,
@@ -193,6 +215,7 @@ def nearest_curve(
         clean=float(np.mean(distances > 0)),
         models=models,
         distances=distances,
+        within=within,
     )
 
 

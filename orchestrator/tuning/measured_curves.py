@@ -11,6 +11,7 @@ import numpy as np
 
 from prunegrid.orchestrator.errors import PrunegridError
 from prunegrid.orchestrator.plan.dag import Plan, PlannedCell
+from prunegrid.orchestrator.store.rows import WITHIN, broken_at
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.eps_rule import (
     Calibration,
@@ -138,7 +139,8 @@ def _measured(
     models = len({task.parent_key for task in tasks})
     if entry.finds == "minimum-norm":
         distances = np.nan_to_num(distances_in(parts), nan=0.0, posinf=np.inf)
-        curve = nearest_curve(*key, distances, models=models, norm=entry.norm)
+        within = broken_at(cells[0].place.protocol, minimum_norm=True) == WITHIN
+        curve = nearest_curve(*key, distances, models=models, norm=entry.norm, within=within)
     else:
         empty = SecurityCurve(
             architecture=key[0], attack=key[1], norm=entry.norm, clean=0.0, models=models

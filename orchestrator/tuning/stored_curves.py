@@ -15,6 +15,7 @@ from prunegrid.orchestrator.authors.raw_results import AuthorRun, read_authors_f
 from prunegrid.orchestrator.errors import StoreError
 from prunegrid.orchestrator.report.eps_levels import PAPER_EPS
 from prunegrid.orchestrator.store.frames import read_rows
+from prunegrid.orchestrator.store.rows import WITHIN
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.tuning.eps_rule import (
     Calibration,
@@ -55,7 +56,7 @@ def _nearest_curves(architecture: str, runs: Sequence[AuthorRun]) -> Iterable[Se
         if found:
             together = np.concatenate(found)
             distances = np.where(together > _MISCLASSIFIED, together, 0.0)
-            yield nearest_curve(architecture, attack, distances, models=len(found))
+            yield nearest_curve(architecture, attack, distances, models=len(found), within=False)
 
 
 def _fixed_curves(
@@ -106,7 +107,11 @@ def stored_curves(store: Store, rule: Rule) -> list[Calibration]:
         norm, models = str(part["norm"].iloc[0]), part["model_key"].nunique()
         if part["finds"].iloc[0] == "minimum-norm":
             distances = _distances(images, part)
-            curve = nearest_curve(architecture, attack, distances, models=models, norm=norm)
+            # Rows that record no rule counted as the authors did.
+            within = part["broken_at"].iloc[0] == WITHIN
+            curve = nearest_curve(
+                architecture, attack, distances, models=models, norm=norm, within=within
+            )
             clean[architecture] = curve.clean
         else:
             mean = part.groupby("eps")["robust_accuracy"].mean()

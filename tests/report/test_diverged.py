@@ -24,7 +24,7 @@ from prunegrid.orchestrator.report.write import write_report
 from prunegrid.orchestrator.store.store import Store
 from prunegrid.orchestrator.verify.verify import Verifier
 from prunegrid.workers.files import LocalFiles
-from tests.fakes import DIVERGES, RUNNER
+from tests.fakes import DIVERGES, DIVERGES_LATER, RUNNER
 from tests.grids import with_seeds
 from tests.report.synthetic import METHODS, synthetic, write_store
 
@@ -101,14 +101,16 @@ def test_a_model_judged_by_weights_of_before_is_named_and_counts(tmp_path):
 
 def test_a_run_status_and_verify_agree_on_a_diverged_model(tmp_path):
     grid = tmp_path / "grid.yaml"
-    grid.write_text(with_seeds(0, DIVERGES))
+    grid.write_text(with_seeds(0, DIVERGES, DIVERGES_LATER))
     store = str(tmp_path / "s")
     options = RunOptions(grid=grid, store=store, engine="inline", runner=RUNNER)
     assert run_grid(options, Console(quiet=True)) == 0
     shown = io.StringIO()
     status(store, as_json=False, console=Console(file=shown, width=100))
     assert f"seed {DIVERGES}" in shown.getvalue()
-    assert "diverged, no accuracy" in shown.getvalue()
+    said = " ".join(shown.getvalue().split())
+    assert "diverged, no accuracy: " in said
+    assert f"seed {DIVERGES_LATER}" in said.split("judged by weights kept from before: ")[1]
     cells = pd.read_parquet(f"{store}/results/cells")
     assert cells.robust_accuracy.isna().tolist() == (cells.seed == DIVERGES).tolist()
     models = pd.read_parquet(f"{store}/results/models")
@@ -121,3 +123,5 @@ def test_a_run_status_and_verify_agree_on_a_diverged_model(tmp_path):
         assert one["diverged"] == (one["seed"] == DIVERGES) == (one["value"] is None)
         if one["diverged"]:
             assert "diverged" in why(snapshot, one["tasks"], address=store)
+        assert one["diverged_later"] == (one["seed"] == DIVERGES_LATER)
+        assert one["value"] is not None or not one["diverged_later"]

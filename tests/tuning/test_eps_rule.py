@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from prunegrid.orchestrator.store.rows import summarise
 from prunegrid.orchestrator.tuning.eps_rule import (
     Ends,
     EpsLevelsError,
@@ -24,7 +25,7 @@ from prunegrid.orchestrator.tuning.eps_rule import (
 RULE = Rule()
 
 
-def curve(norm: str, distances: np.ndarray) -> SecurityCurve:
+def curve(norm: str, distances: np.ndarray, *, within: bool = True) -> SecurityCurve:
     return SecurityCurve(
         architecture="cnn5",
         attack=f"a_{norm}",
@@ -32,6 +33,7 @@ def curve(norm: str, distances: np.ndarray) -> SecurityCurve:
         clean=float(np.mean(distances > 0)),
         models=1,
         distances=distances,
+        within=within,
     )
 
 
@@ -41,15 +43,16 @@ def curve(norm: str, distances: np.ndarray) -> SecurityCurve:
     spread=st.floats(0.05, 1.2),
     wrong=st.floats(0, 0.3),
     seed=st.integers(0, 999),
+    within=st.booleans(),
 )
-def test_a_set_follows_the_rule_whatever_the_curve(norm, scale, spread, wrong, seed):
+def test_a_set_follows_the_rule_whatever_the_curve(norm, scale, spread, wrong, seed, within):
     rng = np.random.default_rng(seed)
     scale = scale / 300 if norm == "linf" else scale
     found = scale * np.exp(spread * rng.standard_normal(400))
     if norm == "l0":
         found = np.ceil(found)
     found[rng.random(400) < wrong] = 0
-    it = curve(norm, found)
+    it = curve(norm, found, within=within)
     ends = it.ends(RULE)
     if norm == "linf" and it.robust(128 / 255) >= RULE.most_left:
         with pytest.raises(EpsLevelsError, match=r"even eps 0\.502 leaves"):
@@ -73,7 +76,7 @@ def test_a_set_follows_the_rule_whatever_the_curve(norm, scale, spread, wrong, s
         assert eps[0] <= max(ends.weak, 1)
     else:
         assert eps[0] <= ends.weak
-    if eps[0] <= ends.weak:
+    if eps[0] <= it.crossing(it.clean - RULE.marginal):
         assert it.robust(eps[0]) >= it.clean - RULE.marginal - 1e-9
         assert not [d for d in rule_findings(steps_of(it, eps), it.clean, RULE) if "weakest" in d]
 
@@ -87,9 +90,10 @@ def steps_of(it: SecurityCurve, eps):
         st.one_of(st.just(0.0), st.floats(0.01, 100), st.just(math.inf)), min_size=1, max_size=60
     ),
     level=st.floats(0.02, 1),
+    within=st.booleans(),
 )
-def test_a_crossing_is_the_largest_eps_with_so_many_left(distances, level):
-    it = curve("l2", np.array(distances))
+def test_a_crossing_is_the_largest_eps_with_so_many_left(distances, level, within):
+    it = curve("l2", np.array(distances), within=within)
     eps = it.crossing(level)
     if eps == 0:
         known = [d for d in distances if d > 0]
@@ -98,6 +102,28 @@ def test_a_crossing_is_the_largest_eps_with_so_many_left(distances, level):
         assert it.robust(eps) >= level - 1e-9
         larger = [d for d in distances if d > eps]
         assert not larger or it.robust(min(larger)) < level
+
+
+@pytest.mark.parametrize(
+    ("within", "left", "weak", "strong"), [(True, 0.4, 2, 8), (False, 0.7, 3, 9)]
+)
+def test_an_image_at_exactly_eps_counts_as_the_protocols_cells_count_it(within, left, weak, strong):
+    distances = np.array([3, 5, 5, 6, 6, 6, 9, 9, 12, 14.0])
+    it = curve("l0", distances, within=within)
+    cell = {
+        "label": np.zeros(10, int), "clean_prediction": np.zeros(10, int), "distance": distances,
+        "adversarial_prediction": np.ones(10, int), "broken": np.ones(10, bool),
+        "skipped": np.zeros(10, bool), "verified": np.ones(10, bool), "queries": np.ones(10),
+        "backward_passes": np.ones(10), "flat_passes": np.zeros(10),
+        "zero_gradient": np.zeros(10, bool), "broken_by": np.full(10, ""),
+        "distance_pixels": distances, "distance_loose": distances,
+    }  # fmt: skip
+    for eps in (3.0, 6.0, 9.0, 12.0):
+        counted = summarise(cell, eps=eps, minimum_norm=True, within=within)["robust_accuracy"]
+        assert it.robust(eps) == pytest.approx(counted)
+    assert it.robust(6) == pytest.approx(left)
+    ends = it.ends(Rule(marginal=0.0, left=0.4))
+    assert (ends.weak, ends.strong) == (weak, strong)
 
 
 @given(
@@ -166,7 +192,7 @@ def test_an_eps_reads_back_as_it_was_written(eps, norm):
 
 
 def test_a_network_that_is_hardly_ever_right_is_named():
-    found = nearest_curve("mine", "cw_l2", np.array([0, 0, 0, 0, 1.0]), models=1)
+    found = nearest_curve("mine", "cw_l2", np.array([0, 0, 0, 0, 1.0]), models=1, within=True)
     words = "mine cw_l2: the unpruned network is right on 20% of the attacked images; expected more"
     with pytest.raises(EpsLevelsError, match=words):
         calibrate_curve(found, (), Rule())

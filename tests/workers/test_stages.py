@@ -421,6 +421,32 @@ def test_attack_writes_a_row_per_image(store, data_dir):
     pd.testing.assert_frame_equal(again[found], table[found])
 
 
+def test_stored_adversarials_are_adversarial_to_the_stored_model(store, data_dir):
+    """FAB's end beside the boundary: as float16 they are adversarial no more."""
+    from prunegrid.workers.checkpoints import unpack
+    from prunegrid.workers.image_rows import read_images
+    from prunegrid.workers.model_cache import network, stored
+    from prunegrid.workers.models.base import set_weights
+    from prunegrid.workers.stages import attack
+
+    base = attack_task(DENSE)
+    nearest = replace(base.attack, attack="fab_l2", options=(), eps=())
+    task = replace(base, attack=nearest)
+    where = context(store, data_dir)
+    attack(task, where)
+    rows = read_images(where.files.read(layout.image_rows(task.key))).table.to_pandas()
+    rows = rows.set_index("image")
+    forget()
+    model = network(task, where)
+    set_weights(model, stored(where, task.parent_key).weights)
+    arrays = unpack(where.files.read(layout.adversarials(task.key)))
+    images = [name for name in arrays if name.isdecimal()]
+    assert images
+    for image in images:
+        found = int(model(arrays[image][None], training=False).numpy().argmax())
+        assert found == rows.adversarial_prediction[int(image)] != rows.label[int(image)]
+
+
 def _check_samples(where, task, table) -> None:
     """A few adversarials to look at, each beside the image that it was."""
     from prunegrid.workers.checkpoints import unpack

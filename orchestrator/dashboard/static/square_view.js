@@ -45,11 +45,12 @@ function matrix(caption, seeds, rows, state) {
         return el("tr", { class: head ? "first" : null }, el("th", { scope: "row" }, row.group && el("span", { class: head ? "strong" : "unseen" }, row.group), ` ${row.title}`),
           seeds.map((seed) => {
             const one = row.find(seed);
-            const said = one?.diverged ? "diverged, no accuracy" : one?.state;
+            const later = one?.diverged_later && "diverged later, judged by weights kept from before";
+            const said = one?.diverged ? "diverged, no accuracy" : later || one?.state;
             return el("td", {}, one && el("a", {
               ...link({ id: "", at: { ...state.at, ...row.at(seed) } }),
               class: `entry is-${one.state}`,
-              "aria-label": `${row.group ?? "model"} ${row.title}, seed ${seed}: ${one.value === null ? said : `${accuracy(one.value)} per cent`}`,
+              "aria-label": `${row.group ?? "model"} ${row.title}, seed ${seed}: ${one.value === null ? said : `${accuracy(one.value)} per cent${later ? `, ${later}` : ""}`}`,
               title: said,
             }, one.value === null ? icon(one.state) : accuracy(one.value)));
           }));
