@@ -116,6 +116,7 @@ def test_an_image_at_exactly_eps_counts_as_the_protocols_cells_count_it(within, 
         "skipped": np.zeros(10, bool), "verified": np.ones(10, bool), "queries": np.ones(10),
         "backward_passes": np.ones(10), "flat_passes": np.zeros(10),
         "zero_gradient": np.zeros(10, bool), "broken_by": np.full(10, ""),
+        "attacked_network": np.full(10, ""),
         "distance_pixels": distances, "distance_loose": distances,
     }  # fmt: skip
     for eps in (3.0, 6.0, 9.0, 12.0):
