@@ -34,7 +34,7 @@ def limited(what: str = "") -> Iterator[None]:
     says where it was, even in code that never returns to Python. Not to be nested."""
     if what:
         print(f"trying: {what}", file=sys.__stderr__, flush=True)
-    faulthandler.dump_traceback_later(limit_s(), exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(limit_s(), exit=True, file=2)
     try:
         yield
     finally:

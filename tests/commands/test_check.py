@@ -36,6 +36,12 @@ attacks:
   pgd_linf: {steps: 1, batch_size: 16}
   bad: {run: "check_parts:attack", norm: linf, finds: fixed-eps}
 """
+SIGNATURES = {
+    "net": "input_shape, classes",
+    "score": "scoring",
+    "attack": "network, images, labels, eps",
+    "load": "",
+}
 PGD = "  pgd_linf: {steps: 1, batch_size: 16}\n"
 PARTS = """
 import keras
@@ -159,8 +165,8 @@ def test_code_that_hangs_is_named_with_its_line(
     not hang, never need."""
     well = PARTS.replace('raise RuntimeError("no score today")', "return dict(scoring.weights)")
     well = well.replace('images * float("nan")', "images").replace("import keras", "").lstrip()
-    hangs = "def {0}(**all):\n    import time\n    while True:\n\n\n        time.sleep(9)\n"
-    wanted = hangs.format(function)
+    hangs = "def {0}({1}):\n    import time\n    while True:\n\n\n        time.sleep(9)\n"
+    wanted = hangs.format(function, SIGNATURES[function])
     grid.with_name("check_parts.py").write_text(
         wanted + "import keras\n" + _without(well, function)
     )

@@ -204,10 +204,8 @@ def test_a_store_is_read_without_the_function(folder):
 
 
 def test_a_file_name_in_place_of_a_module_gets_a_hint(folder):
-    text = (folder / "grid.yaml").read_text()
-    (folder / "grid.yaml").write_text(text.replace("grid_nets:net", "grid_nets.py:net"))
     with pytest.raises(GridError, match=r"or installed; did you mean grid_nets:net\?"):
-        read_grid(folder / "grid.yaml")
+        grid_of(folder, OWN.replace("grid_nets:net", "grid_nets.py:net"))
 
 
 def test_a_setting_without_bound_enters_the_configuration():
