@@ -21,6 +21,7 @@ import numpy as np
 
 from prunegrid.workers.attacks.runtime.shard import ShardRequest, attack_shard
 from prunegrid.workers.catalog import dataset_of, method_of
+from prunegrid.workers.child_process import limited
 from prunegrid.workers.context import Interrupted
 from prunegrid.workers.contract import AttackTask, PruneTask, TrainTask
 from prunegrid.workers.data.base import Dataset, load
@@ -67,7 +68,8 @@ def rehearse(asked: Rehearsal) -> Iterator[RehearsedPart]:
 def _try(where: tuple[str, ...], what: str, action: Callable[[], Any]) -> tuple[RehearsedPart, Any]:
     began_s, result, error = time.monotonic(), None, ""
     try:
-        result = action()
+        with limited(what):
+            result = action()
     except SystemExit as problem:  # a user's code ends the process
         error = cause(problem)
     except Exception as problem:

@@ -116,11 +116,11 @@ def cause(error: BaseException) -> str:
     text = type(error).__name__ + (f": {lines[0]}" if lines else "")
     if isinstance(error, SyntaxError):
         return text
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not _is_installed(f.filename)]
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not is_installed(f.filename)]
     return f"{text} ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else text
 
 
-def _is_installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
     """Ours, a library's or Python's own."""
     places = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
     return (
@@ -203,9 +203,16 @@ def _sources(target: str) -> dict[str, Path]:
     if not found:
         raise UserCodeError(
             f"{target}: no module of that name on this machine; expected it beside the grid file, "
-            "or installed"
+            f"or installed{_without_ending(target)}"
         )
     return found
+
+
+def _without_ending(target: str) -> str:
+    module, _, function = target.partition(":")
+    if not module.endswith(".py"):
+        return ""
+    return f"; did you mean {module.removesuffix('.py')}:{function}?"
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from prunegrid.orchestrator.cli import app, guarded
+from prunegrid.orchestrator.cli import app, guarded, main
 from prunegrid.orchestrator.commands import check
 from prunegrid.orchestrator.driver import rehearsals
 from prunegrid.orchestrator.driver.rehearsals import own_parts, rehearsals_of, try_out_new
 from prunegrid.orchestrator.errors import GridError
 from prunegrid.orchestrator.grid.file import parse_grid, read_grid
 from prunegrid.orchestrator.plan.dag import expand
+from prunegrid.workers import child_process
 from prunegrid.workers.rehearsal import RehearsedPart
 from tests.grids import SMALL
 
@@ -35,6 +36,13 @@ attacks:
   pgd_linf: {steps: 1, batch_size: 16}
   bad: {run: "check_parts:attack", norm: linf, finds: fixed-eps}
 """
+SIGNATURES = {
+    "net": "input_shape, classes",
+    "score": "scoring",
+    "attack": "network, images, labels, eps",
+    "load": "",
+}
+PGD = "  pgd_linf: {steps: 1, batch_size: 16}\n"
 PARTS = """
 import keras
 
@@ -129,11 +137,71 @@ def test_code_that_ends_the_process_or_prints(grid, data_dir, capsys, instead, w
     well = well.replace("return raise", "raise").replace('images * float("nan")', "images")
     grid.with_name("check_parts.py").write_text(well)
     asked = ["check", str(grid), "--data-dir", str(data_dir)]
-    codes: list[int | None] = []
-    code = guarded(lambda: codes.append(app(args=asked, standalone_mode=False))) or codes[0]
+    with pytest.raises(SystemExit) as ended:
+        main(asked)
+    code = ended.value.code
     said = " ".join("".join(capsys.readouterr()).split())
     assert bool(code) == bool(words), said
     assert re.search(words, said)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            "net",
+            r"grid.yaml:8: architectures.tiny: can't be built: no end in net \(check_parts.py:6\)",
+        ),
+        ("score", r"score-local-unstructured to 2 on tiny: no end in score \(check_parts.py:6\)"),
+        ("attack", r"bad on tiny \(strict\): no end in attack \(check_parts.py:6\)"),
+        ("load", r"datasets.mine: no end in load \(check_parts.py:6\)"),
+    ],
+)
+def test_code_that_hangs_is_named_with_its_line(
+    grid, data_dir, monkeypatch, capsys, function, words
+):
+    """Of a network, a score, an attack and a data set. The limit is one that the others, which do
+    not hang, never need."""
+    well = PARTS.replace('raise RuntimeError("no score today")', "return dict(scoring.weights)")
+    well = well.replace('images * float("nan")', "images").replace("import keras", "").lstrip()
+    hangs = "def {0}({1}):\n    import time\n    while True:\n\n\n        time.sleep(9)\n"
+    wanted = hangs.format(function, SIGNATURES[function])
+    grid.with_name("check_parts.py").write_text(
+        wanted + "import keras\n" + _without(well, function)
+    )
+    text = GRID.replace("{pgd_linf: [8/255], ", "{").replace(PGD, "")
+    grid.write_text(text)
+    if function == "load":
+        text = text.replace("dataset: synthetic16", "dataset: mine")
+        grid.write_text(text + 'datasets: {mine: {load: "check_parts:load"}}\n')
+    monkeypatch.setenv("PRUNEGRID_TRY_LIMIT_S", "40")
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(grid), "--data-dir", str(data_dir)])
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert ended.value.code
+    assert re.search(words + " within 0:00:40; does it hang", said), said
+
+
+def _without(source: str, function: str) -> str:
+    """All functions but this one."""
+    return "".join(p for p in re.split("(?m)^(?=def )", source) if f"def {function}(" not in p)
+
+
+def test_an_interrupt_says_so(monkeypatch, capsys):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(child_process.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child_process.ask_child("a.module", [])
+    assert "interrupted: what was being tried out" in capsys.readouterr().err
+
+
+def test_a_limit_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv("PRUNEGRID_TRY_LIMIT_S", "soon")
+    with pytest.raises(ValueError, match="PRUNEGRID_TRY_LIMIT_S: expected seconds, above 0"):
+        child_process.ask_child("a.module", [])
 
 
 @pytest.mark.tf

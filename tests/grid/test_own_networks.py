@@ -19,7 +19,7 @@ from prunegrid.orchestrator.store.union import merge_stores
 from prunegrid.workers import user_code
 from prunegrid.workers.contract import task_from_dict, task_to_dict
 from prunegrid.workers.keys import digest
-from prunegrid.workers.network_facts import NetworkFacts, NetworkRequest
+from prunegrid.workers.network_facts import NetworkFacts, NetworkRequest, configuration_of
 from tests.dashboard.stores import Run
 from tests.grids import SMALL
 
@@ -201,3 +201,14 @@ def test_a_store_is_read_without_the_function(folder):
     assert list(load_plan(run.store).tasks) == keys(grid)
     with pytest.raises(GridError, match=r"grid.yaml:7: .*grid_nets:net: no module of that name"):
         read_grid(folder / "grid.yaml")
+
+
+def test_a_file_name_in_place_of_a_module_gets_a_hint(folder):
+    with pytest.raises(GridError, match=r"or installed; did you mean grid_nets:net\?"):
+        grid_of(folder, OWN.replace("grid_nets:net", "grid_nets.py:net"))
+
+
+def test_a_setting_without_bound_enters_the_configuration():
+    inf, none = ({"max_value": value} for value in (float("inf"), 6.0))
+    assert configuration_of(inf) != configuration_of(none)
+    assert configuration_of(inf) == configuration_of({"max_value": float("inf")})

@@ -8,6 +8,7 @@ those of its files, a function by its source, options and version.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from prunegrid.workers.cache import load, save
-from prunegrid.workers.child_process import ask_child
+from prunegrid.workers.child_process import ask_child, limited
 from prunegrid.workers.dataset_entry import DatasetEntry
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.keys import digest
@@ -105,7 +106,9 @@ def main() -> None:
     folder = asked["data_dir"]
     try:
         reader = from_dict(UserCode, asked["reader"])
-        entry = describe(asked["name"], reader, None if folder is None else Path(folder))
+        # What is not the user's code may have much to download.
+        with contextlib.nullcontext() if reader.is_ours else limited():
+            entry = describe(asked["name"], reader, None if folder is None else Path(folder))
         answer = dataclasses.asdict(entry)
     except Exception as error:
         unavailable = type(error).__name__ == "DataUnavailable"

@@ -113,7 +113,7 @@ def _opened(file: Path) -> Any:
     try:
         with Image.open(file) as image:
             return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataUnavailable(f"{file} can't be read as an image: {error}") from error
 
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from prunegrid.workers.artifacts import weights_sha256
+from prunegrid.workers.child_process import limited
 from prunegrid.workers.decode import from_dict
 from prunegrid.workers.device import configure
 from prunegrid.workers.keys import digest
@@ -104,7 +105,8 @@ def main() -> None:
     answers: list[dict[str, Any]] = []
     for raw in json.load(sys.stdin):
         try:
-            answers.append(dataclasses.asdict(facts_of(from_dict(NetworkRequest, raw))))
+            with limited():
+                answers.append(dataclasses.asdict(facts_of(from_dict(NetworkRequest, raw))))
         except Exception as error:
             name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             answers.append({"error": " ".join(f"{name}{error}".split())})
