@@ -175,12 +175,12 @@ def test_code_that_hangs_is_named_with_its_line(
     if function == "load":
         text = text.replace("dataset: synthetic16", "dataset: mine")
         grid.write_text(text + 'datasets: {mine: {load: "check_parts:load"}}\n')
-    monkeypatch.setenv("PRUNEGRID_TRY_LIMIT_S", "40")
+    monkeypatch.setenv("PRUNEGRID_TRY_LIMIT_S", "20")
     with pytest.raises(SystemExit) as ended:
         main(["check", str(grid), "--data-dir", str(data_dir)])
     said = " ".join("".join(capsys.readouterr()).split())
     assert ended.value.code
-    assert re.search(words + " within 0:00:40; does it hang", said), said
+    assert re.search(words + " within 0:00:20; does it hang", said), said
 
 
 def _without(source: str, function: str) -> str:
