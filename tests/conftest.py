@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,15 +185,33 @@ def ray_session(_ray_ends: None) -> None:
         start_local(cpus=2, gpus=0)
 
 
+#: Serves S3 until its standard input ends.
+S3_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
 def s3_bucket() -> Iterator[str]:
-    """The address of a bucket on a server of our own."""
+    """The address of a bucket on a server of our own, in a process of its own: what other tests do
+    to this one is nothing to it."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
+    server = subprocess.Popen(
+        [sys.executable, "-c", S3_SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    host, port = server.stdout.readline().split()
     before = dict(os.environ)
     os.environ |= {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
@@ -205,4 +224,6 @@ def s3_bucket() -> Iterator[str]:
     yield "s3://grids"
     os.environ.clear()
     os.environ.update(before)
-    server.stop()
+    server.stdin.close()
+    server.wait(60)
+    server.stdout.close()

@@ -21,7 +21,7 @@ def sample_ranks(plan: Plan) -> dict[str, int]:
     depth: dict[str, int] = {}
     first: dict[tuple[object, ...], tuple[int, str]] = {}
     for key, task in plan.tasks.items():  # parents come first
-        depth[key] = 1 + max((depth[parent] for parent in parents_of(task)), default=0)
+        depth[key] = 1 + max((depth.get(parent, 0) for parent in parents_of(task)), default=0)
         if isinstance(task, AttackTask):
             what = (network_label(task), task.data.dataset, task.attack)
             if what not in first or depth[key] < first[what][0]:
