@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prunegrid.workers.catalog import attack_name
-from prunegrid.workers.contract import AttackTask, task_from_dict, task_to_dict
+from prunegrid.workers.contract import AttackTask, Task, task_from_dict, task_to_dict
 from prunegrid.workers.decode import from_dict, parse_json
 from prunegrid.workers.records import Provenance
 
@@ -159,6 +159,14 @@ def read_images(content: bytes) -> ImageRows:
 
 def images_of(table: pa.Table) -> ImageRows:
     """One attack task's rows, described by the table's metadata. Raises ValueError."""
+    task, provenance = described(table)
+    if not isinstance(task, AttackTask):
+        raise ValueError(f"image rows of a {task.kind} task, expected an attack")
+    return ImageRows(task=task, provenance=provenance, table=table)
+
+
+def described(table: pa.Table) -> tuple[Task, Provenance]:
+    """What made a task's rows, by their table's metadata. Raises ValueError."""
     metadata = table.schema.metadata or {}
     if b"prunegrid.task" not in metadata:
         raise ValueError("Parquet file without prunegrid's metadata")
@@ -166,7 +174,4 @@ def images_of(table: pa.Table) -> ImageRows:
     if version > SCHEMA_VERSION:
         raise ValueError(f"schema version {version} is newer than this program's {SCHEMA_VERSION}")
     task = task_from_dict(parse_json(metadata[b"prunegrid.task"]))
-    if not isinstance(task, AttackTask):
-        raise ValueError(f"image rows of a {task.kind} task, expected an attack")
-    provenance = from_dict(Provenance, parse_json(metadata[b"prunegrid.provenance"]))
-    return ImageRows(task=task, provenance=provenance, table=table)
+    return task, from_dict(Provenance, parse_json(metadata[b"prunegrid.provenance"]))

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from prunegrid.workers.catalog import attack_name
-from prunegrid.workers.contract import TransferTask, task_from_dict, task_to_dict
-from prunegrid.workers.decode import from_dict, parse_json
+from prunegrid.workers.contract import TransferTask, task_to_dict
 from prunegrid.workers.image_rows import (
     PROVENANCE_FIELDS,
     SCHEMA_VERSION,
+    described,
     parquet_bytes,
     provenance_columns,
     read_table,
@@ -87,14 +87,7 @@ def read_transfers(content: bytes) -> TransferRows:
 
 def transfers_of(table: pa.Table) -> TransferRows:
     """One task's rows, described by the table's metadata. Raises ValueError."""
-    metadata = table.schema.metadata or {}
-    if b"prunegrid.task" not in metadata:
-        raise ValueError("Parquet file without prunegrid's metadata")
-    version = int(metadata.get(b"prunegrid.schema", b"0"))
-    if version > SCHEMA_VERSION:
-        raise ValueError(f"schema version {version} is newer than this program's {SCHEMA_VERSION}")
-    task = task_from_dict(parse_json(metadata[b"prunegrid.task"]))
+    task, provenance = described(table)
     if not isinstance(task, TransferTask):
         raise ValueError(f"rows of a {task.kind} task, expected a transfer")
-    provenance = from_dict(Provenance, parse_json(metadata[b"prunegrid.provenance"]))
     return TransferRows(task=task, provenance=provenance, table=table)

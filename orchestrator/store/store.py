@@ -75,7 +75,7 @@ SCHEMAS = {
     layout.TRANSFER_IMAGE_ROWS: TRANSFER_IMAGE_SCHEMA,
 }
 #: Those whose rows are tasks' own results.
-_OF_TASKS = (layout.IMAGE_ROWS, layout.TRANSFER_IMAGE_ROWS)
+TASK_ROWS = (layout.IMAGE_ROWS, layout.TRANSFER_IMAGE_ROWS)
 
 
 @contextlib.contextmanager
@@ -250,7 +250,7 @@ class Store:
 
     def _result_files(self) -> dict[str, str]:
         with store_errors():
-            rows = [info for folder in _OF_TASKS for info in self.files.list(folder)]
+            rows = [info for folder in TASK_ROWS for info in self.files.list(folder)]
             return self._results_with(rows)
 
     def _results_with(self, rows: Iterable[FileInfo]) -> dict[str, str]:
@@ -306,7 +306,7 @@ class Store:
             files = [file for folder in SCHEMAS for file in self.files.list(folder)]
             bad = [f for f in files if f.path.endswith(".parquet") and not self.is_readable(f)]
             merged = [file for file in bad if is_merged(file.path)]
-            of_tasks = [f for f in files if f.path.startswith(_OF_TASKS) and f not in merged]
+            of_tasks = [f for f in files if f.path.startswith(TASK_ROWS) and f not in merged]
             results = self._results_with(of_tasks)
         for file in merged:
             for name in self._set_merged_aside(file):

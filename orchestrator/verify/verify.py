@@ -31,7 +31,7 @@ from prunegrid.orchestrator.store.mixed_provenance import (
 )
 from prunegrid.orchestrator.store.plan import load_plan
 from prunegrid.orchestrator.store.rows import CELL_NEEDS, CELL_SCHEMA, MODEL_SCHEMA
-from prunegrid.orchestrator.store.store import SCHEMAS, Store
+from prunegrid.orchestrator.store.store import SCHEMAS, TASK_ROWS, Store
 from prunegrid.orchestrator.store.transfer_rows import TRANSFER_NEEDS, TRANSFER_SCHEMA
 from prunegrid.orchestrator.verify.attacked import image_findings
 from prunegrid.orchestrator.verify.derived import (
@@ -66,7 +66,6 @@ _ASKED = ("robust_accuracy", "task_key", "task_keys", "model_key", "eps", "rate"
 
 
 _DERIVED = (layout.MODEL_ROWS, layout.CELL_ROWS, layout.TRANSFER_ROWS)
-_OF_TASKS = (layout.IMAGE_ROWS, layout.TRANSFER_IMAGE_ROWS)
 #: Transfers of which a few adversarials are predicted again.
 TRANSFERS = 4
 
@@ -103,8 +102,8 @@ class Verifier:
                 rows.add(finding.where)
             elif folder == layout.ALL_ADVERSARIALS:
                 tasks.add(layout.adversarials_name(path.stem))
-            elif folder in _OF_TASKS or path.parts[0] == layout.MODELS:
-                key = path.stem if folder in _OF_TASKS else path.parts[1]
+            elif folder in TASK_ROWS or path.parts[0] == layout.MODELS:
+                key = path.stem if folder in TASK_ROWS else path.parts[1]
                 if finding.name != "parent-missing" or key not in planned:
                     tasks.add(key)
         for name in sorted(rows | tasks):
